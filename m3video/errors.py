@@ -1,0 +1,44 @@
+"""Errors that a user can fix: one line that says what, why and what to do, and an exit code."""
+
+from __future__ import annotations
+
+EXIT_DONE = 0
+EXIT_ERROR = 1
+EXIT_USAGE = 2
+EXIT_SOME_FAILED = 3
+EXIT_DOES_NOT_FIT = 4
+EXIT_INTERRUPTED = 130
+
+
+class M3VideoError(Exception):
+    """Something the user can fix. Shown as one line, without a traceback."""
+
+    exit_code = EXIT_ERROR
+
+
+class UsageError(M3VideoError):
+    """Flags or settings that contradict each other or name something that does not exist."""
+
+    exit_code = EXIT_USAGE
+
+
+class VideoError(M3VideoError):
+    """A file that is no readable video, or a frame of it that cannot be decoded exactly."""
+
+
+class BackendError(VideoError):
+    """The chosen decoder backend is missing, or is known to return wrong frames for this file."""
+
+
+class CheckpointError(M3VideoError):
+    """A model folder or hub name that cannot be loaded."""
+
+
+class PlanError(M3VideoError):
+    """A plan that is malformed, or was made for another video."""
+
+
+class DoesNotFitError(M3VideoError):
+    """The request needs more context or memory than there is."""
+
+    exit_code = EXIT_DOES_NOT_FIT

@@ -1,0 +1,323 @@
+"""The values that travel between the stations. Each is frozen and validated at birth.
+
+Shape legend: N frames, S the five scales of `SCALES`, H W picture height and width, T tokens, D width.
+Times are integer `pts` in ticks of `time_base`; seconds are derived for people and never stored as truth.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from m3video.scales import SCALES, check_scale
+
+TimeBase = tuple[int, int]
+
+
+def seconds(pts: int, time_base: TimeBase) -> float:
+    """`pts` ticks as seconds. Example: `seconds(90000, (1, 90000)) == 1.0`."""
+    return float(Fraction(int(pts) * time_base[0], time_base[1]))
+
+
+def clock(value: float) -> str:
+    """Seconds as people write them: `75.25` -> `1:15.25`, `3661` -> `1:01:01`, negative with a sign."""
+    sign, hundredths = ("-" if value < -0.005 else ""), round(abs(value) * 100)
+    whole, hundredths = divmod(hundredths, 100)
+    minutes, secs = divmod(whole, 60)
+    hours, minutes = divmod(minutes, 60)
+    text = f"{hours}:{minutes:02d}:{secs:02d}" if hours else f"{minutes}:{secs:02d}"
+    return sign + text + (f".{hundredths:02d}" if hundredths else "")
+
+
+def _frozen_array(value: Any, dtype: Any, shape: tuple[int | None, ...], name: str) -> NDArray[Any]:
+    """A read-only array of `dtype` whose shape matches `shape` (None = any length)."""
+    array = np.array(value, dtype=dtype)
+    fits = array.ndim == len(shape) and all(w is None or w == g for w, g in zip(shape, array.shape, strict=True))
+    if not fits:
+        raise ValueError(f"{name} has shape {array.shape}, expected {shape}")
+    array.setflags(write=False)
+    return array
+
+
+@dataclass(frozen=True, slots=True)
+class VideoInfo:
+    """What the file says and what reading its packets verified.
+
+    `width` and `height` are as displayed: after rotation and sample aspect ratio. `num_frames`, `start_pts` and
+    `end_pts` come from the packets, `num_frames_from_header` and `duration_seconds_from_header` from the header
+    (None when it is silent). `end_pts` is the pts of the last frame, `last_duration` how long it is shown (ticks).
+    `fingerprint` is a hash of the file's bytes.
+    """
+
+    path: str
+    fingerprint: str
+    backend: str
+    container: str
+    codec: str
+    pixel_format: str
+    width: int
+    height: int
+    rotation: int
+    time_base: TimeBase
+    start_pts: int
+    end_pts: int
+    last_duration: int
+    num_frames: int
+    num_keyframes: int
+    num_frames_from_header: int | None = None
+    duration_seconds_from_header: float | None = None
+    num_damaged_packets: int = 0
+    notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.width < 1 or self.height < 1:
+            raise ValueError(f"display size ({self.width}x{self.height}) must be at least 1x1")
+        if self.time_base[0] < 1 or self.time_base[1] < 1:
+            raise ValueError(f"time_base ({self.time_base}) must be two positive integers")
+        if self.rotation not in (0, 90, 180, 270):
+            raise ValueError(f"rotation ({self.rotation}) must be 0, 90, 180 or 270 degrees clockwise")
+
+    @property
+    def duration_seconds(self) -> float:
+        """From the first frame's pts to the end of the last frame."""
+        return seconds(self.end_pts + self.last_duration - self.start_pts, self.time_base)
+
+    def pts_seconds(self, pts: int) -> float:
+        """`pts` in seconds on the container's own clock (a file may start at 10 s, or below 0)."""
+        return seconds(pts, self.time_base)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Frame:
+    """One decoded picture: `rgb_HW3` uint8, upright, at its true `pts`."""
+
+    pts: int
+    rgb_HW3: NDArray[np.uint8]
+
+    def __repr__(self) -> str:
+        return f"Frame(pts={self.pts}, rgb_HW3=uint8{list(self.rgb_HW3.shape)})"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ScanFrame:
+    """One small picture of the first pass, upright, aspect kept, longest side `SCAN_SIDE` at most.
+
+    `luma_HW` uint8 [h, w]; `chroma_2HW` uint8 [2, ceil(h/2), ceil(w/2)] (Cb, Cr), 128 = neutral.
+    """
+
+    pts: int
+    luma_HW: NDArray[np.uint8]
+    chroma_2HW: NDArray[np.uint8]
+    is_key: bool = False
+    is_corrupt: bool = False
+
+    def __repr__(self) -> str:
+        return f"ScanFrame(pts={self.pts}, luma_HW=uint8{list(self.luma_HW.shape)}, key={self.is_key})"
+
+
+SCAN_SIDE = 144
+"""Longest side of a scan picture: 6 pixels for each cell of the 24x24 grid."""
+
+SIGNATURE_SIDE = 6
+"""A frame's signature is a 6x6 grid of mean Y, Cb, Cr: 108 bytes, so hours of video stay small."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FrameStats:
+    """Struct of arrays over the analyzed frames of one video, in display order.
+
+    Attributes:
+        pts_N: int64, strictly increasing.
+        loss_NS: float32 [N, 5], mean loss of the frame at each scale against 24x24 (0 at 576), in squared grey levels.
+        peak_NS: float32 [N, 5], the same over the worst 5 % of cells: small text shows here, not in the mean.
+        change_N: float32, mean absolute luma difference to the previous frame, grey levels; 0 for the first.
+        sharpness_N: float32, mean squared gradient of luma.
+        luma_N: float32, mean luma 0-255.
+        signature_NK: uint8 [N, 108], the 6x6 grid of mean Y, Cb, Cr (row, column, channel).
+        flags_N: uint8, bits of `FLAG_KEY`, `FLAG_CORRUPT`, `FLAG_BLACK`, `FLAG_FROZEN`.
+        edge_2HW: uint8 [2, h, w], first and last luma picture, so that `concat` can fill in the change between them.
+        mode: how frames were read: "full", or a mode that skips frames.
+    """
+
+    pts_N: NDArray[np.int64]
+    loss_NS: NDArray[np.float32]
+    peak_NS: NDArray[np.float32]
+    change_N: NDArray[np.float32]
+    sharpness_N: NDArray[np.float32]
+    luma_N: NDArray[np.float32]
+    signature_NK: NDArray[np.uint8]
+    flags_N: NDArray[np.uint8]
+    edge_2HW: NDArray[np.uint8]
+    time_base: TimeBase
+    mode: str = "full"
+
+    def __post_init__(self) -> None:
+        n = len(self.pts_N)
+        columns: tuple[tuple[str, Any, tuple[int | None, ...]], ...] = (
+            ("pts_N", np.int64, (n,)),
+            ("loss_NS", np.float32, (n, len(SCALES))),
+            ("peak_NS", np.float32, (n, len(SCALES))),
+            ("change_N", np.float32, (n,)),
+            ("sharpness_N", np.float32, (n,)),
+            ("luma_N", np.float32, (n,)),
+            ("signature_NK", np.uint8, (n, SIGNATURE_SIDE * SIGNATURE_SIDE * 3)),
+            ("flags_N", np.uint8, (n,)),
+            ("edge_2HW", np.uint8, (2, None, None)),
+        )
+        for name, dtype, shape in columns:
+            object.__setattr__(self, name, _frozen_array(getattr(self, name), dtype, shape, name))
+        if n > 1 and not (np.diff(self.pts_N) > 0).all():
+            raise ValueError("pts_N must be strictly increasing")
+
+    def __len__(self) -> int:
+        return len(self.pts_N)
+
+    def __repr__(self) -> str:
+        return f"FrameStats(N={len(self)}, time_base={self.time_base}, mode={self.mode!r})"
+
+
+FLAG_KEY, FLAG_CORRUPT, FLAG_BLACK, FLAG_FROZEN = 1, 2, 4, 8
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Selection:
+    """The candidate frames, and why each is there.
+
+    Attributes:
+        index_N: int64, rows of the `FrameStats` the candidates come from, increasing.
+        pts_N: int64, their pts.
+        shot_N: int64, number of the shot each candidate belongs to, from 0.
+        reason_N: one word per candidate, e.g. "uniform", "shot", "change".
+        shots: (first pts, end pts) of every shot, half-open, in ticks.
+        method: "shots" or "uniform".
+    """
+
+    index_N: NDArray[np.int64]
+    pts_N: NDArray[np.int64]
+    shot_N: NDArray[np.int64]
+    reason_N: tuple[str, ...]
+    shots: tuple[tuple[int, int], ...]
+    method: str
+
+    def __post_init__(self) -> None:
+        n = len(self.pts_N)
+        for name in ("index_N", "pts_N", "shot_N"):
+            object.__setattr__(self, name, _frozen_array(getattr(self, name), np.int64, (n,), name))
+        if len(self.reason_N) != n:
+            raise ValueError(f"reason_N has {len(self.reason_N)} entries for {n} candidates")
+        if n > 1 and not (np.diff(self.pts_N) > 0).all():
+            raise ValueError("pts_N must be strictly increasing")
+
+    def __len__(self) -> int:
+        return len(self.pts_N)
+
+    def __repr__(self) -> str:
+        return f"Selection(N={len(self)}, shots={len(self.shots)}, method={self.method!r})"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Allocation:
+    """What `allocate` decided: a scale per candidate (0 = left out), and the proof.
+
+    `utility <= bound` always; `bound` is the optimum of the linear relaxation, so `bound - utility` is the most
+    that any other allocation could gain.
+    """
+
+    scale_N: NDArray[np.int64]
+    total_tokens: int
+    utility: float
+    bound: float
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "scale_N", _frozen_array(self.scale_N, np.int64, (None,), "scale_N"))
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedFrame:
+    """One frame the model will be shown."""
+
+    pts: int
+    scale: int
+    shot: int = 0
+    reason: str = ""
+
+    def __post_init__(self) -> None:
+        check_scale(self.scale)
+
+
+@dataclass(frozen=True, slots=True)
+class TokenPlan:
+    """The frames that will be shown, at which scale, and what that costs.
+
+    `config` holds the resolved settings the plan was made with; `num_candidates` how many frames competed.
+    """
+
+    video: VideoInfo
+    budget: int
+    frames: tuple[PlannedFrame, ...]
+    utility: float
+    bound: float
+    num_candidates: int
+    shots: tuple[tuple[int, int], ...]
+    config: Mapping[str, Any] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        pts = [frame.pts for frame in self.frames]
+        if any(b <= a for a, b in itertools.pairwise(pts)):
+            raise ValueError("planned frames must have strictly increasing pts")
+        if self.total_tokens > self.budget:
+            raise ValueError(f"plan spends {self.total_tokens} tokens, more than its budget of {self.budget}")
+
+    @property
+    def total_tokens(self) -> int:
+        return sum(frame.scale for frame in self.frames)
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """A time range the model looked at (container seconds), with what was spent there."""
+
+    start_seconds: float
+    end_seconds: float
+    num_frames: int
+    num_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The answer, what it rests on and what it cost.
+
+    `stage_seconds` is wall time per stage; `peak_memory_bytes` the process's high-water mark (on CUDA, the
+    allocator's) by the end of each stage, so a later stage never shows less than an earlier one.
+    """
+
+    question: str
+    text: str
+    evidence: tuple[Evidence, ...]
+    model: str
+    visual_tokens: int
+    prompt_tokens: int
+    answer_tokens: int
+    stage_seconds: Mapping[str, float]
+    peak_memory_bytes: Mapping[str, int]
+    plan: TokenPlan
+    warnings: tuple[str, ...] = ()
+
+
+def total_tokens(scales: Iterable[int]) -> int:
+    """Sum of scales, each checked."""
+    return sum(check_scale(scale) for scale in scales)
+
+
+__all__: Sequence[str] = [
+    "FLAG_BLACK", "FLAG_CORRUPT", "FLAG_FROZEN", "FLAG_KEY", "SCAN_SIDE", "SIGNATURE_SIDE",
+    "Allocation", "Answer", "Evidence", "Frame", "FrameStats", "PlannedFrame", "ScanFrame", "Selection",
+    "TimeBase", "TokenPlan", "VideoInfo", "clock", "seconds", "total_tokens",
+]  # fmt: skip
