@@ -196,6 +196,7 @@ class Selection:
         reason_N: one word per candidate, e.g. "uniform", "shot", "change".
         shots: (first pts, end pts) of every shot, half-open, in ticks.
         method: "shots" or "uniform".
+        notes: one line for people for each wish that could not be met in full.
     """
 
     index_N: NDArray[np.int64]
@@ -204,6 +205,7 @@ class Selection:
     reason_N: tuple[str, ...]
     shots: tuple[tuple[int, int], ...]
     method: str
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         n = len(self.pts_N)
@@ -226,16 +228,24 @@ class Allocation:
     """What `allocate` decided: a scale per candidate (0 = left out), and the proof.
 
     `utility <= bound` always; `bound` is the optimum of the linear relaxation, so `bound - utility` is the most
-    that any other allocation could gain.
+    that any other allocation could gain. `method` says which argument proves it: "fits" (every frame has its
+    best scale), "hull" (the greedy filling meets the bound), "dp" (dynamic programming: the exact optimum) or
+    "gap" (not proven optimal: too large for the exact method; `gap` is the certificate).
     """
 
     scale_N: NDArray[np.int64]
     total_tokens: int
     utility: float
     bound: float
+    method: str = "dp"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "scale_N", _frozen_array(self.scale_N, np.int64, (None,), "scale_N"))
+
+    @property
+    def gap(self) -> float:
+        """The certificate: `utility >= (1 - gap) * bound`."""
+        return 0.0 if self.bound <= 0 else max(0.0, 1 - self.utility / self.bound)
 
 
 @dataclass(frozen=True, slots=True)
@@ -308,6 +318,7 @@ class Answer:
     stage_seconds: Mapping[str, float]
     peak_memory_bytes: Mapping[str, int]
     plan: TokenPlan
+    config: Mapping[str, Any] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
 
 

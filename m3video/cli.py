@@ -1,0 +1,261 @@
+"""The command line: one verb per station. stdout is data, stderr is progress and log."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+
+import typer
+
+from m3video import __version__
+from m3video.config import PLAN_SETTINGS, Settings, load_settings
+from m3video.errors import EXIT_ERROR, M3VideoError, UsageError
+
+app = typer.Typer(
+    name="m3video", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
+    rich_markup_mode=None, context_settings={"help_option_names": ["-h", "--help"]},
+    help="Two-pass rate control for video language models, with visual tokens as the bits.",
+)  # fmt: skip
+
+Video = Annotated[str, typer.Argument(help="a local video file", show_default=False)]
+Config = Annotated[Path | None, typer.Option("--config", help="YAML file with settings (see configs/)")]
+Json = Annotated[bool, typer.Option("--json", help="print data as JSON")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="no progress, no notes")]
+
+
+def _setting(name: str) -> Any:
+    """A flag for one field of `Settings`: its help and default are written there, once."""
+    field = Settings.model_fields[name]
+    choices = [str(value) for value in get_args(field.annotation) if isinstance(value, str)]
+    text = field.description or ""
+    if choices:
+        text += f": {', '.join(choices)}"
+    if field.default is not None:
+        text += f" (default {field.default})"
+    return typer.Option(help=text)
+
+
+Backend = Annotated[str | None, _setting("backend")]
+MaxPixels = Annotated[int | None, _setting("max_pixels")]
+Budget = Annotated[int | None, _setting("budget")]
+MaxFrames = Annotated[int | None, _setting("max_frames")]
+Sampling = Annotated[str | None, _setting("sampling")]
+Start = Annotated[str | None, _setting("start")]
+End = Annotated[str | None, _setting("end")]
+Fps = Annotated[float | None, _setting("fps")]
+NumFrames = Annotated[int | None, _setting("num_frames")]
+Model = Annotated[str | None, _setting("model")]
+Tower = Annotated[str | None, _setting("vision_tower")]
+Device = Annotated[str | None, _setting("device")]
+Dtype = Annotated[str | None, _setting("dtype")]
+
+
+@app.callback(invoke_without_command=True)
+def _root(version: Annotated[bool, typer.Option("--version", help="print the version")] = False) -> None:
+    if version:
+        print(f"m3video {__version__}")
+        raise typer.Exit
+
+
+@app.command()
+def probe(
+    video: Video, backend: Backend = None, max_pixels: MaxPixels = None, config: Config = None, json: Json = False,
+    pts: Annotated[bool, typer.Option("--pts", help="also list the pts of every frame, in display order")] = False,
+) -> None:  # fmt: skip
+    """What the file says, and what reading its packets verified.
+
+    Example: m3video probe film.mp4 --json
+    """
+    from m3video.pipeline import open_for
+    from m3video.terminal import info_record, info_text, print_json, print_notes
+
+    settings = _settings(locals())
+    with open_for(video, settings) as reader:
+        all_pts = reader.index.pts_N.tolist() if pts else []
+        info = reader.info
+    if json:
+        print_json({**info_record(info), **({"pts": all_pts} if pts else {})})
+    else:
+        print("\n".join([info_text(info), *map(str, all_pts)]))
+        print_notes(info.notes)
+
+
+@app.command()
+def analyze(
+    video: Video,
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="write per-frame stats (parquet)")] = None,
+    backend: Backend = None, max_pixels: MaxPixels = None, config: Config = None, json: Json = False,
+    quiet: Quiet = False,
+) -> None:  # fmt: skip
+    """Measure every frame once: how much it loses at each token scale, and how much it changes.
+
+    Example: m3video analyze film.mp4 -o stats.parquet
+    """
+    from m3video.pipeline import analyze_video, open_for
+    from m3video.planning.shots import find_shots
+    from m3video.planning.stats_file import save_stats
+    from m3video.terminal import info_record, make_progress, print_json, print_notes, stats_record, stats_text
+
+    settings = _settings(locals())
+    with open_for(video, settings) as reader:
+        stats = analyze_video(reader, progress=make_progress(quiet=quiet))
+        info, damage = reader.info, reader.damage.message
+    if output is not None:
+        save_stats(stats, info_record(info), output)
+    record = stats_record(info, stats, shots=len(find_shots(stats)))
+    notes = [*info.notes, *([damage] if damage else [])]
+    if json:
+        print_json({**record, "notes": notes})
+    else:
+        print(stats_text(record))
+        print_notes([] if quiet else notes)
+
+
+@app.command()
+def plan(
+    video: Video,
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="write the plan (JSON)")] = None,
+    budget: Budget = None, max_frames: MaxFrames = None, sampling: Sampling = None, start: Start = None,
+    end: End = None, fps: Fps = None, num_frames: NumFrames = None, backend: Backend = None,
+    max_pixels: MaxPixels = None, config: Config = None, json: Json = False, quiet: Quiet = False,
+) -> None:  # fmt: skip
+    """Choose the frames to show and the token scale of each, provably best within the budget.
+
+    Example: m3video plan film.mp4 --budget 2880 -o plan.json
+    """
+    from m3video.pipeline import plan_video
+    from m3video.planning.plan_file import save_plan, to_json
+    from m3video.terminal import make_progress, plan_text, print_json, print_notes
+
+    made = plan_video(video, _settings(locals()), progress=make_progress(quiet=quiet))
+    if output is not None:
+        save_plan(made, output)
+    if json:
+        print_json(to_json(made))
+    else:
+        print(plan_text(made))
+        print_notes([] if quiet else made.warnings)
+
+
+@app.command()
+def ask(
+    video: Video,
+    question: Annotated[str, typer.Argument(help="what to ask", show_default=False)],
+    plan: Annotated[Path | None, typer.Option("--plan", help="show exactly the frames of this plan")] = None,
+    option: Annotated[list[str] | None, typer.Option(help="an answer to choose from; repeat (grid layout)")] = None,
+    budget: Budget = None, max_frames: MaxFrames = None, sampling: Sampling = None, start: Start = None,
+    end: End = None, fps: Fps = None, num_frames: NumFrames = None,
+    layout: Annotated[str | None, _setting("layout")] = None,
+    timestamps: Annotated[bool | None, _setting("timestamps")] = None,
+    model: Model = None, vision_tower: Tower = None, device: Device = None, dtype: Dtype = None,
+    vision_batch: Annotated[int | None, _setting("vision_batch")] = None,
+    max_new_tokens: Annotated[int | None, _setting("max_new_tokens")] = None,
+    backend: Backend = None, max_pixels: MaxPixels = None, config: Config = None, json: Json = False,
+    quiet: Quiet = False,
+) -> None:  # fmt: skip
+    """Ask a question about a video.
+
+    Example: m3video ask film.mp4 "What colour is the background at 0:03?" --budget 720
+    """
+    from m3video.pipeline import ask as ask_video
+    from m3video.planning.plan_file import load_plan
+    from m3video.terminal import answer_record, answer_text, make_progress, print_json, print_notes
+
+    given = _flags(locals())
+    if plan is not None:
+        decided = [name for name in given if name in PLAN_SETTINGS]
+        if decided:
+            raise UsageError(f"--plan {plan} already decides --{decided[0].replace('_', '-')}: give one of the two")
+    answer = ask_video(
+        video, question, load_settings(given, config=config), plan=None if plan is None else load_plan(plan),
+        options=option or (), progress=make_progress(quiet=quiet),
+    )  # fmt: skip
+    if json:
+        print_json(answer_record(answer))
+    else:
+        print(answer_text(answer))
+        print_notes([] if quiet else answer.warnings)
+
+
+@app.command()
+def convert(
+    source: Annotated[str, typer.Argument(help="original M3/LLaVA folder or hub name", show_default=False)],
+    target: Annotated[Path, typer.Argument(help="new folder", show_default=False)],
+    vision_tower: Tower = None,
+    dtype: Annotated[Literal["float32", "bfloat16", "float16"] | None, typer.Option(help="cast the weights")] = None,
+) -> None:
+    """Write a checkpoint of the original layout as a folder that from_pretrained reads.
+
+    Example: m3video convert mucai/llava-v1.5-7b-m3 ./m3-7b --dtype bfloat16
+    """
+    from m3video.model.convert import convert as convert_checkpoint
+
+    print(convert_checkpoint(source, target, dtype=dtype, vision_tower=vision_tower))
+
+
+@app.command()
+def train(
+    recipe: Annotated[Path, typer.Argument(help="YAML recipe, e.g. configs/bundled.yaml", show_default=False)],
+    run_dir: Annotated[Path | None, typer.Option(help="checkpoints and logs (default runs/RECIPE)")] = None,
+    out: Annotated[Path | None, typer.Option(help="where the finished model goes (default RUN_DIR/model)")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N")] = "auto",
+    smoke: Annotated[bool, typer.Option("--smoke", help="all stages in two minutes, to see that they run")] = False,
+    fresh: Annotated[bool, typer.Option("--fresh", help="do not go on from the checkpoints in RUN_DIR")] = False,
+) -> None:
+    """Train a small M3 from nothing on clips that m3video renders itself.
+
+    Example: m3video train configs/bundled.yaml --run-dir runs/bundled
+    """
+    from m3video.training.train import train as train_model
+
+    if run_dir is None:
+        run_dir = Path("runs") / (recipe.stem + ("-smoke" if smoke else ""))
+    print(train_model(recipe, run_dir=run_dir, device=device, smoke=smoke, resume=not fresh, out=out))
+
+
+def parse_clock(text: str) -> float:
+    """`"75.5"`, `"1:15.5"` or `"1:02:03"` as seconds; UsageError for anything else."""
+    sign, body = (-1, text[1:]) if text.startswith("-") else (1, text)
+    parts = body.split(":")
+    try:
+        values = [float(part) for part in parts]
+    except ValueError:
+        values = []
+    if not 1 <= len(values) <= 3 or any(not 0 <= value < (60 if i else float("inf")) for i, value in enumerate(values)):
+        raise UsageError(f"time ({text}) must be seconds or h:mm:ss, e.g. 75.5, 1:15.5 or 1:02:03")
+    total = 0.0
+    for value in values:
+        total = total * 60 + value
+    return sign * total
+
+
+def _flags(arguments: dict[str, Any]) -> dict[str, Any]:
+    """The arguments of a verb that are settings and were given."""
+    flags = {name: arguments[name] for name in Settings.model_fields if arguments.get(name) is not None}
+    for name in ("start", "end"):
+        if name in flags:
+            flags[name] = parse_clock(flags[name])
+    return flags
+
+
+def _settings(arguments: dict[str, Any]) -> Settings:
+    return load_settings(_flags(arguments), config=arguments["config"])
+
+
+def main() -> None:
+    """Entry point: user errors are one line and an exit code; anything else is a bug and shows its traceback."""
+    try:
+        app()
+    except M3VideoError as error:
+        print(f"m3video: error: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except BrokenPipeError:
+        # The reader of our stdout (head, less) went away: nothing is wrong, and there is nobody to tell.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        sys.exit(EXIT_ERROR)
+
+
+if __name__ == "__main__":
+    main()

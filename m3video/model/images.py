@@ -1,0 +1,146 @@
+"""From RGB pictures to what the vision tower takes, bit-equal to the reference: PIL bicubic, never torchvision.
+
+Shape legend: N pictures, P tiles of one picture, H W = 336.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+from transformers import CLIPImageProcessorPil
+
+SIDE = 336
+PADDING_RGB = (122, 116, 104)
+"""int(CLIP mean * 255): what LLaVA-1.5 pads with. Black or a centre crop gives other answers."""
+
+_PROCESSOR = CLIPImageProcessorPil(size={"shortest_edge": SIDE}, crop_size={"height": SIDE, "width": SIDE})
+
+Size = tuple[int, int]
+
+
+def to_pixels(pictures: Sequence[Image.Image]) -> Tensor:
+    """CLIP's own preprocessing of ready pictures: [N, 3, 336, 336] float32."""
+    pixels = _PROCESSOR(images=list(pictures), return_tensors="np")["pixel_values"]
+    return torch.from_numpy(np.ascontiguousarray(pixels, dtype=np.float32))
+
+
+def pad_to_square(picture: Image.Image) -> Image.Image:
+    """Centre `picture` on a square of CLIP's mean colour (reference `expand2square`)."""
+    width, height = picture.size
+    if width == height:
+        return picture
+    side = max(width, height)
+    square = Image.new("RGB", (side, side), PADDING_RGB)
+    square.paste(picture, ((side - width) // 2, (side - height) // 2))
+    return square
+
+
+def pad_pixels(pictures: Sequence[NDArray[np.uint8] | Image.Image]) -> Tensor:
+    """Pictures as LLaVA-1.5 and every video frame is preprocessed.
+
+    Args:
+        pictures: RGB uint8 [H, W, 3] arrays or PIL pictures, of any sizes.
+
+    Returns:
+        [N, 3, 336, 336] float32.
+    """
+    return to_pixels([pad_to_square(as_picture(picture)) for picture in pictures])
+
+
+def as_picture(picture: NDArray[np.uint8] | Image.Image) -> Image.Image:
+    """An RGB PIL picture."""
+    return picture.convert("RGB") if isinstance(picture, Image.Image) else Image.fromarray(picture, "RGB")
+
+
+def best_size(size_wh: Size, pinpoints_wh: Sequence[Sequence[int]]) -> Size:
+    """The (width, height) of `pinpoints_wh` that keeps most of the picture and wastes least.
+
+    Source: reference `select_best_resolution`. It reads pinpoints as (width, height); transformers reads them as
+    (height, width) and so picks another grid at ties.
+    """
+    width, height = size_wh
+    best, best_kept, least_waste = None, 0, math.inf
+    for grid_w, grid_h in pinpoints_wh:
+        scale = min(grid_w / width, grid_h / height)
+        kept = min(int(width * scale) * int(height * scale), width * height)
+        waste = grid_w * grid_h - kept
+        if kept > best_kept or (kept == best_kept and waste < least_waste):
+            best, best_kept, least_waste = (int(grid_w), int(grid_h)), kept, waste
+    assert best is not None
+    return best
+
+
+def anyres_tiles(picture: Image.Image, pinpoints_wh: Sequence[Sequence[int]]) -> list[Image.Image]:
+    """The whole picture stretched to 336x336, then the tiles of its best grid, row-major.
+
+    Source: reference `process_anyres_image`.
+    """
+    width, height = picture.size
+    grid_w, grid_h = best_size(picture.size, pinpoints_wh)
+    if grid_w / width < grid_h / height:
+        new_w, new_h = grid_w, min(math.ceil(height * (grid_w / width)), grid_h)
+    else:
+        new_w, new_h = min(math.ceil(width * (grid_h / height)), grid_w), grid_h
+    canvas = Image.new("RGB", (grid_w, grid_h), (0, 0, 0))
+    canvas.paste(picture.resize((new_w, new_h)), ((grid_w - new_w) // 2, (grid_h - new_h) // 2))
+    tiles = [
+        canvas.crop((left, top, left + SIDE, top + SIDE))
+        for top in range(0, grid_h, SIDE)
+        for left in range(0, grid_w, SIDE)
+    ]
+    return [picture.resize((SIDE, SIDE)), *tiles]
+
+
+def anyres_pixels(picture: NDArray[np.uint8] | Image.Image, pinpoints_wh: Sequence[Sequence[int]]) -> Tensor:
+    """One picture as LLaVA-NeXT sees it: [P, 3, 336, 336], the base tile first."""
+    return to_pixels(anyres_tiles(as_picture(picture), pinpoints_wh))
+
+
+def merge_tiles(tokens_PSD: Tensor, size_wh: Size, pinpoints_wh: Sequence[Sequence[int]], newline_D: Tensor) -> Tensor:
+    """Pooled tiles as one sequence: the base tile, then the grid row by row without padding, a newline ending each row.
+
+    Args:
+        tokens_PSD: [P, scale, D], each tile pooled to the same scale.
+        size_wh: width and height of the original picture.
+        pinpoints_wh: the model's grids, (width, height).
+        newline_D: the model's learned end-of-row token.
+
+    Returns:
+        [T, D]; at scale 1 unpadding may remove every tile row (320x240 leaves one token).
+
+    Source: reference `prepare_inputs_labels_for_multimodal`, `spatial_unpad`.
+    """
+    grid_w, grid_h = best_size(size_wh, pinpoints_wh)
+    columns, rows = grid_w // SIDE, grid_h // SIDE
+    side, width = math.isqrt(tokens_PSD.shape[1]), tokens_PSD.shape[2]
+    grid = tokens_PSD[1:].reshape(rows, columns, side, side, width)
+    map_HWD = grid.permute(0, 2, 1, 3, 4).reshape(rows * side, columns * side, width)
+    map_HWD = unpad(map_HWD, size_wh)
+    ends = newline_D.to(map_HWD.dtype).expand(map_HWD.shape[0], 1, width)
+    return torch.cat([tokens_PSD[0], torch.cat([map_HWD, ends], dim=1).reshape(-1, width)])
+
+
+def unpad(map_HWD: Tensor, size_wh: Size) -> Tensor:
+    """Cut off the rows or columns that only hold padding.
+
+    Source: reference `unpad_image`; it truncates where transformers rounds to seven digits first.
+    """
+    width, height = size_wh
+    rows, columns = map_HWD.shape[:2]
+    if width / height > columns / rows:
+        border = (rows - int(height * (columns / width))) // 2
+        return map_HWD[border : rows - border]
+    border = (columns - int(width * (rows / height))) // 2
+    return map_HWD[:, border : columns - border]
+
+
+def processor_settings() -> dict[str, Any]:
+    """What `preprocessor_config.json` of a converted folder says."""
+    return _PROCESSOR.to_dict()

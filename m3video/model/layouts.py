@@ -1,0 +1,194 @@
+"""The layouts weights come in, and how their names and settings read in ours.
+
+Three are known: the original LLaVA / M3 layout (`model_type` llava_llama), transformers' llava and llava_next, and our
+own converted folders (m3video).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+from transformers import CLIPVisionConfig, LlamaConfig
+
+from m3video.errors import CheckpointError
+from m3video.model.m3 import MODEL_TYPE, M3VideoConfig
+from m3video.model.text import first_line
+
+ORIGINAL_TYPES = ("llava_llama", "llava")
+NEXT_PINPOINTS = [[336, 672], [672, 336], [672, 672], [1008, 336], [336, 1008]]
+
+# Old name -> new name; the first rule that matches is applied. An empty name drops the tensor.
+_RULES: tuple[tuple[re.Pattern[str], str], ...] = tuple(
+    (re.compile(pattern), replacement)
+    for pattern, replacement in (
+        (r".*(position_ids|rotary_emb\.inv_freq)$", ""),
+        (r"^model\.mm_projector\.0\.", "model.multi_modal_projector.linear_1."),
+        (r"^model\.mm_projector\.2\.", "model.multi_modal_projector.linear_2."),
+        (r"^model\.vision_tower\.vision_tower\.(vision_model\.)?", "model.vision_tower."),
+        (r"^(model\.)?vision_tower\.(vision_model\.)?", "model.vision_tower."),
+        (r"^(model\.)?language_model\.model\.", "model.language_model."),
+        (r"^(model\.)?language_model\.lm_head\.", "lm_head."),
+        (r"^(model\.)?multi_modal_projector\.", "model.multi_modal_projector."),
+        (r"^(model\.)?image_newline$", "model.image_newline"),
+        (r"^model\.language_model\.", "model.language_model."),
+        (r"^model\.(embed_tokens|layers|norm)\.", r"model.language_model.\1."),
+        (r"^lm_head\.", "lm_head."),
+    )
+)
+
+
+def our_name(name: str) -> str | None:
+    """The parameter's name in `M3VideoForConditionalGeneration`; None for a tensor that is not a parameter."""
+    for pattern, replacement in _RULES:
+        if pattern.match(name):
+            renamed = pattern.sub(replacement, name, count=1)
+            return renamed or None
+    return name
+
+
+def tower_name(name: str) -> str | None:
+    """The same for a vision tower kept in a folder of its own (a whole CLIP: its text half is left out)."""
+    if not name.startswith("vision_model.") or name.endswith("position_ids"):
+        return None
+    return "model.vision_tower." + name.removeprefix("vision_model.")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object from a file; CheckpointError in one line when it is none."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read: {error.strerror or first_line(error)}") from None
+    except ValueError as error:
+        raise CheckpointError(f"{path} is not JSON: {first_line(error)}") from None
+    if not isinstance(value, dict):
+        raise CheckpointError(f"{path} must hold a JSON object")
+    return value
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The files that hold a folder's weights: safetensors before bin, shards by their index.
+
+    Raises:
+        CheckpointError: no weights, or a shard that the index names is missing.
+    """
+    for index in ("model.safetensors.index.json", "pytorch_model.bin.index.json"):
+        if (folder / index).is_file():
+            weight_map = read_json(folder / index).get("weight_map")
+            if not isinstance(weight_map, dict):
+                raise CheckpointError(f"{folder / index} has no weight_map")
+            names = sorted({str(name) for name in weight_map.values()})
+            missing = [name for name in names if not (folder / name).is_file()]
+            if missing or not names:
+                raise CheckpointError(f"{folder}: {index} names {missing[0] if missing else 'no file'}, which is missing")
+            return [folder / name for name in names]
+    for name in ("model.safetensors", "pytorch_model.bin"):
+        if (folder / name).is_file():
+            return [folder / name]
+    raise CheckpointError(
+        f"{folder} holds no weights: model.safetensors, pytorch_model.bin or the shards of either are needed"
+    )
+
+
+def read_tensors(path: Path) -> Iterator[tuple[str, Tensor]]:
+    """Name and tensor of everything in one file; bin files are read without running any code in them."""
+    try:
+        if path.suffix == ".safetensors":
+            with safe_open(str(path), framework="pt") as file:
+                for name in file.keys():  # noqa: SIM118 - the handle is no mapping
+                    yield name, file.get_tensor(name)
+        else:
+            yield from torch.load(path, map_location="cpu", weights_only=True, mmap=True).items()
+    except (SafetensorError, OSError, EOFError) as error:
+        raise CheckpointError(f"{path} is damaged or cut off: {first_line(error)}") from None
+    except Exception as error:
+        # torch.load raises RuntimeError, UnpicklingError, KeyError and more for damaged or unsafe files.
+        if path.suffix == ".safetensors":
+            raise
+        raise CheckpointError(f"{path} is no plain weights file (code in it is never run): {first_line(error)}") from None
+
+
+def is_original(config: Mapping[str, Any]) -> bool:
+    """True for the original LLaVA / M3 layout."""
+    return config.get("model_type") in ORIGINAL_TYPES and "mm_hidden_size" in config
+
+
+def vision_config_of(tensors: Mapping[str, Tensor], prefix: str = "model.vision_tower.") -> CLIPVisionConfig:
+    """The tower's sizes, read off its tensors (used where only the checkpoint itself holds the tower)."""
+    patches = tensors[f"{prefix}embeddings.patch_embedding.weight"]
+    width, _, patch, _ = patches.shape
+    layers = 1 + max(
+        int(name.split(".layers.")[1].split(".")[0]) for name in tensors if name.startswith(prefix) and ".layers." in name
+    )
+    grid = round((len(tensors[f"{prefix}embeddings.position_embedding.weight"]) - 1) ** 0.5)
+    return CLIPVisionConfig(
+        hidden_size=width, num_hidden_layers=layers, num_attention_heads=max(1, width // 64), patch_size=patch,
+        intermediate_size=len(tensors[f"{prefix}encoder.layers.0.mlp.fc1.weight"]), image_size=grid * patch,
+    )  # fmt: skip
+
+
+def original_config(config: Mapping[str, Any], vision: CLIPVisionConfig, *, origin: str) -> M3VideoConfig:
+    """Settings of an original checkpoint as `M3VideoConfig`.
+
+    Source: `llava_arch.py`, `builder.py` of the reference. Its scales are in `matryoshka_vis_token_scale`; a plain
+    LLaVA has none.
+    """
+    wanted = set(LlamaConfig().to_dict()) - {"model_type", "architectures", "torch_dtype", "dtype", "transformers_version"}
+    text = {key: value for key, value in config.items() if key in wanted or key in ("rope_theta", "rope_scaling")}
+    if text.get("rope_scaling") is None:
+        text.pop("rope_scaling", None)
+    if "rope_parameters" not in text:
+        text["rope_parameters"] = {"rope_type": "default", "rope_theta": text.pop("rope_theta", 10000.0)}
+    anyres = config.get("image_aspect_ratio") == "anyres"
+    merge = config.get("mm_patch_merge_type", "flat")
+    if anyres and merge != "spatial_unpad":
+        raise CheckpointError(f"{origin}: mm_patch_merge_type ({merge}) must be spatial_unpad where pictures are anyres")
+    if config.get("mm_projector_type", "linear") != "mlp2x_gelu":
+        raise CheckpointError(
+            f"{origin}: mm_projector_type ({config.get('mm_projector_type')}) must be mlp2x_gelu, the projector of M3"
+        )
+    return M3VideoConfig(
+        vision_config=vision, text_config=LlamaConfig(**text), image_token_index=int(config["vocab_size"]),
+        vision_feature_layer=int(config.get("mm_vision_select_layer", -2)),
+        image_aspect_ratio="anyres" if anyres else "pad",
+        image_grid_pinpoints=config.get("image_grid_pinpoints") if anyres else None, use_image_newline=anyres,
+        prompt_style="vicuna_v1", m3_trained="matryoshka_vis_token_scale" in config or "m3" in origin.lower(),
+        max_context=int(config.get("tokenizer_model_max_length") or config.get("max_position_embeddings") or 2048),
+        origin=origin,
+    )  # fmt: skip
+
+
+def hf_config(config: dict[str, Any], *, origin: str) -> M3VideoConfig:
+    """Settings of a transformers llava or llava_next checkpoint as `M3VideoConfig`."""
+    anyres = config["model_type"] == "llava_next"
+    pinpoints = config.get("image_grid_pinpoints") or NEXT_PINPOINTS
+    kept = {key: value for key, value in config.items() if key in HF_FIELDS}
+    made = M3VideoConfig(
+        **kept, image_aspect_ratio="anyres" if anyres else "pad",
+        # transformers writes (height, width), the reference (width, height).
+        image_grid_pinpoints=[[w, h] for h, w in pinpoints] if anyres else None, use_image_newline=anyres,
+        prompt_style="vicuna_v1", m3_trained=False, origin=origin,
+    )  # fmt: skip
+    made.max_context = int(made.text_config.max_position_embeddings)
+    return made
+
+
+HF_FIELDS = (
+    "vision_config", "text_config", "image_token_index", "projector_hidden_act", "vision_feature_layer",
+    "vision_feature_select_strategy", "multimodal_projector_bias", "tie_word_embeddings",
+)  # fmt: skip
+
+
+def our_config(folder: Path) -> M3VideoConfig:
+    """Settings of a converted folder."""
+    try:
+        return M3VideoConfig.from_pretrained(folder)
+    except (OSError, ValueError, TypeError) as error:
+        raise CheckpointError(f"{folder / 'config.json'} is no {MODEL_TYPE} config: {first_line(error)}") from None

@@ -1,0 +1,159 @@
+"""One pass over the small pictures of a video: everything the planner knows about its frames.
+
+Legend: N frames, B frames of a batch, H W picture.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from m3video.errors import VideoError
+from m3video.planning.complexity import cell_features, losses, signatures
+from m3video.types import (
+    FLAG_BLACK,
+    FLAG_CORRUPT,
+    FLAG_FROZEN,
+    FLAG_KEY,
+    FrameStats,
+    ScanFrame,
+    TimeBase,
+)
+
+BATCH = 64
+"""Frames measured together: enough for NumPy to be quick, few enough to stay in the cache."""
+
+BLACK_LEVEL = 40.0
+"""A frame is black when no cell's mean luma plus strokes exceeds this, so white words on black are not black."""
+
+FROZEN_STEP, FROZEN_MEAN = 12, 0.5
+"""A frame is frozen when no pixel differs from the frame before by more than the first, and the mean difference is at
+most the second: what encoding a still picture again leaves over."""
+
+COLUMNS = ("pts_N", "loss_NS", "peak_NS", "change_N", "sharpness_N", "luma_N", "signature_NK", "flags_N")
+
+
+def analyze(
+    frames: Iterable[ScanFrame], *, time_base: TimeBase, mode: str = "full",
+    on_frame: Callable[[int], None] | None = None,
+) -> FrameStats:  # fmt: skip
+    """Measure every frame once.
+
+    Args:
+        frames: small pictures in display order, all of one size; read once and not kept.
+        time_base: ticks of their pts.
+        mode: how they were read, "full" when none was skipped.
+        on_frame: called with the number of frames done, after each.
+
+    Returns:
+        One row per frame, about 170 bytes.
+
+    Raises:
+        VideoError: no frame at all.
+        ValueError: pictures of different sizes.
+    """
+    chunks: dict[str, list[NDArray]] = {name: [] for name in COLUMNS}
+    batch: list[ScanFrame] = []
+    first = previous = None
+    done = 0
+    for frame in frames:
+        batch.append(frame)
+        if first is None:
+            first = frame.luma_HW.copy()
+        if len(batch) == BATCH:
+            previous = _measure(batch, previous, chunks)
+            batch.clear()
+        done += 1
+        if on_frame is not None:
+            on_frame(done)
+    if first is None:
+        raise VideoError("no frame to analyze: none of the video's frames could be decoded")
+    if batch:
+        previous = _measure(batch, previous, chunks)
+    # One column after the other, so that memory holds the chunks and one column, not two copies of all.
+    columns = {name: np.concatenate(chunks.pop(name)) for name in COLUMNS}
+    return FrameStats(**columns, edge_2HW=np.stack([first, previous]), time_base=time_base, mode=mode)
+
+
+def concat(parts: Sequence[FrameStats]) -> FrameStats:
+    """Stats of consecutive segments of one video as the stats of the whole, bit for bit those of a single pass.
+
+    Args:
+        parts: stats in display order, same time base, mode and picture size.
+
+    Raises:
+        ValueError: no part, parts that do not fit together, or pts that do not increase from part to part.
+    """
+    if not parts:
+        raise ValueError("concat needs at least one part")
+    head = parts[0]
+    for part in parts[1:]:
+        for name, mine, other in (
+            ("time_base", head.time_base, part.time_base),
+            ("mode", head.mode, part.mode),
+            ("picture size", head.edge_2HW.shape[1:], part.edge_2HW.shape[1:]),
+        ):
+            if mine != other:
+                raise ValueError(f"parts of one video must agree in {name}: {mine} is not {other}")
+    columns = {name: np.concatenate([getattr(part, name) for part in parts]) for name in COLUMNS}
+    row = 0
+    for before, after in zip(parts, parts[1:], strict=False):
+        row += len(before)
+        change, is_frozen = difference(before.edge_2HW[1], after.edge_2HW[0])
+        columns["change_N"][row] = change
+        columns["flags_N"][row] |= FLAG_FROZEN * is_frozen
+    edges = np.stack([head.edge_2HW[0], parts[-1].edge_2HW[1]])
+    return FrameStats(**columns, edge_2HW=edges, time_base=head.time_base, mode=head.mode)
+
+
+def difference(before_HW: NDArray[np.uint8], after_HW: NDArray[np.uint8]) -> tuple[np.float32, bool]:
+    """Mean absolute luma difference in grey levels, and whether the picture stands still."""
+    change = np.float32(cv2.norm(before_HW, after_HW, cv2.NORM_L1) / before_HW.size)
+    still = change <= FROZEN_MEAN and cv2.norm(before_HW, after_HW, cv2.NORM_INF) <= FROZEN_STEP
+    return change, bool(still)
+
+
+def sharpness(luma_HW: NDArray[np.uint8]) -> float:
+    """Mean squared difference of neighbouring pixels, squared grey levels."""
+    across = cv2.norm(luma_HW[:, 1:], luma_HW[:, :-1], cv2.NORM_L2SQR) if luma_HW.shape[1] > 1 else 0.0
+    down = cv2.norm(luma_HW[1:], luma_HW[:-1], cv2.NORM_L2SQR) if luma_HW.shape[0] > 1 else 0.0
+    return (across + down) / luma_HW.size
+
+
+def _measure(
+    batch: Sequence[ScanFrame], previous: NDArray[np.uint8] | None, chunks: dict[str, list[NDArray]]
+) -> NDArray[np.uint8]:
+    """Append the columns of one batch to `chunks`; returns its last picture."""
+    size = batch[0].luma_HW.shape if previous is None else previous.shape
+    for frame in batch:
+        if frame.luma_HW.shape != size:
+            raise ValueError(f"scan pictures must be of one size: {frame.luma_HW.shape} after {size}")
+    luma = np.stack([frame.luma_HW for frame in batch])
+    features, area = cell_features(luma, np.stack([frame.chroma_2HW for frame in batch]))
+    loss, peak = losses(features, area)
+    held = area > 0
+    brightest = (features[:, 0] + features[:, 3])[:, held].max(axis=1)
+    change = np.zeros(len(batch), np.float32)
+    flags = np.zeros(len(batch), np.uint8)
+    for i, frame in enumerate(batch):
+        flags[i] = FLAG_KEY * frame.is_key | FLAG_CORRUPT * frame.is_corrupt | FLAG_BLACK * (brightest[i] <= BLACK_LEVEL)
+        before = previous if i == 0 else luma[i - 1]
+        if before is not None:
+            change[i], is_frozen = difference(before, luma[i])
+            flags[i] |= FLAG_FROZEN * is_frozen
+    found = {
+        "pts_N": np.array([frame.pts for frame in batch], np.int64),
+        "loss_NS": loss,
+        "peak_NS": peak,
+        "change_N": change,
+        "sharpness_N": np.array([sharpness(picture) for picture in luma], np.float32),
+        "luma_N": (luma.sum(axis=(1, 2), dtype=np.int64) / luma[0].size).astype(np.float32),
+        "signature_NK": signatures(features, area),
+        "flags_N": flags,
+    }
+    for name, column in found.items():
+        chunks[name].append(column)
+    return luma[-1].copy()

@@ -1,0 +1,281 @@
+"""How much of a picture is lost at each token scale, and what showing it is worth.
+
+The geometry is the model's: the picture is padded to a square, cut into 24x24 cells (the tokens of scale 576), and
+every coarser scale averages blocks of cells. A cell is described by its mean Y, Cb, Cr and by its strokes, the strength
+of the luma Laplacian inside it. Two things are lost when cells are averaged:
+
+- structure: how far the cell's colour is from its block's;
+- strokes: fine lines, as of letters. Grass and gravel are full of them and say little, so what counts is the excess
+  over the picture's median cell. Strokes of neighbouring cells do not add up, and the share lost at a grid of side g
+  is 1 - g/24: close to how a trained reader of small digits failed (right .11/.21/.36/.59/.92 of the time at the five
+  scales).
+
+The border that padding adds is known beforehand, so it loses nothing: cells count by the share of picture they hold,
+and a plain colour needs one token at any aspect ratio.
+
+All sums over pixels are sums of whole numbers below 2^24, exact in float32; so a frame's numbers depend on that
+frame alone, not on what was measured together with it.
+
+Shape legend: B frames of a batch, N frames or candidates, S scales, H W picture, R C 24 rows and columns of cells,
+F the four features, K signature values.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from m3video.scales import FULL_SIDE, GRID_SIDES, SCALES
+from m3video.types import (
+    FLAG_BLACK,
+    FLAG_CORRUPT,
+    SCAN_SIDE,
+    SIGNATURE_SIDE,
+    FrameStats,
+    Selection,
+)
+
+Floats = NDArray[np.float32]
+Bytes = NDArray[np.uint8]
+
+STRUCTURE_WEIGHT = 0.25
+"""A colour deviation weighs this much against an equal excess of strokes: blobs and shading are energy, not text."""
+
+PEAK_SHARE = 0.05
+"""Peak loss is the mean over this share of the cells, the worst ones."""
+
+BORDER_GREY = np.array([116, 121, 132], np.float32)
+"""Y, Cb, Cr of the border the model pads with, RGB (122, 116, 104)."""
+
+COVERAGE = 255.0**2 / 8
+"""What the first token of a wholly new frame is worth, in squared grey levels: as much as the best that a token can
+buy elsewhere, black turned to white by 8 more tokens. So a small budget visits many frames before it looks closely."""
+
+NOVELTY_FLOOR = 0.05
+"""A frame that shows nothing new keeps this share of its worth."""
+
+NOVELTY_NOISE, NOVELTY_FULL = 3.0, 30.0
+"""Distance of signatures, in grey levels over the blocks that differ most: up to the first is nothing new, from the
+second on all is."""
+
+PEAK_BLOCKS = 4
+"""Signature blocks (of 36) over which that distance is taken: a new sign fills a part of the picture only."""
+
+NEIGHBOURS = 4096
+"""A candidate is compared with at most this many candidates before it."""
+
+
+def cell_features(luma_BHW: Bytes, chroma_B2HW: Bytes) -> tuple[Floats, Floats]:
+    """Mean Y, Cb, Cr and strokes of every cell of the model's 24x24 grid.
+
+    Args:
+        luma_BHW: uint8, pictures of one size.
+        chroma_B2HW: uint8 [B, 2, ceil(H/2), ceil(W/2)].
+
+    Returns:
+        features float32 [B, 4, 24, 24] in grey levels (strokes are the root mean square of the Laplacian of luma),
+        and the pixels of picture in each cell, float32 [24, 24], 0 where there is only border.
+    """
+    luma, chroma = _at_scan_size(luma_BHW, chroma_B2HW)
+    height, width = luma.shape[1:]
+    rows, columns = _overlap(height, height, 1), _overlap(width, width, 1)
+    area = rows.sum(axis=1)[:, None] * columns.sum(axis=1)[None, :]
+    share = 1 / np.maximum(area, 1)
+    bright = luma.astype(np.float32)
+    features = np.empty((len(luma), 4, FULL_SIDE, FULL_SIDE), np.float32)
+    features[:, 0] = rows @ (bright @ columns.T) * share
+    half = chroma.shape[2:]
+    features[:, 1:3] = _overlap(half[0], height, 2) @ (chroma.astype(np.float32) @ _overlap(half[1], width, 2).T) * share
+    for picture, into in zip(luma, bright, strict=True):
+        # Half the Laplacian, in whole numbers, keeps the sum of 36 squares below 2^24.
+        np.square(cv2.Laplacian(picture, cv2.CV_16S, ksize=1, scale=0.5), out=into, dtype=np.float32)
+    features[:, 3] = 2 * np.sqrt(rows @ (bright @ columns.T) * share)
+    return features, area
+
+
+def _at_scan_size(luma_BHW: Bytes, chroma_B2HW: Bytes) -> tuple[Bytes, Bytes]:
+    """Pictures whose longest side is `SCAN_SIDE`; smaller ones are enlarged, as the model enlarges them."""
+    height, width = luma_BHW.shape[1:]
+    longest = max(height, width)
+    if longest == SCAN_SIDE:
+        return luma_BHW, chroma_B2HW
+    high, wide = (max(1, round(side * SCAN_SIDE / longest)) for side in (height, width))
+    size, half = (wide, high), (-(-wide // 2), -(-high // 2))
+    luma = [cv2.resize(picture, size, interpolation=cv2.INTER_LINEAR) for picture in luma_BHW]
+    chroma = [[cv2.resize(plane, half, interpolation=cv2.INTER_LINEAR) for plane in pair] for pair in chroma_B2HW]
+    return np.array(luma, np.uint8).reshape(-1, high, wide), np.array(chroma, np.uint8).reshape(-1, 2, *half[::-1])
+
+
+@cache
+def _overlap(samples: int, side: int, step: int) -> Floats:
+    """[24, samples]: luma pixels of each cell that each sample covers.
+
+    `samples` of `step` pixels each cover a picture of `side` pixels that stands in the middle of `SCAN_SIDE`.
+    """
+    start = (SCAN_SIDE - side) // 2
+    low = start + step * np.arange(samples)
+    high = np.minimum(low + step, start + side)
+    edges = np.arange(FULL_SIDE + 1) * (SCAN_SIDE // FULL_SIDE)
+    shared = np.minimum(high[None, :], edges[1:, None]) - np.maximum(low[None, :], edges[:-1, None])
+    overlap = np.maximum(shared, 0).astype(np.float32)
+    overlap.setflags(write=False)
+    return overlap
+
+
+def losses(features_BFRC: Floats, area_RC: Floats) -> tuple[Floats, Floats]:
+    """Mean and peak loss at every scale against 24x24.
+
+    Args:
+        features_BFRC: float32 [B, 4, 24, 24], grey levels.
+        area_RC: float32 [24, 24], pixels of picture in each cell.
+
+    Returns:
+        loss_BS and peak_BS float32 [B, 5], squared grey levels, non-increasing in scale, 0 at 576. Peak is the mean
+        over the worst 5 % of the cells that hold picture.
+    """
+    num_frames = len(features_BFRC)
+    weight = _nested(area_RC / area_RC.max())
+    worst = max(1, round(PEAK_SHARE * float(weight.sum())))
+    cells, total = _nested(features_BFRC), weight.sum()
+    colours, strokes = cells[:, :3], cells[:, 3]
+    usual = np.median(strokes[:, weight > 0], axis=1, keepdims=True)
+    fine = np.square(np.maximum(strokes - usual, 0))
+    loss = np.zeros((num_frames, len(SCALES)), np.float32)
+    peak = np.zeros((num_frames, len(SCALES)), np.float32)
+    sums, weights = colours * weight, weight
+    for column in range(len(SCALES) - 2, -1, -1):
+        sums, weights = _merge(sums), _merge(weights)
+        scale = SCALES[column]
+        centre = (sums / np.maximum(weights, 1e-6))[..., None]
+        gap = np.square(colours.reshape(num_frames, 3, scale, -1) - centre).reshape(num_frames, 3, -1)
+        lost = STRUCTURE_WEIGHT * (gap[:, 0] + gap[:, 1] + gap[:, 2]) + (1 - GRID_SIDES[scale] / FULL_SIDE) * fine
+        lost *= weight
+        loss[:, column] = lost.sum(axis=-1) / total
+        peak[:, column] = np.partition(lost, -worst, axis=-1)[:, -worst:].sum(axis=-1) / worst
+    # Coarser blocks cannot lose less on average (beyond rounding); a single cell can, so the order is imposed.
+    for table in (loss, peak):
+        table[:] = np.maximum.accumulate(table[:, ::-1], axis=1)[:, ::-1]
+    return loss, peak
+
+
+def _nested(grid: Floats) -> Floats:
+    """[..., 24, 24] -> [..., 576], ordered so that the cells of every block of every scale are neighbours.
+
+    24 = 3*2*2*2: an index is (third, half, half, half) from coarse to fine, rows and columns alternating.
+    """
+    lead = grid.shape[:-2]
+    split = grid.reshape(*lead, 3, 2, 2, 2, 3, 2, 2, 2)
+    k = len(lead)
+    order = [*range(k), *(k + i for i in (0, 4, 1, 5, 2, 6, 3, 7))]
+    return np.ascontiguousarray(split.transpose(order)).reshape(*lead, FULL_SIDE * FULL_SIDE)
+
+
+def _merge(sums: Floats) -> Floats:
+    """Block sums of the next coarser scale: 576 -> 144 -> 36 -> 9 by fours, 9 -> 1 by nine; a fixed order of adding."""
+    step = 9 if sums.shape[-1] == 9 else 4
+    parts = sums.reshape(*sums.shape[:-1], -1, step)
+    total = parts[..., 0].copy()
+    for i in range(1, step):
+        total += parts[..., i]
+    return total
+
+
+def signatures(features_BFRC: Floats, area_RC: Floats) -> Bytes:
+    """The 6x6 grid of mean Y, Cb, Cr (row, column, channel), uint8 [B, 108]; pure border is the border's grey."""
+    side = FULL_SIDE // SIGNATURE_SIDE
+    weighted = (features_BFRC[:, :3] * area_RC).reshape(-1, 3, SIGNATURE_SIDE, side, SIGNATURE_SIDE, side)
+    area = area_RC.reshape(SIGNATURE_SIDE, side, SIGNATURE_SIDE, side)
+    sums, pixels = _fold(_fold(weighted, 5), 3), _fold(_fold(area, 3), 1)
+    means = sums / np.maximum(pixels, 1)
+    means = np.where(pixels > 0, means, BORDER_GREY[:, None, None])
+    return np.rint(means).clip(0, 255).astype(np.uint8).transpose(0, 2, 3, 1).reshape(len(means), -1)
+
+
+def _fold(array: Floats, axis: int) -> Floats:
+    """Sum over `axis`, first to last."""
+    total = array.take(0, axis=axis)
+    for i in range(1, array.shape[axis]):
+        total = total + array.take(i, axis=axis)
+    return total
+
+
+def utility(
+    stats: FrameStats, selection: Selection, *, saliency_N: NDArray[np.floating] | None = None
+) -> NDArray[np.float64]:
+    """What showing each candidate at each scale is worth: (coverage + peak detail shown) x novelty.
+
+    Args:
+        stats: the analyzed frames.
+        selection: the candidates, rows of `stats`.
+        saliency_N: optional weight per candidate, >= 0, from a question; multiplies.
+
+    Returns:
+        float64 [N, 5], squared grey levels, non-negative, non-decreasing in scale.
+
+    Raises:
+        ValueError: saliency of another length, or negative, or not finite.
+    """
+    rows = selection.index_N
+    peak = stats.peak_NS[rows].astype(np.float64)
+    shown = COVERAGE + (peak[:, :1] - peak)
+    worth = novelty(stats, selection)[:, None] * shown
+    hidden = (stats.flags_N[rows] & (FLAG_BLACK | FLAG_CORRUPT)) > 0
+    worth[hidden] *= NOVELTY_FLOOR
+    if saliency_N is None:
+        return worth
+    saliency = np.asarray(saliency_N, dtype=np.float64)
+    if saliency.shape != (len(selection),) or not (np.isfinite(saliency) & (saliency >= 0)).all():
+        raise ValueError(f"saliency_N must be {len(selection)} finite weights, each 0 or more")
+    return worth * saliency[:, None]
+
+
+def novelty(stats: FrameStats, selection: Selection) -> NDArray[np.float64]:
+    """How much of each candidate no earlier candidate has shown, `NOVELTY_FLOOR` to 1; the first counts 1.
+
+    The signature is compared with the candidate before and with the most similar of all before. A sudden change
+    since the candidate before counts half, because text may be replaced under an equal signature.
+    """
+    rows = selection.index_N
+    if len(rows) == 0:
+        return np.zeros(0)
+    signature = stats.signature_NK[rows]
+    distance = np.minimum(
+        block_distance(signature[1:], signature[:-1]),
+        block_distance(signature[1:], signature[_most_similar_before(signature)]),
+    )
+    fresh = (distance - NOVELTY_NOISE) / (NOVELTY_FULL - NOVELTY_NOISE)
+    jump = np.maximum.reduceat(_sudden(stats.change_N)[: rows[-1] + 1], rows[:-1] + 1) if len(rows) > 1 else np.zeros(0)
+    jump = (jump - NOVELTY_NOISE) / (NOVELTY_FULL - NOVELTY_NOISE)
+    return np.concatenate([[1.0], np.clip(np.maximum(fresh, np.minimum(jump, 0.5)), NOVELTY_FLOOR, 1.0)])
+
+
+def block_distance(first_NK: Bytes, second_NK: Bytes) -> NDArray[np.float64]:
+    """Distance of signatures in grey levels: mean over the `PEAK_BLOCKS` blocks that differ most, float64 [N]."""
+    gap = first_NK.astype(np.float32) - second_NK
+    blocks = np.sqrt(np.square(gap).reshape(len(gap), -1, 3).sum(axis=-1))
+    return np.partition(blocks, -PEAK_BLOCKS, axis=-1)[:, -PEAK_BLOCKS:].mean(axis=-1, dtype=np.float64)
+
+
+def _most_similar_before(signature_NK: Bytes) -> NDArray[np.int64]:
+    """For each candidate but the first, the one before it with the least squared distance, int64 [N-1]."""
+    values = signature_NK.astype(np.float32)
+    square = np.square(values).sum(axis=1)
+    nearest = np.empty(len(values) - 1, np.int64)
+    for start in range(1, len(values), 256):
+        stop = min(start + 256, len(values))
+        low = max(0, start - NEIGHBOURS)
+        apart = square[low:stop] - 2 * (values[start:stop] @ values[low:stop].T)
+        apart[np.arange(low, stop)[None, :] >= np.arange(start, stop)[:, None]] = np.inf
+        nearest[start - 1 : stop - 1] = low + apart.argmin(axis=1)
+    return nearest
+
+
+def _sudden(change_N: Floats) -> NDArray[np.float64]:
+    """Change beyond that of the neighbouring frames: motion and noise go on, a cut or a new caption does not."""
+    change = change_N.astype(np.float64)
+    padded = np.concatenate([[0.0, 0.0], change, [0.0, 0.0]])
+    around = np.stack([padded[:-4], padded[1:-3], padded[3:-1], padded[4:]])
+    return change - np.partition(around, 2, axis=0)[2]

@@ -1,0 +1,224 @@
+"""A token plan as JSON, `m3video.plan/1`: integers are the truth, seconds are printed for people.
+
+A plan file is read strictly. It may have been edited by hand, and a plan that shows other frames than it says is
+worse than none.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import tempfile
+from collections.abc import Mapping
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any
+
+from m3video.errors import PlanError
+from m3video.types import PlannedFrame, TokenPlan, VideoInfo
+
+SCHEMA = "m3video.plan/1"
+
+
+def to_json(plan: TokenPlan) -> dict[str, Any]:
+    """The plan as JSON values."""
+    video = asdict(plan.video)
+    backend = video.pop("backend")
+    video["time_base"], video["notes"] = list(plan.video.time_base), list(plan.video.notes)
+    return {
+        "schema": SCHEMA,
+        "video": video,
+        "backend": backend,
+        "budget": plan.budget,
+        "total_tokens": plan.total_tokens,
+        "utility": plan.utility,
+        "bound": plan.bound,
+        "num_candidates": plan.num_candidates,
+        "config": dict(plan.config),
+        "warnings": list(plan.warnings),
+        "shots": [list(shot) for shot in plan.shots],
+        "frames": [
+            {
+                "pts": frame.pts,
+                "pts_seconds": round(plan.video.pts_seconds(frame.pts), 6),
+                "scale": frame.scale,
+                "shot": frame.shot,
+                "reason": frame.reason,
+            }
+            for frame in plan.frames
+        ],
+    }
+
+
+def from_json(data: Any) -> TokenPlan:
+    """The plan that `to_json` wrote.
+
+    Raises:
+        PlanError: another schema, or a field that is missing, of the wrong kind, or contradicts another.
+    """
+    top = _Reader(data, "plan")
+    schema = top.take("schema", str)
+    if schema != SCHEMA:
+        raise PlanError(f"plan schema ({schema}) is not {SCHEMA}: write the plan again with this version of m3video")
+    backend = top.take("backend", str)
+    frames = tuple(_frame(item, i) for i, item in enumerate(top.take("frames", list)))
+    total = top.take("total_tokens", int)
+    spent = sum(frame.scale for frame in frames)
+    if total != spent:
+        raise PlanError(f"plan.total_tokens ({total}) is not the sum of the frames' scales ({spent})")
+    plan = _build(
+        TokenPlan, "plan", video=_video(top.take("video", dict), backend), budget=top.take("budget", int),
+        frames=frames, utility=top.take("utility", float), bound=top.take("bound", float),
+        num_candidates=top.take("num_candidates", int), shots=_shots(top.take("shots", list)),
+        config=top.take("config", dict), warnings=_texts(top.take("warnings", list), "plan.warnings"),
+    )  # fmt: skip
+    top.finish()
+    return plan
+
+
+def save_plan(plan: TokenPlan, path: str | Path) -> None:
+    """Write the plan; the file is complete or not there, never half.
+
+    Raises:
+        PlanError: the file cannot be written.
+    """
+    path = Path(path)
+    text = json.dumps(to_json(plan), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    try:
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+        try:
+            with os.fdopen(handle, "w", encoding="utf-8") as file:
+                file.write(text)
+            os.chmod(name, 0o666 & ~_umask())
+            os.replace(name, path)
+        except BaseException:
+            Path(name).unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        raise PlanError(f"plan file {path} cannot be written: {error.strerror}") from None
+
+
+def load_plan(path: str | Path) -> TokenPlan:
+    """Read a plan file.
+
+    Raises:
+        PlanError: the file cannot be read, is not JSON, or holds no sound plan; one line that names the field.
+    """
+    try:
+        data = json.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise PlanError(f"plan file {path} cannot be read: {error.strerror}") from None
+    except (ValueError, RecursionError) as error:
+        raise PlanError(f"plan file {path} is not JSON: {' '.join(str(error).split())}") from None
+    try:
+        return from_json(data)
+    except PlanError as error:
+        raise PlanError(f"plan file {path}: {error}") from None
+
+
+def check_matches(plan: TokenPlan, info: VideoInfo) -> None:
+    """Refuse to replay a plan on another video.
+
+    Raises:
+        PlanError: the content fingerprints differ.
+    """
+    if plan.video.fingerprint != info.fingerprint:
+        raise PlanError(
+            f"the plan was made for {plan.video.path}, and the content of {info.path} is not the same: plan it anew"
+        )
+
+
+class _Reader:
+    """Takes fields out of a JSON object, each checked, none left over."""
+
+    def __init__(self, data: Any, name: str) -> None:
+        if not isinstance(data, dict):
+            raise PlanError(f"{name} must be a JSON object, not {_kind(data)}")
+        self.left, self.name = dict(data), name
+
+    def take(self, field: str, kind: type, *, optional: bool = False) -> Any:
+        if field not in self.left:
+            raise PlanError(f"{self.name}.{field} is missing")
+        return _checked(self.left.pop(field), kind, f"{self.name}.{field}", optional=optional)
+
+    def finish(self) -> None:
+        if self.left:
+            raise PlanError(f"{self.name}.{min(self.left)} is not a field of {SCHEMA}")
+
+
+def _checked(value: Any, kind: type, name: str, *, optional: bool = False) -> Any:
+    if optional and value is None:
+        return None
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value)
+    if not isinstance(value, kind) or isinstance(value, bool):
+        raise PlanError(f"{name} must be {_NAMES[kind]}, not {_kind(value)}")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise PlanError(f"{name} ({value}) must be a finite number")
+    return value
+
+
+_NAMES: Mapping[type, str] = {int: "an integer", float: "a number", str: "a text", list: "a list", dict: "an object"}
+
+
+def _kind(value: Any) -> str:
+    shown = json.dumps(value, ensure_ascii=False, default=str)
+    return shown if len(shown) <= 40 else shown[:37] + "..."
+
+
+def _frame(item: Any, index: int) -> PlannedFrame:
+    name = f"plan.frames[{index}]"
+    reader = _Reader(item, name)
+    reader.left.pop("pts_seconds", None)
+    values = {field: reader.take(field, kind) for field, kind in (
+        ("pts", int), ("scale", int), ("shot", int), ("reason", str)
+    )}  # fmt: skip
+    reader.finish()
+    return _build(PlannedFrame, name, **values)
+
+
+def _video(data: Any, backend: str) -> VideoInfo:
+    reader = _Reader(data, "plan.video")
+    values: dict[str, Any] = {"backend": backend}
+    for field in fields(VideoInfo):
+        if field.name == "backend":
+            continue
+        if field.name == "time_base":
+            values["time_base"] = _pair(reader.take("time_base", list), "plan.video.time_base")
+        elif field.name == "notes":
+            values["notes"] = _texts(reader.take("notes", list), "plan.video.notes")
+        else:
+            kind = next(k for n, k in (("str", str), ("int", int), ("float", float)) if str(field.type).startswith(n))
+            values[field.name] = reader.take(field.name, kind, optional="None" in str(field.type))
+    reader.finish()
+    return _build(VideoInfo, "plan.video", **values)
+
+
+def _shots(items: list[Any]) -> tuple[tuple[int, int], ...]:
+    return tuple(_pair(item, f"plan.shots[{i}]") for i, item in enumerate(items))
+
+
+def _pair(item: Any, name: str) -> tuple[int, int]:
+    if not isinstance(item, list) or len(item) != 2:
+        raise PlanError(f"{name} must be a list of two integers, not {_kind(item)}")
+    return _checked(item[0], int, name), _checked(item[1], int, name)
+
+
+def _texts(items: list[Any], name: str) -> tuple[str, ...]:
+    return tuple(_checked(item, str, f"{name}[{i}]") for i, item in enumerate(items))
+
+
+def _build(kind: Any, name: str, **values: Any) -> Any:
+    """A value of layer 0; what it refuses is the file's fault here."""
+    try:
+        return kind(**values)
+    except ValueError as error:
+        raise PlanError(f"{name}: {error}") from None
+
+
+def _umask() -> int:
+    """The process's umask; it can only be read by setting it."""
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

@@ -1,0 +1,255 @@
+"""Which frames are candidates: the vision tower costs the same for each, whatever scale it gets later.
+
+Legend: N frames or candidates, M shots.
+"""
+
+from __future__ import annotations
+
+import heapq
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from m3video.errors import UsageError
+from m3video.planning.shots import find_shots
+from m3video.types import FLAG_BLACK, FLAG_CORRUPT, FLAG_KEY, FrameStats, Selection, clock, seconds
+
+Rows = NDArray[np.int64]
+Floats = NDArray[np.float64]
+
+NEARLY_AS_SHARP = 0.9
+"""Frames this sharp, against the sharpest of their piece, are as good; among them a keyframe is preferred, because
+it is the cheapest to decode, then the one nearest to the middle."""
+
+CHANGE_CAP = 20.0
+"""Change counts up to this many grey levels per frame, so that one cut or flash does not draw all candidates."""
+
+
+def sample(
+    stats: FrameStats, *, max_frames: int, method: Literal["shots", "uniform"] = "shots",
+    start_seconds: float | None = None, end_seconds: float | None = None, fps: float | None = None,
+    num_frames: int | None = None,
+) -> Selection:  # fmt: skip
+    """Choose candidate frames.
+
+    With `fps` or `num_frames` they are evenly spaced in time; otherwise `method` decides: "uniform" is even in time,
+    "shots" gives every shot a candidate and the rest to long shots in which much changes. Corrupt frames are
+    candidates only when there are no others.
+
+    Args:
+        stats: the analyzed frames.
+        max_frames: never more candidates than this, >= 1.
+        method: "shots" or "uniform".
+        start_seconds: look at frames from here on, on the container's clock; None for the beginning.
+        end_seconds: look at frames before this; None for the end.
+        fps: candidates per second of video, > 0.
+        num_frames: number of candidates, >= 1.
+
+    Returns:
+        The candidates with a reason each; `notes` says what could not be met in full.
+
+    Raises:
+        UsageError: `fps` together with `num_frames`, a value out of range, or a time range without a frame.
+    """
+    _check(max_frames, method, fps, num_frames)
+    rows = _rows_in_range(stats, start_seconds, end_seconds)
+    notes: list[str] = []
+    begins = find_shots(stats)
+    clean = rows[(stats.flags_N[rows] & FLAG_CORRUPT) == 0]
+    if len(clean) == 0:
+        notes.append("every frame in the range is corrupt: corrupt frames are shown")
+        clean = rows
+    times = stats.pts_N * (stats.time_base[0] / stats.time_base[1])
+    if fps is not None:
+        wanted = _at_rate(times[rows], fps, max_frames, notes)
+        chosen, reason = _shown_at(times, clean, wanted), "fps"
+    elif num_frames is not None:
+        count = min(num_frames, max_frames)
+        if count < num_frames:
+            notes.append(f"num_frames ({num_frames}) is above max_frames ({max_frames}): {count} candidates are taken")
+        chosen, reason = _evenly(times, rows, clean, count), "num_frames"
+        if len(chosen) < count:
+            notes.append(f"{count} frames were asked for, {len(chosen)} different ones are there to take evenly")
+    elif method == "uniform":
+        chosen, reason = _evenly(times, rows, clean, max_frames), "uniform"
+    else:
+        return _by_shots(stats, times, rows, clean, begins, max_frames, notes)
+    return _selection(stats, rows, begins, chosen, [reason] * len(chosen), "uniform", notes)
+
+
+def _check(max_frames: int, method: str, fps: float | None, num_frames: int | None) -> None:
+    if fps is not None and num_frames is not None:
+        raise UsageError("fps and num_frames contradict each other: give one of them")
+    if max_frames < 1:
+        raise UsageError(f"max_frames ({max_frames}) must be at least 1")
+    if num_frames is not None and num_frames < 1:
+        raise UsageError(f"num_frames ({num_frames}) must be at least 1")
+    if fps is not None and not 0 < fps < float("inf"):
+        raise UsageError(f"fps ({fps}) must be a number above 0")
+    if method not in ("shots", "uniform"):
+        raise UsageError(f"sampling method ({method}) must be shots or uniform")
+
+
+def _rows_in_range(stats: FrameStats, start: float | None, end: float | None) -> Rows:
+    """Rows with start <= time < end."""
+    times = stats.pts_N * (stats.time_base[0] / stats.time_base[1])
+    held = np.ones(len(times), bool)
+    # A hair of tolerance, because times such as 1/3 s have no exact decimals.
+    if start is not None:
+        held &= times >= start - 1e-6
+    if end is not None:
+        held &= times < end - 1e-6
+    if not held.any():
+        first, last = (seconds(int(pts), stats.time_base) for pts in (stats.pts_N[0], stats.pts_N[-1]))
+        asked = f"{'the start' if start is None else f'{start:g} s'} to {'the end' if end is None else f'{end:g} s'}"
+        raise UsageError(
+            f"no frame in the range {asked}: the video's frames run from {first:.3f} s to {last:.3f} s "
+            f"({clock(first)} to {clock(last)})"
+        )
+    return np.flatnonzero(held)
+
+
+def _at_rate(times_N: Floats, fps: float, max_frames: int, notes: list[str]) -> Floats:
+    """Times `1 / fps` apart over the range; thinned evenly when they are more than `max_frames`."""
+    count = int((times_N[-1] - times_N[0]) * fps + 1e-6) + 1
+    wanted = times_N[0] + np.arange(min(count, max_frames)) / fps
+    if count > max_frames:
+        notes.append(
+            f"fps ({fps:g}) asks for {count} candidates, above max_frames ({max_frames}): every "
+            f"{count / max_frames:.2f}th is taken"
+        )
+        wanted = times_N[0] + (np.arange(max_frames) * count // max_frames) / fps
+    return wanted
+
+
+def _evenly(times_N: Floats, rows: Rows, clean: Rows, count: int) -> Rows:
+    """The frames on screen in the middle of `count` equal stretches of time; all of them when there are no more."""
+    if len(clean) <= count:
+        return clean
+    first, last = times_N[rows[0]], times_N[rows[-1]]
+    # The last frame is on screen for a while too; take the usual step, the file's end is not known here.
+    last += float(np.median(np.diff(times_N[rows])))
+    return _shown_at(times_N, clean, first + (np.arange(count) + 0.5) * (last - first) / count)
+
+
+def _shown_at(times_N: Floats, clean: Rows, wanted: Floats) -> Rows:
+    """Rows of the clean frames on screen at the wanted times, without repeats."""
+    place = np.searchsorted(times_N[clean], wanted + 1e-6, side="right") - 1
+    return clean[np.unique(np.maximum(place, 0))]
+
+
+def _by_shots(
+    stats: FrameStats, times_N: Floats, rows: Rows, clean: Rows, begins: Rows, max_frames: int, notes: list[str]
+) -> Selection:
+    """A candidate for every shot, then more for long shots in which much changes."""
+    shot_of = np.searchsorted(begins, clean, side="right") - 1
+    shots, first, capacity = np.unique(shot_of, return_index=True, return_counts=True)
+    if len(clean) <= max_frames:
+        return _selection(stats, rows, begins, clean, _reasons(shot_of), "shots", notes)
+    # Progress through the video: half of it is time, half of it change.
+    step = np.diff(times_N[clean], prepend=times_N[clean[0]])
+    change = np.minimum(stats.change_N[clean].astype(np.float64), CHANGE_CAP)
+    change[first] = 0.0  # the cut itself is no change inside the shot
+    progress = _share(step) + _share(change) + 1e-9
+    weight = np.add.reduceat(progress, first)
+    black = np.minimum.reduceat((stats.flags_N[clean] & FLAG_BLACK) > 0, first)
+    share = _apportion(weight, capacity, black, max_frames)
+    served = int((share > 0).sum())
+    if served < len(shots):
+        notes.append(f"{len(shots)} shots, but max_frames is {max_frames}: {len(shots) - served} shots have no candidate")
+    chosen = [
+        _best_of_shot(stats, clean[at : at + held], progress[at : at + held], int(count))
+        for at, held, count in zip(first, capacity, share, strict=True)
+        if count > 0
+    ]
+    picked = np.concatenate(chosen)
+    return _selection(
+        stats, rows, begins, picked, _reasons(np.searchsorted(begins, picked, side="right") - 1), "shots", notes
+    )
+
+
+def _share(values_N: Floats) -> Floats:
+    total = values_N.sum()
+    return values_N / total if total > 0 else values_N
+
+
+def _reasons(shot_N: Rows) -> list[str]:
+    """ "shot" for the first candidate of each shot, "change" for the further ones."""
+    return ["shot" if i == 0 or shot_N[i] != shot_N[i - 1] else "change" for i in range(len(shot_N))]
+
+
+def _apportion(weight_M: Floats, capacity_M: Rows, black_M: NDArray[np.bool_], total: int) -> Rows:
+    """How many of `total` candidates each shot gets.
+
+    One each, as far as they go: shots of black last, otherwise the weightiest of each stretch of the video first, so
+    that what is left out is spread. The rest by the highest quotients weight / (2 count + 1) (Sainte-Lague).
+    """
+    count = np.zeros(len(weight_M), np.int64)
+    lit = np.flatnonzero(~black_M)
+    if len(lit) > total:
+        pieces = np.array_split(lit, total)
+        count[[piece[np.argmax(weight_M[piece])] for piece in pieces]] = 1
+        return count
+    count[lit] = 1
+    count[np.flatnonzero(black_M)[: total - len(lit)]] = 1
+    queue = [(-weight_M[i] / 3, int(i)) for i in np.flatnonzero((count > 0) & ~black_M & (capacity_M > 1))]
+    heapq.heapify(queue)
+    for _ in range(total - int(count.sum())):
+        if not queue:
+            break
+        _, i = heapq.heappop(queue)
+        count[i] += 1
+        if count[i] < capacity_M[i]:
+            heapq.heappush(queue, (-weight_M[i] / (2 * count[i] + 1), i))
+    return count
+
+
+def _best_of_shot(stats: FrameStats, rows: Rows, progress_N: Floats, count: int) -> Rows:
+    """`count` frames of one shot: the best of as many pieces of equal progress."""
+    if count >= len(rows):
+        return rows
+    done = np.cumsum(progress_N)
+    edges = np.searchsorted(done, done[-1] * np.arange(1, count) / count, side="left")
+    # Every piece keeps at least one frame, whatever jumps there are in progress.
+    edges = np.maximum(edges, np.arange(1, count))
+    edges = np.maximum.accumulate(edges - np.arange(count - 1)) + np.arange(count - 1)
+    edges = np.minimum(edges, len(rows) - count + np.arange(1, count))
+    return np.array([_best_frame(stats, piece) for piece in np.split(rows, edges)], np.int64)
+
+
+def _best_frame(stats: FrameStats, rows: Rows) -> int:
+    """A sharp frame that is not black, a keyframe among nearly equal ones, else the one nearest to the middle."""
+    lit = rows[(stats.flags_N[rows] & FLAG_BLACK) == 0]
+    rows = lit if len(lit) else rows
+    sharp = stats.sharpness_N[rows]
+    good = rows[sharp >= NEARLY_AS_SHARP * sharp.max()]
+    keys = good[(stats.flags_N[good] & FLAG_KEY) > 0]
+    good = keys if len(keys) else good
+    middle = (rows[0] + rows[-1]) / 2
+    return int(good[np.argmin(np.abs(good - middle))])
+
+
+def _selection(
+    stats: FrameStats, rows: Rows, begins: Rows, chosen: Rows, reasons: list[str], method: str, notes: list[str]
+) -> Selection:
+    """Candidates with the shots of the range, numbered from 0 within it."""
+    low = int(np.searchsorted(begins, rows[0], side="right") - 1)
+    high = int(np.searchsorted(begins, rows[-1], side="right"))
+    starts = stats.pts_N[begins[low:high]].tolist()
+    after = stats.pts_N[begins[high]] if high < len(begins) else _end(stats)
+    return Selection(
+        index_N=chosen,
+        pts_N=stats.pts_N[chosen],
+        shot_N=np.searchsorted(begins, chosen, side="right") - 1 - low,
+        reason_N=tuple(reasons),
+        shots=tuple(zip(starts, [*starts[1:], int(after)], strict=True)),
+        method=method,
+        notes=tuple(notes),
+    )
+
+
+def _end(stats: FrameStats) -> int:
+    """When the last frame leaves the screen: as long after it as frames usually follow each other."""
+    usual = int(np.median(np.diff(stats.pts_N))) if len(stats) > 1 else 1
+    return int(stats.pts_N[-1]) + max(1, usual)

@@ -1,0 +1,177 @@
+"""Where shots begin, from the stats of a first pass.
+
+Three kinds of boundary: a cut (the picture changes suddenly, far more than around it, and stays changed), a dissolve
+(it was still, changes over about a second, and is still again), and black (the picture returns from black, or
+goes into it). A flash comes back to what was there before it, a pan changes all the time: neither is a boundary.
+
+Legend: N frames, K signature values. Comparisons reach over time, not over frame numbers, so that variable frame
+rate and low frame rates are right.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from m3video.types import FLAG_BLACK, FLAG_CORRUPT, FrameStats
+
+Floats = NDArray[np.float64]
+Rows = NDArray[np.int64]
+
+CUT_LEVEL = 9.0
+"""Least mean difference of signatures, in grey levels, across a cut. Re-encoded still pictures stay below 2."""
+
+CUT_RATIO = 3.0
+"""A cut differs this many times more than its neighbourhood does from frame to frame."""
+
+AROUND, AROUND_SECONDS = 12, 0.9
+"""Frames on each side that make up that neighbourhood, when they are that near in time. Frames a second apart have no
+motion to compare with: there the level alone decides."""
+
+FLASH_SECONDS = 0.15
+"""What comes and goes within twice this time is a flash, not a shot."""
+
+BLOCK = 16384
+"""Frames compared at once, so that memory stays flat."""
+
+DISSOLVE_SECONDS = 1.0
+"""Half the length of the longest dissolve that is recognised."""
+
+DISSOLVE_RATIO = 4.0
+"""Across a dissolve the picture changes this many times more than in the same time before and after it."""
+
+BLACK_SECONDS = 0.1
+"""Shorter black is a blink within a shot."""
+
+
+def find_shots(stats: FrameStats) -> Rows:
+    """Rows of `stats` where shots begin.
+
+    Args:
+        stats: analyzed frames; corrupt ones are left out of the comparison.
+
+    Returns:
+        int64, increasing, the first is 0; empty when there are no frames.
+    """
+    if len(stats) == 0:
+        return np.zeros(0, np.int64)
+    clean = np.flatnonzero((stats.flags_N & FLAG_CORRUPT) == 0)
+    if len(clean) < 2:
+        return np.zeros(1, np.int64)
+    signature = stats.signature_NK[clean]
+    seconds = stats.pts_N[clean] * (stats.time_base[0] / stats.time_base[1])
+    black = (stats.flags_N[clean] & FLAG_BLACK) > 0
+    sudden = _cuts(signature, seconds) | _black_edges(black, seconds)
+    # A fade into black or a cut is one boundary, not two.
+    near_sudden = _near_max(sudden.astype(np.float64), seconds, 1.5 * DISSOLVE_SECONDS) > 0
+    begins = sudden | (_dissolves(signature, seconds) & ~near_sudden)
+    return np.concatenate([[0], clean[1:][begins[1:]]])
+
+
+def _cuts(signature_NK: NDArray[np.uint8], seconds_N: Floats) -> NDArray[np.bool_]:
+    """Sudden, lasting changes; True at the first frame after the cut."""
+    n = len(seconds_N)
+    step = np.zeros(n)
+    step[1:] = _distance(signature_NK[1:], signature_NK[:-1])
+    # The nearest frames outside a flash around each frame; its direct neighbours when frames are far apart.
+    before = np.searchsorted(seconds_N, seconds_N - FLASH_SECONDS, side="left") - 1
+    before = np.clip(before, 0, np.maximum(np.arange(n) - 1, 0))
+    after = np.minimum(np.searchsorted(seconds_N, seconds_N + FLASH_SECONDS, side="left"), n - 1)
+    sparse = np.diff(seconds_N, append=seconds_N[-1]) > FLASH_SECONDS
+    after = np.where(sparse, np.arange(n), after)
+    lasting = _distance(signature_NK[after], signature_NK[before])
+    level = np.minimum(step, lasting)
+    is_cut = (level >= CUT_LEVEL) & (step >= CUT_RATIO * _usual_step(step, seconds_N)) & (lasting >= step / 3)
+    # Of the frames of one quick transition only the one that changes most begins a shot.
+    return is_cut & (step >= _near_max(np.where(is_cut, step, 0.0), seconds_N, FLASH_SECONDS))
+
+
+def _usual_step(step_N: Floats, seconds_N: Floats) -> Floats:
+    """Median step of the neighbours of each frame, without its own; 0 when there are none."""
+    usual = np.zeros(len(step_N))
+    steps = np.lib.stride_tricks.sliding_window_view(
+        np.pad(step_N, AROUND, constant_values=np.nan), 2 * AROUND + 1
+    )
+    times = np.lib.stride_tricks.sliding_window_view(
+        np.pad(seconds_N, AROUND, constant_values=np.nan), 2 * AROUND + 1
+    )
+    for start in range(0, len(step_N), BLOCK):
+        rows = slice(start, start + BLOCK)
+        apart = np.abs(times[rows] - seconds_N[rows, None])
+        near = np.where(apart <= AROUND_SECONDS, steps[rows], np.nan)
+        near[:, AROUND] = np.nan
+        held = np.isfinite(near).sum(axis=1)
+        ordered = np.sort(near, axis=1)  # nan last
+        usual[rows] = np.where(held > 0, ordered[np.arange(len(near)), held // 2], 0.0)
+    return usual
+
+
+def _dissolves(signature_NK: NDArray[np.uint8], seconds_N: Floats) -> NDArray[np.bool_]:
+    """Gradual changes between two still stretches; True in the middle of the change."""
+    half = DISSOLVE_SECONDS
+    n = len(seconds_N)
+
+    def at(offset: float) -> Rows:
+        return np.clip(np.searchsorted(seconds_N, seconds_N + offset, side="left"), 0, n - 1)
+
+    left, right, far_left, far_right = at(-half), at(half), at(-3 * half), at(3 * half)
+    inside = (seconds_N - half > seconds_N[0]) & (seconds_N + half < seconds_N[-1]) & (right - left >= 4)
+    across = _distance(signature_NK[right], signature_NK[left])
+    calm = np.maximum(
+        _distance(signature_NK[left], signature_NK[far_left]), _distance(signature_NK[far_right], signature_NK[right])
+    )
+    # A cut within the window explains the change: what is left without its greatest step must still be large.
+    step = np.zeros(n)
+    step[1:] = _distance(signature_NK[1:], signature_NK[:-1])
+    gradual = across - _window_max(step, left + 1, right + 1) >= 0.6 * across
+    found = inside & gradual & (across >= 2 * CUT_LEVEL) & (across >= DISSOLVE_RATIO * calm)
+    score = np.where(found, across - calm, 0.0)
+    peak = found & (score >= _near_max(score, seconds_N, 2 * half))
+    # A plateau of equal scores is one dissolve: keep its first frame.
+    return peak & ~np.concatenate([[False], peak[:-1]])
+
+
+def _black_edges(black_N: NDArray[np.bool_], seconds_N: Floats) -> NDArray[np.bool_]:
+    """Where black begins and ends, for black that lasts."""
+    edge = np.concatenate([[False], black_N[1:] != black_N[:-1]])
+    starts = np.concatenate([[0], np.flatnonzero(edge)])
+    ends = np.concatenate([starts[1:], [len(black_N)]])
+    lasts = seconds_N[np.minimum(ends, len(seconds_N) - 1)] - seconds_N[starts] >= BLACK_SECONDS
+    short = black_N[starts] & ~lasts
+    begins = np.zeros(len(black_N), bool)
+    begins[starts[~short & ~np.concatenate([[False], short[:-1]])]] = True
+    begins[0] = False
+    return begins
+
+
+def _distance(first_NK: NDArray[np.uint8], second_NK: NDArray[np.uint8]) -> Floats:
+    """Mean absolute difference of signatures in grey levels, in blocks that keep memory flat."""
+    out = np.empty(len(first_NK))
+    for start in range(0, len(first_NK), BLOCK):
+        gap = first_NK[start : start + BLOCK].astype(np.int16) - second_NK[start : start + BLOCK]
+        out[start : start + BLOCK] = np.abs(gap).mean(axis=1)
+    return out
+
+
+def _near_max(value_N: Floats, seconds_N: Floats, reach: float) -> Floats:
+    """Greatest value within `reach` seconds of each frame."""
+    low = np.searchsorted(seconds_N, seconds_N - reach, side="left")
+    high = np.searchsorted(seconds_N, seconds_N + reach, side="right")
+    return _window_max(value_N, low, high)
+
+
+def _window_max(value_N: Floats, low_N: Rows, high_N: Rows) -> Floats:
+    """Maximum of value[low:high] for each pair, by a table of maxima over powers of two; 0 for empty windows."""
+    n = len(value_N)
+    high_N = np.minimum(high_N, n)
+    length = high_N - low_N
+    result = np.zeros(len(low_N))
+    level = value_N.astype(np.float64)
+    width = 1
+    while width <= int(length.max(initial=0)):
+        mine = (length >= width) & (length < 2 * width)
+        result[mine] = np.maximum(level[low_N[mine]], level[high_N[mine] - width])
+        wider = level.copy()
+        wider[: n - width] = np.maximum(level[: n - width], level[width:])
+        level, width = wider, 2 * width
+    return result

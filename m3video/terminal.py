@@ -1,0 +1,177 @@
+"""What the command line shows: bars on stderr, tables and records for stdout."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import Progress as RichProgress
+
+from m3video.pipeline import Bar, Progress, silent
+from m3video.planning.plan_file import to_json
+from m3video.scales import SCALES
+from m3video.types import FLAG_BLACK, FLAG_CORRUPT, FLAG_FROZEN, Answer, FrameStats, TokenPlan, VideoInfo, clock
+
+_BAR_EVERY_SECONDS = 0.1
+_FULL_BAR = 24
+_MOST_ROWS = 48
+
+
+def make_progress(*, quiet: bool) -> Progress:
+    """Bars on stderr when it is a terminal, otherwise nothing: logs must not fill with redraws."""
+    return silent if quiet or not sys.stderr.isatty() else _bars
+
+
+@contextmanager
+def _bars(stage: str, total: int | None) -> Iterator[Bar]:
+    columns = (
+        TextColumn("{task.description:<12}"), BarColumn(bar_width=None), MofNCompleteColumn(),
+        TimeElapsedColumn(), TimeRemainingColumn(),
+    )  # fmt: skip
+    with RichProgress(*columns, console=Console(stderr=True), transient=True) as shown:
+        task = shown.add_task(stage, total=total)
+        last = 0.0
+
+        def bar(done: int) -> None:
+            nonlocal last
+            now = time.monotonic()
+            # Redrawing for each of 60 frames a second would cost more than the frames.
+            if now - last >= _BAR_EVERY_SECONDS or done == total:
+                shown.update(task, completed=done)
+                last = now
+
+        yield bar
+
+
+def print_json(value: Any) -> None:
+    """One JSON document on stdout."""
+    print(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def print_notes(notes: Sequence[str]) -> None:
+    """Warnings on stderr, one line each."""
+    for note in notes:
+        print(f"m3video: note: {note}", file=sys.stderr)
+
+
+def info_record(info: VideoInfo) -> dict[str, Any]:
+    """`VideoInfo` as JSON, with the seconds that people want beside the integers."""
+    return {
+        **asdict(info),
+        "start_seconds": info.pts_seconds(info.start_pts),
+        "end_seconds": info.pts_seconds(info.end_pts + info.last_duration),
+        "duration_seconds": info.duration_seconds,
+    }
+
+
+def info_text(info: VideoInfo) -> str:
+    """`VideoInfo` for people."""
+    turned = f", turned by {info.rotation} degrees" if info.rotation else ""
+    said = "" if info.num_frames_from_header is None else f" (header: {info.num_frames_from_header})"
+    rows = [
+        ("file", info.path),
+        ("picture", f"{info.width} x {info.height}{turned}, {info.pixel_format}"),
+        ("codec", f"{info.codec} in {info.container}, read with {info.backend}"),
+        ("frames", f"{info.num_frames}{said}, {info.num_keyframes} keyframes"),
+        ("time", f"{clock(info.pts_seconds(info.start_pts))} to "
+                 f"{clock(info.pts_seconds(info.end_pts + info.last_duration))} "
+                 f"({info.duration_seconds:.3f} s)"),
+        ("pts", f"{info.start_pts} to {info.end_pts}, time base {info.time_base[0]}/{info.time_base[1]}"),
+        ("content", info.fingerprint),
+    ]  # fmt: skip
+    if info.num_damaged_packets:
+        rows.append(("damaged", f"{info.num_damaged_packets} packets"))
+    return "\n".join(f"{name:<9}{value}" for name, value in rows)
+
+
+def stats_record(info: VideoInfo, stats: FrameStats, *, shots: int) -> dict[str, Any]:
+    """What `analyze` found, summed up."""
+    flags = stats.flags_N
+    return {
+        "frames": len(stats),
+        "duration_seconds": info.duration_seconds,
+        "shots": shots,
+        "black_frames": int(((flags & FLAG_BLACK) > 0).sum()),
+        "frozen_frames": int(((flags & FLAG_FROZEN) > 0).sum()),
+        "corrupt_frames": int(((flags & FLAG_CORRUPT) > 0).sum()),
+        "mean_loss": [round(float(value), 3) for value in stats.loss_NS.mean(axis=0)],
+        "mean_peak": [round(float(value), 3) for value in stats.peak_NS.mean(axis=0)],
+        "mean_change": round(float(stats.change_N.mean()), 4),
+        "mode": stats.mode,
+    }
+
+
+def stats_text(record: Mapping[str, Any]) -> str:
+    """`stats_record` for people."""
+    rows = [
+        f"{record['frames']} frames, {record['duration_seconds']:.2f} s, {record['shots']} shots",
+        f"black {record['black_frames']}, frozen {record['frozen_frames']}, corrupt {record['corrupt_frames']}",
+        f"{'loss against 24x24 at':<22}" + "".join(f"{f'{scale} tok':>10}" for scale in SCALES[:-1]),
+    ]
+    for label, key in (("mean over the frame", "mean_loss"), ("worst 5 % of it", "mean_peak")):
+        rows.append(f"{label:<22}" + "".join(f"{value:>10.0f}" for value in record[key][:-1]))
+    return "\n".join(rows)
+
+
+def plan_text(plan: TokenPlan) -> str:
+    """A plan as a short table: when, which shot, how many tokens."""
+    spent = Counter(frame.scale for frame in plan.frames)
+    mix = ", ".join(f"{count} x {scale}" for scale, count in sorted(spent.items()))
+    gap = 0.0 if plan.bound <= 0 else max(0.0, 1 - plan.utility / plan.bound)
+    lines = [
+        f"plan: {len(plan.frames)} of {plan.num_candidates} candidate frames, {len(plan.shots)} shots, "
+        f"{plan.total_tokens} of {plan.budget} tokens ({mix})",
+        f"utility {plan.utility:.6g}, no plan can exceed {plan.bound:.6g} (gap {gap:.2%})",
+        f"{'time':>10}  {'shot':>4}  {'tokens':>6}",
+    ]
+    for frame in plan.frames[:_MOST_ROWS]:
+        bar = "#" * round(_FULL_BAR * frame.scale**0.5 / 24)
+        lines.append(f"{clock(plan.video.pts_seconds(frame.pts)):>10}  {frame.shot + 1:>4}  {frame.scale:>6}  {bar}")
+    if len(plan.frames) > _MOST_ROWS:
+        lines.append(f"... and {len(plan.frames) - _MOST_ROWS} more; --json or -o plan.json has them all")
+    return "\n".join(lines)
+
+
+def answer_record(answer: Answer) -> dict[str, Any]:
+    """`Answer` as JSON; the plan is in the layout of plan.json."""
+    return {
+        "question": answer.question,
+        "answer": answer.text,
+        "model": answer.model,
+        "evidence": [asdict(item) for item in answer.evidence],
+        "tokens": {"visual": answer.visual_tokens, "prompt": answer.prompt_tokens, "answer": answer.answer_tokens},
+        "stage_seconds": {name: round(value, 4) for name, value in answer.stage_seconds.items()},
+        "peak_memory_bytes": dict(answer.peak_memory_bytes),
+        "warnings": list(answer.warnings),
+        "config": dict(answer.config),
+        "plan": to_json(answer.plan),
+    }
+
+
+def answer_text(answer: Answer) -> str:
+    """The answer, what the model looked at, the plan, and the cost."""
+    lines = [answer.text, "", "looked at"]
+    lines += [
+        f"  {clock(item.start_seconds)} - {clock(item.end_seconds)}   "
+        f"{item.num_frames} frame{'s' if item.num_frames > 1 else ''}, {item.num_tokens} tokens"
+        for item in answer.evidence
+    ]
+    cost = ", ".join(f"{name} {value:.2f} s" for name, value in answer.stage_seconds.items())
+    peak = max(answer.peak_memory_bytes.values(), default=0) / 2**20
+    lines += [
+        "",
+        plan_text(answer.plan),
+        "",
+        f"{answer.model}: {answer.prompt_tokens} prompt tokens, {answer.visual_tokens} of them visual; "
+        f"{answer.answer_tokens} in the answer",
+        f"{cost}; peak memory {peak:.0f} MiB",
+    ]
+    return "\n".join(lines)

@@ -1,0 +1,109 @@
+"""The last two stages: the projector learns to say in tokens what the symbols said, then everything after the tower
+is trained on the M3 objective: clips at every one of the five scales, and clips of mixed scales as a planner makes them.
+
+Shape legend: N frames, C 576 cells, V tower width, D decoder width.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from m3video.model.m3 import M3VideoForConditionalGeneration
+from m3video.model.nested import pack, pool
+from m3video.scales import SCALES
+from m3video.training.build import autocast
+from m3video.training.decoder import SymbolicReader, is_unreadable, sample_scales, sample_times
+from m3video.training.features import Features
+from m3video.training.loop import run_stage
+from m3video.training.questions import ask
+from m3video.training.recipe import Recipe, Stage
+from m3video.training.sequences import Binder, Clip, answer_loss, make_batch
+
+ALIGN_BATCH = 24
+LENGTHS = ((200, 2.0), (720, 1.0), (1500, 0.5), (3000, 0.25))
+"""(visual tokens of a clip at most, share of `batch` clips in such a step): short steps hold many clips."""
+LENGTH_SHARES = (30, 42, 18, 10)
+
+
+def train_projector(
+    model: M3VideoForConditionalGeneration, reader: SymbolicReader, cache: Features, recipe: Recipe, folder: Path, *,
+    device: torch.device, resume: bool,
+) -> None:  # fmt: skip
+    """Regress pooled projected features, at every scale, to the symbolic tokens the decoder already reads."""
+    projector = model.model.multi_modal_projector.to(device)
+    symbols = reader.symbols.to(device)
+    stage = Stage(steps=recipe.align_steps, batch=ALIGN_BATCH, rate=2e-3, save_every=max(1, recipe.align_steps // 4))
+
+    def step(number: int) -> tuple[Tensor, Mapping[str, tuple[float, float]]]:
+        rng = random.Random(f"{recipe.seed} align {number}")
+        rows, facts = cache.sample(rng, ALIGN_BATCH)
+        with torch.no_grad():
+            tiles = torch.from_numpy(cache.tiles_MC[rows]).long().to(device)
+            cells = symbols.tiles(tiles.clamp(min=0)) * (tiles >= 0)[..., None]
+            target_NCD = symbols.whole(facts)[:, None] + cells
+        with autocast(device):
+            grid_NCD = projector(cache.rows(rows, device)).float()
+        losses = [F.mse_loss(pool(grid_NCD, scale), pool(target_NCD, scale)) for scale in SCALES]
+        variance = target_NCD.var()
+        told = {f"unexplained {scale}": (float(loss.detach() / variance), 1.0)
+                for scale, loss in zip(SCALES, losses, strict=True)}  # fmt: skip
+        return torch.stack(losses).mean(), told
+
+    run_stage("align", stage, projector, folder, resume=resume, step=step)
+
+
+class AfterTower(nn.Module):
+    """All that the joint stage trains: projector, decoder, output head, and the binder that is thrown away."""
+
+    def __init__(self, model: M3VideoForConditionalGeneration, binder: Binder) -> None:
+        super().__init__()
+        self.binder = binder
+        self.projector = model.model.multi_modal_projector
+        self.decoder = model.model.language_model
+        self.head = model.lm_head
+
+
+def sample_clip(
+    rng: random.Random, cache: Features, recipe: Recipe, *, most: int
+) -> tuple[Clip, list[int]]:
+    """A clip of cached frames with at most `most` visual tokens: one scale for all frames, or mixed scales."""
+    if rng.random() < 0.5:
+        scale = rng.choice([s for s in SCALES if s <= most])
+        number = rng.randint(1, min(recipe.max_frames, most // scale))
+        scales: tuple[int, ...] = (scale,) * number
+    else:
+        number = rng.randint(1, recipe.max_frames)
+        scales = sample_scales(rng, number, most=most)
+    rows, facts = cache.sample(rng, number)
+    seconds = sample_times(rng, number)
+    questions = ask(facts, seconds, rng, number=recipe.questions)
+    readable = tuple(q for q in questions if not is_unreadable(q.family, facts, scales, q.frame))
+    return Clip(seconds, scales, readable), rows
+
+
+def train_joint(
+    model: M3VideoForConditionalGeneration, binder: Binder, cache: Features, recipe: Recipe, folder: Path, *,
+    device: torch.device, resume: bool,
+) -> None:  # fmt: skip
+    """Run the M3 objective on real features; everything after the tower is trained in place."""
+    torch.manual_seed(recipe.seed + 3)
+    part = AfterTower(model, binder).to(device)
+
+    def step(number: int) -> tuple[Tensor, Mapping[str, tuple[float, float]]]:
+        rng = random.Random(f"{recipe.seed} joint {number}")
+        most, share = rng.choices(LENGTHS, LENGTH_SHARES)[0]
+        drawn = [sample_clip(rng, cache, recipe, most=most) for _ in range(max(1, round(recipe.joint.batch * share)))]
+        batch = make_batch([clip for clip, _ in drawn], device)
+        rows = [row for _, clip_rows in drawn for row in clip_rows]
+        scales = [scale for clip, _ in drawn for scale in clip.scales]
+        with autocast(device):
+            visual = pack(part.projector(cache.rows(rows, device)), scales)
+            return answer_loss(part.decoder, part.head, part.binder, batch, visual.tokens_TD)
+
+    run_stage("joint", recipe.joint, part, folder, resume=resume, step=step)

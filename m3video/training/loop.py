@@ -1,0 +1,108 @@
+"""A resumable training loop: schedule, checkpoints by atomic rename, one JSON line per report, time left on screen."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from m3video.training.recipe import Stage
+
+REPORT_EVERY = 20
+WARM_UP = 0.03
+FLOOR = 0.05
+
+
+def rate_at(step: int, stage: Stage) -> float:
+    """Learning rate before `step` (0-based): linear warm-up, then cosine down to a twentieth."""
+    warm = max(1, round(stage.steps * WARM_UP))
+    if step < warm:
+        return stage.rate * (step + 1) / warm
+    share = (step - warm) / max(1, stage.steps - warm)
+    return stage.rate * (FLOOR + (1 - FLOOR) * 0.5 * (1 + math.cos(math.pi * share)))
+
+
+def save_atomically(value: Any, path: Path) -> None:
+    """`torch.save` that a kill cannot leave half-written."""
+    part = path.with_suffix(".part")
+    torch.save(value, part)
+    os.replace(part, path)
+
+
+class Reporter:
+    """Means of the metrics since the last report, to `metrics.jsonl` and to stderr."""
+
+    def __init__(self, name: str, stage: Stage, folder: Path, *, start: int) -> None:
+        self.name, self.stage, self.path, self.start = name, stage, folder / "metrics.jsonl", start
+        self.sums: dict[str, list[float]] = defaultdict(lambda: [0.0, 0.0])
+        self.began = time.monotonic()
+
+    def add(self, metrics: Mapping[str, tuple[float, float]]) -> None:
+        for key, (total, count) in metrics.items():
+            self.sums[key][0] += total
+            self.sums[key][1] += count
+
+    def report(self, step: int) -> None:
+        means = {key: round(total / count, 4) for key, (total, count) in self.sums.items() if count}
+        elapsed = time.monotonic() - self.began
+        left = elapsed / max(1, step - self.start) * (self.stage.steps - step)
+        record = {"stage": self.name, "step": step, "seconds": round(elapsed, 1), **means}
+        with self.path.open("a", encoding="utf-8") as log:
+            log.write(json.dumps(record) + "\n")
+        shown = "  ".join(f"{key} {value:.3g}" for key, value in means.items())
+        print(f"{self.name} {step}/{self.stage.steps}  {left / 60:.1f} min left  {shown}", file=sys.stderr, flush=True)
+        self.sums.clear()
+
+
+def run_stage(
+    name: str, stage: Stage, module: nn.Module, folder: Path, *, resume: bool,
+    step: Callable[[int], tuple[Tensor, Mapping[str, tuple[float, float]]]],
+) -> None:  # fmt: skip
+    """Optimize `module`'s trainable parameters for `stage.steps` steps.
+
+    Args:
+        name: of the checkpoint file and of the log lines.
+        stage: length, learning rate, how often to save.
+        module: holds all that is trained; its state is what the checkpoint keeps.
+        folder: run folder with `NAME.pt` and `metrics.jsonl`.
+        resume: go on from `NAME.pt` when it is there.
+        step: from a step number to (loss, {metric: (sum, count)}). It must draw all randomness from the number, so
+            that a resumed run sees what an unbroken one would.
+    """
+    checkpoint = folder / f"{name}.pt"
+    trained = [p for p in module.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(trained, lr=stage.rate, betas=(0.9, 0.98), weight_decay=0.01)
+    start = 0
+    if resume and checkpoint.exists():
+        state = torch.load(checkpoint, weights_only=True, map_location="cpu")
+        module.load_state_dict(state["module"])
+        start = state["step"]
+        if start < stage.steps:
+            optimizer.load_state_dict(state["optimizer"])
+    module.train()
+    reporter = Reporter(name, stage, folder, start=start)
+    for number in range(start, stage.steps):
+        for group in optimizer.param_groups:
+            group["lr"] = rate_at(number, stage)
+        loss, metrics = step(number)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(trained, 1.0)
+        optimizer.step()
+        reporter.add({"loss": (float(loss.detach()), 1.0), **metrics})
+        done = number + 1
+        if done % REPORT_EVERY == 0 or done == stage.steps:
+            reporter.report(done)
+        if done % stage.save_every == 0 or done == stage.steps:
+            state = {"module": module.state_dict(), "optimizer": optimizer.state_dict(), "step": done}
+            save_atomically(state, checkpoint)
+    module.eval()

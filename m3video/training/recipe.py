@@ -1,0 +1,82 @@
+"""The recipe of a small M3 trained from nothing: what is built, and how long each stage runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from m3video.config import nearest, read_yaml
+from m3video.errors import UsageError
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Sizes(_Part):
+    """Widths and depths. The vision tower's last layer is built but never used: M3 reads the one before it."""
+
+    vision_width: int = 192
+    vision_layers: int = 5
+    vision_heads: int = 3
+    vision_mlp: int = 576
+    decoder_width: int = 192
+    decoder_layers: int = 4
+    decoder_heads: int = 3
+    decoder_mlp: int = 512
+    max_context: int = 8192
+
+
+class Stage(_Part):
+    """One stage: `steps` optimizer steps at a peak learning rate, warmed up, then decayed to a twentieth by cosine."""
+
+    steps: int = Field(ge=1)
+    batch: int = Field(ge=1)
+    rate: float = Field(gt=0)
+    save_every: int = Field(200, ge=1)
+
+
+class Recipe(_Part):
+    """All stages, in the order they run. `vision` and `decoder` do not need each other and may run side by side."""
+
+    seed: int = 11
+    sizes: Sizes = Sizes()
+    vision: Stage = Stage(steps=12000, batch=4, rate=1.0e-3)
+    decoder: Stage = Stage(steps=3000, batch=32, rate=2.0e-3)
+    joint: Stage = Stage(steps=3000, batch=8, rate=8.0e-4)
+    align_steps: int = Field(1500, ge=1)
+    cached_shots: int = Field(3000, ge=8, description="rendered shots whose vision features the last stages read")
+    frames_per_shot: int = Field(3, ge=1)
+    questions: int = Field(24, ge=1, description="questions on each clip")
+    max_frames: int = Field(16, ge=1, le=64)
+
+
+SMOKE = {
+    "vision": {"steps": 6, "batch": 2, "rate": 1e-3, "save_every": 3},
+    "decoder": {"steps": 6, "batch": 4, "rate": 1e-3, "save_every": 3},
+    "joint": {"steps": 6, "batch": 2, "rate": 1e-3, "save_every": 3},
+    "align_steps": 6, "cached_shots": 8, "frames_per_shot": 2, "questions": 4,
+}  # fmt: skip
+"""Every stage for a few steps: shows that the whole chain runs, and learns nothing."""
+
+
+def load_recipe(path: Path, *, smoke: bool = False) -> Recipe:
+    """Read a YAML recipe.
+
+    Raises:
+        UsageError: unreadable file, an unknown key (the nearest one is named) or a wrong value.
+    """
+    values = read_yaml(path)
+    try:
+        return Recipe(**{**values, **(SMOKE if smoke else {})})
+    except ValidationError as error:
+        problem = error.errors()[0]
+        where = ".".join(str(part) for part in problem["loc"])
+        if problem["type"] == "extra_forbidden":
+            known: set[str] = set(Recipe.model_fields)
+            for part in (Sizes, Stage):
+                known |= set(part.model_fields)
+            near = nearest(str(problem["loc"][-1]), known)
+            raise UsageError(f"{path}: unknown key '{where}'" + (f"; did you mean {near}?" if near else "")) from None
+        raise UsageError(f"{path}: {where} ({problem['input']}): {problem['msg']}") from None

@@ -1,0 +1,227 @@
+"""Clips with many questions as token sequences: every question sees the clip, no question sees another.
+
+That mask is what makes training cheap: a clip's visual tokens are paid for once and answer dozens of questions.
+Shape legend: B clips of a batch, L positions, T visual tokens of all clips, D width.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
+from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
+
+from m3video.training.questions import Question
+from m3video.training.words import BOS, EOS, IMAGE, PAD, clock_words, vocabulary
+
+
+BINDER_WEIGHT, POINTER_WEIGHT = 0.05, 0.2
+LOOKUP_LAYER, LOOKUP_HEADS = 2, 2
+"""The decoder layer, and how many of its heads, that are taught to look at the frame a question names."""
+
+
+@functools.cache
+def word_ids() -> dict[str, int]:
+    """The vocabulary as word -> id."""
+    return {word: number for number, word in enumerate(vocabulary())}
+
+
+@dataclass(frozen=True, slots=True)
+class Clip:
+    """One training clip: the shown frames' times and scales, and its questions."""
+
+    seconds: tuple[float, ...]
+    scales: tuple[int, ...]
+    questions: tuple[Question, ...]
+
+
+def clip_words(seconds: Sequence[float], scales: Sequence[int]) -> list[str]:
+    """The prefix of a prompt: `<s> frame 1 0:03 <image>... frame 2 ...`."""
+    words = [BOS]
+    for number, (time, scale) in enumerate(zip(seconds, scales, strict=True), 1):
+        words += ["frame", str(number), clock_words(time), *[IMAGE] * scale]
+    return words
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Batch:
+    """ids_BL, positions_BL, labels_BL (-100 = not an answer token; already shifted), group_BL (question number,
+    0 = clip, -1 = padding), number_BL and time_BL (the frame number and time that a position is bound to, as word ids;
+    -1 = none), frame_BL (for a visual token its frame, for a position that predicts an answer's token the frame that the
+    question is about; -1 = none), and `family_of[b][g]` of question g."""
+
+    ids_BL: Tensor
+    positions_BL: Tensor
+    labels_BL: Tensor
+    group_BL: Tensor
+    number_BL: Tensor
+    time_BL: Tensor
+    frame_BL: Tensor
+    family_of: tuple[tuple[str, ...], ...]
+
+    def mask(self) -> Tensor:
+        """Bool [B, 1, L, L], True where row may look at column."""
+        group = self.group_BL
+        causal = torch.ones(group.shape[1], group.shape[1], dtype=torch.bool, device=group.device).tril()
+        seen = (group[:, None, :] == 0) | (group[:, None, :] == group[:, :, None])
+        return (seen & causal)[:, None]
+
+
+def make_batch(clips: Sequence[Clip], device: torch.device) -> Batch:
+    """Lay out the clips' prefixes and questions, padded on the right."""
+    ids_of = word_ids()
+    rows: list[tuple[list[int], ...]] = []
+    families = []
+    for clip in clips:
+        ids = [ids_of[word] for word in clip_words(clip.seconds, clip.scales)]
+        prefix = len(ids)
+        positions, labels, group = list(range(prefix)), [-100] * prefix, [0] * prefix
+        numbers, times, frames = [-1], [-1], [-1]
+        for number, (time, scale) in enumerate(zip(clip.seconds, clip.scales, strict=True), 1):
+            numbers += [-1] * 3 + [ids_of[str(number)]] * scale
+            times += [-1] * 3 + [ids_of[clock_words(time)]] * scale
+            frames += [-1] * 3 + [number - 1] * scale
+        for number, question in enumerate(clip.questions, 1):
+            words = ("question", *question.question.split(), "answer")
+            asked = [ids_of[word] for word in words]
+            answer = [ids_of[word] for word in (*question.answer.split(), EOS)]
+            ids += asked + answer[:-1]
+            labels += [-100] * (len(asked) - 1) + answer
+            length = len(asked) + len(answer) - 1
+            positions += range(prefix, prefix + length)
+            group += [number] * length
+            named_number, named_time = referred(words)
+            last = len(asked) - 1
+            numbers += [-1] * last + [ids_of.get(named_number, -1)] + [-1] * (length - last - 1)
+            times += [-1] * last + [ids_of.get(named_time, -1)] + [-1] * (length - last - 1)
+            frames += [-1] * last + [question.frame] * (length - last)
+        rows.append((ids, positions, labels, group, numbers, times, frames))
+        families.append(("", *(question.family for question in clip.questions)))
+    longest = max(len(row[0]) for row in rows)
+    fills = (ids_of[PAD], 0, -100, -1, -1, -1, -1)
+    columns = [
+        torch.tensor([row[c] + [fill] * (longest - len(row[c])) for row in rows], device=device)
+        for c, fill in enumerate(fills)
+    ]
+    return Batch(*columns, family_of=tuple(families))
+
+
+def referred(words: Sequence[str]) -> tuple[str, str]:
+    """The frame number and the time that a question names ("in frame 5", "at 0:07"), "" where it names none."""
+    pairs = list(pairwise(words))
+    number = next((b for a, b in pairs if a == "frame" and b.isdigit()), "")
+    time = next((b for a, b in pairs if a == "at" and ":" in b), "")
+    return number, time
+
+
+BINDER_WEIGHT = 0.1
+"""Weight of the binder's loss beside the answers'."""
+
+
+class Binder(nn.Module):
+    """Two helpers that are thrown away: half-way up the decoder, a visual token must name the frame number and the time
+    that stand before its frame, and the word "answer" the frame or time that the question asks about.
+
+    Without them a small decoder answers from the bag of all frames for long before it learns to look one up (measured:
+    no look-up after 460,000 questions; with them see the curve in the model card).
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.number, self.time = nn.Linear(width, width), nn.Linear(width, width)
+
+    def forward(self, hidden_BLD: Tensor, table_WD: Tensor, batch: Batch) -> tuple[Tensor, dict[str, tuple[float, float]]]:
+        """Mean cross-entropy of naming, over the words' own embeddings `table_WD`."""
+        losses, metrics = [], {}
+        for name, head, named_BL in (("number", self.number, batch.number_BL), ("time", self.time, batch.time_BL)):
+            told = named_BL >= 0
+            logits = (head(hidden_BLD[told]) @ table_WD.T).float()
+            losses.append(F.cross_entropy(logits, named_BL[told]))
+            metrics[f"bound {name}"] = (float((logits.argmax(-1) == named_BL[told]).sum()), float(told.sum()))
+        return torch.stack(losses).mean(), metrics
+
+
+LOOKUP_LAYER = 2
+"""The decoder layer whose attention looks a frame up; its input is the middle of the decoder."""
+LOOKUP_HEADS = (0, 1)
+POINTER_WEIGHT = 0.5
+
+
+def pointer_loss(decoder: nn.Module, middle_BLD: Tensor, batch: Batch) -> tuple[Tensor, tuple[float, float]]:
+    """How little of `LOOKUP_LAYER`'s attention falls on the frame that a question is about, while it is answered.
+
+    Returns:
+        Mean negative log of that share over all positions that predict an answer's token, and (how many of them give
+        the frame more than half, how many there are).
+    """
+    layer = decoder.layers[LOOKUP_LAYER]
+    normed = layer.input_layernorm(middle_BLD)
+    width = layer.self_attn.head_dim
+    cos, sin = decoder.rotary_emb(normed, batch.positions_BL)
+    query, key = (
+        projection(normed).unflatten(-1, (-1, width)).transpose(1, 2)
+        for projection in (layer.self_attn.q_proj, layer.self_attn.k_proj)
+    )
+    query, key = apply_rotary_pos_emb(query, key, cos, sin)
+    asks_BL = (batch.frame_BL >= 0) & (batch.group_BL > 0)
+    lost, found, count = middle_BLD.new_zeros((), dtype=torch.float32), 0.0, 0
+    seen_BLL = batch.mask()[:, 0]
+    for row in range(len(asks_BL)):
+        rows = asks_BL[row]
+        if not rows.any():
+            continue
+        scores = (query[row, list(LOOKUP_HEADS)][:, rows] @ key[row, list(LOOKUP_HEADS)].transpose(1, 2)).float()
+        scores = (scores / width**0.5).masked_fill(~seen_BLL[row][rows], -torch.inf)
+        here = (batch.frame_BL[row][None] == batch.frame_BL[row][rows][:, None]) & (batch.group_BL[row] == 0)[None]
+        share = torch.logsumexp(scores.masked_fill(~here, -torch.inf), -1) - torch.logsumexp(scores, -1)
+        lost = lost - share.mean(0).sum()
+        found += float((share.detach().mean(0) > -0.6931).sum())
+        count += int(rows.sum())
+    return lost / max(1, count), (found, float(count))
+
+
+def answer_loss(
+    decoder: nn.Module, head: nn.Module, binder: Binder, batch: Batch, visual_TD: Tensor
+) -> tuple[Tensor, dict[str, tuple[float, float]]]:
+    """Mean cross-entropy of the answers' tokens plus the binder's, and how many answers of each family are right.
+
+    Args:
+        decoder: a Llama model that takes `inputs_embeds`.
+        head: hidden states to logits.
+        binder: helper loss on the decoder's middle layer.
+        batch: the sequences; its `<image>` positions are filled with `visual_TD` in order.
+        visual_TD: as many rows as there are `<image>` ids in the batch.
+    """
+    embeds = decoder.get_input_embeddings()(batch.ids_BL)
+    slots = batch.ids_BL == word_ids()[IMAGE]
+    embeds = embeds.masked_scatter(slots[..., None], visual_TD.to(embeds.dtype))
+    out = decoder(inputs_embeds=embeds, attention_mask=batch.mask(), position_ids=batch.positions_BL,
+                  use_cache=False, output_hidden_states=True)  # fmt: skip
+    hidden, middle = out.last_hidden_state, out.hidden_states[LOOKUP_LAYER]
+    pointing, pointed = pointer_loss(decoder, middle, batch)
+    binding, bound = binder(middle, decoder.get_input_embeddings().weight, batch)
+    asked = batch.labels_BL != -100
+    logits = head(hidden[asked]).float()
+    labels = batch.labels_BL[asked]
+    loss = F.cross_entropy(logits, labels)
+    wrong = torch.zeros_like(batch.labels_BL, dtype=torch.bool)
+    wrong[asked] = logits.detach().argmax(-1) != labels
+    return loss + BINDER_WEIGHT * binding + POINTER_WEIGHT * pointing, {"answers": (float(loss.detach()), 1.0), **bound, "looked up": pointed, **_family_accuracy(batch, wrong)}
+
+
+def _family_accuracy(batch: Batch, wrong_BL: Tensor) -> dict[str, tuple[float, float]]:
+    right: dict[str, list[float]] = {}
+    groups, wrongs = batch.group_BL.cpu(), wrong_BL.cpu()
+    for row, families in enumerate(batch.family_of):
+        failed = set(groups[row][wrongs[row]].tolist())
+        for number in range(1, len(families)):
+            tally = right.setdefault(families[number], [0.0, 0.0])
+            tally[0] += number not in failed
+            tally[1] += 1
+    return {family: (tally[0], tally[1]) for family, tally in sorted(right.items())}

@@ -1,0 +1,108 @@
+"""All stages of the bundled model in order: vision, decoder, features, align, joint, export."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import torch
+
+from m3video.errors import UsageError
+from m3video.model.m3 import M3VideoForConditionalGeneration
+from m3video.training.build import build_model
+from m3video.training.decoder import train_decoder
+from m3video.training.features import load_features, make_features
+from m3video.training.joint import train_joint, train_projector
+from m3video.training.recipe import Recipe, load_recipe
+from m3video.training.vision import train_vision
+from m3video.training.words import save_tokenizer
+
+PREPROCESSOR = {
+    "image_processor_type": "CLIPImageProcessor", "do_resize": True, "size": {"shortest_edge": 336}, "resample": 3,
+    "do_center_crop": True, "crop_size": {"height": 336, "width": 336}, "do_rescale": True, "do_normalize": True,
+    "do_convert_rgb": True, "rescale_factor": 1 / 255, "image_mean": [0.48145466, 0.4578275, 0.40821073],
+    "image_std": [0.26862954, 0.26130258, 0.27577711],
+}  # fmt: skip
+
+
+def train(
+    config_path: Path, *, run_dir: Path, device: str = "auto", smoke: bool = False, resume: bool = True,
+    out: Path | None = None,
+) -> Path:  # fmt: skip
+    """Train a small M3 from nothing and write it as a folder that `--model` takes.
+
+    Args:
+        config_path: YAML recipe, e.g. `configs/bundled.yaml`.
+        run_dir: checkpoints of every stage, `metrics.jsonl`, cached features. A killed run goes on from here.
+        device: "auto", "cpu", "cuda" or "cuda:N".
+        smoke: a few steps of every stage, to see that the chain runs.
+        resume: False starts over and removes what is in `run_dir`.
+        out: the finished model's folder, default `run_dir/model`.
+
+    Returns:
+        The finished model's folder.
+
+    Raises:
+        UsageError: a recipe that cannot be read, a device that is not there, or a run folder of another recipe.
+    """
+    recipe = load_recipe(config_path, smoke=smoke)
+    place = choose_device(device)
+    prepare_folder(run_dir, recipe, resume=resume)
+    model = build_model(recipe).to(place)
+    say(f"{count(model):.1f} million parameters on {place}; checkpoints and metrics.jsonl in {run_dir}")
+    train_vision(model, recipe, run_dir, device=place, resume=resume)
+    reader = train_decoder(model, recipe, run_dir, device=place, resume=resume)
+    say(f"rendering {recipe.cached_shots} shots and their vision features")
+    model.eval()
+    make_features(model, recipe, run_dir / "features", device=place)
+    cache = load_features(recipe, run_dir / "features")
+    train_projector(model, reader, cache, recipe, run_dir, device=place, resume=resume)
+    train_joint(model, reader.binder, cache, recipe, run_dir, device=place, resume=resume)
+    return export(model, out or run_dir / "model")
+
+
+def export(model: M3VideoForConditionalGeneration, folder: Path) -> Path:
+    """Write weights (float16), configuration and tokenizer; other files in the folder stay."""
+    folder.mkdir(parents=True, exist_ok=True)
+    model.to("cpu", torch.float16).save_pretrained(folder)
+    save_tokenizer(folder)
+    (folder / "preprocessor_config.json").write_text(json.dumps(PREPROCESSOR, indent=2) + "\n", encoding="utf-8")
+    return folder
+
+
+def choose_device(name: str) -> torch.device:
+    """`auto` is CUDA when there is one."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise UsageError(f"--device ({name}) must be auto, cpu, cuda or cuda:N") from None
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise UsageError(f"--device ({name}): torch sees no CUDA device here; use --device cpu")
+    return device
+
+
+def prepare_folder(run_dir: Path, recipe: Recipe, *, resume: bool) -> None:
+    """Make the run folder, or check that it belongs to this recipe."""
+    written = run_dir / "recipe.json"
+    if not resume and written.exists():
+        # Only a folder that a run has marked as its own is ever removed.
+        shutil.rmtree(run_dir)
+    run_dir.mkdir(parents=True, exist_ok=True)
+    text = recipe.model_dump_json(indent=2)
+    if written.exists() and written.read_text(encoding="utf-8") != text:
+        raise UsageError(f"--run-dir {run_dir} holds a run of another recipe: name a new one, or start over with --fresh")
+    written.write_text(text, encoding="utf-8")
+
+
+def count(model: torch.nn.Module) -> float:
+    """Million parameters."""
+    return sum(parameter.numel() for parameter in model.parameters()) / 1e6
+
+
+def say(line: str) -> None:
+    """One line of progress on stderr."""
+    print(line, file=sys.stderr, flush=True)

@@ -1,0 +1,197 @@
+"""Stage "vision": the tower learns from the rendering's own labels, cell by cell, and from the facts of whole frames.
+
+Local labels alone make a tower forget where it is, so every cell also names its row and column. The facts of the whole
+frame are read from pooled tokens at every scale, because pooled tokens are what the decoder will get.
+Shape legend: N frames, C 576 cells, V tower width, D decoder width.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from m3video.model.m3 import M3VideoForConditionalGeneration
+from m3video.model.nested import pool
+from m3video.scales import FULL_SCALE, FULL_SIDE, SCALES
+from m3video.training.build import autocast
+from m3video.training.footage import normalise, shot_frames
+from m3video.training.loop import run_stage
+from m3video.training.questions import fact_ids, fact_list
+from m3video.training.recipe import Recipe
+from m3video.training.render import PAD_CELL, CellLabels
+from m3video.training.scenes import Facts
+from m3video.training.words import COLOURS, GLYPHS, SHAPES
+
+HEADS = {"kind": 6, "colour": len(COLOURS) + 1, "shape": len(SHAPES) + 1, "glyph": len(GLYPHS) + 1, "tile": 145}
+RARE_WEIGHT = 12.0
+"""A cell with a glyph or a shape counts this much more than one without: most cells have none."""
+
+FACTS_WEIGHT = (2.0, 6.0)
+"""At the start and at the end of the stage. Ten drowned the cells: features told frames apart and no shapes."""
+CODE, CODE_LOUDNESS, LOCAL_GAIN = 16, 4.0, 1.7
+LOOKS = ((1.2, 0.0), (0.0, 1.2), (-1.2, 0.0), (0.0, -1.2), (0.0, 0.0), (2.5, 2.5), (-2.5, 2.5), (0.0, 0.0))
+"""Cells across and down to which the heads of `start_local` look, layer by layer."""
+
+
+def tower_features(model: M3VideoForConditionalGeneration, pixels_N3HW: Tensor) -> Tensor:
+    """What the projector gets, [N, 576, V], without running the tower's unused last layer."""
+    tower = model.model.vision_tower
+    core = getattr(tower, "vision_model", tower)
+    hidden = core.pre_layrnorm(core.embeddings(pixels_N3HW))
+    for layer in core.encoder.layers[:-1]:
+        out = layer(hidden, attention_mask=None)
+        hidden = out[0] if isinstance(out, tuple) else out
+    return hidden[:, 1:]
+
+
+@torch.no_grad()
+def start_local(tower: nn.Module) -> None:
+    """Give a fresh tower eyes for neighbourhoods: position codes in `CODE` channels of their own, and in each layer all
+    heads but the last begin by looking a little way up, down, left or right (every weight stays free to change).
+
+    Without this its attention stayed uniform over the whole picture for 38,000 frames: colours were learned, but no
+    shape and no glyph, which need the cells around a cell.
+    """
+    core = getattr(tower, "vision_model", tower)
+    own = slice(-CODE, None)
+    steps = torch.arange(FULL_SCALE)
+    rates = 2 * math.pi / torch.tensor([4.0, 8.0, 16.0, 32.0])
+    angles = torch.cat([(steps % FULL_SIDE)[:, None] * rates, (steps // FULL_SIDE)[:, None] * rates], 1)
+    embeddings = core.embeddings
+    embeddings.patch_embedding.weight[own] = 0
+    embeddings.class_embedding[own] = 0
+    embeddings.position_embedding.weight[:, own] = 0
+    embeddings.position_embedding.weight[1:, own] = CODE_LOUDNESS * torch.cat([angles.cos(), angles.sin()], 1)
+    layers = core.encoder.layers
+    for norm in (core.pre_layrnorm, *(layer.layer_norm1 for layer in layers)):
+        norm.weight[own], norm.bias[own] = 1, 0
+    for depth, layer in enumerate(layers):
+        attention = layer.self_attn
+        for writer in (attention.out_proj, layer.mlp.fc2):
+            writer.weight[own], writer.bias[own] = 0, 0
+        width, gain = attention.head_dim, LOCAL_GAIN * (1 + 0.25 * depth)
+        for head in range(attention.num_heads - 1):
+            across, down = LOOKS[(depth * (attention.num_heads - 1) + head) % len(LOOKS)]
+            turn = torch.cat([across * rates, down * rates])
+            cos, sin = torch.diag(turn.cos()), torch.diag(turn.sin())
+            rows = slice(head * width, head * width + CODE)
+            for projection in (attention.q_proj, attention.k_proj):
+                projection.weight[head * width : (head + 1) * width, own] = 0
+                projection.weight[rows] = 0
+                projection.bias[rows] = 0
+            attention.q_proj.weight[rows, own] = gain * torch.cat([torch.cat([cos, -sin], 1), torch.cat([sin, cos], 1)])
+            attention.k_proj.weight[rows, own] = gain * torch.eye(CODE)
+
+
+class Reader(nn.Module):
+    """The tower and the heads that read it; only the tower is kept."""
+
+    def __init__(self, model: M3VideoForConditionalGeneration) -> None:
+        super().__init__()
+        width = model.config.vision_config.hidden_size
+        self.tower = model.model.vision_tower
+        self.projector = model.model.multi_modal_projector
+        self.cells = nn.Linear(width, sum(HEADS.values()))
+        self.where = nn.Linear(width, 2)
+        self.facts = nn.Linear(model.config.text_config.hidden_size, len(fact_ids()))
+
+
+def cell_targets(labels: Sequence[CellLabels]) -> dict[str, Tensor]:
+    """Labels of all cells, int64 [N * 576] by head."""
+    named = {"kind": "kind_GG", "colour": "colour_GG", "shape": "shape_GG", "glyph": "glyph_GG", "tile": "tile_GG"}
+    out = {}
+    for head, field in named.items():
+        stacked = np.stack([getattr(label, field) for label in labels]).reshape(-1).astype(np.int64)
+        out[head] = torch.from_numpy(stacked + (head == "tile"))
+    return out
+
+
+def cell_losses(logits: Tensor, targets: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, tuple[float, float]]]:
+    """Sum of the heads' losses and the recall of each head on the cells where it has something to say."""
+    total = logits.new_zeros(())
+    metrics = {}
+    inside = targets["kind"] != PAD_CELL
+    for (head, size), part in zip(HEADS.items(), logits.split(list(HEADS.values()), -1), strict=True):
+        target = targets[head].to(logits.device)
+        weight = torch.ones(size, device=logits.device)
+        if head in ("shape", "glyph"):
+            weight[1:] = RARE_WEIGHT
+        total = total + F.cross_entropy(part, target, weight)
+        told = inside.to(target.device) & ((target > 0) | (head == "kind"))
+        metrics[head] = (float((part.argmax(-1) == target)[told].sum()), float(told.sum()))
+    return total, metrics
+
+
+def fact_targets(frames: Sequence[Facts]) -> Tensor:
+    """The facts that hold in each frame, float32 [N, facts] of 0 and 1."""
+    target = torch.zeros(len(frames), len(fact_ids()))
+    for row, frame in enumerate(frames):
+        target[row, fact_list(frame)] = 1.0
+    return target
+
+
+def fact_loss(
+    reader: Reader, features_NCV: Tensor, frames: Sequence[Facts], rng: random.Random
+) -> tuple[Tensor, dict[str, tuple[float, float]]]:
+    """How badly random pooled tokens, at a random scale for each frame, tell the facts of the whole frame."""
+    grid = reader.projector(features_NCV)
+    rows = []
+    for n in range(len(grid)):
+        pooled = pool(grid[n : n + 1], rng.choice(SCALES))[0]
+        picked = [rng.randrange(len(pooled)) for _ in range(6)]
+        rows.append(pooled[picked])
+    logits = reader.facts(torch.stack(rows)).float()
+    target = fact_targets(frames).to(logits.device)[:, None].expand_as(logits)
+    loss = F.binary_cross_entropy_with_logits(logits, target, pos_weight=logits.new_tensor(4.0))
+    true = target > 0
+    return loss, {"facts": (float((logits[true] > 0).sum()), float(true.sum())),
+                  "false facts": (float((logits[~true] > 0).sum()), float(true.sum()))}  # fmt: skip
+
+
+_CENTRES = (torch.arange(FULL_SCALE) % FULL_SIDE, torch.arange(FULL_SCALE) // FULL_SIDE)
+
+
+def train_vision(
+    model: M3VideoForConditionalGeneration, recipe: Recipe, folder: Path, *, device: torch.device, resume: bool
+) -> None:
+    """Run the stage; the model's vision tower is trained in place, its projector gets a first shape."""
+    torch.manual_seed(recipe.seed + 2)
+    reader = Reader(model).to(device)
+    start_local(reader.tower)
+    if device.type == "cpu":
+        # Measured: at 577 tokens and two heads plain attention trains 1.3 times as fast as the fused kernel here.
+        model.model.vision_tower.set_attn_implementation("eager")
+    place = (torch.stack(_CENTRES, -1).float() / (FULL_SIDE - 1) * 2 - 1).to(device)
+
+    def step(number: int) -> tuple[Tensor, Mapping[str, tuple[float, float]]]:
+        rng = random.Random(f"{recipe.seed} vision {number}")
+        squares, labels, facts = [], [], []
+        # Dense frames (text everywhere, shapes everywhere) teach glyphs and shapes several times as fast per frame.
+        dense = max(1, recipe.vision.batch // 3)
+        for frame in range(recipe.vision.batch):
+            content = (None, "crowd", "page")[min(2, max(0, frame - (recipe.vision.batch - dense) + 1))]
+            picture, cell_labels, frame_facts = shot_frames(rng, num_frames=1, h264=True, content=content)
+            squares.append(picture)
+            labels += cell_labels
+            facts += frame_facts if content is None else []
+        pixels = torch.from_numpy(normalise(np.concatenate(squares))).to(device)
+        with autocast(device):
+            features = tower_features(model, pixels)
+            logits, where = reader.cells(features), reader.where(features)
+            by_facts, fact_metrics = fact_loss(reader, features[: len(facts)], facts, rng)
+        by_cells, metrics = cell_losses(logits.float().flatten(0, 1), cell_targets(labels))
+        by_place = F.mse_loss(where.float(), place.expand(len(where), -1, -1))
+        facts_weight = FACTS_WEIGHT[0] + (FACTS_WEIGHT[1] - FACTS_WEIGHT[0]) * number / recipe.vision.steps
+        return by_cells + 3 * by_place + facts_weight * by_facts, {
+            **metrics, **fact_metrics, "place": (float(by_place.detach()), 1.0),
+        }  # fmt: skip
+
+    run_stage("vision", recipe.vision, reader, folder, resume=resume, step=step)
+    model.model.vision_tower.set_attn_implementation("sdpa")

@@ -1,0 +1,159 @@
+"""One video stream of one file through PyAV, such that nothing in the file can hurt: bounded, silent, counted."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import av
+import av.error
+import av.logging
+from av.stream import Discard, Disposition
+from av.video.frame import VideoFrame
+
+from m3video.errors import VideoError
+from m3video.video.gate import LocalFile, check_pixels
+
+av.logging.set_level(None)  # FFmpeg must not write on stderr; damage is counted from return codes and frame flags.
+
+CONTAINERS: tuple[str, ...] = (
+    "mov", "mp4", "matroska", "webm", "mpegts", "mpeg", "mpegvideo", "avi", "flv", "live_flv", "asf", "ogg", "gif",
+    "apng", "h264", "hevc", "vvc", "m4v", "ivf", "obu", "av1", "mjpeg", "mxf", "nut", "rm", "dv", "yuv4mpegpipe",
+    "h261", "h263", "vc1", "wtv", "swf", "nuv", "gxf", "dirac", "cavsvideo",
+)  # fmt: skip
+"""Demuxers that may open a file. Absent on purpose: those that open other files (hls, dash, concat, image2, ...),
+pictures and text."""
+
+TIMED_CONTAINERS: tuple[str, ...] = ("mov", "matroska", "mpegts", "flv", "asf", "ogg", "mxf", "nut")
+"""Containers that store a time with each packet. Elsewhere times are counted, and after damage a seek miscounts."""
+
+MAX_READ_ERRORS = 64
+"""Consecutive read errors after which the rest of a file is given up."""
+
+_FLAG_GEN_PTS = 0x0001
+
+
+class AvStream:
+    """The best video stream of a file, opened: packets and frames in file order, damage counted.
+
+    Attributes:
+        container, stream: PyAV's objects.
+        read_errors: reads that failed.
+        damaged_packets: packets that the decoder refused.
+        truncated: True when reading was given up before the end of the file.
+    """
+
+    def __init__(self, file: LocalFile, *, max_pixels: int) -> None:
+        self.file = file
+        self.read_errors = 0
+        self.damaged_packets = 0
+        self.truncated = False
+        options = {
+            "protocol_whitelist": "file",
+            "format_whitelist": ",".join(CONTAINERS),
+            "max_pixels": str(max_pixels),
+        }
+        try:
+            self.container = av.open(file.url, mode="r", options=options, metadata_errors="replace")
+        except av.error.ArgumentError:
+            raise VideoError(f"{file.shown}: not a video container that m3video reads; convert it to MP4") from None
+        except (av.error.FFmpegError, ValueError) as error:
+            raise VideoError(f"{file.shown}: not a readable video file ({_words(error)})") from None
+        try:
+            self.stream = self._choose(max_pixels)
+        except BaseException:
+            self.container.close()
+            raise
+
+    def _choose(self, max_pixels: int) -> Any:
+        # PyAV sets GENPTS; without it timestamps are those that ffprobe prints, and nothing is buffered to guess them.
+        self.container.flags &= ~_FLAG_GEN_PTS
+        name = self.file.shown
+        pictures = [s for s in self.container.streams.video if s.disposition & Disposition.attached_pic]
+        stream: Any = self.container.streams.best("video")
+        if stream is None or stream in pictures:
+            others = [s for s in self.container.streams.video if s not in pictures]
+            if not others:
+                kind = "only cover art" if pictures else "no video stream"
+                raise VideoError(f"{name}: the file has {kind}; give a file with moving pictures")
+            stream = others[0]
+        if stream.codec_context is None:
+            raise VideoError(f"{name}: no decoder for its video codec; convert it to H.264 first")
+        for other in self.container.streams:
+            if other is not stream:
+                other.discard = Discard.all
+        check_pixels(stream.codec_context.width, stream.codec_context.height, max_pixels=max_pixels, name=name)
+        stream.codec_context.options = {"max_pixels": str(max_pixels)}
+        stream.codec_context.thread_count = 1
+        stream.thread_type = "NONE"
+        return stream
+
+    def packets(self) -> Iterator[Any]:
+        """Packets with data, from where the file stands to its end; errors are counted and read past."""
+        in_a_row = 0
+        while True:
+            try:
+                for packet in self.container.demux(self.stream):
+                    in_a_row = 0
+                    if packet.size:
+                        yield packet
+                return
+            except IndexError:
+                # PyAV loses its list of streams when damage makes one appear midway.
+                self.read_errors += 1
+                self.truncated = True
+                return
+            except av.error.FFmpegError:
+                self.read_errors += 1
+                in_a_row += 1
+                if in_a_row >= MAX_READ_ERRORS:
+                    self.truncated = True
+                    return
+
+    def decode(self, packet: Any | None) -> list[VideoFrame]:
+        """Frames that `packet` completes (None flushes the decoder); none, and one more count, when it is damaged."""
+        try:
+            return list(self.stream.codec_context.decode(packet))
+        except (av.error.FFmpegError, EOFError):
+            self.damaged_packets += 1
+            return []
+
+    def frames(self) -> Iterator[VideoFrame]:
+        """Decoded frames in output order, from where the file stands to its end."""
+        for packet in self.packets():
+            yield from self.decode(packet)
+        yield from self.decode(None)
+
+    def seek(self, pts: int) -> bool:
+        """Go to the keyframe at or before `pts` (or near it: the caller checks); False when the container cannot."""
+        try:
+            self.container.seek(int(pts), stream=self.stream, backward=True, any_frame=False)
+        except (av.error.FFmpegError, OSError):
+            return False
+        return True
+
+    @property
+    def stores_times(self) -> bool:
+        """Whether a seek leads to the times that reading from the start gives."""
+        return self.container.format.name.split(",")[0] in TIMED_CONTAINERS
+
+    @property
+    def damage(self) -> int:
+        return self.read_errors + self.damaged_packets
+
+    def close(self) -> None:
+        with contextlib.suppress(av.error.FFmpegError):
+            self.container.close()
+
+    def __enter__(self) -> AvStream:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _words(error: Exception) -> str:
+    """FFmpeg's reason without the errno and the path, on one line."""
+    text = getattr(error, "strerror", None) or str(error)
+    return " ".join(str(text).split()).lower()

@@ -1,0 +1,115 @@
+"""The decord backend: plain MP4, MOV, MKV and WebM only, because elsewhere decord 0.6 returns wrong frames.
+
+decord has no notion of an error in the middle of a file, counts frames that an edit list hides, and returns other
+pictures by number than in sequence on open GOPs. Such files are refused here. It also decodes ahead without bound, so
+every call opens a decoder of its own and drops it at the end.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from types import ModuleType
+
+import numpy as np
+from numpy.typing import NDArray
+
+from m3video.errors import BackendError
+from m3video.video._gop import is_plain_container, why_not_seekable
+from m3video.video._indexed import IndexedReader
+from m3video.video.facts import FileFacts
+from m3video.video.gate import LocalFile
+
+CODECS = ("h264", "hevc", "vp8", "vp9", "mpeg4")
+"""Codecs measured right with decord; AV1 is unknown to it."""
+
+_BATCH = 8
+_TIME_TOLERANCE_SECONDS = 2e-3
+
+
+class Reader(IndexedReader):
+    """Reads one file through decord; see `VideoReader`."""
+
+    backend = "decord"
+
+    def __init__(self, file: LocalFile, *, max_pixels: int) -> None:
+        self._decord = load()
+        super().__init__(file, max_pixels=max_pixels)
+
+    def _why_not(self, facts: FileFacts) -> str | None:
+        info, index = facts.info, facts.index
+        if not is_plain_container(info.container):
+            return f"its container is {info.container}, and only MP4, MOV, MKV and WebM were measured right"
+        if info.codec not in CODECS:
+            return f"its codec is {info.codec}, and only {', '.join(CODECS)} were measured right"
+        if info.codec == "h264" and "444" in info.pixel_format:
+            return "it is 4:4:4 H.264, of which seeking can return garbage"
+        if not facts.is_first_stream:
+            return "it has several video streams and the best is not the first"
+        if facts.orientation.mirrored:
+            return "its pictures are mirrored"
+        if index.source != "packets" or not index.is_regular:
+            return "its timestamps are missing, repeated or out of order"
+        if info.start_pts != 0:
+            return f"its first frame is at {info.pts_seconds(info.start_pts):.3f} s, not at 0"
+        return why_not_seekable(self._file, max_pixels=self._max_pixels) or self._why_not_by_decord(facts)
+
+    def _why_not_by_decord(self, facts: FileFacts) -> str | None:
+        try:
+            video = self._open()
+            num_frames = len(video)
+            times_N = np.asarray(video.get_frame_timestamp(range(num_frames)))[:, 0]
+            first = video[0].asnumpy()
+        except (self._decord.DECORDError, RuntimeError, IndexError, TypeError) as error:
+            return f"it cannot open it ({str(error).strip().splitlines()[-1][:120]})"
+        if num_frames != len(facts.index):
+            return f"it counts {num_frames} frames where there are {len(facts.index)}"
+        ours_N = facts.index.pts_N * (facts.index.time_base[0] / facts.index.time_base[1])
+        if np.abs(times_N - ours_N).max() > _TIME_TOLERANCE_SECONDS:
+            return "its timestamps differ from the file's"
+        width, height = facts.coded_size[:: -1 if facts.orientation.rotation % 180 else 1]
+        if first.shape != (height, width, 3):
+            return f"it returns pictures of shape {first.shape} for {width}x{height}"
+        return None
+
+    def _pick(self, rows: Sequence[int]) -> Iterator[NDArray[np.uint8]]:
+        video = self._open()
+        try:
+            # The first frame is decoded before any jump, as for PyAV: some decoders learn what they need from it.
+            video[0]
+            for start in range(0, len(rows), _BATCH):
+                yield from video.get_batch(list(rows[start : start + _BATCH])).asnumpy()
+        except self._decord.DECORDError as error:
+            reason = str(error).strip().splitlines()[-1][:160]
+            raise BackendError(f"{self._file.shown}: decord failed ({reason}); use --backend pyav") from None
+        finally:
+            del video
+
+    def _open(self):  # type: ignore[no-untyped-def]  # decord has no types
+        return self._decord.VideoReader(self._file.identity[0], ctx=self._decord.cpu(0), num_threads=1)
+
+
+@lru_cache(maxsize=1)
+def load() -> ModuleType:
+    """Import decord.
+
+    decord loads its libraries with RTLD_GLOBAL, after which PyAV's codecs call into decord's older libvpx and fail.
+    The flag is taken away while it is imported.
+
+    Raises:
+        BackendError: decord is not installed, or does not load.
+    """
+    visible, ctypes.RTLD_GLOBAL = ctypes.RTLD_GLOBAL, ctypes.RTLD_LOCAL  # type: ignore[misc]
+    try:
+        import decord
+    except (ImportError, OSError, RuntimeError) as error:
+        raise BackendError(
+            f"backend decord does not load ({error}): it has wheels for x86-64 Linux and Windows only; "
+            "use --backend pyav"
+        ) from None
+    finally:
+        ctypes.RTLD_GLOBAL = visible  # type: ignore[misc]
+    decord.logging.set_level(decord.logging.QUIET)
+    module: ModuleType = decord
+    return module

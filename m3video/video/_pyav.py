@@ -1,0 +1,114 @@
+"""The PyAV backend: the default, and the only one that reads every kind of file.
+
+Every pass opens the file anew, so a scan and a fetch never disturb each other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from av.video.frame import VideoFrame
+
+from m3video.errors import VideoError
+from m3video.types import Frame, ScanFrame
+from m3video.video._avstream import AvStream
+from m3video.video._seek import Seeker, sequence
+from m3video.video.facts import inspect_file
+from m3video.video.gate import LocalFile
+from m3video.video.picture import PictureMaker
+from m3video.video.reader import DamageReport, VideoReader, check_wanted
+
+
+class Reader(VideoReader):
+    """Reads one file through PyAV; see `VideoReader`."""
+
+    def __init__(self, file: LocalFile, *, max_pixels: int) -> None:
+        self._file = file
+        self._max_pixels = max_pixels
+        facts = inspect_file(file, max_pixels=max_pixels)
+        self.index, self.info = facts.index, facts.info
+        self._new_maker = facts.new_maker
+        self._keys = frozenset(self.index.pts_N[self.index.is_key_N].tolist())
+        self._damage = DamageReport(num_damaged_packets=self.index.num_damaged_packets)
+        self._seeker: Seeker | None = None
+        self._is_closed = False
+
+    @property
+    def damage(self) -> DamageReport:
+        return self._damage
+
+    def scan(self, *, start_pts: int | None = None, end_pts: int | None = None) -> Iterator[ScanFrame]:
+        maker = self._maker()
+        for pts, frame in self._pass(start_pts, end_pts):
+            luma, chroma = maker.scan(frame)
+            yield ScanFrame(pts, luma, chroma, is_key=pts in self._keys, is_corrupt=frame.is_corrupt)
+
+    def frames(self, *, start_pts: int | None = None, end_pts: int | None = None) -> Iterator[Frame]:
+        maker = self._maker()
+        for pts, frame in self._pass(start_pts, end_pts):
+            yield Frame(pts, maker.rgb(frame))
+
+    def fetch(self, pts: Sequence[int]) -> list[Frame]:
+        wanted = check_wanted(self.index, pts, self._file.path)
+        if not wanted:
+            return []
+        maker = self._maker()
+        seeker = self._seeker = self._seeker or self._new_seeker()
+        got = {value: Frame(value, maker.rgb(seeker.reach(value))) for value in sorted(set(wanted))}
+        return [got[value] for value in wanted]
+
+    def close(self) -> None:
+        self._is_closed = True
+        if self._seeker:
+            self._seeker.close()
+            self._seeker = None
+
+    def _new_seeker(self) -> Seeker:
+        is_damaged = self._damage.is_partial
+        return Seeker(self._file, self.index, max_pixels=self._max_pixels, is_damaged=is_damaged)
+
+    def _maker(self) -> PictureMaker:
+        if self._is_closed:
+            raise VideoError(f"{self._file.shown}: the reader is closed; open the video again")
+        return self._new_maker()
+
+    def _pass(self, start_pts: int | None, end_pts: int | None) -> Iterator[tuple[int, VideoFrame]]:
+        """(pts, frame) of the range in display order; a pass over everything leaves its damage report."""
+        pts_N = self.index.pts_N
+        first = 0 if start_pts is None else int(np.searchsorted(pts_N, start_pts))
+        last = len(pts_N) if end_pts is None else int(np.searchsorted(pts_N, end_pts))
+        if first >= last:
+            return
+        if first > 0 and self.index.is_seekable and not self._damage.is_partial:
+            yield from self._range(int(pts_N[first]), int(pts_N[last - 1]))
+            return
+        with AvStream(self._file, max_pixels=self._max_pixels) as source:
+            num_seen = num_corrupt = num_unexpected = 0
+            for pts, frame in sequence(source, self.index):
+                row = self.index.position(pts)
+                if row is None:
+                    num_unexpected += 1
+                    continue
+                num_seen += 1
+                num_corrupt += frame.is_corrupt
+                if row >= last:
+                    return
+                if row >= first:
+                    yield pts, frame
+            if first == 0 and last == len(pts_N):
+                self._damage = DamageReport(source.damage, len(pts_N) - num_seen, num_corrupt, num_unexpected)
+                if self._damage.is_partial and self._seeker:
+                    self._seeker.close()
+                    self._seeker = None
+
+    def _range(self, first_pts: int, last_pts: int) -> Iterator[tuple[int, VideoFrame]]:
+        seeker = self._new_seeker()
+        try:
+            for pts, frame in seeker.run(first_pts):
+                if pts > last_pts:
+                    return
+                if self.index.position(pts) is not None:
+                    yield pts, frame
+        finally:
+            seeker.close()

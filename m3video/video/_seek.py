@@ -1,0 +1,150 @@
+"""Finding frames by exact pts: prime, seek to a keyframe, decode until the pts matches, or refuse."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+
+import numpy as np
+from av.video.frame import VideoFrame
+
+from m3video.errors import VideoError
+from m3video.video._avstream import AvStream
+from m3video.video.gate import LocalFile
+from m3video.video.index import FrameIndex
+from m3video.video.timeline import new_timeline
+
+
+class Seeker:
+    """Finds frames by exact pts, and keeps its place so that one forward sweep serves several frames of a GOP.
+
+    The order of attempts: go on from where the decoder stands; seek to the keyframe before the frame; to the
+    keyframe before that; decode from the start. An attempt fails when the frame does not come out, or when anything
+    between the keyframe and the frame was damaged: then its picture would depend on how the decoder got there.
+    From the start there is only one way, so there only the frame itself must be whole.
+    """
+
+    def __init__(self, file: LocalFile, index: FrameIndex, *, max_pixels: int, is_damaged: bool = False) -> None:
+        self._file, self._index, self._max_pixels = file, index, max_pixels
+        # In a damaged file what a frame looks like depends on how it was reached; only one way is the scan's.
+        self._can_seek = index.is_seekable and not is_damaged
+        self._source: AvStream | None = None
+        self._frames: Iterator[tuple[int, VideoFrame]] | None = None
+        self._keys = index.pts_N[index.is_key_N]
+        self._at: int | None = None  # pts of the frame that came out last
+        self._is_whole = False  # nothing damaged since the keyframe that decoding began at
+        self._is_from_start = False
+        self._damage_before = 0
+        self._key: int | None = None
+
+    def reach(self, pts: int) -> VideoFrame:
+        """The frame at exactly `pts`, decoded without damage.
+
+        Raises:
+            VideoError: when no attempt yields it.
+        """
+        for attempt in self._attempts(pts):
+            if attempt():
+                frame = self._advance(pts)
+                if frame is not None:
+                    return frame
+        raise VideoError(
+            f"{self._file.shown}: the frame at pts {pts} cannot be decoded without damage; choose another frame"
+        )
+
+    def run(self, pts: int) -> Iterator[tuple[int, VideoFrame]]:
+        """Frames from `pts` on, in display order; from the first one that decodes when that one is damaged."""
+        try:
+            yield pts, self.reach(pts)
+        except VideoError:
+            self._restart()
+        assert self._frames is not None
+        yield from ((at, frame) for at, frame in self._frames if at >= pts)
+
+    def _attempts(self, pts: int) -> Iterator[Callable[[], bool]]:
+        if self._can_go_on(pts):
+            yield lambda: True
+        before = int(np.searchsorted(self._keys, pts, side="right")) - 1
+        if self._can_seek:
+            for row in (before, before - 1):
+                if row > 0:
+                    yield partial(self._seek, int(self._keys[row]), limit=int(self._keys[before]))
+        yield self._restart
+
+    def _can_go_on(self, pts: int) -> bool:
+        if self._frames is None or (self._at is not None and self._at >= pts):
+            return False
+        if not self._can_seek or self._at is None:
+            return True
+        # Past a keyframe, a seek is cheaper than decoding the rest of this GOP.
+        key_at, key_pts = np.searchsorted(self._keys, [self._at, pts], side="right")
+        row = int(np.searchsorted(self._index.pts_N, pts))
+        return bool(key_at == key_pts) or self._at == int(self._index.pts_N[row - 1])
+
+    def _advance(self, pts: int) -> VideoFrame | None:
+        """Decode up to `pts`; None when it does not come out whole."""
+        assert self._frames is not None
+        for at, frame in self._frames:
+            self._at = at
+            if frame.is_corrupt and (self._key is None or at >= self._key):
+                self._is_whole = False
+            if at == pts:
+                is_damaged = frame.is_corrupt if self._is_from_start else not self._is_whole or self._has_new_damage()
+                return None if is_damaged else frame
+            if at > pts:
+                return None
+        self._frames = None
+        return None
+
+    def _has_new_damage(self) -> bool:
+        assert self._source is not None
+        return self._source.damage > self._damage_before
+
+    def _restart(self) -> bool:
+        self.close()
+        self._source = AvStream(self._file, max_pixels=self._max_pixels)
+        self._frames = sequence(self._source, self._index)
+        self._at, self._key, self._is_from_start, self._is_whole, self._damage_before = None, None, True, True, 0
+        return True
+
+    def _seek(self, key: int, *, limit: int) -> bool:
+        """Stand at a keyframe between `key` and `limit`; False when the container leads elsewhere."""
+        if self._source is None or self._frames is None:
+            self._restart()
+        assert self._source is not None
+        assert self._frames is not None
+        if self._at is None:
+            # Decode one frame before the first seek: some decoders learn what they need only from the first frame.
+            self._at = next(self._frames, (None, None))[0]
+        source = self._source
+        self._frames, self._at, self._is_from_start = None, None, False
+        if not source.seek(key):
+            return False
+        packets = source.packets()
+        first = next((packet for packet in packets if packet.is_keyframe), None)
+        if first is None or first.pts is None or first.pts > limit:
+            return False
+        self._key, self._is_whole, self._damage_before = first.pts, True, source.damage
+        self._frames = _decoded_from(source, first, packets)
+        return True
+
+    def close(self) -> None:
+        if self._source:
+            self._source.close()
+        self._source = self._frames = None
+
+
+def sequence(source: AvStream, index: FrameIndex) -> Iterator[tuple[int, VideoFrame]]:
+    """(pts, frame) from the start of the file, with the same times that the index has."""
+    if index.is_regular:
+        yield from ((frame.pts, frame) for frame in source.frames() if frame.pts is not None)
+        return
+    timeline = new_timeline(source.stream)
+    yield from ((timeline.stamp(frame), frame) for frame in source.frames())
+
+
+def _decoded_from(source: AvStream, first: Any, packets: Iterator[Any]) -> Iterator[tuple[int, VideoFrame]]:
+    for packet in itertools.chain([first], packets, [None]):
+        yield from ((frame.pts, frame) for frame in source.decode(packet) if frame.pts is not None)

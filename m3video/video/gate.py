@@ -1,0 +1,147 @@
+"""The gate: what must hold of a path before any decoder sees it.
+
+A FIFO hangs every decoder there is, a playlist makes some of them open other files, and a claim of a billion pixels
+makes them allocate. So each is refused here, by name, before FFmpeg is called.
+"""
+
+from __future__ import annotations
+
+import codecs
+import hashlib
+import os
+import re
+import stat
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+from m3video.errors import VideoError
+
+DEFAULT_MAX_PIXELS = 1 << 26
+"""Most pixels one frame may have, coded or as displayed: 8192 x 8192."""
+
+_SNIFF_BYTES = 4096
+_CHUNK_BYTES = 1 << 20
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
+_BYTE_ORDER_MARKS = {
+    codecs.BOM_UTF8: "utf-8",
+    codecs.BOM_UTF16_LE: "utf-16-le",
+    codecs.BOM_UTF16_BE: "utf-16-be",
+}
+_PLAYLISTS = {
+    "#EXTM3U": "an HLS playlist",
+    "ffconcat version": "an ffconcat list",
+    "<MPD": "a DASH manifest",
+    "<SmoothStreamingMedia": "a Smooth Streaming manifest",
+    "[playlist]": "a playlist",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class LocalFile:
+    """A path that passed the gate.
+
+    `path` is as the user gave it, `url` how FFmpeg must be told it (an absolute path behind `file:`, so that `:` or
+    `%d` in a name mean nothing), `identity` changes when the file does.
+    """
+
+    path: str
+    url: str
+    identity: tuple[str, int, int, int, int]
+
+    @property
+    def shown(self) -> str:
+        return shown(self.path)
+
+
+def shown(path: str | os.PathLike[str]) -> str:
+    """`path` as one printable line: control characters and undecodable bytes are escaped."""
+    text = os.fspath(path)
+    return "".join(c if c.isprintable() else c.encode("unicode_escape", "backslashreplace").decode() for c in text)
+
+
+def check_file(path: str | os.PathLike[str]) -> LocalFile:
+    """Check that `path` names a readable, non-empty, regular local file that is no playlist.
+
+    Args:
+        path: local path; may hold any character that a file name may hold.
+
+    Returns:
+        The file, with the URL under which FFmpeg is to open it.
+
+    Raises:
+        VideoError: one line that says which rule `path` breaks.
+    """
+    text = os.fspath(path)
+    name = shown(text)
+    try:
+        status = os.stat(text)
+    except FileNotFoundError:
+        if _URL.match(text):
+            raise VideoError(f"{name} is a URL: download the video and give the path of the local file") from None
+        raise VideoError(f"{name}: no such file") from None
+    except (OSError, ValueError) as error:
+        raise VideoError(f"{name}: cannot be read ({_reason(error)})") from None
+    if not stat.S_ISREG(status.st_mode):
+        raise VideoError(f"{name} is {_kind(status.st_mode)}: give the path of a regular video file")
+    if status.st_size == 0:
+        raise VideoError(f"{name} is empty (0 bytes): give the path of a video file")
+    try:
+        with open(text, "rb") as stream:
+            head = stream.read(_SNIFF_BYTES)
+    except OSError as error:
+        raise VideoError(f"{name}: cannot be read ({_reason(error)})") from None
+    _refuse_playlist(head, name)
+    absolute = os.path.abspath(text)
+    identity = (absolute, status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
+    return LocalFile(path=text, url=f"file:{absolute}", identity=identity)
+
+
+def check_pixels(width: int, height: int, *, max_pixels: int, name: str) -> None:
+    """Raise `VideoError` when a `width` x `height` picture exceeds `max_pixels`."""
+    if width * height > max_pixels:
+        raise VideoError(
+            f"{name}: frames of {width}x{height} have {width * height} pixels, more than max_pixels ({max_pixels}); "
+            "scale the video down or raise max_pixels"
+        )
+
+
+def fingerprint(file: LocalFile) -> str:
+    """Hash of all bytes of `file`: `blake2b:` and 32 hex digits. Read in 1 MiB pieces, remembered while unchanged."""
+    return _fingerprint(file.identity, file.path)
+
+
+@lru_cache(maxsize=64)
+def _fingerprint(identity: tuple[str, int, int, int, int], path: str) -> str:
+    digest = hashlib.blake2b(digest_size=16)
+    try:
+        with Path(identity[0]).open("rb") as stream:
+            while chunk := stream.read(_CHUNK_BYTES):
+                digest.update(chunk)
+    except OSError as error:
+        raise VideoError(f"{shown(path)}: cannot be read ({_reason(error)})") from None
+    return f"blake2b:{digest.hexdigest()}"
+
+
+def _reason(error: OSError | ValueError) -> str:
+    return (error.strerror if isinstance(error, OSError) and error.strerror else str(error)).lower()
+
+
+def _kind(mode: int) -> str:
+    kinds = (
+        (stat.S_ISDIR, "a directory"),
+        (stat.S_ISFIFO, "a FIFO (named pipe)"),
+        (stat.S_ISSOCK, "a socket"),
+        (stat.S_ISCHR, "a character device"),
+        (stat.S_ISBLK, "a block device"),
+    )
+    return next((word for test, word in kinds if test(mode)), "not a regular file")
+
+
+def _refuse_playlist(head: bytes, name: str) -> None:
+    encoding = next((e for mark, e in _BYTE_ORDER_MARKS.items() if head.startswith(mark)), "latin-1")
+    text = head.decode(encoding, errors="replace").lstrip("﻿\x00 \t\r\n\v\f")
+    is_xml = text.startswith("<?xml") or text.startswith("<!--")
+    for marker, kind in _PLAYLISTS.items():
+        if text.startswith(marker) or (is_xml and marker.startswith("<") and marker in text):
+            raise VideoError(f"{name} is {kind}, not a video: give the path of the video file itself")

@@ -1,0 +1,216 @@
+"""From what a decoder puts out to upright pictures: full-size RGB, or the small pictures of the first pass.
+
+Shape legend: H W height and width of a picture, 3 RGB, 2 the chroma planes Cb and Cr.
+All scan pictures are full range (0-255, chroma centred on 128) whatever the file uses, so that statistics mean the
+same for every pixel format.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+import av.error
+import cv2
+import numpy as np
+from av.sidedata.sidedata import Type
+from av.video.frame import VideoFrame
+from av.video.reformatter import ColorRange, VideoReformatter
+from numpy.typing import NDArray
+
+from m3video.errors import VideoError
+from m3video.types import SCAN_SIDE
+
+MAX_ASPECT = 16
+"""Sample aspect ratios beyond 16:1 or 1:16 are taken for a damaged header and not applied."""
+
+cv2.setNumThreads(1)  # a scan uses one thread; many videos or segments are read side by side, not one picture by many
+
+_PLANAR_8BIT = frozenset({
+    "yuv420p", "yuv422p", "yuv444p", "yuv440p", "yuv411p", "yuv410p", "yuva420p", "yuva422p", "yuva444p",
+    "yuvj420p", "yuvj422p", "yuvj444p", "yuvj440p", "yuvj411p",
+})  # fmt: skip
+_LIMITED_LUMA = np.clip(np.round((np.arange(256) - 16) * (255 / 219)), 0, 255).astype(np.uint8)
+_LIMITED_CHROMA = np.clip(np.round((np.arange(256) - 128) * (255 / 224) + 128), 0, 255).astype(np.uint8)
+
+
+@dataclass(frozen=True, slots=True)
+class Orientation:
+    """How stored pictures become upright ones: scale by the sample aspect, flip, then turn clockwise.
+
+    `rotation` is in degrees clockwise, one of 0, 90, 180, 270; `mirrored` flips left and right first; `aspect` is
+    the width of a sample over its height.
+    """
+
+    rotation: int = 0
+    mirrored: bool = False
+    aspect: Fraction = Fraction(1)
+    notes: tuple[str, ...] = ()
+
+    def display_size(self, width: int, height: int) -> tuple[int, int]:
+        """(width, height) of an upright picture stored as `width` x `height`."""
+        wide, high = self.stretched(width, height)
+        return (high, wide) if self.rotation % 180 else (wide, high)
+
+    def stretched(self, width: int, height: int) -> tuple[int, int]:
+        """(width, height) with square samples, before turning."""
+        return max(1, round(width * self.aspect)), height
+
+    def turn(self, picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """`picture` [H, W, ...] made upright."""
+        if self.mirrored:
+            picture = picture[:, ::-1]
+        if self.rotation:
+            picture = np.rot90(picture, k=-(self.rotation // 90))
+        return np.ascontiguousarray(picture)
+
+
+def orientation_of(frame: VideoFrame, *, aspect: Fraction | None, max_pixels: int) -> Orientation:
+    """Read rotation, mirroring and sample aspect from the first frame of a video.
+
+    Args:
+        frame: the first decoded frame.
+        aspect: sample aspect ratio as container or codec tell it, None when they do not.
+        max_pixels: a stretched picture may not exceed this.
+
+    Returns:
+        The orientation, with a note for each thing that was not applied.
+    """
+    notes: list[str] = []
+    ratio = Fraction(aspect) if aspect and aspect > 0 else Fraction(1)
+    fits = frame.width * ratio * frame.height <= max_pixels
+    if not (Fraction(1, MAX_ASPECT) <= ratio <= MAX_ASPECT and fits):
+        notes.append(f"sample aspect ratio {ratio.numerator}:{ratio.denominator} is implausible and was not applied")
+        ratio = Fraction(1)
+    rotation, mirrored, note = _from_matrix(frame)
+    if note:
+        notes.append(note)
+    return Orientation(rotation=rotation, mirrored=mirrored, aspect=ratio, notes=tuple(notes))
+
+
+def _from_matrix(frame: VideoFrame) -> tuple[int, bool, str | None]:
+    """Clockwise degrees, mirrored first, and a note. Source: libavutil/display.h, ISO 14496-12 tkhd matrix."""
+    side_data: Any = frame.side_data  # a mapping by `Type`; PyAV's stub says by str
+    data = side_data.get(Type.DISPLAYMATRIX)
+    if data is None:
+        return 0, False, None
+    a, b, _, c, d = struct.unpack_from("=5i", bytes(data))
+    # A picture column (x, y) goes to (a*x + c*y, b*x + d*y), with y pointing down.
+    mirrored = a * d - b * c < 0
+    if mirrored:
+        a, b = -a, -b
+    if abs(b) < abs(a) / 64 and abs(c) < abs(d) / 64:
+        return (0 if a > 0 else 180), mirrored, None
+    if abs(a) < abs(b) / 64 and abs(d) < abs(c) / 64:
+        return (90 if b > 0 else 270), mirrored, None
+    return 0, False, "the display matrix is no multiple of 90 degrees and was not applied"
+
+
+class PictureMaker:
+    """Turns decoded frames into `rgb_HW3` and into scan pictures, all upright.
+
+    Scan pictures all have the size that the first frame of the video has, also after a resolution change.
+    """
+
+    def __init__(self, orientation: Orientation, *, width: int, height: int) -> None:
+        self.orientation = orientation
+        self._reformat = VideoReformatter().reformat
+        self._reformat_small = VideoReformatter().reformat
+        self._small = _scan_size(*orientation.stretched(width, height))
+
+    def rgb(self, frame: VideoFrame) -> NDArray[np.uint8]:
+        """uint8 [H, W, 3], upright, square samples, full range."""
+        width, height = self.orientation.stretched(frame.width, frame.height)
+        picture = _convert(
+            self._reformat, frame, width=width, height=height, format="rgb24", interpolation="BICUBIC"
+        ).to_ndarray()
+        return self.orientation.turn(picture)  # type: ignore[arg-type]
+
+    def scan(self, frame: VideoFrame) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        """Luma uint8 [h, w] and chroma uint8 [2, ceil(h/2), ceil(w/2)], upright."""
+        name = frame.format.name
+        if name in _PLANAR_8BIT and all(plane.line_size > 0 for plane in frame.planes[:3]):
+            is_full = name.startswith("yuvj") or frame.color_range == ColorRange.JPEG.value
+            luma, cb, cr = (self._shrink(_plane(frame, i), i > 0) for i in range(3))
+            if not is_full:
+                luma, cb, cr = _lookup(luma, _LIMITED_LUMA), _lookup(cb, _LIMITED_CHROMA), _lookup(cr, _LIMITED_CHROMA)
+        else:
+            luma, cb, cr = self._converted(frame)
+        turn = self.orientation.turn
+        return turn(luma), np.stack([turn(cb), turn(cr)])
+
+    def scan_rgb(self, rgb_HW3: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        """As `scan`, from an upright RGB picture: for backends that hand out RGB only."""
+        width, height = self.orientation.display_size(*self._small)
+        small = cv2.resize(rgb_HW3, (width, height), interpolation=cv2.INTER_AREA)
+        luma, cr, cb = (np.asarray(plane, np.uint8) for plane in cv2.split(cv2.cvtColor(small, cv2.COLOR_RGB2YCrCb)))
+        half = (-(-width // 2), -(-height // 2))
+        chroma = [cv2.resize(plane, half, interpolation=cv2.INTER_AREA) for plane in (cb, cr)]
+        return luma, np.asarray(chroma, np.uint8)
+
+    def _shrink(self, plane: NDArray[np.uint8], is_chroma: bool) -> NDArray[np.uint8]:
+        width, height = self._small
+        return shrink(plane, (width + 1) // 2 if is_chroma else width, (height + 1) // 2 if is_chroma else height)
+
+    def _converted(self, frame: VideoFrame) -> tuple[NDArray[np.uint8], ...]:
+        width, height = self._small
+        small = _convert(
+            self._reformat_small, frame, width=width, height=height, format="yuv444p", interpolation="AREA",
+            dst_color_range=ColorRange.JPEG,
+        )  # fmt: skip
+        return tuple(self._shrink(_plane(small, i), i > 0) for i in range(3))
+
+
+def has_known_colours(frame: VideoFrame) -> bool:
+    """Whether the colour matrix that `frame` names can be converted from; if not, BT.601 is assumed."""
+    try:
+        VideoReformatter().reformat(frame, width=16, height=16, format="rgb24", threads=1)
+    except (av.error.FFmpegError, OSError):
+        return False
+    return True
+
+
+def _convert(reformat: Callable[..., VideoFrame], frame: VideoFrame, **how: Any) -> VideoFrame:
+    try:
+        return reformat(frame, threads=1, **how)
+    except (av.error.FFmpegError, OSError):
+        pass  # the header names a colour matrix that does not exist; `has_known_colours` lets the notes say so
+    try:
+        return reformat(frame, threads=1, src_colorspace="ITU601", dst_colorspace="ITU601", **how)
+    except (av.error.FFmpegError, OSError) as error:
+        raise VideoError(f"pictures of format {frame.format.name} cannot be converted to RGB ({error})") from None
+
+
+def shrink(plane: NDArray[np.uint8], width: int, height: int) -> NDArray[np.uint8]:
+    """`plane` averaged down to `width` x `height`.
+
+    OpenCV halves 9 times faster than it averages by a fraction, so it halves while more than a factor of 2 remains.
+    """
+    while plane.shape[1] >= 4 * width and plane.shape[0] >= 4 * height and not (plane.shape[0] | plane.shape[1]) & 1:
+        plane = _area(plane, plane.shape[1] // 2, plane.shape[0] // 2)
+    return _area(plane, width, height)
+
+
+def _area(plane: NDArray[np.uint8], width: int, height: int) -> NDArray[np.uint8]:
+    return cv2.resize(plane, (width, height), interpolation=cv2.INTER_AREA)  # type: ignore[return-value]
+
+
+def _lookup(plane: NDArray[np.uint8], table: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    return cv2.LUT(plane, table)  # type: ignore[return-value]
+
+
+def _scan_size(width: int, height: int) -> tuple[int, int]:
+    longest = max(width, height)
+    if longest <= SCAN_SIDE:
+        return width, height
+    return max(1, round(width * SCAN_SIDE / longest)), max(1, round(height * SCAN_SIDE / longest))
+
+
+def _plane(frame: VideoFrame, index: int) -> NDArray[np.uint8]:
+    """A view of plane `index` without the padding at the end of its lines; no copy."""
+    plane: Any = frame.planes[index]  # a buffer; PyAV's stub does not say so
+    lines = np.frombuffer(plane, dtype=np.uint8).reshape(-1, plane.line_size)
+    return lines[: plane.height, : plane.width]

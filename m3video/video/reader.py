@@ -1,0 +1,165 @@
+"""The contract of every decoder backend, and the two ways in: `open_video` and `probe`.
+
+A reader has an index of the frames that are really presented, scans them small, reads them in full one after the
+other, and fetches single frames by their exact pts. It never hands out a neighbour of the frame asked for, and no
+backend takes over silently from another.
+"""
+
+from __future__ import annotations
+
+import importlib
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+from m3video.errors import BackendError, VideoError
+from m3video.types import Frame, ScanFrame, VideoInfo
+from m3video.video.gate import DEFAULT_MAX_PIXELS, check_file, shown
+
+if TYPE_CHECKING:
+    from m3video.video.index import FrameIndex
+
+BACKENDS: tuple[str, ...] = ("pyav", "decord", "torchcodec", "opencv")
+"""Names that `open_video` takes; the file of each is `m3video/video/_NAME.py`, its class `Reader`."""
+
+
+@dataclass(frozen=True, slots=True)
+class DamageReport:
+    """What the last full pass found wrong with the file; all zero when nothing was.
+
+    `num_damaged_packets` could not be read or decoded, `num_missing_frames` are in the index and never came out of
+    the decoder, `num_corrupt_frames` came out with errors concealed, `num_unexpected_frames` came out without
+    being in the index and were not handed on.
+    """
+
+    num_damaged_packets: int = 0
+    num_missing_frames: int = 0
+    num_corrupt_frames: int = 0
+    num_unexpected_frames: int = 0
+
+    @property
+    def message(self) -> str | None:
+        """One line for people, or None when the file is whole."""
+        parts = [
+            f"{count} {words}"
+            for count, words in (
+                (self.num_damaged_packets, "damaged packets skipped"),
+                (self.num_missing_frames, "indexed frames did not decode"),
+                (self.num_corrupt_frames, "frames decoded with errors"),
+                (self.num_unexpected_frames, "decoded frames are not in the index"),
+            )
+            if count
+        ]
+        return "the file is damaged, results are partial: " + ", ".join(parts) if parts else None
+
+    @property
+    def is_partial(self) -> bool:
+        return self.message is not None
+
+
+class VideoReader(ABC):
+    """One open video. A context manager; `close` releases the decoder at once.
+
+    Attributes:
+        info: what the file says and what was verified.
+        index: the presented frames, from one pass over the packets.
+    """
+
+    info: VideoInfo
+    index: FrameIndex
+
+    @property
+    @abstractmethod
+    def damage(self) -> DamageReport:
+        """What the last full `scan` or `frames` found; before one, what indexing found."""
+
+    @abstractmethod
+    def scan(self, *, start_pts: int | None = None, end_pts: int | None = None) -> Iterator[ScanFrame]:
+        """Small pictures of all frames with start_pts <= pts < end_pts, in display order.
+
+        Args:
+            start_pts: first pts wanted, ticks; None for the beginning.
+            end_pts: first pts not wanted, ticks; None for the end.
+
+        Yields:
+            One `ScanFrame` per frame that decodes; all of one size.
+        """
+
+    @abstractmethod
+    def frames(self, *, start_pts: int | None = None, end_pts: int | None = None) -> Iterator[Frame]:
+        """Full-size frames with start_pts <= pts < end_pts, in display order, each at its own size."""
+
+    @abstractmethod
+    def fetch(self, pts: Sequence[int]) -> list[Frame]:
+        """The frames at exactly `pts`, in the order given; a pts may be given twice.
+
+        Args:
+            pts: ticks of `info.time_base`, each one in `index.pts_N`.
+
+        Returns:
+            One `Frame` per entry of `pts`.
+
+        Raises:
+            VideoError: when a pts is not in the index, or its frame cannot be decoded without damage.
+        """
+
+    @abstractmethod
+    def close(self) -> None:
+        """Release the decoder; using the reader afterwards is an error."""
+
+    def __enter__(self) -> VideoReader:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def open_video(path: str | Path, *, backend: str = "pyav", max_pixels: int = DEFAULT_MAX_PIXELS) -> VideoReader:
+    """Open a local video file for reading.
+
+    Args:
+        path: a regular file; URLs, playlists, FIFOs and directories are refused.
+        backend: one of `BACKENDS`; nothing else is tried when it cannot read the file.
+        max_pixels: most pixels that one frame may have.
+
+    Returns:
+        The reader; use it in a `with` statement.
+
+    Raises:
+        VideoError: the file is no readable video.
+        BackendError: the backend is unknown, missing, or known to return wrong frames for this file.
+    """
+    if backend not in BACKENDS:
+        raise BackendError(f"backend ({backend}) must be one of {', '.join(BACKENDS)}")
+    if max_pixels < 1:
+        raise VideoError(f"max_pixels ({max_pixels}) must be at least 1")
+    file = check_file(path)
+    module = importlib.import_module(f"m3video.video._{backend}")
+    reader: VideoReader = module.Reader(file, max_pixels=max_pixels)
+    return reader
+
+
+def probe(path: str | Path, *, backend: str = "pyav", max_pixels: int = DEFAULT_MAX_PIXELS) -> VideoInfo:
+    """What the file says and what reading its packets verified; arguments and errors as for `open_video`."""
+    with open_video(path, backend=backend, max_pixels=max_pixels) as reader:
+        return reader.info
+
+
+def check_wanted(index: FrameIndex, pts: Sequence[int], path: str) -> list[int]:
+    """`pts` as Python ints, each checked to be in `index`."""
+    wanted = [int(value) for value in pts]
+    for value in wanted:
+        if index.position(value) is None:
+            raise VideoError(
+                f"{shown(path)}: pts {value} is no frame of this video (its {len(index)} frames have pts from "
+                f"{int(index.pts_N[0])} to {int(index.pts_N[-1])}); take pts from its index"
+            )
+    return wanted
+
+
+__all__ = ["BACKENDS", "DEFAULT_MAX_PIXELS", "DamageReport", "VideoReader", "open_video", "probe"]

@@ -1,0 +1,11 @@
+#!/usr/bin/env bash
+# Everything that must hold before a change lands: lint, format, types, tests. Needs no GPU and no network at test time.
+source "$(dirname "${BASH_SOURCE[0]}")/setup.sh" test
+
+say "ruff"
+.venv/bin/ruff check .
+.venv/bin/ruff format --check .
+say "mypy"
+.venv/bin/mypy
+say "pytest"
+HF_HUB_OFFLINE=1 .venv/bin/pytest "$@"

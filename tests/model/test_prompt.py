@@ -1,0 +1,36 @@
+"""Where frames, times and the question stand."""
+
+from __future__ import annotations
+
+import pytest
+
+from m3video.errors import UsageError
+from m3video.model.prompt import TEMPLATES, build_prompt, whole_clock
+
+
+def test_bundled_prompt_numbers_frames_and_rounds_times_down() -> None:
+    prompt = build_prompt("bundled", "what is it", num_frames=2, times_seconds=[3.9, 67.0])
+    assert prompt == "frame 1 0:03 <image> frame 2 1:07 <image> question what is it answer"
+    assert build_prompt("bundled", "q", num_frames=1, times_seconds=None) == "frame 1 <image> question q answer"
+
+
+@pytest.mark.parametrize(("value", "text"), [(0.0, "0:00"), (59.99, "0:59"), (599.9, "9:59"), (600, "0:10:00"), (-1, "0:00")])
+def test_whole_clock(value: float, text: str) -> None:
+    assert whole_clock(value) == text
+
+
+def test_times_stand_before_their_frames() -> None:
+    prompt = build_prompt("vicuna_v1", "Q?", num_frames=2, times_seconds=[0.5, 3661.0])
+    assert prompt.endswith("USER: Frame at 0:00.50: <image>\nFrame at 1:01:01: <image>\nQ? ASSISTANT:")
+    assert build_prompt("plain", "Q?", num_frames=1, times_seconds=None) == "<image>\nQ?"
+
+
+@pytest.mark.parametrize("style", [*TEMPLATES, "bundled"])
+def test_an_image_mark_in_the_question_is_refused(style: str) -> None:
+    with pytest.raises(UsageError, match="<image>"):
+        build_prompt(style, "what is <image>", num_frames=1, times_seconds=None)
+
+
+def test_every_frame_needs_its_time() -> None:
+    with pytest.raises(ValueError, match="1 times for 2 frames"):
+        build_prompt("plain", "q", num_frames=2, times_seconds=[1.0])

@@ -1,0 +1,158 @@
+"""The command line as a user meets it: a child process, its two streams and its exit code."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from tests.video.odd_inputs import ODD_INPUTS, OddInput
+
+from m3video.cli import parse_clock
+from m3video.errors import UsageError
+
+ROOT = Path(__file__).parent.parent
+SAMPLE = ROOT / "m3video" / "assets" / "sample.mp4"
+VERBS = ("probe", "analyze", "plan", "ask", "convert", "train")
+
+
+def run(*arguments: object, timeout: float = 60, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "m3video.cli", *map(str, arguments)],
+        capture_output=True, text=True, timeout=timeout, stdin=subprocess.DEVNULL,
+        env={**os.environ, "COLUMNS": "80", **environment},
+    )  # fmt: skip
+
+
+def one_line_error(done: subprocess.CompletedProcess[str], code: int) -> str:
+    assert done.returncode == code, done.stderr
+    assert "Traceback" not in done.stderr
+    lines = done.stderr.strip().splitlines()
+    assert len(lines) == 1, done.stderr
+    assert lines[0].startswith("m3video: error: ")
+    return lines[0]
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_help_has_an_example_and_fits_80_columns(verb: str) -> None:
+    done = run(verb, "--help")
+    assert done.returncode == 0
+    assert f"Example: m3video {verb}" in done.stdout
+    assert max(map(len, done.stdout.splitlines())) <= 80
+
+
+def test_version_and_no_arguments() -> None:
+    assert run("--version").stdout.startswith("m3video 0.")
+    assert all(verb in run().stdout + run().stderr for verb in VERBS)
+
+
+def test_unknown_flag_is_a_usage_error() -> None:
+    done = run("plan", SAMPLE, "--buget", "3")
+    assert done.returncode == 2
+    assert "--budget" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (("plan", SAMPLE, "--budget", 0), 2, r"--budget (0)"),
+        (("plan", SAMPLE, "--fps", 1, "--num-frames", 3), 2, "contradict"),
+        (("plan", SAMPLE, "--start", "1:75"), 2, "time (1:75)"),
+        (("plan", SAMPLE, "--start", "99:00"), 2, "0:"),
+        (("plan", SAMPLE, "--config", "none.yaml"), 2, "cannot be read"),
+        (("ask", SAMPLE, " "), 2, "question is empty"),
+        (("ask", SAMPLE, "what?", "--model", "no/such-folder"), 1, "no/such-folder"),
+        (("probe", "none.mp4"), 1, "none.mp4"),
+        (("convert", "no/such-folder", "out"), 1, "no/such-folder"),
+        (("train", "none.yaml"), 2, "none.yaml"),
+    ],
+)
+def test_user_errors_are_one_line(arguments: tuple[object, ...], code: int, message: str, tmp_path: Path) -> None:
+    assert message in one_line_error(run(*arguments, HF_HUB_OFFLINE="1"), code)
+
+
+@pytest.mark.parametrize("odd", ODD_INPUTS, ids=lambda odd: odd.name)
+def test_odd_inputs_end_in_a_clear_line(odd: OddInput, tmp_path: Path) -> None:
+    """Every file that no backend should read costs one line and exit code 1; every other one is planned."""
+    done = run("plan", odd.make(tmp_path), "--budget", 100, "--json", timeout=20)
+    if odd.refused:
+        one_line_error(done, 1)
+        assert done.stdout == ""
+    else:
+        assert done.returncode == 0, done.stderr
+        plan = json.loads(done.stdout)
+        assert 0 < plan["total_tokens"] <= 100
+        assert bool(plan["warnings"]) >= odd.partial
+
+
+@pytest.mark.parametrize("budget", [1, 9, 100, 720, 2880, 16384])
+def test_plan_spends_at_most_its_budget(budget: int) -> None:
+    plan = json.loads(run("plan", SAMPLE, "--budget", budget, "--json").stdout)
+    assert plan["schema"] == "m3video.plan/1"
+    assert plan["total_tokens"] == sum(frame["scale"] for frame in plan["frames"]) <= budget
+    assert plan["utility"] <= plan["bound"]
+    assert plan["config"]["budget"] == budget
+
+
+def test_plan_lists_pts_that_probe_lists() -> None:
+    probed = json.loads(run("probe", SAMPLE, "--json", "--pts").stdout)
+    planned = json.loads(run("plan", SAMPLE, "--json").stdout)
+    assert {frame["pts"] for frame in planned["frames"]} <= set(probed["pts"])
+    assert len(probed["pts"]) == probed["num_frames"]
+
+
+def test_ask_answers_and_replays_its_plan(tmp_path: Path) -> None:
+    saved = tmp_path / "plan.json"
+    assert run("plan", SAMPLE, "--budget", 200, "-o", saved).returncode == 0
+    first = json.loads(run("ask", SAMPLE, "What colour is the background at 0:03?", "--budget", 200, "--json").stdout)
+    again = json.loads(
+        run("ask", SAMPLE, "What colour is the background at 0:03?", "--plan", saved, "--json").stdout
+    )  # fmt: skip
+    assert first["answer"] == again["answer"] != ""
+    assert first["plan"]["frames"] == again["plan"]["frames"] == json.loads(saved.read_text())["frames"]
+    assert first["tokens"]["visual"] == first["plan"]["total_tokens"] <= 200
+    assert first["evidence"]
+    assert {"plan", "load model", "fetch", "vision tower", "answer"} <= set(first["stage_seconds"])
+
+
+def test_a_plan_for_another_video_is_refused(tmp_path: Path) -> None:
+    saved, other = tmp_path / "plan.json", tmp_path / "other.mp4"
+    run("plan", SAMPLE, "-o", saved)
+    other.write_bytes(SAMPLE.read_bytes() + b"\0")
+    assert "other.mp4" in one_line_error(run("ask", other, "what?", "--plan", saved), 1)
+
+
+def test_plan_and_budget_contradict(tmp_path: Path) -> None:
+    saved = tmp_path / "plan.json"
+    run("plan", SAMPLE, "-o", saved)
+    assert "--budget" in one_line_error(run("ask", SAMPLE, "what?", "--plan", saved, "--budget", 9), 2)
+
+
+def test_context_overflow_is_refused_before_the_model_runs() -> None:
+    error = one_line_error(run("ask", SAMPLE, "what " * 9000, "--budget", 100), 4)
+    assert "--budget" in error
+    assert "100" in error
+
+
+def test_nothing_but_data_on_stdout_and_no_bars_without_a_terminal() -> None:
+    done = run("analyze", SAMPLE, "--json")
+    assert json.loads(done.stdout)["frames"] > 0
+    assert "\x1b" not in done.stderr
+    assert "\r" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("text", "value"), [("75.5", 75.5), ("1:15.5", 75.5), ("1:02:03", 3723), ("-0:02", -2), ("0", 0)]
+)
+def test_parse_clock(text: str, value: float) -> None:
+    assert parse_clock(text) == value
+
+
+@pytest.mark.parametrize("text", ["", "x", "1:60", "1:2:3:4", "1:-3", "nan:1", "inf"])
+def test_parse_clock_refuses(text: str) -> None:
+    with pytest.raises(UsageError, match="must be seconds"):
+        parse_clock(text)

@@ -1,0 +1,90 @@
+"""Flags > environment > YAML > defaults, and every wrong key or value is one line that names its origin."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from m3video.config import Settings, load_settings
+from m3video.errors import UsageError
+
+CONFIGS = Path(__file__).parent.parent / "configs"
+
+
+@pytest.fixture(autouse=True)
+def no_outer_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in Settings.model_fields:
+        monkeypatch.delenv(f"M3VIDEO_{name.upper()}", raising=False)
+
+
+def write(path: Path, text: str) -> Path:
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_precedence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = write(tmp_path / "c.yaml", "budget: 10\nmax_frames: 11\nvision_batch: 12\n")
+    monkeypatch.setenv("M3VIDEO_BUDGET", "20")
+    monkeypatch.setenv("M3VIDEO_MAX_FRAMES", "21")
+    settings = load_settings({"budget": 30, "fps": None}, config=config)
+    assert (settings.budget, settings.max_frames, settings.vision_batch, settings.max_new_tokens) == (30, 21, 12, 64)
+
+
+def test_environment_is_coerced(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("M3VIDEO_TIMESTAMPS", "false")
+    monkeypatch.setenv("M3VIDEO_FPS", "0.5")
+    settings = load_settings({})
+    assert settings.timestamps is False
+    assert settings.fps == 0.5
+
+
+def test_unknown_key_names_the_nearest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(UsageError, match=r"unknown key 'budgett'; did you mean budget\?"):
+        load_settings({}, config=write(tmp_path / "c.yaml", "budgett: 10"))
+    monkeypatch.setenv("M3VIDEO_MAX_FRAME", "3")
+    with pytest.raises(UsageError, match=r"unknown variable M3VIDEO_MAX_FRAME; did you mean M3VIDEO_MAX_FRAMES\?"):
+        load_settings({})
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ({"budget": 0}, r"^--budget \(0\): "),
+        ({"backend": "ffmpeg"}, r"^--backend \(ffmpeg\): .*'pyav', 'decord'"),
+        ({"fps": 1.0, "num_frames": 4}, "contradict"),
+        ({"start": 5.0, "end": 3.0}, r"--end \(3 s\) must be after --start \(5 s\)"),
+    ],
+)
+def test_wrong_values(flags: dict[str, object], message: str) -> None:
+    with pytest.raises(UsageError, match=message) as caught:
+        load_settings(flags)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_wrong_value_names_where_it_came_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = write(tmp_path / "c.yaml", "budget: many")
+    with pytest.raises(UsageError, match=r"c\.yaml: budget \(many\)"):
+        load_settings({}, config=config)
+    monkeypatch.setenv("M3VIDEO_BUDGET", "x")
+    with pytest.raises(UsageError, match=r"^M3VIDEO_BUDGET \(x\)"):
+        load_settings({}, config=config)
+
+
+@pytest.mark.parametrize("text", ["- 1\n- 2\n", "a: [", "1: 2\n"])
+def test_a_file_that_is_no_mapping(tmp_path: Path, text: str) -> None:
+    with pytest.raises(UsageError, match=r"c\.yaml") as caught:
+        load_settings({}, config=write(tmp_path / "c.yaml", text))
+    assert "\n" not in str(caught.value)
+
+
+def test_missing_file(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="cannot be read"):
+        load_settings({}, config=tmp_path / "none.yaml")
+
+
+def test_the_shipped_default_is_the_default() -> None:
+    values = yaml.safe_load((CONFIGS / "default.yaml").read_text(encoding="utf-8"))
+    assert load_settings({}, config=CONFIGS / "default.yaml") == Settings()
+    assert set(values) < set(Settings.model_fields)

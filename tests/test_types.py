@@ -1,0 +1,83 @@
+"""Values are validated at birth, and seconds are derived from integers."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from m3video.scales import GRID_SIDES, SCALES, check_scale
+from m3video.types import PlannedFrame, Selection, TokenPlan, VideoInfo, clock, seconds
+
+
+def info(**changes: object) -> VideoInfo:
+    fields: dict[str, object] = {
+        "path": "a.mp4", "fingerprint": "blake2b:0", "backend": "pyav", "container": "mp4", "codec": "h264",
+        "pixel_format": "yuv420p", "width": 4, "height": 2, "rotation": 0, "time_base": (1, 90000),
+        "start_pts": 900000, "end_pts": 990000, "last_duration": 3000, "num_frames": 31, "num_keyframes": 1,
+    }  # fmt: skip
+    return VideoInfo(**{**fields, **changes})  # type: ignore[arg-type]
+
+
+def test_scales_are_the_squares_of_their_sides() -> None:
+    assert tuple(side * side for side in GRID_SIDES.values()) == SCALES == tuple(GRID_SIDES)
+
+
+@pytest.mark.parametrize("scale", [0, 2, 100, 575, -1])
+def test_no_other_scale(scale: int) -> None:
+    with pytest.raises(ValueError, match=rf"scale \({scale}\) must be one of 1, 9, 36, 144, 576"):
+        check_scale(scale)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0, "0:00"), (75.25, "1:15.25"), (3661, "1:01:01"), (-1.5, "-0:01.50"), (59.999, "1:00"), (7200.04, "2:00:00.04")],
+)
+def test_clock(value: float, text: str) -> None:
+    assert clock(value) == text
+
+
+@given(st.integers(-(2**40), 2**40), st.integers(1, 1001), st.integers(1, 10**6))
+def test_seconds_are_exact_to_the_float(pts: int, num: int, den: int) -> None:
+    assert seconds(pts, (num, den)) == pytest.approx(pts * num / den, rel=1e-15, abs=1e-300)
+
+
+def test_duration_counts_the_last_frame() -> None:
+    assert info().duration_seconds == pytest.approx(1 + 1 / 30)
+    assert info().pts_seconds(900000) == 10.0
+
+
+@pytest.mark.parametrize("changes", [{"width": 0}, {"time_base": (0, 1)}, {"rotation": 45}])
+def test_info_is_validated(changes: dict[str, object]) -> None:
+    with pytest.raises(ValueError):
+        info(**changes)
+
+
+def plan(scales: list[int], *, budget: int, pts: list[int] | None = None) -> TokenPlan:
+    frames = tuple(PlannedFrame(pts=p, scale=s) for p, s in zip(pts or range(len(scales)), scales, strict=True))
+    return TokenPlan(video=info(), budget=budget, frames=frames, utility=0, bound=0, num_candidates=9, shots=((0, 1),))
+
+
+def test_a_plan_never_exceeds_its_budget() -> None:
+    assert plan([576, 144], budget=720).total_tokens == 720
+    with pytest.raises(ValueError, match="more than its budget of 719"):
+        plan([576, 144], budget=719)
+
+
+def test_a_plan_is_in_order() -> None:
+    with pytest.raises(ValueError, match="increasing"):
+        plan([1, 1], budget=9, pts=[5, 5])
+
+
+def test_arrays_are_read_only() -> None:
+    chosen = Selection(
+        index_N=np.arange(2), pts_N=np.array([3, 4]), shot_N=np.zeros(2), reason_N=("a", "b"), shots=((3, 5),),
+        method="uniform",
+    )  # fmt: skip
+    with pytest.raises(ValueError, match="read-only"):
+        chosen.pts_N[0] = 9
+    with pytest.raises(ValueError, match="shape"):
+        Selection(
+            index_N=np.arange(3), pts_N=np.array([3, 4]), shot_N=np.zeros(2), reason_N=("a", "b"), shots=(), method=""
+        )  # fmt: skip
