@@ -6,7 +6,7 @@ import itertools
 import resource
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -19,6 +19,7 @@ from m3video.planning.analyze import analyze
 from m3video.planning.complexity import utility
 from m3video.planning.plan_file import check_matches
 from m3video.planning.sample import sample
+from m3video.scales import SCALES
 from m3video.types import (
     Answer,
     Evidence,
@@ -31,6 +32,7 @@ from m3video.types import (
 from m3video.video.reader import VideoReader, open_video
 
 if TYPE_CHECKING:
+    from m3video.model.answering import GeneratedAnswer
     from m3video.model.checkpoint import LoadedModel
 
 
@@ -137,7 +139,7 @@ def plan_reader(reader: VideoReader, settings: Settings, *, progress: Progress =
 
 
 def ask(
-    path: str | Path, question: str, settings: Settings, *, plan: TokenPlan | None = None,
+    path: str | Path, question: str, settings: Settings, *, plan: TokenPlan | None = None, options: Sequence[str] = (),
     loaded: LoadedModel | None = None, progress: Progress = silent,
 ) -> Answer:  # fmt: skip
     """probe -> ... -> answer for one file and one question.
@@ -147,6 +149,7 @@ def ask(
         question: in the words a person would use.
         settings: resolved settings.
         plan: show exactly these frames instead of planning.
+        options: the answers to choose from (image grid only).
         loaded: a model that is already in memory; else `settings.model` is loaded.
         progress: draws bars.
 
@@ -158,46 +161,105 @@ def ask(
         PlanError: `plan` was made for another video, or shows no frame.
         DoesNotFitError: prompt, visual tokens and answer exceed the model's context; raised before the model runs.
     """
-    from m3video.model import answering, checkpoint, nested
+    from m3video.model import checkpoint
 
     if not question.strip():
         raise UsageError("the question is empty: give one in quotes")
+    if options and settings.layout != "grid":
+        raise UsageError("--option belongs to --layout grid: give both, or write the options into the question")
     meter = Meter()
     with meter.stage("probe"):
         reader = open_for(path, settings)
     with reader:
-        if plan is None:
+        if plan is not None:
+            check_matches(plan, reader.info)
+        elif settings.layout == "frames":
             with meter.stage("plan"):
                 plan = plan_reader(reader, settings, progress=progress)
-        else:
-            check_matches(plan, reader.info)
-        if not plan.frames:
-            raise PlanError(f"the plan shows no frame of {path}: give it a larger budget")
-        scales = [frame.scale for frame in plan.frames]
         with meter.stage("load model"), progress("load model", None):
             loaded = loaded or checkpoint.load(
                 settings.model, device=settings.device, dtype=settings.dtype, vision_tower=settings.vision_tower
             )
-        answering.check_fits(
-            loaded, scales=scales, question=question, timestamps=settings.timestamps,
-            max_new_tokens=settings.max_new_tokens,
-        )  # fmt: skip
-        with meter.stage("fetch"), progress("fetch", None):
-            pictures = [frame.rgb_HW3 for frame in reader.fetch([frame.pts for frame in plan.frames])]
-    with meter.stage("vision tower"), progress("vision tower", len(pictures)) as bar:
-        grids = answering.encode(loaded, pictures, vision_batch=settings.vision_batch, on_batch=bar)
-    with meter.stage("answer"), progress("answer", None):
-        said = answering.answer(
-            loaded, nested.pack(grids, scales), question,
-            times_seconds=[plan.video.pts_seconds(frame.pts) for frame in plan.frames],
-            max_new_tokens=settings.max_new_tokens, timestamps=settings.timestamps,
-        )  # fmt: skip
+        if plan is None:
+            plan, said = _ask_grid(reader, question, settings, options, loaded, meter)
+        else:
+            said = _ask_frames(reader, question, settings, plan, loaded, meter, progress)
     return Answer(
         question=question, text=said.text, evidence=evidence(plan), model=loaded.name,
         visual_tokens=said.visual_tokens, prompt_tokens=said.prompt_tokens, answer_tokens=said.answer_tokens,
         stage_seconds=meter.stage_seconds, peak_memory_bytes=meter.peak_memory_bytes, plan=plan,
         config=settings.model_dump(), warnings=(*plan.warnings, *loaded.warnings, *said.warnings),
     )  # fmt: skip
+
+
+def _ask_frames(
+    reader: VideoReader, question: str, settings: Settings, plan: TokenPlan, loaded: LoadedModel, meter: Meter,
+    progress: Progress,
+) -> GeneratedAnswer:  # fmt: skip
+    """fetch -> encode -> answer: the planned frames one after the other, each at its own scale."""
+    from m3video.model import answering, nested
+
+    if not plan.frames:
+        raise PlanError(f"the plan shows no frame of {reader.info.path}: give it a larger budget")
+    scales = [frame.scale for frame in plan.frames]
+    times = [plan.video.pts_seconds(frame.pts) for frame in plan.frames]
+    answering.check_fits(
+        loaded, scales=scales, question=question, timestamps=settings.timestamps, times_seconds=times,
+        max_new_tokens=settings.max_new_tokens,
+    )  # fmt: skip
+    with meter.stage("fetch"), progress("fetch", None):
+        pictures = [frame.rgb_HW3 for frame in reader.fetch([frame.pts for frame in plan.frames])]
+    with meter.stage("vision tower"), progress("vision tower", len(pictures)) as bar:
+        grids = answering.encode(loaded, pictures, vision_batch=settings.vision_batch, on_batch=bar)
+    with meter.stage("answer"), progress("answer", None):
+        return answering.answer(
+            loaded, nested.pack(grids, scales), question, times_seconds=times,
+            max_new_tokens=settings.max_new_tokens, timestamps=settings.timestamps,
+        )  # fmt: skip
+
+
+def _ask_grid(
+    reader: VideoReader, question: str, settings: Settings, options: Sequence[str], loaded: LoadedModel, meter: Meter
+) -> tuple[TokenPlan, GeneratedAnswer]:
+    """The IG-VLM protocol of the M3 paper: six frames in one picture, at the finest scale the budget allows."""
+    from m3video.model import answering, grid
+    from m3video.model.text import prompt_ids
+
+    info, pts_N = reader.info, reader.index.pts_N
+    fps = (info.num_frames - 1) / max(1e-9, info.pts_seconds(info.end_pts) - info.pts_seconds(info.start_pts))
+    first, last = (None if t is None else t - info.pts_seconds(info.start_pts) for t in (settings.start, settings.end))
+    # Rounded: the reference multiplies the container's own duration and rate, whose product is a whole number.
+    numbers = grid.igvlm_indices(
+        round(info.num_frames / fps, 6) + 1e-6, fps, start_seconds=first, end_seconds=last
+    )  # fmt: skip
+    if numbers[-1] >= len(pts_N):
+        raise UsageError(f"--end ({settings.end} s) lies beyond the video's {info.duration_seconds:.2f} s")
+    pts = [int(pts_N[number]) for number in numbers]
+    # Sizes are known before anything is decoded: six equal frames in two columns.
+    width, height = info.width * 2, info.height * 3
+    costs = {scale: answering.image_tokens(loaded, size_wh=(width, height), scale=scale) for scale in SCALES}
+    fitting = [scale for scale, cost in costs.items() if cost <= settings.budget]
+    if not fitting:
+        raise UsageError(f"--budget ({settings.budget}) is below the {min(costs.values())} tokens of the coarsest grid")
+    scale = fitting[-1]
+    prompt = grid.mc_prompt(question, options) if options else grid.oe_prompt(question)
+    words = len(prompt_ids(loaded.codec, prompt)) - 1
+    answering.refuse_beyond(loaded, visual=costs[scale], text=words, answer=settings.max_new_tokens)
+    with meter.stage("fetch"):
+        picture = grid.make_grid([frame.rgb_HW3 for frame in reader.fetch(pts)])
+    with meter.stage("vision tower"):
+        block = answering.encode_image(loaded, picture, scale=scale)
+    with meter.stage("answer"):
+        said = answering.answer_prompt(loaded, prompt, [block], max_new_tokens=settings.max_new_tokens)
+    if options:
+        chosen = grid.parse_mc(said.text, len(options))
+        said = replace(said, text="no option named: " + said.text if chosen is None else options[chosen])
+    plan = TokenPlan(
+        video=info, budget=settings.budget, grid_tokens=len(block), num_candidates=len(pts), utility=0.0, bound=0.0,
+        frames=tuple(PlannedFrame(pts=p, scale=scale, reason="grid") for p in pts),
+        shots=((info.start_pts, info.end_pts + info.last_duration),), config=settings.model_dump(),
+    )  # fmt: skip
+    return plan, said
 
 
 def evidence(plan: TokenPlan) -> tuple[Evidence, ...]:

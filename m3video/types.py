@@ -266,6 +266,7 @@ class TokenPlan:
     """The frames that will be shown, at which scale, and what that costs.
 
     `config` holds the resolved settings the plan was made with; `num_candidates` how many frames competed.
+    `grid_tokens` is set when the frames stand in one image grid: the tokens of that one picture.
     """
 
     video: VideoInfo
@@ -277,6 +278,7 @@ class TokenPlan:
     shots: tuple[tuple[int, int], ...]
     config: Mapping[str, Any] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+    grid_tokens: int | None = None
 
     def __post_init__(self) -> None:
         pts = [frame.pts for frame in self.frames]
@@ -287,7 +289,7 @@ class TokenPlan:
 
     @property
     def total_tokens(self) -> int:
-        return sum(frame.scale for frame in self.frames)
+        return sum(frame.scale for frame in self.frames) if self.grid_tokens is None else self.grid_tokens
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,10 +9,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from tests.video.odd_inputs import ODD_INPUTS, OddInput
 
 from m3video.cli import parse_clock
 from m3video.errors import UsageError
+from tests.video.odd_inputs import ODD_INPUTS, OddInput
 
 ROOT = Path(__file__).parent.parent
 SAMPLE = ROOT / "m3video" / "assets" / "sample.mp4"

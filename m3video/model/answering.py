@@ -251,11 +251,10 @@ def answer(
     prompt = frames_prompt(
         loaded, question, num_frames=len(visual), times_seconds=times_seconds, timestamps=timestamps
     )  # fmt: skip
-    said = answer_prompt(
+    return answer_prompt(
         loaded, prompt, frame_blocks(loaded, visual), visual_tokens=len(visual.tokens_TD),
         max_new_tokens=max_new_tokens,
     )  # fmt: skip
-    return said
 
 
 def answer_prompt(
@@ -289,7 +288,7 @@ def answer_prompt(
 
 def unknown_words_warning(loaded: LoadedModel, prompt: str) -> tuple[str, ...]:
     """One line naming the words the tokenizer reads as unknown; empty when there are none."""
-    unknown = list(dict.fromkeys(loaded.codec.unknown_words(prompt)))
+    unknown = list(dict.fromkeys(word.strip(".,;!?") for word in loaded.codec.unknown_words(prompt)))
     if not unknown:
         return ()
     shown = ", ".join(unknown[:8]) + (f" and {len(unknown) - 8} more" if len(unknown) > 8 else "")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,10 +26,9 @@ from m3video.model.layouts import (
     weight_files,
 )
 from m3video.model.m3 import MODEL_TYPE, M3VideoConfig, M3VideoForConditionalGeneration
+from m3video.model.places import BUNDLED, find_folder, find_tower, tower_beside
 from m3video.model.text import TextCodec, load_text
 
-BUNDLED = "bundled"
-BUNDLED_FOLDER = Path(__file__).parent.parent / "assets" / "bundled"
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 _TOWER = "model.vision_tower."
 
@@ -85,12 +83,13 @@ def load(
         UsageError: a device that is not there.
     """
     place = find_device(device)
-    folder = BUNDLED_FOLDER if name_or_path == BUNDLED else find_folder(name_or_path, revision=revision)
+    folder = find_folder(name_or_path, revision=revision)
     raw = read_json(folder / "config.json")
     config, tower = read_config(folder, raw, name=name_or_path, vision_tower=vision_tower)
     number_type = find_dtype(dtype, raw, place)
     model = fill(config, folder, tower, device=place, dtype=number_type, attn=attn)
-    context = min(config.max_context, int(config.text_config.max_position_embeddings))
+    text_config: Any = config.text_config
+    context = min(config.max_context, int(text_config.max_position_embeddings))
     notes = () if config.m3_trained else (
         f"{name_or_path} was not trained on nested tokens: expect poor answers below 576 tokens a frame",
     )  # fmt: skip
@@ -106,7 +105,9 @@ def find_device(name: str) -> torch.device:
     except RuntimeError:
         raise UsageError(f"--device ({name}) must be auto, cpu, cuda or cuda:N") from None
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise UsageError(f"--device ({name}): torch sees {torch.cuda.device_count()} CUDA devices here; use --device cpu")
+        raise UsageError(
+            f"--device ({name}): torch sees {torch.cuda.device_count()} CUDA devices here; use --device cpu"
+        )
     if device.type not in ("cpu", "cuda"):
         raise UsageError(f"--device ({name}) must be auto, cpu, cuda or cuda:N")
     return device
@@ -120,43 +121,6 @@ def find_dtype(name: str, raw: dict[str, Any], device: torch.device) -> torch.dt
         return torch.float32
     stored = str(raw.get("dtype") or raw.get("torch_dtype") or "")
     return torch.float16 if stored.endswith("float16") and "b" not in stored else torch.bfloat16
-
-
-def find_folder(name_or_path: str, *, revision: str | None = None) -> Path:
-    """A local folder with a config.json, downloaded from the hub when the name is no path.
-
-    Raises:
-        CheckpointError: neither.
-    """
-    path = Path(name_or_path).expanduser()
-    if path.is_dir():
-        if not (path / "config.json").is_file():
-            raise CheckpointError(f"{path} holds no config.json: it is no checkpoint folder")
-        return path
-    if path.exists() or name_or_path.count("/") != 1 or name_or_path.startswith((".", "/", "~")):
-        raise CheckpointError(
-            f"model ({name_or_path}) is no folder; name '{BUNDLED}', a checkpoint folder, or a hub name OWNER/NAME"
-        )
-    return _download(name_or_path, revision=revision)
-
-
-def _download(name: str, *, revision: str | None) -> Path:
-    from huggingface_hub import HfApi, snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OfflineModeIsEnabled
-
-    offline = os.environ.get("HF_HUB_OFFLINE", "0").lower() in ("1", "true", "yes", "on")
-    wanted = ["*.json", "*.model", "*.safetensors", "*.bin"]
-    try:
-        if not offline:
-            files = HfApi().list_repo_files(name, revision=revision)
-            # Many repositories hold the same weights twice; one copy is enough.
-            wanted = wanted[:3] if any(file.endswith(".safetensors") for file in files) else wanted
-        return Path(snapshot_download(name, revision=revision, allow_patterns=wanted, local_files_only=offline))
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OfflineModeIsEnabled, OSError) as error:
-        reason = "HF_HUB_OFFLINE is set and it is not in the local cache" if offline else str(error).strip().split("\n")[0]
-        raise CheckpointError(
-            f"model ({name}) is no folder here and cannot be fetched ({reason}); name '{BUNDLED}' or a checkpoint folder"
-        ) from None
 
 
 def read_config(
@@ -178,11 +142,11 @@ def _read_config(
     if kind == MODEL_TYPE:
         return our_config(folder), None
     if is_original(raw):
-        inside = bool(raw.get("unfreeze_mm_vision_tower"))
         # The reference ignores tower weights in the checkpoint unless this flag says that they were trained.
-        tower = None if inside and vision_tower is None else find_tower(folder, raw, vision_tower)
-        vision = _tower_in_checkpoint(folder) if tower is None else _tower_config(tower)
-        return original_config(raw, vision, origin=name), tower
+        if raw.get("unfreeze_mm_vision_tower"):
+            return original_config(raw, _tower_in_checkpoint(folder, raw, vision_tower), origin=name), None
+        tower = find_tower(folder, raw, vision_tower)
+        return original_config(raw, _tower_config(tower), origin=name), tower
     if kind in ("llava", "llava_next"):
         return hf_config(raw, origin=name), None
     raise CheckpointError(
@@ -190,59 +154,28 @@ def _read_config(
     )
 
 
-def find_tower(folder: Path, raw: dict[str, Any], explicit: str | None) -> Path:
-    """Where a separate vision tower lies: as told, as the config says, beside the checkpoint, or on the hub."""
-    if explicit is not None:
-        if (Path(explicit) / "config.json").is_file():
-            return Path(explicit)
-        if Path(explicit).exists() or explicit.count("/") != 1:
-            raise CheckpointError(f"--vision-tower ({explicit}) is no folder with a config.json")
-        return find_folder(explicit)
-    found = tower_beside(folder, raw)
-    if found is not None:
-        return found
-    try:
-        return find_folder(_tower_named(raw))
-    except CheckpointError as error:
-        raise CheckpointError(f"{folder} keeps its vision tower apart; --vision-tower FOLDER names it: {error}") from None
-
-
-def _tower_named(raw: dict[str, Any]) -> str:
-    return str(raw.get("mm_vision_tower") or raw.get("vision_tower") or "")
-
-
-def tower_beside(folder: Path, raw: dict[str, Any]) -> Path | None:
-    """The tower the config names, in the working folder or near the checkpoint; None when it is nowhere here."""
-    named, resolved = _tower_named(raw), folder.resolve()
-    for base in (Path.cwd(), resolved, *list(resolved.parents)[:3]):
-        for candidate in (base / named, base / Path(named).name):
-            if named and (candidate / "config.json").is_file() and candidate != resolved:
-                return candidate
-    return None
-
-
 def _tower_config(tower: Path) -> CLIPVisionConfig:
     raw = read_json(tower / "config.json")
     return CLIPVisionConfig(**raw.get("vision_config", raw))
 
 
-def _tower_in_checkpoint(folder: Path) -> CLIPVisionConfig:
+def _tower_in_checkpoint(folder: Path, raw: dict[str, Any], explicit: str | None) -> CLIPVisionConfig:
     found: dict[str, Tensor] = {}
     for file in weight_files(folder):
-        for name, tensor in read_tensors(file):
-            renamed = our_name(name)
-            if renamed is not None and renamed.startswith(_TOWER):
-                found[renamed] = tensor
+        for name, tensor in read_tensors(file, keep=lambda name: "vision_tower." in name):
+            found[our_name(name) or name] = tensor
     if f"{_TOWER}embeddings.patch_embedding.weight" not in found:
-        raise CheckpointError(f"{folder} says its vision tower was trained, but holds none; name one with --vision-tower")
+        raise CheckpointError(f"{folder}: unfreeze_mm_vision_tower is set, but the weights hold no vision tower")
     config = vision_config_of(found)
-    # The number of heads cannot be read off tensors. A tower folder beside the checkpoint says it; CLIP's own rule is
-    # one for every 64 channels, and a width that this rule does not divide is refused.
-    beside = tower_beside(folder, read_json(folder / "config.json"))
+    # The number of heads cannot be read off tensors. A tower folder says it; CLIP's own rule is one for every 64
+    # channels, and a width that this rule does not divide is refused.
+    beside = tower_beside(folder, raw) if explicit is None else find_tower(folder, raw, explicit)
     if beside is not None:
         config.num_attention_heads = _tower_config(beside).num_attention_heads
     elif config.hidden_size % 64:
-        raise CheckpointError(f"{folder}: the heads of its vision tower are not known; name its CLIP with --vision-tower")
+        raise CheckpointError(
+            f"{folder}: the heads of its vision tower are not known; name its CLIP with --vision-tower"
+        )
     return config
 
 
@@ -283,12 +216,12 @@ def fill(
         if key not in expected:
             raise CheckpointError(f"{folder}: tensor {name} belongs to no part of an M3 model")
         if tensor.shape != expected[key].shape:
-            raise CheckpointError(
-                f"{folder}: tensor {name} has shape {list(tensor.shape)}, the config asks for {list(expected[key].shape)}"
-            )
+            shape, asked = list(tensor.shape), list(expected[key].shape)
+            raise CheckpointError(f"{folder}: tensor {name} has shape {shape}, the config asks for {asked}")
         _set(model, key, nn.Parameter(tensor.to(device=device, dtype=dtype), requires_grad=False))
         missing.discard(key)
-    if config.tie_word_embeddings or config.text_config.tie_word_embeddings:
+    text_config: Any = config.text_config
+    if config.tie_word_embeddings or text_config.tie_word_embeddings:
         model.tie_weights()
         missing.discard("lm_head.weight")
     if missing:
@@ -307,11 +240,11 @@ def _restore_buffers(model: M3VideoForConditionalGeneration, device: torch.devic
     for module in model.modules():
         if any(buffer.is_meta for buffer in module._buffers.values() if buffer is not None):
             if "position_ids" in module._buffers:
-                count = module._buffers["position_ids"].shape[-1]  # type: ignore[union-attr]
+                count = module._buffers["position_ids"].shape[-1]
                 module.register_buffer("position_ids", torch.arange(count, device=device)[None], persistent=False)
             else:
                 with device:
-                    fresh = type(module)(config=model.config.text_config)  # type: ignore[call-arg]
+                    fresh = type(module)(config=model.config.text_config)
                 for name, buffer in fresh._buffers.items():
                     module.register_buffer(name, buffer, persistent=False)
     assert not any(buffer.is_meta for buffer in model.buffers())

@@ -13,6 +13,7 @@ from transformers import GenerationConfig
 from m3video.errors import CheckpointError
 from m3video.model import checkpoint
 from m3video.model.layouts import read_json
+from m3video.model.places import find_folder
 from m3video.model.text import TEXT_FILES
 
 _SHIPPED = (*TEXT_FILES, "added_tokens.json", "LICENSE", "LICENSE.txt", "LICENSE.md", "NOTICE")
@@ -39,7 +40,7 @@ def convert(
     """
     out = Path(target)
     _refuse_full(out)
-    folder = checkpoint.find_folder(str(source)) if str(source) != checkpoint.BUNDLED else checkpoint.BUNDLED_FOLDER
+    folder = find_folder(str(source))
     loaded = checkpoint.load(
         str(source), device="cpu", dtype=dtype or stored_dtype(folder), vision_tower=vision_tower
     )  # fmt: skip

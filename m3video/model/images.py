@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import torch
@@ -139,8 +138,3 @@ def unpad(map_HWD: Tensor, size_wh: Size) -> Tensor:
         return map_HWD[border : rows - border]
     border = (columns - int(width * (rows / height))) // 2
     return map_HWD[:, border : columns - border]
-
-
-def processor_settings() -> dict[str, Any]:
-    """What `preprocessor_config.json` of a converted folder says."""
-    return _PROCESSOR.to_dict()

@@ -6,9 +6,11 @@ own converted folders (m3video).
 
 from __future__ import annotations
 
+import ast
 import json
 import re
-from collections.abc import Iterator, Mapping
+import zipfile
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -87,7 +89,9 @@ def weight_files(folder: Path) -> list[Path]:
             names = sorted({str(name) for name in weight_map.values()})
             missing = [name for name in names if not (folder / name).is_file()]
             if missing or not names:
-                raise CheckpointError(f"{folder}: {index} names {missing[0] if missing else 'no file'}, which is missing")
+                raise CheckpointError(
+                    f"{folder}: {index} names {missing[0] if missing else 'no file'}, which is missing"
+                )
             return [folder / name for name in names]
     for name in ("model.safetensors", "pytorch_model.bin"):
         if (folder / name).is_file():
@@ -97,22 +101,27 @@ def weight_files(folder: Path) -> list[Path]:
     )
 
 
-def read_tensors(path: Path) -> Iterator[tuple[str, Tensor]]:
-    """Name and tensor of everything in one file; bin files are read without running any code in them."""
+def read_tensors(path: Path, *, keep: Callable[[str], bool] = lambda name: True) -> Iterator[tuple[str, Tensor]]:
+    """Name and tensor of everything in one file that `keep` wants; bin files are read without running code in them."""
     try:
         if path.suffix == ".safetensors":
             with safe_open(str(path), framework="pt") as file:
-                for name in file.keys():  # noqa: SIM118 - the handle is no mapping
+                for name in filter(keep, file.keys()):
                     yield name, file.get_tensor(name)
         else:
-            yield from torch.load(path, map_location="cpu", weights_only=True, mmap=True).items()
+            # Files from before torch 1.6 are no zip archives and cannot be mapped.
+            held = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+            for name in filter(keep, held):
+                yield name, held[name]
     except (SafetensorError, OSError, EOFError) as error:
         raise CheckpointError(f"{path} is damaged or cut off: {first_line(error)}") from None
     except Exception as error:
         # torch.load raises RuntimeError, UnpicklingError, KeyError and more for damaged or unsafe files.
         if path.suffix == ".safetensors":
             raise
-        raise CheckpointError(f"{path} is no plain weights file (code in it is never run): {first_line(error)}") from None
+        raise CheckpointError(
+            f"{path} is no plain weights file (code in it is never run): {first_line(error)}"
+        ) from None
 
 
 def is_original(config: Mapping[str, Any]) -> bool:
@@ -125,7 +134,9 @@ def vision_config_of(tensors: Mapping[str, Tensor], prefix: str = "model.vision_
     patches = tensors[f"{prefix}embeddings.patch_embedding.weight"]
     width, _, patch, _ = patches.shape
     layers = 1 + max(
-        int(name.split(".layers.")[1].split(".")[0]) for name in tensors if name.startswith(prefix) and ".layers." in name
+        int(name.split(".layers.")[1].split(".")[0])
+        for name in tensors
+        if name.startswith(prefix) and ".layers." in name
     )
     grid = round((len(tensors[f"{prefix}embeddings.position_embedding.weight"]) - 1) ** 0.5)
     return CLIPVisionConfig(
@@ -140,7 +151,13 @@ def original_config(config: Mapping[str, Any], vision: CLIPVisionConfig, *, orig
     Source: `llava_arch.py`, `builder.py` of the reference. Its scales are in `matryoshka_vis_token_scale`; a plain
     LLaVA has none.
     """
-    wanted = set(LlamaConfig().to_dict()) - {"model_type", "architectures", "torch_dtype", "dtype", "transformers_version"}
+    wanted = set(LlamaConfig().to_dict()) - {
+        "model_type",
+        "architectures",
+        "torch_dtype",
+        "dtype",
+        "transformers_version",
+    }
     text = {key: value for key, value in config.items() if key in wanted or key in ("rope_theta", "rope_scaling")}
     if text.get("rope_scaling") is None:
         text.pop("rope_scaling", None)
@@ -149,7 +166,9 @@ def original_config(config: Mapping[str, Any], vision: CLIPVisionConfig, *, orig
     anyres = config.get("image_aspect_ratio") == "anyres"
     merge = config.get("mm_patch_merge_type", "flat")
     if anyres and merge != "spatial_unpad":
-        raise CheckpointError(f"{origin}: mm_patch_merge_type ({merge}) must be spatial_unpad where pictures are anyres")
+        raise CheckpointError(
+            f"{origin}: mm_patch_merge_type ({merge}) must be spatial_unpad where pictures are anyres"
+        )
     if config.get("mm_projector_type", "linear") != "mlp2x_gelu":
         raise CheckpointError(
             f"{origin}: mm_projector_type ({config.get('mm_projector_type')}) must be mlp2x_gelu, the projector of M3"
@@ -158,11 +177,23 @@ def original_config(config: Mapping[str, Any], vision: CLIPVisionConfig, *, orig
         vision_config=vision, text_config=LlamaConfig(**text), image_token_index=int(config["vocab_size"]),
         vision_feature_layer=int(config.get("mm_vision_select_layer", -2)),
         image_aspect_ratio="anyres" if anyres else "pad",
-        image_grid_pinpoints=config.get("image_grid_pinpoints") if anyres else None, use_image_newline=anyres,
+        image_grid_pinpoints=_pinpoints(config, origin) if anyres else None, use_image_newline=anyres,
         prompt_style="vicuna_v1", m3_trained="matryoshka_vis_token_scale" in config or "m3" in origin.lower(),
         max_context=int(config.get("tokenizer_model_max_length") or config.get("max_position_embeddings") or 2048),
         origin=origin,
     )  # fmt: skip
+
+
+def _pinpoints(config: Mapping[str, Any], origin: str) -> list[list[int]]:
+    """The (width, height) grids of anyres; the reference also writes them as text, `"[(336, 672), ...]"`."""
+    stored = config.get("image_grid_pinpoints")
+    try:
+        pairs = [[int(w), int(h)] for w, h in (ast.literal_eval(stored) if isinstance(stored, str) else stored or [])]
+    except (SyntaxError, ValueError, TypeError):
+        pairs = []
+    if not pairs or any(side < 336 or side % 336 for pair in pairs for side in pair):
+        raise CheckpointError(f"{origin}: image_grid_pinpoints ({stored}) must be (width, height) multiples of 336")
+    return pairs
 
 
 def hf_config(config: dict[str, Any], *, origin: str) -> M3VideoConfig:
@@ -176,7 +207,8 @@ def hf_config(config: dict[str, Any], *, origin: str) -> M3VideoConfig:
         image_grid_pinpoints=[[w, h] for h, w in pinpoints] if anyres else None, use_image_newline=anyres,
         prompt_style="vicuna_v1", m3_trained=False, origin=origin,
     )  # fmt: skip
-    made.max_context = int(made.text_config.max_position_embeddings)
+    text_config: Any = made.text_config
+    made.max_context = int(text_config.max_position_embeddings)
     return made
 
 

@@ -59,8 +59,9 @@ class M3VideoForConditionalGeneration(LlavaForConditionalGeneration):
     def __init__(self, config: M3VideoConfig) -> None:
         super().__init__(config)
         if config.use_image_newline:
-            self.model.image_newline = nn.Parameter(torch.empty(config.text_config.hidden_size))
-            nn.init.normal_(self.model.image_newline, std=config.text_config.hidden_size**-0.5)
+            text_config: Any = config.text_config
+            self.model.image_newline = nn.Parameter(torch.empty(text_config.hidden_size))
+            nn.init.normal_(self.model.image_newline, std=text_config.hidden_size**-0.5)
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:

@@ -85,5 +85,7 @@ def pack(grid_NSD: Tensor, scales: Sequence[int]) -> VisualTokens:
         ValueError: no frame, or another number of scales than frames.
     """
     if len(grid_NSD) != len(scales) or not scales:
-        raise ValueError(f"{len(grid_NSD)} frames with {len(scales)} scales: one scale for each, and at least one frame")
+        raise ValueError(
+            f"{len(grid_NSD)} frames with {len(scales)} scales: one scale for each, and at least one frame"
+        )
     return pack_tokens([pool(grid_NSD[n : n + 1], scale)[0] for n, scale in enumerate(scales)], scales)

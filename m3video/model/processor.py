@@ -43,7 +43,7 @@ class M3VideoProcessor(ProcessorMixin):
         self.prompt_style = prompt_style
         super().__init__(image_processor, tokenizer, **kwargs)
 
-    def replace_video_token(self, frame_scales: Sequence[int], times_seconds: Sequence[float] | None, text: str) -> str:
+    def frames_text(self, frame_scales: Sequence[int], times_seconds: Sequence[float] | None, text: str) -> str:
         """The whole prompt, each frame as `scale` image marks behind its time."""
         prompt = build_prompt(
             self.prompt_style, text, num_frames=len(frame_scales), times_seconds=times_seconds
@@ -52,7 +52,7 @@ class M3VideoProcessor(ProcessorMixin):
         marks = [IMAGE * check_scale(scale) for scale in frame_scales]
         return "".join(piece + mark for piece, mark in zip(pieces, [*marks, ""], strict=True))
 
-    def __call__(  # type: ignore[override]
+    def __call__(
         self, images: Any = None, text: str | None = None, videos: Sequence[NDArray[np.uint8]] | None = None,
         *, frame_scales: Sequence[int] | None = None, times_seconds: Sequence[float] | None = None, **kwargs: Any,
     ) -> BatchFeature:  # fmt: skip
@@ -80,7 +80,7 @@ class M3VideoProcessor(ProcessorMixin):
         scales = [FULL_SCALE] * len(frames) if frame_scales is None else list(frame_scales)
         if len(scales) != len(frames) or not frames:
             raise ValueError(f"{len(frames)} frames with {len(scales)} scales: one for each, and at least one frame")
-        ids = self._ids(self.replace_video_token(scales, times_seconds, text))
+        ids = self._ids(self.frames_text(scales, times_seconds, text))
         return BatchFeature(
             {
                 "input_ids": torch.tensor([ids]),

@@ -48,7 +48,7 @@ class SentencePieceText:
             self._model = sentencepiece.SentencePieceProcessor(model_file=str(folder / "tokenizer.model"))
         except (OSError, RuntimeError) as error:
             raise CheckpointError(f"{folder / 'tokenizer.model'} is no sentencepiece model: {error}") from None
-        self.bos_id = self._model.bos_id()
+        self.bos_id: int | None = self._model.bos_id()
         self.eos_id = self._model.eos_id()
         self.pad_id = max(0, self._model.pad_id())
         specials = {self._model.id_to_piece(i): i for i in (self._model.unk_id(), self.bos_id, self.eos_id)}
@@ -57,7 +57,7 @@ class SentencePieceText:
         self._mark = self._model.piece_to_id("\u2581")
 
     def encode(self, text: str) -> list[int]:
-        """Special tokens stand for themselves; only the very first piece gets the leading space mark (unless legacy)."""
+        """Special tokens stand for themselves; only the first piece gets the leading space mark (unless legacy)."""
         ids: list[int] = []
         for number, piece in enumerate(self._split.split(text.replace("\u2581", " "))):
             if piece in self._specials:
@@ -118,7 +118,9 @@ def load_text(folder: Path) -> TextCodec:
     if (folder / "tokenizer.model").is_file():
         legacy = False
         if (folder / "tokenizer_config.json").is_file():
-            legacy = bool(json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8")).get("legacy", False))
+            legacy = bool(
+                json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8")).get("legacy", False)
+            )
         return SentencePieceText(folder, legacy=legacy)
     if (folder / "tokenizer.json").is_file():
         return FastText(folder)

@@ -90,9 +90,7 @@ def allocate(
     return _result(choices, costs, chosen, _bound(choices, costs, price, bits, budget), method)
 
 
-def _checked(
-    utility_NS: ArrayLike, budget: int, scales: Sequence[int], max_scale: int | None
-) -> NDArray[np.float64]:
+def _checked(utility_NS: ArrayLike, budget: int, scales: Sequence[int], max_scale: int | None) -> NDArray[np.float64]:
     """The usable columns of `utility_NS` as float64."""
     utilities = np.asarray(utility_NS, dtype=np.float64)
     if list(scales) != sorted(set(scales)) or not scales or scales[0] < 1:
@@ -107,7 +105,9 @@ def _checked(
     if not sound.all():
         frame, column = (int(i) for i in np.argwhere(~sound)[0])
         value = utilities[frame, column]
-        raise UsageError(f"utility of candidate {frame} at scale {scales[column]} ({value}) must be a number within ±{MAX_UTILITY:g}")
+        raise UsageError(
+            f"utility of candidate {frame} at scale {scales[column]} ({value}) must be a number within ±{MAX_UTILITY:g}"
+        )
     usable = len(scales) if max_scale is None else sum(scale <= max_scale for scale in scales)
     return utilities[:, :usable]
 

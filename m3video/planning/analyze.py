@@ -5,6 +5,7 @@ Legend: N frames, B frames of a batch, H W picture.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable, Sequence
 
 import cv2
@@ -58,21 +59,19 @@ def analyze(
     chunks: dict[str, list[NDArray]] = {name: [] for name in COLUMNS}
     batch: list[ScanFrame] = []
     first = previous = None
-    done = 0
-    for frame in frames:
+    for done, frame in enumerate(frames, 1):
         batch.append(frame)
         if first is None:
             first = frame.luma_HW.copy()
         if len(batch) == BATCH:
             previous = _measure(batch, previous, chunks)
             batch.clear()
-        done += 1
         if on_frame is not None:
             on_frame(done)
-    if first is None:
-        raise VideoError("no frame to analyze: none of the video's frames could be decoded")
     if batch:
         previous = _measure(batch, previous, chunks)
+    if first is None or previous is None:
+        raise VideoError("no frame to analyze: none of the video's frames could be decoded")
     # One column after the other, so that memory holds the chunks and one column, not two copies of all.
     columns = {name: np.concatenate(chunks.pop(name)) for name in COLUMNS}
     return FrameStats(**columns, edge_2HW=np.stack([first, previous]), time_base=time_base, mode=mode)
@@ -100,7 +99,7 @@ def concat(parts: Sequence[FrameStats]) -> FrameStats:
                 raise ValueError(f"parts of one video must agree in {name}: {mine} is not {other}")
     columns = {name: np.concatenate([getattr(part, name) for part in parts]) for name in COLUMNS}
     row = 0
-    for before, after in zip(parts, parts[1:], strict=False):
+    for before, after in itertools.pairwise(parts):
         row += len(before)
         change, is_frozen = difference(before.edge_2HW[1], after.edge_2HW[0])
         columns["change_N"][row] = change
@@ -139,7 +138,9 @@ def _measure(
     change = np.zeros(len(batch), np.float32)
     flags = np.zeros(len(batch), np.uint8)
     for i, frame in enumerate(batch):
-        flags[i] = FLAG_KEY * frame.is_key | FLAG_CORRUPT * frame.is_corrupt | FLAG_BLACK * (brightest[i] <= BLACK_LEVEL)
+        flags[i] = (
+            FLAG_KEY * frame.is_key | FLAG_CORRUPT * frame.is_corrupt | FLAG_BLACK * (brightest[i] <= BLACK_LEVEL)
+        )
         before = previous if i == 0 else luma[i - 1]
         if before is not None:
             change[i], is_frozen = difference(before, luma[i])

@@ -88,7 +88,9 @@ def cell_features(luma_BHW: Bytes, chroma_B2HW: Bytes) -> tuple[Floats, Floats]:
     features = np.empty((len(luma), 4, FULL_SIDE, FULL_SIDE), np.float32)
     features[:, 0] = rows @ (bright @ columns.T) * share
     half = chroma.shape[2:]
-    features[:, 1:3] = _overlap(half[0], height, 2) @ (chroma.astype(np.float32) @ _overlap(half[1], width, 2).T) * share
+    features[:, 1:3] = (
+        _overlap(half[0], height, 2) @ (chroma.astype(np.float32) @ _overlap(half[1], width, 2).T) * share
+    )
     for picture, into in zip(luma, bright, strict=True):
         # Half the Laplacian, in whole numbers, keeps the sum of 36 squares below 2^24.
         np.square(cv2.Laplacian(picture, cv2.CV_16S, ksize=1, scale=0.5), out=into, dtype=np.float32)
@@ -196,9 +198,10 @@ def signatures(features_BFRC: Floats, area_RC: Floats) -> Bytes:
 
 def _fold(array: Floats, axis: int) -> Floats:
     """Sum over `axis`, first to last."""
-    total = array.take(0, axis=axis)
-    for i in range(1, array.shape[axis]):
-        total = total + array.take(i, axis=axis)
+    slices = np.moveaxis(array, axis, 0)
+    total = slices[0].copy()
+    for piece in slices[1:]:
+        total = total + piece
     return total
 
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from m3video.types import FLAG_BLACK, FLAG_CORRUPT, FrameStats
 
-Floats = NDArray[np.float64]
+Floats = NDArray[np.floating]
 Rows = NDArray[np.int64]
 
 CUT_LEVEL = 9.0
@@ -89,12 +89,8 @@ def _cuts(signature_NK: NDArray[np.uint8], seconds_N: Floats) -> NDArray[np.bool
 def _usual_step(step_N: Floats, seconds_N: Floats) -> Floats:
     """Median step of the neighbours of each frame, without its own; 0 when there are none."""
     usual = np.zeros(len(step_N))
-    steps = np.lib.stride_tricks.sliding_window_view(
-        np.pad(step_N, AROUND, constant_values=np.nan), 2 * AROUND + 1
-    )
-    times = np.lib.stride_tricks.sliding_window_view(
-        np.pad(seconds_N, AROUND, constant_values=np.nan), 2 * AROUND + 1
-    )
+    steps = np.lib.stride_tricks.sliding_window_view(np.pad(step_N, AROUND, constant_values=np.nan), 2 * AROUND + 1)
+    times = np.lib.stride_tricks.sliding_window_view(np.pad(seconds_N, AROUND, constant_values=np.nan), 2 * AROUND + 1)
     for start in range(0, len(step_N), BLOCK):
         rows = slice(start, start + BLOCK)
         apart = np.abs(times[rows] - seconds_N[rows, None])

@@ -75,16 +75,17 @@ def sample_clip(rng: random.Random, recipe: Recipe, *, share: float, mixed: bool
         share: 0..1.
         mixed: frames at mixed scales instead of one token each.
     """
-    longest = min(recipe.max_frames, 4 if share < 0.1 else 8 if share < 0.2 else 16 if share < 0.5 else recipe.max_frames)
+    longest = min(
+        recipe.max_frames, 4 if share < 0.1 else 8 if share < 0.2 else 16 if share < 0.5 else recipe.max_frames
+    )
     number = rng.randint(1, longest)
     facts, seconds = sample_facts(rng, number), sample_times(rng, number)
-    if mixed:
-        scales = sample_scales(rng, number, most=LONGEST_PREFIX, finest=144)
-    else:
-        scales = (1,) * number
+    scales = sample_scales(rng, number, most=LONGEST_PREFIX, finest=144) if mixed else (1,) * number
     # What a board's row says needs a token for each tile: ask only where the scale can tell.
     questions = [
-        q for q in ask(facts, seconds, rng, number=recipe.questions) if not is_unreadable(q.family, facts, scales, q.frame)
+        q
+        for q in ask(facts, seconds, rng, number=recipe.questions)
+        if not is_unreadable(q.family, facts, scales, q.frame)
     ]
     return Clip(seconds, scales, tuple(questions)), facts
 

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -73,7 +74,9 @@ def clip_frames(clip: Clip, *, fps: float) -> Iterator[tuple[float, Picture]]:
         left = sum(clip.seconds[: number + 1]) - time
         if clip.fades[number] and left < FADE_SECONDS and number + 1 < len(clip.shots):
             share = 1 - left / FADE_SECONDS
-            picture = cv2.addWeighted(draw(clip.shots[number + 1], 0.0)[0], share, picture, 1 - share, 0).astype(np.uint8)
+            picture = cv2.addWeighted(draw(clip.shots[number + 1], 0.0)[0], share, picture, 1 - share, 0).astype(
+                np.uint8
+            )
         yield time, picture
 
 
@@ -102,8 +105,8 @@ def through_h264(pictures: Sequence[Picture], *, crf: int) -> list[Picture]:
     buffer = io.BytesIO()
     encode_h264(pictures, buffer, fps=8, crf=crf, preset="ultrafast")
     buffer.seek(0)
-    with av.open(buffer) as container:
-        return [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+    with av.open(buffer, "r") as container:
+        return [np.asarray(frame.to_ndarray(format="rgb24"), np.uint8) for frame in container.decode(video=0)]
 
 
 def compress(pictures: Sequence[Picture], rng: random.Random, *, h264: bool) -> list[Picture]:
@@ -114,7 +117,8 @@ def compress(pictures: Sequence[Picture], rng: random.Random, *, h264: bool) -> 
     if choice < 0.7:
         quality = rng.randint(35, 92)
         coded = [cv2.imencode(".jpg", p[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])[1] for p in pictures]
-        return [np.ascontiguousarray(cv2.imdecode(c, cv2.IMREAD_COLOR)[..., ::-1]).astype(np.uint8) for c in coded]
+        decoded: list[Any] = [cv2.imdecode(c, cv2.IMREAD_COLOR) for c in coded]
+        return [np.ascontiguousarray(picture[..., ::-1]).astype(np.uint8) for picture in decoded]
     return list(pictures)
 
 

@@ -1,5 +1,5 @@
 """The last two stages: the projector learns to say in tokens what the symbols said, then everything after the tower
-is trained on the M3 objective: clips at every one of the five scales, and clips of mixed scales as a planner makes them.
+is trained on the M3 objective: clips at each of the five scales, and clips of mixed scales as a planner makes them.
 
 Shape legend: N frames, C 576 cells, V tower width, D decoder width.
 """
@@ -69,9 +69,7 @@ class AfterTower(nn.Module):
         self.head = model.lm_head
 
 
-def sample_clip(
-    rng: random.Random, cache: Features, recipe: Recipe, *, most: int
-) -> tuple[Clip, list[int]]:
+def sample_clip(rng: random.Random, cache: Features, recipe: Recipe, *, most: int) -> tuple[Clip, list[int]]:
     """A clip of cached frames with at most `most` visual tokens: one scale for all frames, or mixed scales."""
     if rng.random() < 0.5:
         scale = rng.choice([s for s in SCALES if s <= most])

@@ -17,7 +17,14 @@ from numpy.typing import NDArray
 
 from m3video.training.scenes import Facts
 from m3video.training.words import (
-    BACKGROUND_COLOURS, BACKGROUNDS, BOARD_SIDES, COLOURS, PLACES, SHAPES, SIGN_WORDS, clock_words,
+    BACKGROUND_COLOURS,
+    BACKGROUNDS,
+    BOARD_SIDES,
+    COLOURS,
+    PLACES,
+    SHAPES,
+    SIGN_WORDS,
+    clock_words,
 )  # fmt: skip
 
 
@@ -52,7 +59,8 @@ def _background(f: Facts, rng: random.Random) -> Asked:
     if f.board or f.page:
         return None
     c = _colour(rng)
-    asked = rng.choice((f"what {c} is the background", f"what is the {c} of the background", f"what is the background {c}",
+    asked = rng.choice((f"what {c} is the background", f"what is the {c} of the background",
+                        f"what is the background {c}",
                         f"which {c} is the background"))  # fmt: skip
     return asked, f.background
 
@@ -142,7 +150,9 @@ def _row(f: Facts, rng: random.Random) -> Asked:
     if not f.board:
         return None
     row = rng.randrange(len(f.board))
-    return rng.choice((f"read row {row + 1} of the board", f"what colours are in row {row + 1}")), " ".join(f.board[row])
+    return rng.choice((f"read row {row + 1} of the board", f"what colours are in row {row + 1}")), " ".join(
+        f.board[row]
+    )
 
 
 def _tile(f: Facts, rng: random.Random) -> Asked:
@@ -158,7 +168,8 @@ FAMILIES: dict[str, Callable[[Facts, random.Random], Asked]] = {
     "count": _count, "place": _place, "present": _present, "what": _what, "sign": _sign, "row": _row, "tile": _tile,
 }  # fmt: skip
 SHARES: dict[str, float] = {
-    "background": 13, "light": 7, "shape colour": 24, "shape kind": 14, "count": 6, "place": 12, "present": 6, "what": 10,
+    "background": 13, "light": 7, "shape colour": 24, "shape kind": 14, "count": 6, "place": 12, "present": 6,
+    "what": 10,
     "sign": 26, "row": 16, "tile": 6,
 }  # fmt: skip
 """How often each family is tried. Those that can seldom be asked (a sign, a board) are tried more often."""

@@ -34,7 +34,7 @@ class Stage(_Part):
     steps: int = Field(ge=1)
     batch: int = Field(ge=1)
     rate: float = Field(gt=0)
-    save_every: int = Field(200, ge=1)
+    save_every: int = Field(default=200, ge=1)
 
 
 class Recipe(_Part):

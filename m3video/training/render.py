@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import math
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -31,7 +31,7 @@ Picture = NDArray[np.uint8]
 
 class CellLabels(NamedTuple):
     """What each cell shows: `kind_GG` (the *_CELL values), `colour_GG` and `shape_GG` (index + 1, 0 = none),
-    `glyph_GG` (index into GLYPHS + 1, 0 = none) and `tile_GG` (row * 12 + column of the board, -1 = none), all int16."""
+    `glyph_GG` (index into GLYPHS + 1, 0 = none), `tile_GG` (row * 12 + column of the board, -1 = none); all int16."""
 
     kind_GG: NDArray[np.int16]
     colour_GG: NDArray[np.int16]
@@ -111,7 +111,7 @@ def _draw_shape(canvas: Picture, mask: Picture, shape: Shape, moment: float, *, 
     turn = shape.angle + shape.spin * (moment - 0.5)
     cos, sin = math.cos(turn) * radius, math.sin(turn) * radius
     corners = [(x * width + cos * u - sin * v, y * height + sin * u + cos * v) for u, v in outline_points(shape.kind)]
-    points = np.round(np.array(corners) * 16).astype(np.int32)[None]
+    points: Any = np.round(np.array(corners) * 16).astype(np.int32)[None]
     cv2.fillPoly(canvas, points, rgb, cv2.LINE_AA, 4)
     cv2.fillPoly(mask, points, (255,), cv2.LINE_8, 4)
     if shape.outline:
@@ -291,5 +291,3 @@ def draw(shot: Shot, moment: float) -> tuple[Picture, CellLabels]:
         _glyph_cells(boxes, height, width), _cells(maps["tile"], outside=-1),
     )  # fmt: skip
     return np.clip(lit, 0, 255).astype(np.uint8), labels
-
-

@@ -19,8 +19,8 @@ def _shape(kind: str, colour: str, *, x: float, y: float, radius: float, dx: flo
 def _shot(background: str, *, backdrop: str = "plain", night: bool = False, shapes: tuple[Shape, ...] = (),
           sign: Sign | None = None, seed: int) -> Shot:  # fmt: skip
     return Shot(
-        size=SIZE, backdrop=backdrop, background=background, night=night, shapes=shapes, sign=sign, board=None, page=None,
-        pan=(0.0, 0.0), noise=0.0, held_out=False, seed=seed,
+        size=SIZE, backdrop=backdrop, background=background, night=night, shapes=shapes, sign=sign, board=None,
+        page=None, pan=(0.0, 0.0), noise=0.0, held_out=False, seed=seed,
     )  # fmt: skip
 
 

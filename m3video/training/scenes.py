@@ -14,7 +14,8 @@ from typing import NamedTuple
 from m3video.training.words import BACKGROUND_COLOURS, BOARD_SIDES, COLOURS, GLYPHS, MANY, PLACES, SHAPES, SIGN_WORDS
 
 SIZES: tuple[tuple[int, int], ...] = (
-    (320, 180), (480, 270), (426, 240), (640, 360), (320, 240), (400, 300), (336, 336), (256, 256), (240, 320), (180, 320),
+    (320, 180), (480, 270), (426, 240), (640, 360), (320, 240), (400, 300), (336, 336), (256, 256), (240, 320),
+    (180, 320),
 )  # fmt: skip
 PLACE_MARGIN = 0.035
 """A centre nearer than this to the border of two ninths of the picture is not asked about."""
@@ -107,12 +108,17 @@ def _shapes(rng: random.Random, *, count: int, avoid: str, calm: bool) -> tuple[
         reach = 0.25 if count == 1 and not calm else 0.08
         found.append(
             Shape(
-                kind=rng.choice(SHAPES), colour=colour,
-                x=(cell % 3 + 0.5) / 3 + rng.uniform(-0.08, 0.08), y=(cell // 3 + 0.5) / 3 + rng.uniform(-0.08, 0.08),
-                radius=rng.uniform(0.10, limit), angle=rng.uniform(-0.35, 0.35),
+                kind=rng.choice(SHAPES),
+                colour=colour,
+                x=(cell % 3 + 0.5) / 3 + rng.uniform(-0.08, 0.08),
+                y=(cell // 3 + 0.5) / 3 + rng.uniform(-0.08, 0.08),
+                radius=rng.uniform(0.10, limit),
+                angle=rng.uniform(-0.35, 0.35),
                 spin=rng.choice((0.0, 0.0, rng.uniform(-1, 1))),
-                dx=rng.uniform(-reach, reach), dy=rng.uniform(-reach, reach), outline=rng.random() < 0.3,
-            )  # fmt: skip
+                dx=rng.uniform(-reach, reach),
+                dy=rng.uniform(-reach, reach),
+                outline=rng.random() < 0.3,
+            )
         )
     return tuple(found)
 
@@ -123,7 +129,8 @@ def _crowd(rng: random.Random) -> tuple[Shape, ...]:
     return tuple(
         Shape(
             kind=rng.choice(SHAPES), colour=rng.choice(COLOURS),
-            x=(cell % columns + rng.uniform(0.35, 0.65)) / columns, y=(cell // columns + rng.uniform(0.35, 0.65)) / rows,
+            x=(cell % columns + rng.uniform(0.35, 0.65)) / columns,
+            y=(cell // columns + rng.uniform(0.35, 0.65)) / rows,
             radius=rng.uniform(0.07, 0.16), angle=rng.uniform(-0.7, 0.7), spin=0.0, dx=0.0, dy=0.0,
             outline=rng.random() < 0.3,
         )
@@ -152,7 +159,7 @@ def sample_shot(rng: random.Random, *, held_out: bool = False, content: str | No
     Args:
         rng: source of all randomness.
         held_out: draw with the fonts and textures kept for evaluation.
-        content: "shapes", "sign", "board", "page", "empty" or "crowd"; None draws any but the last, with training shares.
+        content: "shapes", "sign", "board", "page", "empty" or "crowd"; None draws any but the last.
     """
     if content is None:
         content = rng.choices(("shapes", "sign", "board", "page", "empty"), (52, 20, 14, 6, 8))[0]
@@ -184,10 +191,21 @@ def outline_points(kind: str) -> list[tuple[float, float]]:
         return [(0.0, -1.0), (0.95, 0.75), (-0.95, 0.75)]
     if kind == "cross":
         a, b = 0.32, 1.0
-        return [(-a, -b), (a, -b), (a, -a), (b, -a), (b, a), (a, a), (a, b), (-a, b), (-a, a), (-b, a), (-b, -a), (-a, -a)]
+        return [
+            (-a, -b),
+            (a, -b),
+            (a, -a),
+            (b, -a),
+            (b, a),
+            (a, a),
+            (a, b),
+            (-a, b),
+            (-a, a),
+            (-b, a),
+            (-b, -a),
+            (-a, -a),
+        ]
     if kind == "star":
         turn = math.pi / 5
-        return [
-            ((1.0, 0.42)[i % 2] * math.sin(i * turn), -(1.0, 0.42)[i % 2] * math.cos(i * turn)) for i in range(10)
-        ]
+        return [((1.0, 0.42)[i % 2] * math.sin(i * turn), -(1.0, 0.42)[i % 2] * math.cos(i * turn)) for i in range(10)]
     return []

@@ -10,16 +10,15 @@ import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
-from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
 
 from m3video.training.questions import Question
 from m3video.training.words import BOS, EOS, IMAGE, PAD, clock_words, vocabulary
-
 
 BINDER_WEIGHT, POINTER_WEIGHT = 0.05, 0.2
 LOOKUP_LAYER, LOOKUP_HEADS = 2, 2
@@ -53,8 +52,8 @@ def clip_words(seconds: Sequence[float], scales: Sequence[int]) -> list[str]:
 class Batch:
     """ids_BL, positions_BL, labels_BL (-100 = not an answer token; already shifted), group_BL (question number,
     0 = clip, -1 = padding), number_BL and time_BL (the frame number and time that a position is bound to, as word ids;
-    -1 = none), frame_BL (for a visual token its frame, for a position that predicts an answer's token the frame that the
-    question is about; -1 = none), and `family_of[b][g]` of question g."""
+    -1 = none), frame_BL (for a visual token its frame, for a position that predicts an answer's token the frame that
+    the question is about; -1 = none), and `family_of[b][g]` of question g."""
 
     ids_BL: Tensor
     positions_BL: Tensor
@@ -109,7 +108,8 @@ def make_batch(clips: Sequence[Clip], device: torch.device) -> Batch:
         torch.tensor([row[c] + [fill] * (longest - len(row[c])) for row in rows], device=device)
         for c, fill in enumerate(fills)
     ]
-    return Batch(*columns, family_of=tuple(families))
+    ids_BL, positions_BL, labels_BL, group_BL, number_BL, time_BL, frame_BL = columns
+    return Batch(ids_BL, positions_BL, labels_BL, group_BL, number_BL, time_BL, frame_BL, tuple(families))
 
 
 def referred(words: Sequence[str]) -> tuple[str, str]:
@@ -118,10 +118,6 @@ def referred(words: Sequence[str]) -> tuple[str, str]:
     number = next((b for a, b in pairs if a == "frame" and b.isdigit()), "")
     time = next((b for a, b in pairs if a == "at" and ":" in b), "")
     return number, time
-
-
-BINDER_WEIGHT = 0.1
-"""Weight of the binder's loss beside the answers'."""
 
 
 class Binder(nn.Module):
@@ -136,7 +132,9 @@ class Binder(nn.Module):
         super().__init__()
         self.number, self.time = nn.Linear(width, width), nn.Linear(width, width)
 
-    def forward(self, hidden_BLD: Tensor, table_WD: Tensor, batch: Batch) -> tuple[Tensor, dict[str, tuple[float, float]]]:
+    def forward(
+        self, hidden_BLD: Tensor, table_WD: Tensor, batch: Batch
+    ) -> tuple[Tensor, dict[str, tuple[float, float]]]:
         """Mean cross-entropy of naming, over the words' own embeddings `table_WD`."""
         losses, metrics = [], {}
         for name, head, named_BL in (("number", self.number, batch.number_BL), ("time", self.time, batch.time_BL)):
@@ -147,13 +145,7 @@ class Binder(nn.Module):
         return torch.stack(losses).mean(), metrics
 
 
-LOOKUP_LAYER = 2
-"""The decoder layer whose attention looks a frame up; its input is the middle of the decoder."""
-LOOKUP_HEADS = (0, 1)
-POINTER_WEIGHT = 0.5
-
-
-def pointer_loss(decoder: nn.Module, middle_BLD: Tensor, batch: Batch) -> tuple[Tensor, tuple[float, float]]:
+def pointer_loss(decoder: Any, middle_BLD: Tensor, batch: Batch) -> tuple[Tensor, tuple[float, float]]:
     """How little of `LOOKUP_LAYER`'s attention falls on the frame that a question is about, while it is answered.
 
     Returns:
@@ -176,7 +168,7 @@ def pointer_loss(decoder: nn.Module, middle_BLD: Tensor, batch: Batch) -> tuple[
         rows = asks_BL[row]
         if not rows.any():
             continue
-        scores = (query[row, list(LOOKUP_HEADS)][:, rows] @ key[row, list(LOOKUP_HEADS)].transpose(1, 2)).float()
+        scores = (query[row, :LOOKUP_HEADS][:, rows] @ key[row, :LOOKUP_HEADS].transpose(1, 2)).float()
         scores = (scores / width**0.5).masked_fill(~seen_BLL[row][rows], -torch.inf)
         here = (batch.frame_BL[row][None] == batch.frame_BL[row][rows][:, None]) & (batch.group_BL[row] == 0)[None]
         share = torch.logsumexp(scores.masked_fill(~here, -torch.inf), -1) - torch.logsumexp(scores, -1)
@@ -187,7 +179,7 @@ def pointer_loss(decoder: nn.Module, middle_BLD: Tensor, batch: Batch) -> tuple[
 
 
 def answer_loss(
-    decoder: nn.Module, head: nn.Module, binder: Binder, batch: Batch, visual_TD: Tensor
+    decoder: Any, head: nn.Module, binder: Binder, batch: Batch, visual_TD: Tensor
 ) -> tuple[Tensor, dict[str, tuple[float, float]]]:
     """Mean cross-entropy of the answers' tokens plus the binder's, and how many answers of each family are right.
 
@@ -212,7 +204,29 @@ def answer_loss(
     loss = F.cross_entropy(logits, labels)
     wrong = torch.zeros_like(batch.labels_BL, dtype=torch.bool)
     wrong[asked] = logits.detach().argmax(-1) != labels
-    return loss + BINDER_WEIGHT * binding + POINTER_WEIGHT * pointing, {"answers": (float(loss.detach()), 1.0), **bound, "looked up": pointed, **_family_accuracy(batch, wrong)}
+    return loss + BINDER_WEIGHT * binding + POINTER_WEIGHT * pointing, {
+        "answers": (float(loss.detach()), 1.0),
+        **bound,
+        "looked up": pointed,
+        **_family_accuracy(batch, wrong),
+    }
+
+
+@torch.inference_mode()
+def answers_right(decoder: Any, head: nn.Module, batch: Batch, visual_TD: Tensor) -> list[bool]:
+    """For each question of a one-clip batch, whether every token of its answer is the likeliest one.
+
+    That is what greedy decoding would say: it goes wrong at the first token that is not the likeliest.
+    """
+    embeds = decoder.get_input_embeddings()(batch.ids_BL)
+    slots = batch.ids_BL == word_ids()[IMAGE]
+    embeds = embeds.masked_scatter(slots[..., None], visual_TD.to(embeds.dtype))
+    hidden = decoder(
+        inputs_embeds=embeds, attention_mask=batch.mask(), position_ids=batch.positions_BL, use_cache=False
+    )
+    wrong_L = (head(hidden.last_hidden_state[0]).argmax(-1) != batch.labels_BL[0]) & (batch.labels_BL[0] != -100)
+    failed = set(batch.group_BL[0][wrong_L].tolist())
+    return [number not in failed for number in range(1, len(batch.family_of[0]))]
 
 
 def _family_accuracy(batch: Batch, wrong_BL: Tensor) -> dict[str, tuple[float, float]]:

@@ -94,7 +94,9 @@ def prepare_folder(run_dir: Path, recipe: Recipe, *, resume: bool) -> None:
     run_dir.mkdir(parents=True, exist_ok=True)
     text = recipe.model_dump_json(indent=2)
     if written.exists() and written.read_text(encoding="utf-8") != text:
-        raise UsageError(f"--run-dir {run_dir} holds a run of another recipe: name a new one, or start over with --fresh")
+        raise UsageError(
+            f"--run-dir {run_dir} holds a run of another recipe: name a new one, or start over with --fresh"
+        )
     written.write_text(text, encoding="utf-8")
 
 

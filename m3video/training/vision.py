@@ -11,6 +11,7 @@ import math
 import random
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -52,7 +53,7 @@ def tower_features(model: M3VideoForConditionalGeneration, pixels_N3HW: Tensor) 
 
 
 @torch.no_grad()
-def start_local(tower: nn.Module) -> None:
+def start_local(tower: Any) -> None:
     """Give a fresh tower eyes for neighbourhoods: position codes in `CODE` channels of their own, and in each layer all
     heads but the last begin by looking a little way up, down, left or right (every weight stays free to change).
 

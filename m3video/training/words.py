@@ -37,10 +37,13 @@ MAX_MINUTES = 10
 
 PAD, BOS, EOS, UNK, IMAGE = "<pad>", "<s>", "</s>", "<unk>", "<image>"
 FUNCTION_WORDS: tuple[str, ...] = tuple(
-    "frame question answer what which where when how many is are the a an in on at of it there does do say says show shows "
-    "shown colour color colours background day night shape shapes object sign board word number code read row column "
-    "tile tiles page text picture see you can tell me yes no none nothing and with first appear appears seen by "
-    "kind type place time written line describe or dark light outside please has have one two three zero any rows columns colors".split()
+    """
+    frame question answer what which where when how many is are the a an in on at of it there does do say
+    says show shows shown colour color colours background day night shape shapes object sign board word
+    number code read row column tile tiles page text picture see you can tell me yes no none nothing and
+    with first appear appears seen by kind type place time written line describe or dark light outside
+    please has have one two three zero any rows columns colors
+    """.split()
 )
 
 

@@ -195,11 +195,11 @@ def shrink(plane: NDArray[np.uint8], width: int, height: int) -> NDArray[np.uint
 
 
 def _area(plane: NDArray[np.uint8], width: int, height: int) -> NDArray[np.uint8]:
-    return cv2.resize(plane, (width, height), interpolation=cv2.INTER_AREA)  # type: ignore[return-value]
+    return cv2.resize(plane, (width, height), interpolation=cv2.INTER_AREA)
 
 
 def _lookup(plane: NDArray[np.uint8], table: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    return cv2.LUT(plane, table)  # type: ignore[return-value]
+    return cv2.LUT(plane, table)
 
 
 def _scan_size(width: int, height: int) -> tuple[int, int]:

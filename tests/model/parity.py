@@ -45,7 +45,7 @@ class Case:
         """An array stored with the case, or None."""
         stored = arrays(self.checkpoint)
         name = f"{self.name.replace('/', '|')}|{key}"
-        return stored[name] if name in stored else None
+        return stored.get(name)
 
 
 def read(name: str) -> Any:
@@ -64,7 +64,9 @@ def checkpoints() -> list[str]:
     """Every checkpoint folder of the set."""
     if not GOLDENS.is_dir():
         return []
-    return sorted(path.name for path in ROOT.iterdir() if any((path / form / "config.json").is_file() for form in FORMATS))
+    return sorted(
+        path.name for path in ROOT.iterdir() if any((path / form / "config.json").is_file() for form in FORMATS)
+    )
 
 
 def cases() -> list[Case]:
@@ -121,4 +123,6 @@ def _merged(case: Case, image: str, scale: int) -> Tensor:
     model = loaded(case.checkpoint)
     height, width = picture(image).shape[:2]
     tiles = pool(grids(case.checkpoint, image, "anyres"), scale)
-    return merge_tiles(tiles, (width, height), model.config.image_grid_pinpoints, model.model.model.image_newline).detach()
+    return merge_tiles(
+        tiles, (width, height), model.config.image_grid_pinpoints, model.model.model.image_newline
+    ).detach()

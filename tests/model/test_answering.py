@@ -94,7 +94,9 @@ def test_next_frames_end_with_their_newline(tmp_path: Path) -> None:
 
 def test_anyres_picture_has_the_counted_tokens(tmp_path: Path) -> None:
     pinpoints = [[336, 672], [672, 336], [672, 672]]
-    model = load_tiny(tmp_path / "a", use_image_newline=True, image_aspect_ratio="anyres", image_grid_pinpoints=pinpoints)
+    model = load_tiny(
+        tmp_path / "a", use_image_newline=True, image_aspect_ratio="anyres", image_grid_pinpoints=pinpoints
+    )
     picture = frames(1)[0]
     for scale in (1, 9, 36):
         count = answering.image_tokens(model, size_wh=(40, 30), scale=scale)

@@ -24,7 +24,7 @@ def same(left: torch.nn.Module, right: torch.nn.Module) -> bool:
 
 @pytest.fixture(autouse=True)
 def _offline(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
 
 
 def test_saved_model_loads_both_ways(tmp_path: Path) -> None:
@@ -39,12 +39,17 @@ def test_saved_model_loads_both_ways(tmp_path: Path) -> None:
 @pytest.mark.parametrize("inside", [False, True])
 def test_original_layout(tmp_path: Path, *, inside: bool, as_bin: bool) -> None:
     folder = save_original(tmp_path / "old", inside=inside, as_bin=as_bin)
+    tower = None
     if inside:
-        # The number of heads cannot be read off tensors; 64 channels a head is CLIP's own rule.
-        raw = json.loads((folder / "config.json").read_text())
-        (folder / "config.json").write_text(json.dumps(raw))
-    loaded = checkpoint.load(str(folder), device="cpu")
+        # The number of heads cannot be read off tensors, and 16 channels do not follow CLIP's rule of 64 a head.
+        with pytest.raises(CheckpointError, match="heads"):
+            checkpoint.load(str(folder), device="cpu")
+        (tmp_path / "clip").mkdir()
+        tower = str(tmp_path / "clip")
+        (tmp_path / "clip" / "config.json").write_text(json.dumps(tiny_config().vision_config.to_dict()))
+    loaded = checkpoint.load(str(folder), device="cpu", vision_tower=tower)
     assert same(loaded.model, tiny_model())
+    assert loaded.config.vision_config.num_attention_heads == 2
     assert loaded.context == 200
     assert not loaded.warnings
 
@@ -168,7 +173,31 @@ def test_a_name_that_is_nothing(name: str) -> None:
     assert "\n" not in str(caught.value)
 
 
+def test_no_network_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import huggingface_hub
+
+    monkeypatch.setattr("time.sleep", lambda seconds: None)  # huggingface_hub tries again for 20 seconds
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    with pytest.raises(CheckpointError, match=r"cannot be fetched \(.*bundled") as caught:
+        checkpoint.load("nobody/nothing")
+    assert "\n" not in str(caught.value)
+    assert "HF_HUB_OFFLINE" not in str(caught.value)
+
+
 @pytest.mark.parametrize("device", ["cuda:99", "nonsense", "meta"])
 def test_a_device_that_is_not_there(device: str) -> None:
     with pytest.raises(UsageError, match="--device"):
         checkpoint.find_device(device)
+
+
+def test_pinpoints_may_be_text_and_must_be_tiles(tmp_path: Path) -> None:
+    folder = save_original(tmp_path / "old")
+    retensored(folder, model__image_newline=torch.zeros(16))
+    next_like = {"image_aspect_ratio": "anyres", "mm_patch_merge_type": "spatial_unpad"}
+    edited(folder / "config.json", image_grid_pinpoints="[(336, 672), (672, 336)]", **next_like)
+    assert checkpoint.load(str(folder), device="cpu").config.image_grid_pinpoints == [[336, 672], [672, 336]]
+    edited(folder / "config.json", image_grid_pinpoints="os.system('x')", **next_like)
+    with pytest.raises(CheckpointError, match="multiples of 336"):
+        checkpoint.load(str(folder), device="cpu")

@@ -143,7 +143,9 @@ def test_tokenizer(number: int) -> None:
         assert [codec.bos_id, *codec.encode(golden["text"])] == golden["ids"]
 
 
-@pytest.mark.parametrize("golden", parity.read("anyres_token_counts"), ids=lambda golden: "x".join(map(str, golden["wh"])))
+@pytest.mark.parametrize(
+    "golden", parity.read("anyres_token_counts"), ids=lambda golden: "x".join(map(str, golden["wh"]))
+)
 def test_anyres_token_counts(golden: dict) -> None:
     name = next(name for name in parity.checkpoints() if parity.loaded(name).config.image_aspect_ratio == "anyres")
     model, size = parity.loaded(name), (golden["wh"][0], golden["wh"][1])

@@ -14,7 +14,9 @@ def test_bundled_prompt_numbers_frames_and_rounds_times_down() -> None:
     assert build_prompt("bundled", "q", num_frames=1, times_seconds=None) == "frame 1 <image> question q answer"
 
 
-@pytest.mark.parametrize(("value", "text"), [(0.0, "0:00"), (59.99, "0:59"), (599.9, "9:59"), (600, "0:10:00"), (-1, "0:00")])
+@pytest.mark.parametrize(
+    ("value", "text"), [(0.0, "0:00"), (59.99, "0:59"), (599.9, "9:59"), (600, "0:10:00"), (-1, "0:00")]
+)
 def test_whole_clock(value: float, text: str) -> None:
     assert whole_clock(value) == text
 

@@ -1,0 +1,96 @@
+"""`FrameStats` as a parquet file: one row per frame, everything else in the file's own metadata.
+
+Shape legend: N frames, S scales, K signature bytes.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from m3video.errors import VideoError
+from m3video.scales import SCALES
+from m3video.types import FrameStats
+
+SCHEMA = "m3video.stats/1"
+_KEY = b"m3video"
+_SCALARS = ("change_N", "sharpness_N", "luma_N", "flags_N")
+
+
+def save_stats(stats: FrameStats, info: dict[str, Any], path: str | Path) -> None:
+    """Write `stats` and the video's facts; the file appears whole or not at all.
+
+    Args:
+        stats: what `analyze` returned.
+        info: JSON-able facts of the video, kept beside the table.
+        path: a `.parquet` file; an existing one is replaced.
+
+    Raises:
+        VideoError: the folder cannot be written.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    path = Path(path)
+    columns: dict[str, Any] = {"pts": stats.pts_N}
+    for number, scale in enumerate(SCALES):
+        columns[f"loss_{scale}"] = stats.loss_NS[:, number]
+        columns[f"peak_{scale}"] = stats.peak_NS[:, number]
+    columns |= {name.removesuffix("_N"): getattr(stats, name) for name in _SCALARS}
+    width = stats.signature_NK.shape[1]
+    columns["signature"] = pa.FixedSizeBinaryArray.from_buffers(
+        pa.binary(width), len(stats), [None, pa.py_buffer(np.ascontiguousarray(stats.signature_NK))]
+    )
+    edge = stats.edge_2HW
+    extra = {
+        "schema": SCHEMA, "time_base": list(stats.time_base), "mode": stats.mode, "video": info,
+        "edge": {"shape": list(edge.shape), "bytes": base64.b64encode(edge.tobytes()).decode("ascii")},
+    }  # fmt: skip
+    table = pa.table(columns).replace_schema_metadata({_KEY: json.dumps(extra).encode()})
+    try:
+        handle, part = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        os.close(handle)
+        pq.write_table(table, part, compression="zstd")
+        os.replace(part, path)
+    except OSError as error:
+        raise VideoError(f"stats file {path} cannot be written: {error.strerror or error}") from None
+
+
+def load_stats(path: str | Path) -> tuple[FrameStats, dict[str, Any]]:
+    """Read what `save_stats` wrote, bit for bit.
+
+    Returns:
+        The stats and the video's facts.
+
+    Raises:
+        VideoError: no such file, or one that `save_stats` did not write.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        table = pq.read_table(path)
+    except (OSError, pa.ArrowInvalid) as error:
+        raise VideoError(f"stats file {path} cannot be read: {str(error).splitlines()[0]}") from None
+    extra = json.loads((table.schema.metadata or {}).get(_KEY, b"{}"))
+    if extra.get("schema") != SCHEMA:
+        raise VideoError(f"stats file {path} was not written by m3video analyze (no {SCHEMA} in it)")
+    named = {name: table.column(name).to_numpy() for name in table.column_names if name != "signature"}
+    signatures = b"".join(table.column("signature").to_pylist())
+    width = table.schema.field("signature").type.byte_width
+    stats = FrameStats(
+        pts_N=named["pts"],
+        loss_NS=np.stack([named[f"loss_{scale}"] for scale in SCALES], axis=1),
+        peak_NS=np.stack([named[f"peak_{scale}"] for scale in SCALES], axis=1),
+        change_N=named["change"], sharpness_N=named["sharpness"], luma_N=named["luma"],
+        signature_NK=np.frombuffer(signatures, np.uint8).reshape(-1, width), flags_N=named["flags"],
+        edge_2HW=np.frombuffer(base64.b64decode(extra["edge"]["bytes"]), np.uint8).reshape(extra["edge"]["shape"]),
+        time_base=(extra["time_base"][0], extra["time_base"][1]), mode=extra["mode"],
+    )  # fmt: skip
+    return stats, extra["video"]

@@ -1,0 +1,167 @@
+"""What the bundled model answers on clips it has never seen: its own seeds, and fonts and pictures held out of training.
+
+    python scripts/eval_bundled.py [--model FOLDER] [--seed 1] [--shots 240] [--clips 60] [--files 12]
+
+Two tables: question family x scale, asked of frames as the tower sees them; and the coarse questions asked of real
+H.264 files through the whole product (probe, analyze, plan, fetch, answer). Intervals are 95 % Wilson intervals.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import sys
+import tempfile
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from m3video.config import Settings
+from m3video.model import checkpoint
+from m3video.model.nested import pack
+from m3video.pipeline import ask as ask_video
+from m3video.pipeline import plan_video
+from m3video.training.decoder import is_unreadable, sample_scales, sample_times
+from m3video.training.footage import clip_frames, encode_h264, normalise, sample_clip, shot_frames
+from m3video.training.questions import FAMILIES, ask, plain
+from m3video.training.scenes import Facts
+from m3video.training.sequences import Clip, answers_right, make_batch
+from m3video.training.vision import tower_features
+from m3video.training.words import clock_words
+
+COARSE = ("background", "light", "shape colour")
+CONDITIONS: tuple[tuple[str, int, int], ...] = (
+    ("1 frame", 1, 1), ("1 frame", 1, 9), ("1 frame", 1, 36), ("1 frame", 1, 144), ("1 frame", 1, 576),
+    ("8 frames", 8, 1), ("8 frames", 8, 9), ("8 frames", 8, 36), ("8 frames", 8, 144),
+    ("16 frames", 16, 1), ("16 frames", 16, 9), ("16 frames", 16, 36), ("16 frames", 16, 0),
+)  # fmt: skip
+"""(label, frames, scale of every frame; 0 = mixed scales of 720 tokens in all)."""
+
+Tally = dict[str, list[int]]
+
+
+def wilson(right: int, count: int) -> str:
+    """A share in per cent with its 95 % interval."""
+    if not count:
+        return "-"
+    z, p = 1.96, right / count
+    middle, spread = p + z * z / (2 * count), z * ((p * (1 - p) + z * z / (4 * count)) / count) ** 0.5
+    low, high = (middle - spread) / (1 + z * z / count), (middle + spread) / (1 + z * z / count)
+    return f"{100 * p:.0f} [{100 * low:.0f}-{100 * high:.0f}]"
+
+
+def family_of(family: str, facts: Facts) -> str:
+    """Shape colours are told apart: of the only shape, or of one named by its kind among several."""
+    if family == "shape colour":
+        return "shape colour (only one)" if len(facts.shapes) <= 1 else "shape colour (of several)"
+    return family
+
+
+@torch.inference_mode()
+def make_pool(loaded: checkpoint.LoadedModel, rng: random.Random, shots: int) -> tuple[torch.Tensor, list[Facts]]:
+    """Projected grids [M, 576, D] of two frames of each held-out shot, and what is true of them."""
+    grids, facts = [], []
+    for _ in range(shots):
+        squares, _, true = shot_frames(rng, num_frames=2, h264=True, held_out=True)
+        features = tower_features(loaded.model, torch.from_numpy(normalise(squares)))
+        grids.append(loaded.model.model.multi_modal_projector(features))
+        facts += true
+    return torch.cat(grids), facts
+
+
+@torch.inference_mode()
+def table(loaded: checkpoint.LoadedModel, pool: torch.Tensor, facts: Sequence[Facts], rng: random.Random,
+          clips: int, frames: int, scale: int) -> Tally:  # fmt: skip
+    """Right answers and questions of each family, for clips of `frames` frames."""
+    tally: Tally = defaultdict(lambda: [0, 0])
+    for _ in range(clips):
+        rows = rng.sample(range(len(facts)), frames)
+        shown = [facts[row] for row in rows]
+        scales = (scale,) * frames if scale else sample_scales(rng, frames, most=720)
+        seconds = sample_times(rng, frames)
+        asked = [
+            q
+            for name in FAMILIES
+            for q in ask(shown, seconds, rng, number=3, families=(name,), when_share=0.0)
+            if not is_unreadable(q.family, shown, scales, q.frame)
+        ] + [q for q in ask(shown, seconds, rng, number=2, when_share=1.0) if q.family == "when"]
+        batch = make_batch([Clip(seconds, scales, tuple(asked))], torch.device("cpu"))
+        model = loaded.model.model.language_model
+        right = answers_right(model, loaded.model.lm_head, batch, pack(pool[rows], scales).tokens_TD)
+        for question, ok in zip(asked, right, strict=True):
+            name = family_of(question.family, shown[question.frame]) if question.frame >= 0 else question.family
+            tally[name][0] += ok
+            tally[name][1] += 1
+    return tally
+
+
+def files(loaded: checkpoint.LoadedModel, rng: random.Random, number: int) -> Tally:
+    """The coarse questions about planned frames of real H.264 files, through the product."""
+    tally: Tally = defaultdict(lambda: [0, 0])
+    with tempfile.TemporaryDirectory() as folder:
+        for index in range(number):
+            clip = sample_clip(rng, num_shots=rng.randint(1, 4), held_out=True)
+            path = Path(folder) / f"{index}.mp4"
+            pictures = (picture for _, picture in clip_frames(clip, fps=12))
+            encode_h264(pictures, path, fps=12, crf=rng.randint(20, 30))
+            settings = Settings(budget=rng.choice((180, 720)), max_frames=rng.choice((8, 16)))
+            plan = plan_video(path, settings)
+            times = [plan.video.pts_seconds(frame.pts) for frame in plan.frames]
+            clear = [n for n, t in enumerate(times) if not in_fade(clip, t)]
+            named = [clock_words(t) for t in times]
+            for _ in range(9):
+                n = rng.choice(clear)
+                family = rng.choice(COARSE)
+                found = FAMILIES[family](clip.facts(times[n]), rng)
+                if found is None or (family == "shape colour" and len(clip.facts(times[n]).shapes) != 1):
+                    continue
+                by_time = named.count(named[n]) == 1 and rng.random() < 0.5
+                question = f"{found[0]} {f'at {named[n]}' if by_time else f'in frame {n + 1}'}?"
+                said = ask_video(path, question, settings, plan=plan, loaded=loaded).text
+                tally[family][0] += said == plain(found[1])
+                tally[family][1] += 1
+    return tally
+
+
+def in_fade(clip: object, time: float) -> bool:
+    """True where two shots are mixed, or a whole second would name two shots: nothing is certain there."""
+    number, _ = clip.where(time)  # type: ignore[attr-defined]
+    ends = sum(clip.seconds[: number + 1])  # type: ignore[attr-defined]
+    return bool(ends - time < 0.45 and clip.fades[number])  # type: ignore[attr-defined]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="bundled")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--shots", type=int, default=240)
+    parser.add_argument("--clips", type=int, default=60)
+    parser.add_argument("--files", type=int, default=12)
+    args = parser.parse_args()
+    loaded = checkpoint.load(args.model, device="cpu")
+    rng = random.Random(f"held out {args.seed}")
+    pool, facts = make_pool(loaded, rng, args.shots)
+    print(
+        f"{args.shots} held-out shots, {args.clips} clips a column, per cent right with 95 % interval, seed {args.seed}"
+    )
+    total: dict[str, Tally] = {}
+    for label, frames, scale in CONDITIONS:
+        name = f"{label} at {scale or 'mixed'}"
+        total[name] = table(loaded, pool, facts, rng, args.clips * (4 if frames == 1 else 1), frames, scale)
+        print(f"measured: {name}", file=sys.stderr, flush=True)
+    families = sorted({family for tally in total.values() for family in tally})
+    print("| family | " + " | ".join(total) + " |")
+    print("|---" * (len(total) + 1) + "|")
+    for family in families:
+        print(f"| {family} | " + " | ".join(wilson(*tally.get(family, [0, 0])) for tally in total.values()) + " |")
+    if args.files:
+        through = files(loaded, rng, args.files)
+        print(f"\nthrough the product, {args.files} H.264 files, budgets 180 and 720, 8 or 16 frames")
+        for family, (right, count) in sorted(through.items()):
+            print(f"{family:<14}{wilson(right, count)}  ({right} of {count})")
+
+
+if __name__ == "__main__":
+    main()
