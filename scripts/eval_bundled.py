@@ -1,4 +1,4 @@
-"""What the bundled model answers on clips it has never seen: its own seeds, and fonts and pictures held out of training.
+"""What the bundled model answers on clips it has never seen: own seeds, and fonts and pictures held out of training.
 
     python scripts/eval_bundled.py [--model FOLDER] [--seed 1] [--shots 240] [--clips 60] [--files 12]
 
@@ -143,9 +143,7 @@ def main() -> None:
     loaded = checkpoint.load(args.model, device="cpu")
     rng = random.Random(f"held out {args.seed}")
     pool, facts = make_pool(loaded, rng, args.shots)
-    print(
-        f"{args.shots} held-out shots, {args.clips} clips a column, per cent right with 95 % interval, seed {args.seed}"
-    )
+    print(f"{args.shots} held-out shots, {args.clips} clips a column, per cent right [95 % interval], seed {args.seed}")
     total: dict[str, Tally] = {}
     for label, frames, scale in CONDITIONS:
         name = f"{label} at {scale or 'mixed'}"

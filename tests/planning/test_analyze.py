@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +25,7 @@ def test_segments_add_up_to_the_whole(cuts: set[int]) -> None:
     frames = list(video(PICTURES))
     whole = analyze(iter(frames), time_base=TIME_BASE)
     edges = [0, *sorted(cuts), len(frames)]
-    parts = [analyze(iter(frames[a:b]), time_base=TIME_BASE) for a, b in zip(edges, edges[1:], strict=False)]
+    parts = [analyze(iter(frames[a:b]), time_base=TIME_BASE) for a, b in itertools.pairwise(edges)]
     assert_equal(concat(parts), whole)
     if len(parts) > 2:
         assert_equal(concat([concat(parts[:2]), *parts[2:]]), whole)
