@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from m3video.config import Settings
-from m3video.errors import PlanError, UsageError
+from m3video.errors import PlanError, UsageError, VideoError
 from m3video.planning.allocate import allocate
 from m3video.planning.analyze import analyze
 from m3video.planning.complexity import utility
@@ -21,6 +21,7 @@ from m3video.planning.plan_file import check_matches
 from m3video.planning.sample import sample
 from m3video.scales import SCALES
 from m3video.types import (
+    FLAG_CORRUPT,
     Answer,
     Evidence,
     FrameStats,
@@ -85,7 +86,10 @@ def analyze_video(reader: VideoReader, *, progress: Progress = silent) -> FrameS
     """One pass over the whole video, low resolution."""
     info = reader.info
     with progress("analyze", info.num_frames) as bar:
-        return analyze(reader.scan(), time_base=info.time_base, on_frame=bar)
+        stats = analyze(reader.scan(), time_base=info.time_base, on_frame=bar)
+    if ((stats.flags_N & FLAG_CORRUPT) > 0).all():
+        raise VideoError(f"{info.path}: no frame could be decoded intact ({reader.damage.message}); is it encrypted?")
+    return stats
 
 
 def plan_stats(info: VideoInfo, stats: FrameStats, settings: Settings) -> TokenPlan:

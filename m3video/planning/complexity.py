@@ -242,15 +242,15 @@ def novelty(stats: FrameStats, selection: Selection) -> NDArray[np.float64]:
     since the candidate before counts half, because text may be replaced under an equal signature.
     """
     rows = selection.index_N
-    if len(rows) == 0:
-        return np.zeros(0)
+    if len(rows) < 2:
+        return np.ones(len(rows))
     signature = stats.signature_NK[rows]
     distance = np.minimum(
         block_distance(signature[1:], signature[:-1]),
         block_distance(signature[1:], signature[_most_similar_before(signature)]),
     )
     fresh = (distance - NOVELTY_NOISE) / (NOVELTY_FULL - NOVELTY_NOISE)
-    jump = np.maximum.reduceat(_sudden(stats.change_N)[: rows[-1] + 1], rows[:-1] + 1) if len(rows) > 1 else np.zeros(0)
+    jump = np.maximum.reduceat(_sudden(stats.change_N)[: rows[-1] + 1], rows[:-1] + 1)
     jump = (jump - NOVELTY_NOISE) / (NOVELTY_FULL - NOVELTY_NOISE)
     return np.concatenate([[1.0], np.clip(np.maximum(fresh, np.minimum(jump, 0.5)), NOVELTY_FLOOR, 1.0)])
 
