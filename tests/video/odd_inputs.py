@@ -408,7 +408,8 @@ def cut_in_first_frame(path: Path) -> None:
 @odd("encrypted.mp4", Refused("no frame"))
 def encrypted(path: Path) -> None:
     # bitexact: a fixed first vector instead of a random one, so that the garbage is the same in every run.
-    write_noisy(path, fflags="+bitexact", encryption_scheme="cenc-aes-ctr", encryption_key="76a6c65c5ea762046bd749a2e632ccbb",
+    write_noisy(path, fflags="+bitexact", encryption_scheme="cenc-aes-ctr",
+                encryption_key="76a6c65c5ea762046bd749a2e632ccbb",
                 encryption_kid="a7e61c373e219033c21091fa607bf3b8")  # fmt: skip
 
 
