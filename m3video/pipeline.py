@@ -192,7 +192,8 @@ def ask(
         question=question, text=said.text, evidence=evidence(plan), model=loaded.name,
         visual_tokens=said.visual_tokens, prompt_tokens=said.prompt_tokens, answer_tokens=said.answer_tokens,
         stage_seconds=meter.stage_seconds, peak_memory_bytes=meter.peak_memory_bytes, plan=plan,
-        config=settings.model_dump(), warnings=(*plan.warnings, *loaded.warnings, *said.warnings),
+        config=settings.model_dump(),
+        warnings=(*plan.warnings, *loaded.warnings, *_bundled_note(loaded, path), *said.warnings),
     )  # fmt: skip
 
 
@@ -264,6 +265,19 @@ def _ask_grid(
         shots=((info.start_pts, info.end_pts + info.last_duration),), config=settings.model_dump(),
     )  # fmt: skip
     return plan, said
+
+
+SAMPLE = Path(__file__).parent / "assets" / "sample.mp4"
+
+
+def _bundled_note(loaded: LoadedModel, path: str | Path) -> tuple[str, ...]:
+    """What a person must know who asks the bundled model about footage of their own."""
+    if not loaded.is_bundled or Path(path).resolve() == SAMPLE.resolve():
+        return ()
+    return (
+        "the bundled model was trained on clips rendered by m3video only; for other footage name a real checkpoint, "
+        "e.g. --model mucai/llava-v1.5-7b-m3",
+    )
 
 
 def evidence(plan: TokenPlan) -> tuple[Evidence, ...]:
