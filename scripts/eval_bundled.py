@@ -53,9 +53,9 @@ def wilson(right: int, count: int) -> str:
 
 
 def family_of(family: str, facts: Facts) -> str:
-    """Shape colours are told apart: of the only shape, or of one named by its kind among several."""
+    """Shape colours are told apart: of the only shape, of one named by its kind among several, or asked of none."""
     if family == "shape colour":
-        return "shape colour (only one)" if len(facts.shapes) <= 1 else "shape colour (of several)"
+        return f"shape colour ({('none there', 'only one', 'of several')[min(2, len(facts.shapes))]})"
     return family
 
 

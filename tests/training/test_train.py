@@ -1,0 +1,142 @@
+"""The recipe, the resumable loop, and the whole chain at its smallest."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from m3video.errors import UsageError
+from m3video.model import checkpoint
+from m3video.training.build import build_model
+from m3video.training.loop import rate_at, run_stage
+from m3video.training.recipe import Recipe, Stage, load_recipe
+from m3video.training.train import choose_device, train
+from m3video.training.vision import start_local, tower_features
+
+CONFIG = Path(__file__).parents[2] / "configs" / "bundled.yaml"
+
+
+def test_the_shipped_recipe_loads_and_builds_the_shipped_sizes() -> None:
+    recipe = load_recipe(CONFIG)
+    bundled = json.loads((CONFIG.parents[1] / "m3video" / "assets" / "bundled" / "config.json").read_text("utf-8"))
+    built = build_model(recipe).config
+    for part, names in (
+        ("vision_config", ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size")),
+        ("text_config", ("hidden_size", "num_hidden_layers", "num_attention_heads", "vocab_size", "intermediate_size")),
+    ):
+        assert {n: getattr(getattr(built, part), n) for n in names} == {n: bundled[part][n] for n in names}
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("sead: 1", "seed"),
+        ("joint: {steps: 3, batch: 1, rate: 0.1, save_evry: 1}", "save_every"),
+        ("seed: many", "seed"),
+        ("joint: {steps: 0, batch: 1, rate: 0.1}", "steps"),
+    ],
+)
+def test_a_wrong_recipe_is_one_line_that_names_the_key(tmp_path: Path, text: str, named: str) -> None:
+    path = tmp_path / "recipe.yaml"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(UsageError, match=named) as failure:
+        load_recipe(path)
+    assert "\n" not in str(failure.value)
+
+
+def test_an_absent_device_is_refused() -> None:
+    with pytest.raises(UsageError, match="auto, cpu, cuda"):
+        choose_device("gpu")
+    if not torch.cuda.is_available():
+        with pytest.raises(UsageError, match="no CUDA device"):
+            choose_device("cuda")
+
+
+def test_the_rate_warms_up_then_falls_to_a_twentieth() -> None:
+    stage = Stage(steps=100, batch=1, rate=1.0)
+    rates = [rate_at(step, stage) for step in range(100)]
+    assert rates[0] < rates[1] < rates[2] <= 1.0
+    assert rates[3:] == sorted(rates[3:], reverse=True)
+    assert rates[-1] == pytest.approx(0.05, abs=0.01)
+
+
+class Stopped(Exception):
+    """The run was killed."""
+
+
+def fit(folder: Path, *, stop_at: int | None = None) -> Tensor:
+    torch.manual_seed(0)
+    module = nn.Linear(3, 1)
+
+    def step(number: int) -> tuple[Tensor, Mapping[str, tuple[float, float]]]:
+        if number == stop_at:
+            raise Stopped
+        inputs = torch.randn(8, 3, generator=torch.Generator().manual_seed(number))
+        return (module(inputs) - inputs.sum(1, keepdim=True)).square().mean(), {}
+
+    run_stage("toy", Stage(steps=40, batch=8, rate=0.05, save_every=7), module, folder, resume=True, step=step)
+    return module.weight.detach().clone()
+
+
+def test_a_killed_run_goes_on_to_the_same_weights(tmp_path: Path) -> None:
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    whole.mkdir()
+    broken.mkdir()
+    expected = fit(whole)
+    with pytest.raises(Stopped):
+        fit(broken, stop_at=17)
+    assert torch.load(broken / "toy.pt", weights_only=True)["step"] == 14
+    assert torch.equal(fit(broken), expected)
+    lines = [json.loads(line) for line in (broken / "metrics.jsonl").read_text("utf-8").splitlines()]
+    assert lines[-1]["step"] == 40
+    assert lines[-1]["loss"] < 0.5
+    assert not list(broken.glob("*.part"))
+
+
+def test_a_fresh_tower_looks_at_neighbours() -> None:
+    model = build_model(Recipe())
+    tower = model.model.vision_tower
+    tower.set_attn_implementation("eager")
+    core = getattr(tower, "vision_model", tower)
+    pixels = torch.randn(1, 3, 336, 336, generator=torch.Generator().manual_seed(0))
+
+    def near() -> float:
+        with torch.no_grad():
+            hidden = core.pre_layrnorm(core.embeddings(pixels))
+            layer = core.encoder.layers[0]
+            weights = layer.self_attn(layer.layer_norm1(hidden), attention_mask=None)[1][0, 0, 1:, 1:]
+        cells = torch.stack(torch.meshgrid(torch.arange(24.0), torch.arange(24.0), indexing="ij"), -1).reshape(-1, 2)
+        return float((weights * (torch.cdist(cells, cells) <= 2.5)).sum(-1).mean())
+
+    before = near()
+    start_local(tower)
+    assert before < 0.06
+    assert near() > 5 * before
+
+
+def test_training_reads_the_layer_that_the_product_reads() -> None:
+    model = build_model(Recipe()).eval()
+    pixels = torch.randn(1, 3, 336, 336, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        ours = model.model.multi_modal_projector(tower_features(model, pixels))
+        assert torch.allclose(ours, model.visual_grids(pixels), atol=1e-5)
+
+
+def test_smoke_runs_all_stages_resumes_and_leaves_a_model_that_loads(tmp_path: Path) -> None:
+    run_dir = tmp_path / "run"
+    out = train(CONFIG, run_dir=run_dir, device="cpu", smoke=True)
+    stages = [json.loads(line)["stage"] for line in (run_dir / "metrics.jsonl").read_text("utf-8").splitlines()]
+    assert stages == ["vision", "decoder", "align", "joint"]
+    loaded = checkpoint.load(str(out), device="cpu")
+    assert loaded.config.prompt_style == "bundled"
+    first = loaded.model.lm_head.weight.detach().clone()
+    # Everything is done: a second run only exports again, to the same weights.
+    again = train(CONFIG, run_dir=run_dir, device="cpu", smoke=True, out=tmp_path / "again")
+    assert torch.equal(checkpoint.load(str(again), device="cpu").model.lm_head.weight, first)
+    with pytest.raises(UsageError, match="another recipe"):
+        train(CONFIG, run_dir=run_dir, device="cpu", smoke=False)
