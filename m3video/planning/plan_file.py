@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
 from m3video.errors import PlanError
+from m3video.planning._atomic import replacing
 from m3video.types import PlannedFrame, TokenPlan, VideoInfo
 
 SCHEMA = "m3video.plan/1"
@@ -74,6 +73,10 @@ def from_json(data: Any) -> TokenPlan:
         config=top.take("config", dict), warnings=_texts(top.take("warnings", list), "plan.warnings"),
     )  # fmt: skip
     top.finish()
+    for i, frame in enumerate(frames):
+        if not plan.video.start_pts <= frame.pts <= plan.video.end_pts:
+            span = f"{plan.video.start_pts} to {plan.video.end_pts}"
+            raise PlanError(f"plan.frames[{i}].pts ({frame.pts}) is outside the video, {span}")
     return plan
 
 
@@ -86,15 +89,8 @@ def save_plan(plan: TokenPlan, path: str | Path) -> None:
     path = Path(path)
     text = json.dumps(to_json(plan), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
     try:
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
-                file.write(text)
-            os.chmod(name, 0o666 & ~_umask())
-            os.replace(name, path)
-        except BaseException:
-            Path(name).unlink(missing_ok=True)
-            raise
+        with replacing(path) as part:
+            part.write_text(text, encoding="utf-8")
     except OSError as error:
         raise PlanError(f"plan file {path} cannot be written: {error.strerror}") from None
 
@@ -215,10 +211,3 @@ def _build(kind: Any, name: str, **values: Any) -> Any:
         return kind(**values)
     except ValueError as error:
         raise PlanError(f"{name}: {error}") from None
-
-
-def _umask() -> int:
-    """The process's umask; it can only be read by setting it."""
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

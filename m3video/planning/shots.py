@@ -13,16 +13,19 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from m3video.types import FLAG_BLACK, FLAG_CORRUPT, FrameStats
+from m3video.types import FLAG_BLACK, FLAG_CORRUPT, SIGNATURE_SIDE, FrameStats
 
 Floats = NDArray[np.floating]
 Rows = NDArray[np.int64]
 
-CUT_LEVEL = 9.0
-"""Least mean difference of signatures, in grey levels, across a cut. Re-encoded still pictures stay below 2."""
+CUT_LEVEL = 24.0
+"""Least difference of signatures across a cut. Re-encoded still pictures stay below 4."""
 
-CUT_RATIO = 3.0
+CUT_RATIO = 4.0
 """A cut differs this many times more than its neighbourhood does from frame to frame."""
+
+LONE_RATIO = 2.0
+"""A cut stands alone: it differs this many times more than two or three frames away. Fast motion does not."""
 
 AROUND, AROUND_SECONDS = 12, 0.9
 """Frames on each side that make up that neighbourhood, when they are that near in time. Frames a second apart have no
@@ -37,8 +40,9 @@ BLOCK = 16384
 DISSOLVE_SECONDS = 1.0
 """Half the length of the longest dissolve that is recognised."""
 
-DISSOLVE_RATIO = 4.0
-"""Across a dissolve the picture changes this many times more than in the same time before and after it."""
+DISSOLVE_LEVEL, DISSOLVE_RATIO = 30.0, 4.0
+"""Least difference across a dissolve, and how many times more that is than in half the time before and after it (a
+steady pan makes twice as much)."""
 
 BLACK_SECONDS = 0.1
 """Shorter black is a blink within a shot."""
@@ -58,7 +62,7 @@ def find_shots(stats: FrameStats) -> Rows:
     clean = np.flatnonzero((stats.flags_N & FLAG_CORRUPT) == 0)
     if len(clean) < 2:
         return np.zeros(1, np.int64)
-    signature = stats.signature_NK[clean]
+    signature = _picture_blocks(stats)[clean]
     seconds = stats.pts_N[clean] * (stats.time_base[0] / stats.time_base[1])
     black = (stats.flags_N[clean] & FLAG_BLACK) > 0
     sudden = _cuts(signature, seconds) | _black_edges(black, seconds)
@@ -81,9 +85,20 @@ def _cuts(signature_NK: NDArray[np.uint8], seconds_N: Floats) -> NDArray[np.bool
     after = np.where(sparse, np.arange(n), after)
     lasting = _distance(signature_NK[after], signature_NK[before])
     level = np.minimum(step, lasting)
-    is_cut = (level >= CUT_LEVEL) & (step >= CUT_RATIO * _usual_step(step, seconds_N)) & (lasting >= step / 3)
+    is_cut = (level >= CUT_LEVEL) & (step >= CUT_RATIO * _usual_step(step, seconds_N))
+    is_cut &= (step >= LONE_RATIO * _nearby_step(step, seconds_N)) & (lasting >= step / 3)
     # Of the frames of one quick transition only the one that changes most begins a shot.
     return is_cut & (step >= _near_max(np.where(is_cut, step, 0.0), seconds_N, FLASH_SECONDS))
+
+
+def _nearby_step(step_N: Floats, seconds_N: Floats) -> Floats:
+    """Greatest step two or three frames away; the next frame may be the second half of a blended cut."""
+    nearby = np.zeros(len(step_N))
+    for away in (2, 3):
+        near = seconds_N[away:] - seconds_N[:-away] <= FLASH_SECONDS
+        np.maximum(nearby[away:], np.where(near, step_N[:-away], 0.0), out=nearby[away:])
+        np.maximum(nearby[:-away], np.where(near, step_N[away:], 0.0), out=nearby[:-away])
+    return nearby
 
 
 def _usual_step(step_N: Floats, seconds_N: Floats) -> Floats:
@@ -110,7 +125,7 @@ def _dissolves(signature_NK: NDArray[np.uint8], seconds_N: Floats) -> NDArray[np
     def at(offset: float) -> Rows:
         return np.clip(np.searchsorted(seconds_N, seconds_N + offset, side="left"), 0, n - 1)
 
-    left, right, far_left, far_right = at(-half), at(half), at(-3 * half), at(3 * half)
+    left, right, far_left, far_right = at(-half), at(half), at(-2 * half), at(2 * half)
     inside = (seconds_N - half > seconds_N[0]) & (seconds_N + half < seconds_N[-1]) & (right - left >= 4)
     across = _distance(signature_NK[right], signature_NK[left])
     calm = np.maximum(
@@ -120,11 +135,18 @@ def _dissolves(signature_NK: NDArray[np.uint8], seconds_N: Floats) -> NDArray[np
     step = np.zeros(n)
     step[1:] = _distance(signature_NK[1:], signature_NK[:-1])
     gradual = across - _window_max(step, left + 1, right + 1) >= 0.6 * across
-    found = inside & gradual & (across >= 2 * CUT_LEVEL) & (across >= DISSOLVE_RATIO * calm)
+    found = inside & gradual & (across >= DISSOLVE_LEVEL) & (across >= DISSOLVE_RATIO * calm)
+    # The score is nearly level while the window spans the whole change: the middle of that stretch is the middle of
+    # the change.
     score = np.where(found, across - calm, 0.0)
-    peak = found & (score >= _near_max(score, seconds_N, 2 * half))
-    # A plateau of equal scores is one dissolve: keep its first frame.
-    return peak & ~np.concatenate([[False], peak[:-1]])
+    level = found & (score >= 0.9 * _near_max(score, seconds_N, 2 * half))
+    starts = np.flatnonzero(level & ~np.concatenate([[False], level[:-1]]))
+    ends = np.flatnonzero(level & ~np.concatenate([level[1:], [False]]))
+    begins = np.zeros(n, bool)
+    begins[(starts + ends) // 2] = True
+    # A jittery score may fall apart into stretches: one dissolve has one boundary.
+    begins &= score >= _near_max(np.where(begins, score, 0.0), seconds_N, 2 * half)
+    return begins
 
 
 def _black_edges(black_N: NDArray[np.bool_], seconds_N: Floats) -> NDArray[np.bool_]:
@@ -141,12 +163,26 @@ def _black_edges(black_N: NDArray[np.bool_], seconds_N: Floats) -> NDArray[np.bo
 
 
 def _distance(first_NK: NDArray[np.uint8], second_NK: NDArray[np.uint8]) -> Floats:
-    """Mean absolute difference of signatures in grey levels, in blocks that keep memory flat."""
+    """Difference of signatures: |dY| + |dCb| + |dCr| in grey levels, mean over the blocks, `BLOCK` frames at a time."""
     out = np.empty(len(first_NK))
     for start in range(0, len(first_NK), BLOCK):
         gap = first_NK[start : start + BLOCK].astype(np.int16) - second_NK[start : start + BLOCK]
-        out[start : start + BLOCK] = np.abs(gap).mean(axis=1)
+        out[start : start + BLOCK] = np.abs(gap, out=gap).sum(axis=1, dtype=np.int64) / (first_NK.shape[1] // 3)
     return out
+
+
+def _picture_blocks(stats: FrameStats) -> NDArray[np.uint8]:
+    """Signatures without the blocks that are border only, which never change, [N, 3 x blocks]."""
+    height, width = stats.edge_2HW.shape[1:]
+    held = [_spanned(side, max(height, width)) for side in (height, width)]
+    grid = stats.signature_NK.reshape(-1, SIGNATURE_SIDE, SIGNATURE_SIDE, 3)
+    return np.ascontiguousarray(grid[:, held[0], held[1]]).reshape(len(grid), -1)
+
+
+def _spanned(side: int, longest: int) -> slice:
+    """Blocks that a picture of this side touches when it stands in the middle of a square of the longest."""
+    margin = (longest - side) / 2 * SIGNATURE_SIDE / longest
+    return slice(int(margin), SIGNATURE_SIDE - int(margin))
 
 
 def _near_max(value_N: Floats, seconds_N: Floats, reach: float) -> Floats:

@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import base64
 import json
-import os
-import tempfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from m3video.errors import VideoError
+from m3video.planning._atomic import replacing
 from m3video.scales import SCALES
 from m3video.types import FrameStats
 
@@ -54,10 +53,8 @@ def save_stats(stats: FrameStats, info: dict[str, Any], path: str | Path) -> Non
     }  # fmt: skip
     table = pa.table(columns).replace_schema_metadata({_KEY: json.dumps(extra).encode()})
     try:
-        handle, part = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        os.close(handle)
-        pq.write_table(table, part, compression="zstd")
-        os.replace(part, path)
+        with replacing(path) as part:
+            pq.write_table(table, part, compression="zstd")
     except OSError as error:
         raise VideoError(f"stats file {path} cannot be written: {error.strerror or error}") from None
 
