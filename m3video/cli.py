@@ -136,7 +136,7 @@ def plan(
         print_json(to_json(made))
     else:
         print(plan_text(made))
-        print_notes([] if quiet else made.warnings)
+        print_notes([] if quiet else [*made.video.notes, *made.warnings])
 
 
 @app.command()
@@ -176,7 +176,7 @@ def ask(
         print_json(answer_record(answer))
     else:
         print(answer_text(answer))
-        print_notes([] if quiet else answer.warnings)
+        print_notes([] if quiet else [*answer.plan.video.notes, *answer.warnings])
 
 
 @app.command()

@@ -138,6 +138,8 @@ def plan_video(path: str | Path, settings: Settings, *, progress: Progress = sil
 
 def plan_reader(reader: VideoReader, settings: Settings, *, progress: Progress = silent) -> TokenPlan:
     """`plan_video` on an open reader."""
+    if settings.layout == "grid":
+        raise UsageError("layout grid is no plan of scales: use it with ask, without --plan")
     stats = analyze_video(reader, progress=progress)
     return _with_warnings(plan_stats(reader.info, stats, settings), reader)
 
@@ -185,7 +187,7 @@ def ask(
                 settings.model, device=settings.device, dtype=settings.dtype, vision_tower=settings.vision_tower
             )
         if plan is None:
-            plan, said = _ask_grid(reader, question, settings, options, loaded, meter)
+            plan, said = _ask_grid(reader, question, settings, options, loaded, meter, progress)
         else:
             said = _ask_frames(reader, question, settings, plan, loaded, meter, progress)
     return Answer(
@@ -224,8 +226,9 @@ def _ask_frames(
 
 
 def _ask_grid(
-    reader: VideoReader, question: str, settings: Settings, options: Sequence[str], loaded: LoadedModel, meter: Meter
-) -> tuple[TokenPlan, GeneratedAnswer]:
+    reader: VideoReader, question: str, settings: Settings, options: Sequence[str], loaded: LoadedModel, meter: Meter,
+    progress: Progress,
+) -> tuple[TokenPlan, GeneratedAnswer]:  # fmt: skip
     """The IG-VLM protocol of the M3 paper: six frames in one picture, at the finest scale the budget allows."""
     from m3video.model import answering, grid
     from m3video.model.text import prompt_ids
@@ -250,11 +253,11 @@ def _ask_grid(
     prompt = grid.mc_prompt(question, options) if options else grid.oe_prompt(question)
     words = len(prompt_ids(loaded.codec, prompt)) - 1
     answering.refuse_beyond(loaded, visual=costs[scale], text=words, answer=settings.max_new_tokens)
-    with meter.stage("fetch"):
+    with meter.stage("fetch"), progress("fetch", None):
         picture = grid.make_grid([frame.rgb_HW3 for frame in reader.fetch(pts)])
-    with meter.stage("vision tower"):
+    with meter.stage("vision tower"), progress("vision tower", None):
         block = answering.encode_image(loaded, picture, scale=scale)
-    with meter.stage("answer"):
+    with meter.stage("answer"), progress("answer", None):
         said = answering.answer_prompt(loaded, prompt, [block], max_new_tokens=settings.max_new_tokens)
     if options:
         chosen = grid.parse_mc(said.text, len(options))

@@ -24,7 +24,8 @@ from m3video.model.nested import pack
 from m3video.pipeline import ask as ask_video
 from m3video.pipeline import plan_video
 from m3video.training.decoder import is_unreadable, sample_scales, sample_times
-from m3video.training.footage import clip_frames, encode_h264, normalise, sample_clip, shot_frames
+from m3video.training.footage import FADE_SECONDS, clip_frames, encode_h264, normalise, sample_clip, shot_frames
+from m3video.training.footage import Clip as Footage
 from m3video.training.questions import FAMILIES, ask, plain
 from m3video.training.scenes import Facts
 from m3video.training.sequences import Clip, answers_right, make_batch
@@ -125,11 +126,10 @@ def files(loaded: checkpoint.LoadedModel, rng: random.Random, number: int) -> Ta
     return tally
 
 
-def in_fade(clip: object, time: float) -> bool:
-    """True where two shots are mixed, or a whole second would name two shots: nothing is certain there."""
-    number, _ = clip.where(time)  # type: ignore[attr-defined]
-    ends = sum(clip.seconds[: number + 1])  # type: ignore[attr-defined]
-    return bool(ends - time < 0.45 and clip.fades[number])  # type: ignore[attr-defined]
+def in_fade(clip: Footage, time: float) -> bool:
+    """True where two shots are mixed: nothing is certain there."""
+    number, _ = clip.where(time)
+    return clip.fades[number] and sum(clip.seconds[: number + 1]) - time < FADE_SECONDS + 0.05
 
 
 def main() -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 
 from m3video.errors import UsageError
+from m3video.model.checkpoint import find_device
 from m3video.model.m3 import M3VideoForConditionalGeneration
 from m3video.training.build import build_model
 from m3video.training.decoder import train_decoder
@@ -48,7 +49,7 @@ def train(
         UsageError: a recipe that cannot be read, a device that is not there, or a run folder of another recipe.
     """
     recipe = load_recipe(config_path, smoke=smoke)
-    place = choose_device(device)
+    place = find_device(device)
     prepare_folder(run_dir, recipe, resume=resume)
     model = build_model(recipe).to(place)
     say(f"{count(model):.1f} million parameters on {place}; checkpoints and metrics.jsonl in {run_dir}")
@@ -70,19 +71,6 @@ def export(model: M3VideoForConditionalGeneration, folder: Path) -> Path:
     save_tokenizer(folder)
     (folder / "preprocessor_config.json").write_text(json.dumps(PREPROCESSOR, indent=2) + "\n", encoding="utf-8")
     return folder
-
-
-def choose_device(name: str) -> torch.device:
-    """`auto` is CUDA when there is one."""
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise UsageError(f"--device ({name}) must be auto, cpu, cuda or cuda:N") from None
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise UsageError(f"--device ({name}): torch sees no CUDA device here; use --device cpu")
-    return device
 
 
 def prepare_folder(run_dir: Path, recipe: Recipe, *, resume: bool) -> None:

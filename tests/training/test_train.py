@@ -12,10 +12,11 @@ from torch import Tensor, nn
 
 from m3video.errors import UsageError
 from m3video.model import checkpoint
+from m3video.model.checkpoint import find_device
 from m3video.training.build import build_model
 from m3video.training.loop import rate_at, run_stage
 from m3video.training.recipe import Recipe, Stage, load_recipe
-from m3video.training.train import choose_device, train
+from m3video.training.train import train
 from m3video.training.vision import start_local, tower_features
 
 CONFIG = Path(__file__).parents[2] / "configs" / "bundled.yaml"
@@ -51,10 +52,10 @@ def test_a_wrong_recipe_is_one_line_that_names_the_key(tmp_path: Path, text: str
 
 def test_an_absent_device_is_refused() -> None:
     with pytest.raises(UsageError, match="auto, cpu, cuda"):
-        choose_device("gpu")
+        find_device("gpu")
     if not torch.cuda.is_available():
-        with pytest.raises(UsageError, match="no CUDA device"):
-            choose_device("cuda")
+        with pytest.raises(UsageError, match="sees 0 CUDA devices"):
+            find_device("cuda")
 
 
 def test_the_rate_warms_up_then_falls_to_a_twentieth() -> None:
