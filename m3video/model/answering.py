@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -20,7 +20,7 @@ from m3video.errors import DoesNotFitError, UsageError
 from m3video.model.checkpoint import LoadedModel
 from m3video.model.images import SIDE, anyres_pixels, best_size, merge_tiles, pad_pixels
 from m3video.model.nested import VisualTokens, pool
-from m3video.model.prompt import build_prompt
+from m3video.model.prompt import build_prompt, snap_times
 from m3video.model.text import IMAGE_ID, prompt_ids
 
 Timestamps = bool | Literal["auto"]
@@ -248,13 +248,17 @@ def answer(
         DoesNotFitError: the prompt and the answer exceed the context; nothing is ever cut off.
         UsageError: a question that holds an image mark.
     """
+    notes: tuple[str, ...] = ()
+    if loaded.config.prompt_style == "bundled" and times_seconds and timestamps:
+        question, notes = snap_times(question, times_seconds)
     prompt = frames_prompt(
         loaded, question, num_frames=len(visual), times_seconds=times_seconds, timestamps=timestamps
     )  # fmt: skip
-    return answer_prompt(
+    said = answer_prompt(
         loaded, prompt, frame_blocks(loaded, visual), visual_tokens=len(visual.tokens_TD),
         max_new_tokens=max_new_tokens,
     )  # fmt: skip
+    return replace(said, warnings=(*said.warnings, *notes))
 
 
 def answer_prompt(

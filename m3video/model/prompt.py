@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from m3video.errors import UsageError
@@ -60,6 +61,34 @@ def _bundled(question: str, *, num_frames: int, times_seconds: Sequence[float] |
             words.append(whole_clock(times_seconds[number]))
         words.append(IMAGE)
     return " ".join([*words, "question", question, "answer"])
+
+
+_CLOCK = re.compile(r"\b(?:(\d+):)?(\d+):(\d\d)(?:\.\d+)?\b")
+
+
+def snap_times(question: str, times_seconds: Sequence[float]) -> tuple[str, tuple[str, ...]]:
+    """Each time that a question names ("at 0:07") as the time of the nearest frame that is shown.
+
+    For the bundled model, which was only ever asked about times that stand before a frame.
+
+    Args:
+        question: the user's words.
+        times_seconds: the shown frames' times.
+
+    Returns:
+        The question to ask, and a line for each time that was changed.
+    """
+    notes = []
+
+    def nearest(found: re.Match[str]) -> str:
+        hours, minutes, seconds = (int(part or 0) for part in found.groups())
+        asked = hours * 3600 + minutes * 60 + seconds
+        named = whole_clock(min(times_seconds, key=lambda time: abs(int(time) - asked)))
+        if named != whole_clock(asked):
+            notes.append(f"no frame is shown at {found[0]}; asked about the nearest shown frame, at {named}")
+        return named
+
+    return _CLOCK.sub(nearest, question), tuple(notes)
 
 
 def whole_clock(value: float) -> str:

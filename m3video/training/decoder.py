@@ -109,8 +109,12 @@ class SymbolicReader(nn.Module):
 
 def train_decoder(
     model: M3VideoForConditionalGeneration, recipe: Recipe, folder: Path, *, device: torch.device, resume: bool
-) -> SymbolicReader:
-    """Run the stage; the model's decoder is trained in place."""
+) -> tuple[SymbolicReader, bool]:
+    """Run the stage; the model's decoder is trained in place.
+
+    Returns:
+        The reader with its vectors of facts, and whether any step was run.
+    """
     torch.manual_seed(recipe.seed + 1)
     reader = SymbolicReader(model).to(device)
 
@@ -127,5 +131,4 @@ def train_decoder(
         with autocast(device):
             return answer_loss(reader.decoder, reader.head, reader.binder, batch, reader.symbols.tokens(facts, scales))
 
-    run_stage("decoder", recipe.decoder, reader, folder, resume=resume, step=step)
-    return reader
+    return reader, run_stage("decoder", recipe.decoder, reader, folder, resume=resume, step=step)

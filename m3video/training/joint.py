@@ -34,8 +34,12 @@ LENGTH_SHARES = (30, 42, 18, 10)
 def train_projector(
     model: M3VideoForConditionalGeneration, reader: SymbolicReader, cache: Features, recipe: Recipe, folder: Path, *,
     device: torch.device, resume: bool,
-) -> None:  # fmt: skip
-    """Regress pooled projected features, at every scale, to the symbolic tokens the decoder already reads."""
+) -> bool:  # fmt: skip
+    """Regress pooled projected features, at every scale, to the symbolic tokens the decoder already reads.
+
+    Returns:
+        True when any step was run.
+    """
     projector = model.model.multi_modal_projector.to(device)
     symbols = reader.symbols.to(device)
     stage = Stage(steps=recipe.align_steps, batch=ALIGN_BATCH, rate=2e-3, save_every=max(1, recipe.align_steps // 4))
@@ -55,7 +59,7 @@ def train_projector(
                 for scale, loss in zip(SCALES, losses, strict=True)}  # fmt: skip
         return torch.stack(losses).mean(), told
 
-    run_stage("align", stage, projector, folder, resume=resume, step=step)
+    return run_stage("align", stage, projector, folder, resume=resume, step=step)
 
 
 class AfterTower(nn.Module):

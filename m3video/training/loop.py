@@ -20,6 +20,9 @@ from m3video.training.recipe import Stage
 REPORT_EVERY = 20
 WARM_UP = 0.03
 FLOOR = 0.05
+MUON_RATE = 3.0
+"""Muon's learning rate as a multiple of the stage's. Side by side for 400 steps of the vision stage, recall of glyphs
+was 0.04 with it at 1 and 0.02 with AdamW alone; at 10 it was worse than at 3 (0.10 against 0.18)."""
 
 
 def rate_at(step: int, stage: Stage) -> float:
@@ -36,6 +39,17 @@ def save_atomically(value: Any, path: Path) -> None:
     part = path.with_suffix(".part")
     torch.save(value, part)
     os.replace(part, path)
+
+
+def make_optimizers(module: nn.Module) -> list[torch.optim.Optimizer]:
+    """Muon for the matrices inside transformer layers (where there are any), AdamW for everything else."""
+    named = [(name, p) for name, p in module.named_parameters() if p.requires_grad]
+    inner = [p for name, p in named if ".layers." in name and p.ndim == 2]
+    other = [p for name, p in named if not (".layers." in name and p.ndim == 2)]
+    optimizers: list[torch.optim.Optimizer] = [torch.optim.AdamW(other, betas=(0.9, 0.98), weight_decay=0.01)]
+    if inner:
+        optimizers.append(torch.optim.Muon(inner, weight_decay=0.01, adjust_lr_fn="match_rms_adamw"))
+    return optimizers
 
 
 class Reporter:
@@ -66,7 +80,7 @@ class Reporter:
 def run_stage(
     name: str, stage: Stage, module: nn.Module, folder: Path, *, resume: bool,
     step: Callable[[int], tuple[Tensor, Mapping[str, tuple[float, float]]]],
-) -> None:  # fmt: skip
+) -> bool:  # fmt: skip
     """Optimize `module`'s trainable parameters for `stage.steps` steps.
 
     Args:
@@ -77,32 +91,40 @@ def run_stage(
         resume: go on from `NAME.pt` when it is there.
         step: from a step number to (loss, {metric: (sum, count)}). It must draw all randomness from the number, so
             that a resumed run sees what an unbroken one would.
+
+    Returns:
+        True when any step was run: what was made from this stage's weights before is out of date.
     """
     checkpoint = folder / f"{name}.pt"
     trained = [p for p in module.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(trained, lr=stage.rate, betas=(0.9, 0.98), weight_decay=0.01)
+    optimizers = make_optimizers(module)
     start = 0
     if resume and checkpoint.exists():
         state = torch.load(checkpoint, weights_only=True, map_location="cpu")
         module.load_state_dict(state["module"])
         start = state["step"]
         if start < stage.steps:
-            optimizer.load_state_dict(state["optimizer"])
+            for optimizer, saved in zip(optimizers, state["optimizers"], strict=True):
+                optimizer.load_state_dict(saved)
     module.train()
     reporter = Reporter(name, stage, folder, start=start)
     for number in range(start, stage.steps):
-        for group in optimizer.param_groups:
-            group["lr"] = rate_at(number, stage)
+        rate = rate_at(number, stage)
+        for optimizer in optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = rate * MUON_RATE if isinstance(optimizer, torch.optim.Muon) else rate
         loss, metrics = step(number)
-        optimizer.zero_grad(set_to_none=True)
+        module.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(trained, 1.0)
-        optimizer.step()
+        for optimizer in optimizers:
+            optimizer.step()
         reporter.add({"loss": (float(loss.detach()), 1.0), **metrics})
         done = number + 1
         if done % REPORT_EVERY == 0 or done == stage.steps:
             reporter.report(done)
         if done % stage.save_every == 0 or done == stage.steps:
-            state = {"module": module.state_dict(), "optimizer": optimizer.state_dict(), "step": done}
+            state = {"module": module.state_dict(), "optimizers": [o.state_dict() for o in optimizers], "step": done}
             save_atomically(state, checkpoint)
     module.eval()
+    return start < stage.steps

@@ -51,6 +51,16 @@ class Recipe(_Part):
     questions: int = Field(24, ge=1, description="questions on each clip")
     max_frames: int = Field(16, ge=1, le=64)
 
+    def with_lengths_of(self, other: Recipe) -> Recipe:
+        """This recipe with the other's numbers of steps and checkpoints."""
+        stages = {
+            name: getattr(self, name).model_copy(
+                update={"steps": getattr(other, name).steps, "save_every": getattr(other, name).save_every}
+            )
+            for name in ("vision", "decoder", "joint")
+        }
+        return self.model_copy(update={**stages, "align_steps": other.align_steps})
+
 
 SMOKE = {
     "vision": {"steps": 6, "batch": 2, "rate": 1e-3, "save_every": 3},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sys
 from pathlib import Path
@@ -53,13 +54,17 @@ def train(
     prepare_folder(run_dir, recipe, resume=resume)
     model = build_model(recipe).to(place)
     say(f"{count(model):.1f} million parameters on {place}; checkpoints and metrics.jsonl in {run_dir}")
-    train_vision(model, recipe, run_dir, device=place, resume=resume)
-    reader = train_decoder(model, recipe, run_dir, device=place, resume=resume)
+    if train_vision(model, recipe, run_dir, device=place, resume=resume):
+        forget(run_dir, "features", "align.pt", "joint.pt")
+    reader, ran = train_decoder(model, recipe, run_dir, device=place, resume=resume)
+    if ran:
+        forget(run_dir, "align.pt", "joint.pt")
     say(f"rendering {recipe.cached_shots} shots and their vision features")
     model.eval()
     make_features(model, recipe, run_dir / "features", device=place)
     cache = load_features(recipe, run_dir / "features")
-    train_projector(model, reader, cache, recipe, run_dir, device=place, resume=resume)
+    if train_projector(model, reader, cache, recipe, run_dir, device=place, resume=resume):
+        forget(run_dir, "joint.pt")
     train_joint(model, reader.binder, cache, recipe, run_dir, device=place, resume=resume)
     return export(model, out or run_dir / "model")
 
@@ -74,18 +79,36 @@ def export(model: M3VideoForConditionalGeneration, folder: Path) -> Path:
 
 
 def prepare_folder(run_dir: Path, recipe: Recipe, *, resume: bool) -> None:
-    """Make the run folder, or check that it belongs to this recipe."""
+    """Make the run folder, or check that it belongs to this recipe, lengths of stages aside: a finished run goes on
+    when its recipe names more steps."""
     written = run_dir / "recipe.json"
     if not resume and written.exists():
         # Only a folder that a run has marked as its own is ever removed.
         shutil.rmtree(run_dir)
     run_dir.mkdir(parents=True, exist_ok=True)
-    text = recipe.model_dump_json(indent=2)
-    if written.exists() and written.read_text(encoding="utf-8") != text:
-        raise UsageError(
-            f"--run-dir {run_dir} holds a run of another recipe: name a new one, or start over with --fresh"
-        )
-    written.write_text(text, encoding="utf-8")
+    if written.exists():
+        before = Recipe.model_validate_json(written.read_text(encoding="utf-8"))
+        if before.with_lengths_of(recipe) != recipe:
+            raise UsageError(
+                f"--run-dir {run_dir} holds a run of another recipe (only lengths of stages may differ): "
+                "name a new one, or start over with --fresh"
+            )
+    part = written.with_suffix(".part")
+    part.write_text(recipe.model_dump_json(indent=2), encoding="utf-8")
+    os.replace(part, written)
+
+
+def forget(run_dir: Path, *names: str) -> None:
+    """Remove what was made from weights that have changed since."""
+    for name in names:
+        path = run_dir / name
+        if path.is_dir():
+            shutil.rmtree(path)
+        elif path.exists():
+            path.unlink()
+        else:
+            continue
+        say(f"{path} was made from older weights: removed, to be made again")
 
 
 def count(model: torch.nn.Module) -> float:

@@ -36,6 +36,10 @@ RARE_WEIGHT = 12.0
 
 FACTS_WEIGHT = (2.0, 6.0)
 """At the start and at the end of the stage. Ten drowned the cells: features told frames apart and no shapes."""
+DENSE_SHARES = (0.67, 0.34)
+"""Share of dense frames (text everywhere, shapes everywhere) in the first and in the second half of the stage: they
+teach glyphs and shapes several times as fast per frame."""
+WHITE_FRAMES = 150
 CODE, CODE_LOUDNESS, LOCAL_GAIN = 16, 4.0, 1.7
 LOOKS = ((1.2, 0.0), (0.0, 1.2), (-1.2, 0.0), (0.0, -1.2), (0.0, 0.0), (2.5, 2.5), (-2.5, 2.5), (0.0, 0.0))
 """Cells across and down to which the heads of `start_local` look, layer by layer."""
@@ -89,6 +93,28 @@ def start_local(tower: Any) -> None:
                 projection.bias[rows] = 0
             attention.q_proj.weight[rows, own] = gain * torch.cat([torch.cat([cos, -sin], 1), torch.cat([sin, cos], 1)])
             attention.k_proj.weight[rows, own] = gain * torch.eye(CODE)
+
+
+@torch.no_grad()
+def start_white(tower: Any) -> None:
+    """Let the patch embedding of a fresh tower begin by whitening: its filters are the principal components of rendered
+    patches, each scaled to unit variance. Random filters see little but a patch's mean colour."""
+    core = getattr(tower, "vision_model", tower)
+    weight = core.embeddings.patch_embedding.weight
+    filters, size = len(weight) - CODE, weight.shape[-1]
+    patches = []
+    for number in range(WHITE_FRAMES):
+        rng = random.Random(f"whitening {number}")
+        squares, _, _ = shot_frames(rng, num_frames=1, h264=False, content=(None, "crowd", "page")[number % 3])
+        pixels = F.unfold(torch.from_numpy(normalise(squares)), size, stride=size)[0].T
+        patches.append(pixels[rng.sample(range(len(pixels)), 200)])
+    stack = torch.cat(patches).double()
+    values, vectors = torch.linalg.eigh(stack.T @ stack / len(stack))
+    values, vectors = values.flip(0)[:filters], vectors.flip(1)[:, :filters]
+    white = vectors.T / (values + 0.01).sqrt()[:, None]
+    turn = torch.linalg.qr(torch.randn(filters, filters, dtype=torch.float64))[0]
+    weight[:filters] = (turn @ white).float().view(filters, 3, size, size).to(weight.device)
+    core.embeddings.position_embedding.weight[:, :filters] *= 0.1
 
 
 class Reader(nn.Module):
@@ -161,11 +187,16 @@ _CENTRES = (torch.arange(FULL_SCALE) % FULL_SIDE, torch.arange(FULL_SCALE) // FU
 
 def train_vision(
     model: M3VideoForConditionalGeneration, recipe: Recipe, folder: Path, *, device: torch.device, resume: bool
-) -> None:
-    """Run the stage; the model's vision tower is trained in place, its projector gets a first shape."""
+) -> bool:
+    """Run the stage; the model's vision tower is trained in place, its projector gets a first shape.
+
+    Returns:
+        True when any step was run.
+    """
     torch.manual_seed(recipe.seed + 2)
     reader = Reader(model).to(device)
     start_local(reader.tower)
+    start_white(reader.tower)
     if device.type == "cpu":
         # Measured: at 577 tokens and two heads plain attention trains 1.3 times as fast as the fused kernel here.
         model.model.vision_tower.set_attn_implementation("eager")
@@ -174,10 +205,9 @@ def train_vision(
     def step(number: int) -> tuple[Tensor, Mapping[str, tuple[float, float]]]:
         rng = random.Random(f"{recipe.seed} vision {number}")
         squares, labels, facts = [], [], []
-        # Dense frames (text everywhere, shapes everywhere) teach glyphs and shapes several times as fast per frame.
-        dense = max(1, recipe.vision.batch // 3)
+        dense = round(recipe.vision.batch * DENSE_SHARES[2 * number >= recipe.vision.steps])
         for frame in range(recipe.vision.batch):
-            content = (None, "crowd", "page")[min(2, max(0, frame - (recipe.vision.batch - dense) + 1))]
+            content = None if frame >= dense else ("crowd", "page")[frame % 2]
             picture, cell_labels, frame_facts = shot_frames(rng, num_frames=1, h264=True, content=content)
             squares.append(picture)
             labels += cell_labels
@@ -194,5 +224,6 @@ def train_vision(
             **metrics, **fact_metrics, "place": (float(by_place.detach()), 1.0),
         }  # fmt: skip
 
-    run_stage("vision", recipe.vision, reader, folder, resume=resume, step=step)
+    ran = run_stage("vision", recipe.vision, reader, folder, resume=resume, step=step)
     model.model.vision_tower.set_attn_implementation("sdpa")
+    return ran

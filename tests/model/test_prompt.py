@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from m3video.errors import UsageError
-from m3video.model.prompt import TEMPLATES, build_prompt, whole_clock
+from m3video.model.prompt import TEMPLATES, build_prompt, snap_times, whole_clock
 
 
 def test_bundled_prompt_numbers_frames_and_rounds_times_down() -> None:
@@ -36,3 +36,22 @@ def test_an_image_mark_in_the_question_is_refused(style: str) -> None:
 def test_every_frame_needs_its_time() -> None:
     with pytest.raises(ValueError, match="1 times for 2 frames"):
         build_prompt("plain", "q", num_frames=2, times_seconds=[1.0])
+
+
+@pytest.mark.parametrize(
+    ("question", "asked", "noted"),
+    [
+        ("what is at 0:07?", "what is at 0:07?", []),  # shown at 7.9 s
+        ("what is at 0:11?", "what is at 0:07?", ["0:11"]),
+        ("what is at 1:07.5 and 00:20", "what is at 1:07 and 0:07", ["00:20"]),
+        ("what is at 0:01:07", "what is at 1:07", []),
+        ("what is in frame 2", "what is in frame 2", []),
+    ],
+)
+def test_a_time_in_a_question_becomes_the_nearest_shown_one_and_says_so(
+    question: str, asked: str, noted: list[str]
+) -> None:
+    snapped, notes = snap_times(question, [0.0, 7.9, 67.0])
+    assert snapped == asked
+    assert [note.split()[5].rstrip(";") for note in notes] == noted
+    assert all(note.endswith("at 0:07") for note in notes)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import random
 from collections.abc import Mapping
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -14,10 +16,11 @@ from m3video.errors import UsageError
 from m3video.model import checkpoint
 from m3video.model.checkpoint import find_device
 from m3video.training.build import build_model
+from m3video.training.footage import normalise, shot_frames
 from m3video.training.loop import rate_at, run_stage
-from m3video.training.recipe import Recipe, Stage, load_recipe
+from m3video.training.recipe import SMOKE, Recipe, Stage, load_recipe
 from m3video.training.train import train
-from m3video.training.vision import start_local, tower_features
+from m3video.training.vision import CODE, start_local, start_white, tower_features
 
 CONFIG = Path(__file__).parents[2] / "configs" / "bundled.yaml"
 
@@ -141,3 +144,44 @@ def test_smoke_runs_all_stages_resumes_and_leaves_a_model_that_loads(tmp_path: P
     assert torch.equal(checkpoint.load(str(again), device="cpu").model.lm_head.weight, first)
     with pytest.raises(UsageError, match="another recipe"):
         train(CONFIG, run_dir=run_dir, device="cpu", smoke=False)
+
+
+def test_a_finished_run_goes_on_when_its_recipe_names_more_steps(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_dir = tmp_path / "run"
+    train(CONFIG, run_dir=run_dir, device="cpu", smoke=True)
+    features = run_dir / "features" / "shots-000000.npz"
+    made = features.stat().st_mtime_ns
+    monkeypatch.setitem(SMOKE, "joint", {**SMOKE["joint"], "steps": 8})
+    train(CONFIG, run_dir=run_dir, device="cpu", smoke=True)
+    logged = [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text("utf-8").splitlines()]
+    assert [(line["stage"], line["step"]) for line in logged[4:]] == [("joint", 8)]
+    assert features.stat().st_mtime_ns == made
+    # A longer vision stage makes everything after it again, from the new tower's features.
+    monkeypatch.setitem(SMOKE, "vision", {**SMOKE["vision"], "steps": 8})
+    train(CONFIG, run_dir=run_dir, device="cpu", smoke=True)
+    logged = [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text("utf-8").splitlines()]
+    assert [(line["stage"], line["step"]) for line in logged[5:]] == [("vision", 8), ("align", 6), ("joint", 8)]
+    assert features.stat().st_mtime_ns != made
+    monkeypatch.setitem(SMOKE, "questions", 5)
+    with pytest.raises(UsageError, match="another recipe"):
+        train(CONFIG, run_dir=run_dir, device="cpu", smoke=True)
+
+
+def test_the_patch_embedding_begins_white() -> None:
+    tower = build_model(Recipe()).model.vision_tower
+    core = getattr(tower, "vision_model", tower)
+    squares = np.concatenate([shot_frames(random.Random(n), num_frames=1, h264=False)[0] for n in range(24)])
+    pixels = torch.from_numpy(normalise(squares))
+
+    def spread() -> float:
+        """Deviation of the weakest tenth of all directions over that of the strongest."""
+        with torch.no_grad():
+            seen = core.embeddings.patch_embedding(pixels).flatten(2).transpose(1, 2).flatten(0, 1)[:, :-CODE]
+        values = torch.linalg.svdvals(seen.double())
+        return float(values[-17] / values[0])
+
+    before = spread()
+    start_white(tower)
+    assert spread() > 10 * before
