@@ -92,7 +92,7 @@ def table(loaded: checkpoint.LoadedModel, pool: torch.Tensor, facts: Sequence[Fa
         model = loaded.model.model.language_model
         right = answers_right(model, loaded.model.lm_head, batch, pack(pool[rows], scales).tokens_TD)
         for question, ok in zip(asked, right, strict=True):
-            name = family_of(question.family, shown[question.frame]) if question.frame >= 0 else question.family
+            name = family_of(question.family, shown[question.frame])
             tally[name][0] += ok
             tally[name][1] += 1
     return tally

@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 
 import torch
 from transformers import GenerationConfig
+from transformers.utils import logging as transformers_logging
 
 from m3video.errors import CheckpointError
 from m3video.model import checkpoint
@@ -21,7 +24,7 @@ _SHIPPED = (*TEXT_FILES, "added_tokens.json", "LICENSE", "LICENSE.txt", "LICENSE
 
 def convert(
     source: str | Path, target: str | Path, *, dtype: str | None = None, vision_tower: str | None = None,
-    max_shard_size: str = "5GB",
+    max_shard_size: str = "5GB", stage: Callable[[str], AbstractContextManager[object]] = nullcontext,
 ) -> Path:  # fmt: skip
     """Write `source` as a converted folder, all of it or nothing.
 
@@ -31,6 +34,7 @@ def convert(
         dtype: "float32", "bfloat16" or "float16"; None keeps the numbers as they are stored.
         vision_tower: folder of a tower kept apart.
         max_shard_size: largest weight file.
+        stage: entered for as long as each long step takes, "load model" and "write model"; shows progress.
 
     Returns:
         `target`.
@@ -41,17 +45,22 @@ def convert(
     out = Path(target)
     _refuse_full(out)
     folder = find_folder(str(source))
-    loaded = checkpoint.load(
-        str(source), device="cpu", dtype=dtype or stored_dtype(folder), vision_tower=vision_tower
-    )  # fmt: skip
+    with stage("load model"):
+        loaded = checkpoint.load(
+            str(source), device="cpu", dtype=dtype or stored_dtype(folder), vision_tower=vision_tower
+        )
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         work = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
     except OSError as error:
         raise CheckpointError(f"{out} cannot be written: {error.strerror}") from None
     try:
-        write(loaded, work, max_shard_size=max_shard_size)
+        with stage("write model"):
+            write(loaded, work, max_shard_size=max_shard_size)
+        # Temporary folders, and files that safetensors writes, are for their owner only.
         work.chmod(0o755)
+        for file in work.iterdir():
+            file.chmod(0o644)
         if out.is_dir():
             out.rmdir()
         work.rename(out)
@@ -85,7 +94,7 @@ def write(loaded: checkpoint.LoadedModel, folder: Path, *, max_shard_size: str =
     model.generation_config = GenerationConfig(
         do_sample=False, bos_token_id=codec.bos_id, eos_token_id=codec.eos_id, pad_token_id=codec.pad_id
     )
-    with torch.inference_mode():
+    with torch.inference_mode(), _no_foreign_bars():
         model.save_pretrained(folder, max_shard_size=max_shard_size)
     for name in _SHIPPED:
         if (loaded.folder / name).is_file():
@@ -93,3 +102,15 @@ def write(loaded: checkpoint.LoadedModel, folder: Path, *, max_shard_size: str =
     write_processor(folder)
     if not json.loads((folder / "config.json").read_text(encoding="utf-8")).get("model_type"):
         raise AssertionError("save_pretrained wrote a config without model_type")
+
+
+@contextmanager
+def _no_foreign_bars() -> Iterator[None]:
+    """transformers draws a bar of its own, even into a log."""
+    shown = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            transformers_logging.enable_progress_bar()

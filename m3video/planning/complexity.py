@@ -65,7 +65,7 @@ PEAK_BLOCKS = 4
 """Signature blocks (of 36) over which that distance is taken: a new sign fills a part of the picture only."""
 
 NEIGHBOURS = 4096
-"""A candidate is compared with at most this many candidates before it."""
+"""A candidate is compared with this many candidates before it, and up to 255 more."""
 
 
 def cell_features(luma_BHW: Bytes, chroma_B2HW: Bytes) -> tuple[Floats, Floats]:
@@ -250,7 +250,7 @@ def novelty(stats: FrameStats, selection: Selection) -> NDArray[np.float64]:
         block_distance(signature[1:], signature[_most_similar_before(signature)]),
     )
     fresh = (distance - NOVELTY_NOISE) / (NOVELTY_FULL - NOVELTY_NOISE)
-    jump = np.maximum.reduceat(_sudden(stats.change_N)[: rows[-1] + 1], rows[:-1] + 1)
+    jump = np.maximum.reduceat(_sudden(_true_change(stats))[: rows[-1] + 1], rows[:-1] + 1)
     jump = (jump - NOVELTY_NOISE) / (NOVELTY_FULL - NOVELTY_NOISE)
     return np.concatenate([[1.0], np.clip(np.maximum(fresh, np.minimum(jump, 0.5)), NOVELTY_FLOOR, 1.0)])
 
@@ -274,6 +274,12 @@ def _most_similar_before(signature_NK: Bytes) -> NDArray[np.int64]:
         apart[np.arange(low, stop)[None, :] >= np.arange(start, stop)[:, None]] = np.inf
         nearest[start - 1 : stop - 1] = low + apart.argmin(axis=1)
     return nearest
+
+
+def _true_change(stats: FrameStats) -> Floats:
+    """Change without that into and out of corrupt frames, which shows nothing of the video."""
+    corrupt = (stats.flags_N & FLAG_CORRUPT) > 0
+    return np.where(corrupt | np.concatenate([[False], corrupt[:-1]]), np.float32(0), stats.change_N)
 
 
 def _sudden(change_N: Floats) -> NDArray[np.float64]:

@@ -54,29 +54,29 @@ def from_json(data: Any) -> TokenPlan:
     """The plan that `to_json` wrote.
 
     Raises:
-        PlanError: another schema, or a field that is missing, of the wrong kind, or contradicts another.
+        PlanError: another schema, a field that is missing, of the wrong kind, or contradicts another, or the plan of
+            an image grid, which cannot be replayed.
     """
     top = _Reader(data, "plan")
     schema = top.take("schema", str)
     if schema != SCHEMA:
         raise PlanError(f"plan schema ({schema}) is not {SCHEMA}: write the plan again with this version of m3video")
-    backend = top.take("backend", str)
-    frames = tuple(_frame(item, i) for i, item in enumerate(top.take("frames", list)))
-    total = top.take("total_tokens", int)
+    video = _video(top.take("video", dict), top.take("backend", str))
+    shots = _shots(top.take("shots", list))
+    frames = tuple(_frame(item, i, video, len(shots)) for i, item in enumerate(top.take("frames", list)))
+    total, config = top.take("total_tokens", int), top.take("config", dict)
+    if config.get("layout") == "grid":
+        raise PlanError("the plan of an image grid cannot be replayed: ask with --layout grid again")
     spent = sum(frame.scale for frame in frames)
     if total != spent:
         raise PlanError(f"plan.total_tokens ({total}) is not the sum of the frames' scales ({spent})")
-    plan = _build(
-        TokenPlan, "plan", video=_video(top.take("video", dict), backend), budget=top.take("budget", int),
+    plan: TokenPlan = _build(
+        TokenPlan, "plan", video=video, budget=top.take("budget", int),
         frames=frames, utility=top.take("utility", float), bound=top.take("bound", float),
-        num_candidates=top.take("num_candidates", int), shots=_shots(top.take("shots", list)),
-        config=top.take("config", dict), warnings=_texts(top.take("warnings", list), "plan.warnings"),
+        num_candidates=top.take("num_candidates", int), shots=shots,
+        config=config, warnings=_texts(top.take("warnings", list), "plan.warnings"),
     )  # fmt: skip
     top.finish()
-    for i, frame in enumerate(frames):
-        if not plan.video.start_pts <= frame.pts <= plan.video.end_pts:
-            span = f"{plan.video.start_pts} to {plan.video.end_pts}"
-            raise PlanError(f"plan.frames[{i}].pts ({frame.pts}) is outside the video, {span}")
     return plan
 
 
@@ -90,7 +90,8 @@ def save_plan(plan: TokenPlan, path: str | Path) -> None:
     text = json.dumps(to_json(plan), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
     try:
         with replacing(path) as part:
-            part.write_text(text, encoding="utf-8")
+            # A file name that is no UTF-8 arrives as lone surrogates, for which JSON has the same escapes.
+            part.write_text(text, encoding="utf-8", errors="backslashreplace")
     except OSError as error:
         raise PlanError(f"plan file {path} cannot be written: {error.strerror}") from None
 
@@ -102,7 +103,7 @@ def load_plan(path: str | Path) -> TokenPlan:
         PlanError: the file cannot be read, is not JSON, or holds no sound plan; one line that names the field.
     """
     try:
-        data = json.loads(Path(path).read_text(encoding="utf-8"))
+        data = json.loads(Path(path).read_text(encoding="utf-8"), object_pairs_hook=_once)
     except OSError as error:
         raise PlanError(f"plan file {path} cannot be read: {error.strerror}") from None
     except (ValueError, RecursionError) as error:
@@ -110,19 +111,31 @@ def load_plan(path: str | Path) -> TokenPlan:
     try:
         return from_json(data)
     except PlanError as error:
-        raise PlanError(f"plan file {path}: {error}") from None
+        raise PlanError(f"plan file {path}: {' '.join(str(error).split())}") from None
 
 
 def check_matches(plan: TokenPlan, info: VideoInfo) -> None:
     """Refuse to replay a plan on another video.
 
     Raises:
-        PlanError: the content fingerprints differ.
+        PlanError: the content fingerprints differ, or the plan counts time in other ticks than the file.
     """
     if plan.video.fingerprint != info.fingerprint:
         raise PlanError(
             f"the plan was made for {plan.video.path}, and the content of {info.path} is not the same: plan it anew"
         )
+    if plan.video.time_base != info.time_base:
+        told, true = (f"{base[0]}/{base[1]}" for base in (plan.video.time_base, info.time_base))
+        raise PlanError(f"the plan counts time in ticks of {told} s, but those of {info.path} are {true} s")
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object in which no field stands twice; JSON would let the last one win."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"{next(name for name in found if names.count(name) > 1)} stands there twice")
+    return found
 
 
 class _Reader:
@@ -146,6 +159,8 @@ class _Reader:
 def _checked(value: Any, kind: type, name: str, *, optional: bool = False) -> Any:
     if optional and value is None:
         return None
+    if isinstance(value, int) and abs(value) >= 2**63:
+        raise PlanError(f"{name} ({_kind(value)}) must fit in 64 bits")
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         value = float(value)
     if not isinstance(value, kind) or isinstance(value, bool):
@@ -163,15 +178,24 @@ def _kind(value: Any) -> str:
     return shown if len(shown) <= 40 else shown[:37] + "..."
 
 
-def _frame(item: Any, index: int) -> PlannedFrame:
+def _frame(item: Any, index: int, video: VideoInfo, num_shots: int) -> PlannedFrame:
     name = f"plan.frames[{index}]"
     reader = _Reader(item, name)
-    reader.left.pop("pts_seconds", None)
+    told = reader.take("pts_seconds", float) if "pts_seconds" in reader.left else None
     values = {field: reader.take(field, kind) for field, kind in (
         ("pts", int), ("scale", int), ("shot", int), ("reason", str)
     )}  # fmt: skip
     reader.finish()
-    return _build(PlannedFrame, name, **values)
+    frame: PlannedFrame = _build(PlannedFrame, name, **values)
+    if not video.start_pts <= frame.pts <= video.end_pts:
+        raise PlanError(f"{name}.pts ({frame.pts}) is outside the video, {video.start_pts} to {video.end_pts}")
+    true = video.pts_seconds(frame.pts)
+    # Seconds are for people, but a plan edited there only would show other frames than it says.
+    if told is not None and abs(told - true) > 1e-6 * max(1.0, abs(true)):
+        raise PlanError(f"{name}.pts_seconds ({told:g}) is not the time of its pts ({true:.6f}): edit pts as well")
+    if not 0 <= frame.shot < num_shots:
+        raise PlanError(f"{name}.shot ({frame.shot}) must be one of the plan's {num_shots} shots, counted from 0")
+    return frame
 
 
 def _video(data: Any, backend: str) -> VideoInfo:

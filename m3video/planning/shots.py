@@ -63,7 +63,7 @@ def find_shots(stats: FrameStats) -> Rows:
     if len(clean) < 2:
         return np.zeros(1, np.int64)
     signature = _picture_blocks(stats)[clean]
-    seconds = stats.pts_N[clean] * (stats.time_base[0] / stats.time_base[1])
+    seconds = (stats.pts_N[clean] - stats.pts_N[0]) * (stats.time_base[0] / stats.time_base[1])
     black = (stats.flags_N[clean] & FLAG_BLACK) > 0
     sudden = _cuts(signature, seconds) | _black_edges(black, seconds)
     # A fade into black or a cut is one boundary, not two.

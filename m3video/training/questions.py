@@ -29,7 +29,7 @@ from m3video.training.words import (
 
 
 class Question(NamedTuple):
-    """`family`, the words of question and answer, and the frame it is about (-1 = the whole clip)."""
+    """`family`, the words of question and answer, and the frame to look at ("when": the frame that is the answer)."""
 
     family: str
     question: str
@@ -194,12 +194,12 @@ def when_question(frames: Sequence[Facts], times: Sequence[str], rng: random.Ran
     noun, test = rng.choice(tests)
     first = next(i for i, f in enumerate(frames) if test(f))
     if rng.random() < 0.5:
-        return Question("when", f"when does {noun} first appear", times[first], -1)
-    return Question("when", f"in which frame does {noun} first appear", f"frame {first + 1}", -1)
+        return Question("when", f"when does {noun} first appear", times[first], first)
+    return Question("when", f"in which frame does {noun} first appear", f"frame {first + 1}", first)
 
 
 def ask(frames: Sequence[Facts], seconds: Sequence[float], rng: random.Random, *, number: int,
-        families: Sequence[str] | None = None, when_share: float = 0.05) -> list[Question]:  # fmt: skip
+        families: Sequence[str] | None = None, when_share: float = 0.1) -> list[Question]:  # fmt: skip
     """`number` questions about a clip.
 
     Args:

@@ -42,14 +42,14 @@ class Recipe(_Part):
 
     seed: int = 11
     sizes: Sizes = Sizes()
-    vision: Stage = Stage(steps=12000, batch=4, rate=1.0e-3)
-    decoder: Stage = Stage(steps=3000, batch=32, rate=2.0e-3)
-    joint: Stage = Stage(steps=3000, batch=8, rate=8.0e-4)
-    align_steps: int = Field(1500, ge=1)
-    cached_shots: int = Field(3000, ge=8, description="rendered shots whose vision features the last stages read")
-    frames_per_shot: int = Field(3, ge=1)
+    vision: Stage = Stage(steps=11000, batch=6, rate=1.0e-3)
+    decoder: Stage = Stage(steps=1700, batch=32, rate=2.0e-3)
+    joint: Stage = Stage(steps=3000, batch=4, rate=8.0e-4)
+    align_steps: int = Field(800, ge=1)
+    cached_shots: int = Field(5000, ge=8, description="rendered shots whose vision features the last stages read")
+    frames_per_shot: int = Field(2, ge=1)
     questions: int = Field(24, ge=1, description="questions on each clip")
-    max_frames: int = Field(16, ge=1, le=64)
+    max_frames: int = Field(32, ge=1, le=64)
 
     def with_lengths_of(self, other: Recipe) -> Recipe:
         """This recipe with the other's numbers of steps and checkpoints."""

@@ -53,7 +53,7 @@ class Batch:
     """ids_BL, positions_BL, labels_BL (-100 = not an answer token; already shifted), group_BL (question number,
     0 = clip, -1 = padding), number_BL and time_BL (the frame number and time that a position is bound to, as word ids;
     -1 = none), frame_BL (for a visual token its frame, for a position that predicts an answer's token the frame that
-    the question is about; -1 = none), and `family_of[b][g]` of question g."""
+    the question looks at; -1 = none), and `family_of[b][g]` of question g."""
 
     ids_BL: Tensor
     positions_BL: Tensor

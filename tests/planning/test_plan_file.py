@@ -1,0 +1,299 @@
+"""Plan files: what is written is what is read, and nothing else is."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from m3video.errors import PlanError
+from m3video.planning.allocate import allocate
+from m3video.planning.complexity import utility
+from m3video.planning.plan_file import SCHEMA, check_matches, from_json, load_plan, save_plan, to_json
+from m3video.planning.sample import sample
+from m3video.scales import SCALES
+from m3video.types import PlannedFrame, TokenPlan, VideoInfo
+from tests.planning.frames import TIME_BASE, noise, plain, stats_of
+
+VIDEO = VideoInfo(
+    path="film.mp4", fingerprint="sha256:1", backend="pyav", container="mp4", codec="h264", pixel_format="yuv420p",
+    width=1920, height=1080, rotation=90, time_base=(1, 90000), start_pts=-3000, end_pts=900000, last_duration=3000,
+    num_frames=302, num_keyframes=3, num_frames_from_header=300, duration_seconds_from_header=10.0,
+    notes=("times are derived",),
+)  # fmt: skip
+PLAN = TokenPlan(
+    video=VIDEO, budget=720, frames=(PlannedFrame(-3000, 144, 0, "shot"), PlannedFrame(90001, 576, 1, "change")),
+    utility=12.5, bound=12.75, num_candidates=16, shots=((-3000, 90000), (90000, 903000)),
+    config={"budget": 720, "start": None, "sampling": "shots"}, warnings=("1 of 2 shots", "für alle"),
+)  # fmt: skip
+
+
+def written() -> dict[str, Any]:
+    """A plan as JSON values, free to spoil."""
+    return json.loads(json.dumps(to_json(PLAN)))
+
+
+TEXTS = st.text(max_size=12)
+NUMBERS = st.floats(allow_nan=False, allow_infinity=False)
+JSON_VALUES = st.recursive(st.none() | st.booleans() | st.integers() | NUMBERS | TEXTS,
+                           lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXTS, inner, max_size=3),
+                           max_leaves=5)  # fmt: skip
+
+
+@st.composite
+def any_plan(draw: st.DrawFn) -> TokenPlan:
+    start = draw(st.integers(-(2**60), 2**60))
+    edges = sorted(draw(st.sets(st.integers(start, start + 2**40), min_size=2, max_size=30)))
+    video = VideoInfo(
+        path=draw(TEXTS), fingerprint=draw(TEXTS), backend=draw(TEXTS), container=draw(TEXTS), codec=draw(TEXTS),
+        pixel_format=draw(TEXTS), width=draw(st.integers(1, 9999)), height=draw(st.integers(1, 9999)),
+        rotation=draw(st.sampled_from([0, 90, 180, 270])),
+        time_base=draw(st.tuples(st.integers(1, 2000), st.integers(1, 10**9))), start_pts=edges[0], end_pts=edges[-1],
+        last_duration=draw(st.integers(0, 9999)), num_frames=draw(st.integers(1, 10**9)), num_keyframes=1,
+        num_frames_from_header=draw(st.none() | st.integers(0, 10**9)),
+        duration_seconds_from_header=draw(st.none() | NUMBERS), num_damaged_packets=draw(st.integers(0, 99)),
+        notes=tuple(draw(st.lists(TEXTS, max_size=3))),
+    )  # fmt: skip
+    shots = tuple(itertools.pairwise(edges))
+    shown = sorted(draw(st.sets(st.sampled_from(edges))))
+    frames = tuple(
+        PlannedFrame(pts, draw(st.sampled_from(SCALES)), draw(st.integers(0, len(shots) - 1)), draw(TEXTS))
+        for pts in shown
+    )
+    spent = sum(frame.scale for frame in frames)
+    return TokenPlan(
+        video=video, budget=spent + draw(st.integers(0, 999)), frames=frames, utility=draw(NUMBERS),
+        bound=draw(NUMBERS), num_candidates=draw(st.integers(0, 4096)), shots=shots,
+        config=draw(st.dictionaries(TEXTS, JSON_VALUES, max_size=4).filter(lambda made: made.get("layout") != "grid")),
+        warnings=tuple(draw(st.lists(TEXTS, max_size=3))),
+    )  # fmt: skip
+
+
+@settings(deadline=None, max_examples=200)
+@given(any_plan())
+def test_what_is_written_is_read(tmp_path_factory: pytest.TempPathFactory, plan: TokenPlan) -> None:
+    path = tmp_path_factory.getbasetemp() / "plan.json"
+    save_plan(plan, path)
+    again = load_plan(path)
+    assert again == plan
+    assert again.video.time_base == plan.video.time_base
+    first = path.read_bytes()
+    save_plan(again, path)
+    assert path.read_bytes() == first
+
+
+def test_the_layout_is_the_documented_one() -> None:
+    data = written()
+    assert list(data) == [
+        "schema", "video", "backend", "budget", "total_tokens", "utility", "bound", "num_candidates", "config",
+        "warnings", "shots", "frames",
+    ]  # fmt: skip
+    assert data["schema"] == SCHEMA == "m3video.plan/1"
+    assert data["video"]["time_base"] == [1, 90000]
+    assert data["total_tokens"] == 720
+    assert data["frames"][1] == {
+        "pts": 90001, "pts_seconds": 1.000011, "scale": 576, "shot": 1, "reason": "change"
+    }  # fmt: skip
+
+
+def test_a_real_plan_is_replayed_exactly(tmp_path: Path) -> None:
+    stats = stats_of([noise(i // 10) if i // 10 % 2 else plain(20 * i // 10) for i in range(60)])
+    chosen = sample(stats, max_frames=12)
+    decided = allocate(utility(stats, chosen), budget=700)
+    video = replace(VIDEO, time_base=TIME_BASE, start_pts=int(stats.pts_N[0]), end_pts=int(stats.pts_N[-1]))
+    frames = tuple(
+        PlannedFrame(int(pts), int(scale), int(shot), reason)
+        for pts, scale, shot, reason in zip(
+            chosen.pts_N, decided.scale_N, chosen.shot_N, chosen.reason_N, strict=True
+        )
+        if scale
+    )  # fmt: skip
+    plan = TokenPlan(
+        video=video, budget=700, frames=frames, utility=decided.utility, bound=decided.bound,
+        num_candidates=len(chosen), shots=chosen.shots, warnings=chosen.notes,
+    )  # fmt: skip
+    assert len({frame.shot for frame in frames}) > 1
+    save_plan(plan, tmp_path / "plan.json")
+    again = load_plan(tmp_path / "plan.json")
+    check_matches(again, video)
+    assert [(f.pts, f.scale, f.shot) for f in again.frames] == [(f.pts, f.scale, f.shot) for f in frames]
+    assert (again.utility, again.bound) == (decided.utility, decided.bound)
+
+
+def spoiled(**changes: Any) -> Callable[[dict[str, Any]], None]:
+    def spoil(data: dict[str, Any]) -> None:
+        data.update(changes)
+
+    return spoil
+
+
+def in_frame(index: int, **changes: Any) -> Callable[[dict[str, Any]], None]:
+    return lambda data: data["frames"][index].update(changes)
+
+
+def in_video(**changes: Any) -> Callable[[dict[str, Any]], None]:
+    return lambda data: data["video"].update(changes)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (spoiled(schema="m3video.plan/2"), r"schema \(m3video.plan/2\) is not m3video.plan/1: write the plan again"),
+        (spoiled(schema="two\nlines"), r"schema \(two lines\) is not"),
+        (spoiled(budgets=1), "plan.budgets is not a field of m3video.plan/1"),
+        (in_frame(0, weight=1), r"plan.frames\[0\].weight is not a field"),
+        (in_video(fps=30), "plan.video.fps is not a field"),
+        (spoiled(budget=719), "plan spends 720 tokens, more than its budget of 719"),
+        (spoiled(total_tokens=144), r"plan.total_tokens \(144\) is not the sum of the frames' scales \(720\)"),
+        (in_frame(0, scale=100), r"plan.frames\[0\]: scale \(100\) must be one of 1, 9, 36, 144, 576"),
+        (in_frame(0, scale=0), r"scale \(0\) must be one of"),
+        (in_frame(0, scale=True), r"plan.frames\[0\].scale must be an integer, not true"),
+        (in_frame(0, scale=144.0), r"plan.frames\[0\].scale must be an integer, not 144.0"),
+        (in_frame(0, pts="5"), r'plan.frames\[0\].pts must be an integer, not "5"'),
+        (in_frame(1, pts=-3000, pts_seconds=-3000 / 90000), "strictly increasing pts"),
+        (in_frame(1, pts=900001), r"plan.frames\[1\].pts \(900001\) is outside the video, -3000 to 900000"),
+        (in_frame(1, pts=90002, pts_seconds=2.0), r"pts_seconds \(2\) is not the time of its pts \(1.000022\)"),
+        (in_frame(1, pts_seconds="1:00"), r"plan.frames\[1\].pts_seconds must be a number"),
+        (in_frame(1, shot=2), r"plan.frames\[1\].shot \(2\) must be one of the plan's 2 shots"),
+        (in_frame(1, shot=-1), r"plan.frames\[1\].shot \(-1\)"),
+        (spoiled(frames={}), "plan.frames must be a list, not {}"),
+        (spoiled(frames=[5]), r"plan.frames\[0\] must be a JSON object, not 5"),
+        (spoiled(video=None), "plan.video must be an object, not null"),
+        (in_video(rotation=45), r"plan.video: rotation \(45\)"),
+        (in_video(width=0), "plan.video: display size"),
+        (in_video(time_base=[1, 0]), "plan.video: time_base"),
+        (in_video(time_base=[1]), r"plan.video.time_base must be a list of two integers, not \[1\]"),
+        (in_video(notes=[1]), r"plan.video.notes\[0\] must be a text, not 1"),
+        (spoiled(shots=[[1, 2, 3]]), r"plan.shots\[0\] must be a list of two integers"),
+        (spoiled(warnings=[None]), r"plan.warnings\[0\] must be a text, not null"),
+        (spoiled(utility=float("nan")), r"plan.utility \(nan\) must be a finite number"),
+        (spoiled(bound=float("inf")), r"plan.bound \(inf\) must be a finite number"),
+        (spoiled(bound=10**400), r"plan.bound \(10{36}\.\.\.\) must fit in 64 bits"),
+        (in_video(time_base=[10**400, 1]), r"plan.video.time_base \(10{36}\.\.\.\) must fit in 64 bits"),
+        (spoiled(utility=False), "plan.utility must be a number, not false"),
+        (spoiled(config="x" * 99), r'plan.config must be an object, not "x{36}\.\.\.$'),
+        (spoiled(config={"layout": "grid"}), "the plan of an image grid cannot be replayed"),
+    ],
+)
+def test_a_spoiled_plan_is_refused_in_one_line(
+    tmp_path: Path, spoil: Callable[[dict[str, Any]], None], message: str
+) -> None:
+    data = written()
+    assert from_json(copy.deepcopy(data)) == PLAN
+    spoil(data)
+    path = tmp_path / "plan.json"
+    path.write_text(json.dumps(data))
+    with pytest.raises(PlanError, match=message) as caught:
+        load_plan(path)
+    assert str(caught.value).startswith(f"plan file {path}: ")
+    assert "\n" not in str(caught.value)
+
+
+FIELDS = [(name,) for name in written()] + [("video", name) for name in written()["video"]]
+FIELDS += [("frames", 0, name) for name in written()["frames"][0] if name != "pts_seconds"]
+
+
+@pytest.mark.parametrize("place", FIELDS, ids=str)
+def test_every_field_is_needed(place: tuple[Any, ...]) -> None:
+    data = written()
+    holder: Any = data
+    for step in place[:-1]:
+        holder = holder[step]
+    del holder[place[-1]]
+    with pytest.raises(PlanError, match=rf"\.{place[-1]} is missing"):
+        from_json(data)
+
+
+@settings(deadline=None, max_examples=300)
+@given(st.sampled_from(FIELDS), JSON_VALUES | st.just(10**400))
+def test_whatever_stands_in_a_field_is_read_or_refused(place: tuple[Any, ...], value: Any) -> None:
+    data = written()
+    holder: Any = data
+    for step in place[:-1]:
+        holder = holder[step]
+    holder[place[-1]] = value
+    try:
+        plan = from_json(data)
+    except PlanError:
+        return
+    assert from_json(json.loads(json.dumps(to_json(plan)))) == plan
+
+
+def test_seconds_may_be_left_out_by_whoever_writes_by_hand() -> None:
+    data = written()
+    for frame in data["frames"]:
+        del frame["pts_seconds"]
+    assert from_json(data) == PLAN
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "is not JSON"),
+        (b"{", "is not JSON"),
+        (b"\xff\xfe\x00", "is not JSON"),
+        (b"[" * 100_000, "is not JSON"),
+        (b"9" * 10_000, "is not JSON"),
+        (b"null", "plan must be a JSON object, not null"),
+        (b"[]", r"plan must be a JSON object, not \[\]"),
+        (b"{}", "plan.schema is missing"),
+        (b'{"schema": "m3video.plan/1", "budget": 1, "budget": 720}', "budget stands there twice"),
+    ],
+)
+def test_a_file_that_holds_no_plan(tmp_path: Path, content: bytes, message: str) -> None:
+    path = tmp_path / "plan.json"
+    path.write_bytes(content)
+    with pytest.raises(PlanError, match=message) as caught:
+        load_plan(path)
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_place_that_cannot_be_read_or_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for path in (tmp_path / "missing.json", tmp_path):
+        with pytest.raises(PlanError, match="cannot be read"):
+            load_plan(path)
+    for path in (tmp_path / "no" / "plan.json", Path(), tmp_path):
+        with pytest.raises(PlanError, match="cannot be written"):
+            save_plan(PLAN, path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_failed_write_leaves_the_old_plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "plan.json"
+    save_plan(PLAN, path)
+    before = path.read_bytes()
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", full)
+    with pytest.raises(PlanError, match="cannot be written: No space left on device"):
+        save_plan(replace(PLAN, utility=1.0), path)
+    assert path.read_bytes() == before
+    assert [file.name for file in tmp_path.iterdir()] == ["plan.json"]
+
+
+def test_a_file_name_that_is_no_utf8_survives(tmp_path: Path) -> None:
+    plan = replace(PLAN, video=replace(VIDEO, path=b"\xe4\xff-\xc3\xa4.mp4".decode("utf-8", "surrogateescape")))
+    save_plan(plan, tmp_path / "plan.json")
+    assert "für alle" in (tmp_path / "plan.json").read_text(encoding="utf-8")
+    assert load_plan(tmp_path / "plan.json") == plan
+
+
+def test_another_video_is_refused_and_the_same_one_under_another_name_is_not() -> None:
+    check_matches(PLAN, replace(VIDEO, path="copy.mp4", backend="decord"))
+    with pytest.raises(PlanError, match=r"made for film.mp4, and the content of other.mp4 is not the same") as caught:
+        check_matches(PLAN, replace(VIDEO, path="other.mp4", fingerprint="sha256:2"))
+    assert "\n" not in str(caught.value)
+    with pytest.raises(PlanError, match=r"ticks of 1/1000 s, but those of film.mp4 are 1/90000 s"):
+        check_matches(replace(PLAN, video=replace(VIDEO, time_base=(1, 1000))), VIDEO)
