@@ -29,7 +29,7 @@ LONGEST_PREFIX = 250
 
 def sample_times(rng: random.Random, number: int) -> tuple[float, ...]:
     """Increasing times of shown frames within ten minutes, at steps from half a second to half a minute."""
-    step = 0.5 * 60 ** rng.random()
+    step = min(0.5 * 60 ** rng.random(), 580 / (1.5 * number))
     time = rng.choice((0.0, rng.uniform(0, 10), rng.uniform(0, max(0.0, 590 - step * number * 1.5))))
     times = []
     for _ in range(number):

@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from m3video.model import checkpoint
 from m3video.model.answering import answer
@@ -18,6 +20,7 @@ from m3video.training.questions import ask, plain
 from m3video.training.recipe import Recipe
 from m3video.training.sequences import Binder, Clip, answer_loss, answers_right, make_batch, word_ids
 from m3video.training.symbols import Symbols
+from m3video.training.words import clock_words
 
 CPU = torch.device("cpu")
 
@@ -158,3 +161,12 @@ def test_the_bundled_model_says_what_answers_right_measures() -> None:
     said = [answer(loaded, visual, question.question, times_seconds=seconds).text for question in questions]
     assert measured == [text == plain(question.answer) for text, question in zip(said, questions, strict=True)]
     assert any(measured)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.integers(0, 2**32), st.sampled_from([1, 2, 16, 32, 64]))
+def test_times_increase_and_have_a_word_each(seed: int, number: int) -> None:
+    times = sample_times(random.Random(seed), number)
+    assert len(times) == number
+    assert list(times) == sorted(set(times))
+    assert all(clock_words(time) in word_ids() for time in times)
