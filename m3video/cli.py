@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, get_args
 
 import typer
 
-from m3video import __version__
+from m3video import __version__, cli_eval
 from m3video.config import PLAN_SETTINGS, Settings, load_settings
 from m3video.errors import EXIT_ERROR, M3VideoError, UsageError
 
@@ -18,6 +18,8 @@ app = typer.Typer(
     rich_markup_mode=None, context_settings={"help_option_names": ["-h", "--help"]},
     help="Two-pass rate control for video language models, with visual tokens as the bits.",
 )  # fmt: skip
+
+app.add_typer(cli_eval.app)
 
 Video = Annotated[str, typer.Argument(help="a local video file", show_default=False)]
 Config = Annotated[Path | None, typer.Option("--config", help="YAML file with settings (see configs/)")]
@@ -185,14 +187,19 @@ def convert(
     target: Annotated[Path, typer.Argument(help="new folder", show_default=False)],
     vision_tower: Tower = None,
     dtype: Annotated[Literal["float32", "bfloat16", "float16"] | None, typer.Option(help="cast the weights")] = None,
+    quiet: Quiet = False,
 ) -> None:
     """Write a checkpoint of the original layout as a folder that from_pretrained reads.
 
     Example: m3video convert mucai/llava-v1.5-7b-m3 ./m3-7b --dtype bfloat16
     """
     from m3video.model.convert import convert as convert_checkpoint
+    from m3video.terminal import make_progress
 
-    print(convert_checkpoint(source, target, dtype=dtype, vision_tower=vision_tower))
+    progress = make_progress(quiet=quiet)
+    print(convert_checkpoint(
+        source, target, dtype=dtype, vision_tower=vision_tower, stage=lambda name: progress(name, None)
+    ))  # fmt: skip
 
 
 @app.command()
@@ -204,7 +211,7 @@ def train(
     smoke: Annotated[bool, typer.Option("--smoke", help="all stages in two minutes, to see that they run")] = False,
     fresh: Annotated[bool, typer.Option("--fresh", help="do not go on from the checkpoints in RUN_DIR")] = False,
 ) -> None:
-    """Train a small M3 from nothing on clips that m3video renders itself.
+    """Train a small M3 from nothing on rendered clips, or fine-tune a checkpoint (a recipe with `base:`).
 
     Example: m3video train configs/bundled.yaml --run-dir runs/bundled
     """

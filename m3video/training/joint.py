@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -31,6 +32,20 @@ LENGTHS = ((200, 2.0), (720, 1.0), (1500, 0.5), (3000, 0.25))
 LENGTH_SHARES = (30, 42, 18, 10)
 
 
+@torch.no_grad()
+def start_projector(projector: Any, cache: Features) -> None:
+    """Give a fresh projector weights that fit the tower's features, which grow loud and lopsided in training: read
+    with weights of the default size, they leave no GELU awake."""
+    rows = range(0, len(cache.features_MCV), max(1, len(cache.features_MCV) // 64))
+    seen = cache.rows(list(rows), torch.device("cpu")).flatten(0, 1)
+    first, second = projector.linear_1, projector.linear_2
+    weight = torch.randn(first.weight.shape) / (seen.std(0) + 1e-3) / first.in_features**0.5
+    first.weight.copy_(weight)
+    first.bias.copy_(-weight @ seen.mean(0))
+    nn.init.normal_(second.weight, std=second.in_features**-0.5)
+    nn.init.zeros_(second.bias)
+
+
 def train_projector(
     model: M3VideoForConditionalGeneration, reader: SymbolicReader, cache: Features, recipe: Recipe, folder: Path, *,
     device: torch.device, resume: bool,
@@ -40,7 +55,10 @@ def train_projector(
     Returns:
         True when any step was run.
     """
-    projector = model.model.multi_modal_projector.to(device)
+    torch.manual_seed(recipe.seed + 4)
+    projector = model.model.multi_modal_projector
+    start_projector(projector, cache)
+    projector.to(device)
     symbols = reader.symbols.to(device)
     stage = Stage(steps=recipe.align_steps, batch=ALIGN_BATCH, rate=2e-3, save_every=max(1, recipe.align_steps // 4))
 

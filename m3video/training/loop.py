@@ -80,6 +80,8 @@ class Reporter:
 def run_stage(
     name: str, stage: Stage, module: nn.Module, folder: Path, *, resume: bool,
     step: Callable[[int], tuple[Tensor, Mapping[str, tuple[float, float]]]],
+    make: Callable[[nn.Module], list[torch.optim.Optimizer]] = make_optimizers,
+    rate: Callable[[int, Stage], float] = rate_at,
 ) -> bool:  # fmt: skip
     """Optimize `module`'s trainable parameters for `stage.steps` steps.
 
@@ -90,14 +92,17 @@ def run_stage(
         folder: run folder with `NAME.pt` and `metrics.jsonl`.
         resume: go on from `NAME.pt` when it is there.
         step: from a step number to (loss, {metric: (sum, count)}). It must draw all randomness from the number, so
-            that a resumed run sees what an unbroken one would.
+            that a resumed run sees what an unbroken one would. A loss without a graph says that `step` has run
+            backward itself, piece by piece.
+        make: the optimizers; a parameter group's "share" multiplies the rate it gets.
+        rate: the learning rate before a step.
 
     Returns:
         True when any step was run: what was made from this stage's weights before is out of date.
     """
     checkpoint = folder / f"{name}.pt"
     trained = [p for p in module.parameters() if p.requires_grad]
-    optimizers = make_optimizers(module)
+    optimizers = make(module)
     start = 0
     if resume and checkpoint.exists():
         state = torch.load(checkpoint, weights_only=True, map_location="cpu")
@@ -109,13 +114,14 @@ def run_stage(
     module.train()
     reporter = Reporter(name, stage, folder, start=start)
     for number in range(start, stage.steps):
-        rate = rate_at(number, stage)
+        now = rate(number, stage)
         for optimizer in optimizers:
             for group in optimizer.param_groups:
-                group["lr"] = rate * MUON_RATE if isinstance(optimizer, torch.optim.Muon) else rate
-        loss, metrics = step(number)
+                group["lr"] = now * (MUON_RATE if isinstance(optimizer, torch.optim.Muon) else group.get("share", 1.0))
         module.zero_grad(set_to_none=True)
-        loss.backward()
+        loss, metrics = step(number)
+        if loss.requires_grad:
+            loss.backward()
         nn.utils.clip_grad_norm_(trained, 1.0)
         for optimizer in optimizers:
             optimizer.step()

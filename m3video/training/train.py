@@ -16,6 +16,7 @@ from m3video.model.m3 import M3VideoForConditionalGeneration
 from m3video.training.build import build_model
 from m3video.training.decoder import train_decoder
 from m3video.training.features import load_features, make_features
+from m3video.training.finetune_recipe import is_finetune
 from m3video.training.joint import train_joint, train_projector
 from m3video.training.recipe import Recipe, load_recipe
 from m3video.training.vision import train_vision
@@ -33,10 +34,10 @@ def train(
     config_path: Path, *, run_dir: Path, device: str = "auto", smoke: bool = False, resume: bool = True,
     out: Path | None = None,
 ) -> Path:  # fmt: skip
-    """Train a small M3 from nothing and write it as a folder that `--model` takes.
+    """Train a small M3 from nothing, or fine-tune a checkpoint, and write it as a folder that `--model` takes.
 
     Args:
-        config_path: YAML recipe, e.g. `configs/bundled.yaml`.
+        config_path: YAML recipe, e.g. `configs/bundled.yaml`; one with `base:` fine-tunes (see `finetune`).
         run_dir: checkpoints of every stage, `metrics.jsonl`, cached features. A killed run goes on from here.
         device: "auto", "cpu", "cuda" or "cuda:N".
         smoke: a few steps of every stage, to see that the chain runs.
@@ -49,6 +50,10 @@ def train(
     Raises:
         UsageError: a recipe that cannot be read, a device that is not there, or a run folder of another recipe.
     """
+    if is_finetune(config_path):
+        from m3video.training.finetune import finetune
+
+        return finetune(config_path, run_dir=run_dir, device=device, smoke=smoke, resume=resume, out=out)
     recipe = load_recipe(config_path, smoke=smoke)
     place = find_device(device)
     prepare_folder(run_dir, recipe, resume=resume)

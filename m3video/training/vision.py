@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -118,16 +119,20 @@ def start_white(tower: Any) -> None:
 
 
 class Reader(nn.Module):
-    """The tower and the heads that read it; only the tower is kept."""
+    """The tower and the heads that read it; only the tower is kept.
+
+    The facts of the whole frame are read as the product reads: an MLP on each cell, then pooling, then a linear head.
+    It is not the model's own projector: without a norm before it, that one died as the features grew louder.
+    """
 
     def __init__(self, model: M3VideoForConditionalGeneration) -> None:
         super().__init__()
         width = model.config.vision_config.hidden_size
         self.tower = model.model.vision_tower
-        self.projector = model.model.multi_modal_projector
+        self.digest = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, width), nn.GELU(), nn.Linear(width, width))
         self.cells = nn.Linear(width, sum(HEADS.values()))
         self.where = nn.Linear(width, 2)
-        self.facts = nn.Linear(model.config.text_config.hidden_size, len(fact_ids()))
+        self.facts = nn.Linear(width, len(fact_ids()))
 
 
 def cell_targets(labels: Sequence[CellLabels]) -> dict[str, Tensor]:
@@ -168,7 +173,7 @@ def fact_loss(
     reader: Reader, features_NCV: Tensor, frames: Sequence[Facts], rng: random.Random
 ) -> tuple[Tensor, dict[str, tuple[float, float]]]:
     """How badly random pooled tokens, at a random scale for each frame, tell the facts of the whole frame."""
-    grid = reader.projector(features_NCV)
+    grid = reader.digest(features_NCV)
     rows = []
     for n in range(len(grid)):
         pooled = pool(grid[n : n + 1], rng.choice(SCALES))[0]
@@ -182,13 +187,28 @@ def fact_loss(
                   "false facts": (float((logits[~true] > 0).sum()), float(true.sum()))}  # fmt: skip
 
 
+def draw_batch(
+    rng: random.Random, batch: int, *, dense: int
+) -> tuple[NDArray[np.uint8], list[CellLabels], list[Facts | None]]:
+    """Frames uint8 [batch, 336, 336, 3], the labels of their cells, and what is true of each; None for the `dense`
+    ones, crowds of shapes and pages of text, of which there is no list of facts."""
+    squares, labels, facts = [], [], []
+    for frame in range(batch):
+        content = ("crowd", "page")[frame % 2] if frame < dense else None
+        picture, cell_labels, true = shot_frames(rng, num_frames=1, h264=True, content=content)
+        squares.append(picture)
+        labels += cell_labels
+        facts += [None] if content else true
+    return np.concatenate(squares), labels, facts
+
+
 _CENTRES = (torch.arange(FULL_SCALE) % FULL_SIDE, torch.arange(FULL_SCALE) // FULL_SIDE)
 
 
 def train_vision(
     model: M3VideoForConditionalGeneration, recipe: Recipe, folder: Path, *, device: torch.device, resume: bool
 ) -> bool:
-    """Run the stage; the model's vision tower is trained in place, its projector gets a first shape.
+    """Run the stage; the model's vision tower is trained in place.
 
     Returns:
         True when any step was run.
@@ -204,19 +224,14 @@ def train_vision(
 
     def step(number: int) -> tuple[Tensor, Mapping[str, tuple[float, float]]]:
         rng = random.Random(f"{recipe.seed} vision {number}")
-        squares, labels, facts = [], [], []
         dense = round(recipe.vision.batch * DENSE_SHARES[2 * number >= recipe.vision.steps])
-        for frame in range(recipe.vision.batch):
-            content = None if frame >= dense else ("crowd", "page")[frame % 2]
-            picture, cell_labels, frame_facts = shot_frames(rng, num_frames=1, h264=True, content=content)
-            squares.append(picture)
-            labels += cell_labels
-            facts += frame_facts if content is None else []
-        pixels = torch.from_numpy(normalise(np.concatenate(squares))).to(device)
+        squares, labels, facts = draw_batch(rng, recipe.vision.batch, dense=dense)
+        told = [n for n, frame in enumerate(facts) if frame is not None]
+        pixels = torch.from_numpy(normalise(squares)).to(device)
         with autocast(device):
             features = tower_features(model, pixels)
             logits, where = reader.cells(features), reader.where(features)
-            by_facts, fact_metrics = fact_loss(reader, features[: len(facts)], facts, rng)
+            by_facts, fact_metrics = fact_loss(reader, features[told], [f for f in facts if f is not None], rng)
         by_cells, metrics = cell_losses(logits.float().flatten(0, 1), cell_targets(labels))
         by_place = F.mse_loss(where.float(), place.expand(len(where), -1, -1))
         facts_weight = FACTS_WEIGHT[0] + (FACTS_WEIGHT[1] - FACTS_WEIGHT[0]) * number / recipe.vision.steps

@@ -16,11 +16,14 @@ from m3video.errors import UsageError
 from m3video.model import checkpoint
 from m3video.model.checkpoint import find_device
 from m3video.training.build import build_model
+from m3video.training.features import Features
 from m3video.training.footage import normalise, shot_frames
+from m3video.training.joint import start_projector
 from m3video.training.loop import rate_at, run_stage
 from m3video.training.recipe import SMOKE, Recipe, Stage, load_recipe
 from m3video.training.train import train
-from m3video.training.vision import CODE, start_local, start_white, tower_features
+from m3video.training.vision import CODE, draw_batch, start_local, start_white, tower_features
+from m3video.training.words import COLOURS, SHAPES
 
 CONFIG = Path(__file__).parents[2] / "configs" / "bundled.yaml"
 
@@ -121,6 +124,37 @@ def test_a_fresh_tower_looks_at_neighbours() -> None:
     start_local(tower)
     assert before < 0.06
     assert near() > 5 * before
+
+
+def test_facts_stand_beside_the_frame_they_are_true_of() -> None:
+    for seed in range(6):
+        squares, labels, facts = draw_batch(random.Random(seed), 6, dense=2)
+        assert squares.shape == (6, 336, 336, 3)
+        assert [frame is None for frame in facts] == [True, True, False, False, False, False]
+        for label, frame in zip(labels, facts, strict=True):
+            if frame is None:
+                continue
+            cells = zip(label.colour_GG.flat, label.shape_GG.flat, strict=True)
+            drawn = {(COLOURS[colour - 1], SHAPES[shape - 1]) for colour, shape in cells if shape}
+            assert drawn <= {(shape.colour, shape.kind) for shape in frame.shapes}
+            assert bool(label.glyph_GG.any()) <= (frame.sign is not None or frame.page)
+            assert (label.tile_GG.max() >= 0) == (frame.board is not None)
+
+
+def test_the_projector_begins_awake_on_loud_features() -> None:
+    model = build_model(Recipe())
+    loud = np.random.default_rng(0).normal(2.0, 5.0, (4, 576, 192)).astype(np.float16)
+    cache = Features(loud, np.full((4, 576), -1, np.int16), (), 1)
+    projector = model.model.multi_modal_projector
+
+    def awake() -> float:
+        with torch.no_grad():
+            return float((projector.linear_1(torch.from_numpy(loud).float()) > 0).float().mean())
+
+    start_projector(projector, cache)
+    assert 0.4 < awake() < 0.6
+    with torch.no_grad():
+        assert 0.2 < float(projector(torch.from_numpy(loud).float()).std()) < 2.0
 
 
 def test_training_reads_the_layer_that_the_product_reads() -> None:

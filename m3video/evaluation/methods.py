@@ -1,0 +1,213 @@
+"""Ways to spend the same token budget on a clip. Each says which frames it shows and how many tokens each gets.
+
+A method never sees the truth, except the two that are told where to look and say so: `oracle` and `granularity`.
+It returns pieces, not tokens, so that what it spends is known before the vision tower runs, and two methods that
+decide alike are answered once.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from m3video.config import nearest
+from m3video.errors import UsageError
+from m3video.evaluation.records import Record
+from m3video.evaluation.view import ClipView
+from m3video.scales import FULL_SCALE, SCALES
+
+MIX_FRAMES: tuple[int, ...] = (2, 4, 8, 16, 32)
+"""Frame counts that uniform, prune and merge may choose between; the report takes the best one per budget."""
+
+RESAMPLED_TOKENS = 256
+GRANULARITY_FRAMES = 8
+
+TEXT_ROOM = 256
+"""Positions left for the question and the answer where frames are counted against a model's context."""
+
+
+class Piece(NamedTuple):
+    """One frame that is shown: its pts, the name of the reduction, and its tokens."""
+
+    pts: int
+    how: str
+    tokens: int
+
+
+Plan = tuple[Piece, ...]
+"""In order of pts; empty when the budget cannot hold a single frame."""
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """One way to spend a budget.
+
+    Attributes:
+        name: unique, e.g. "uniform@16".
+        family: what the report shows it under, e.g. "uniform"; of several with one family the report makes one.
+        plan: clip, budget and question to pieces; the question is only read when `is_told`.
+        is_told: it knows the moment that a question is about, so each question has its own plan.
+        has_budget: False when it spends what it needs.
+    """
+
+    name: str
+    family: str
+    plan: Callable[[ClipView, int, Record], Plan]
+    is_told: bool = False
+    has_budget: bool = True
+
+
+def spent(plan: Plan) -> int:
+    """Visual tokens of a plan."""
+    return sum(piece.tokens for piece in plan)
+
+
+def adaptive(view: ClipView, budget: int, record: Record) -> Plan:
+    """The product's planner."""
+    return tuple(Piece(frame.pts, "pool", frame.scale) for frame in view.planned(budget).frames)
+
+
+def uniform(view: ClipView, budget: int, record: Record, *, frames: int) -> Plan:
+    """Even frames at the two adjacent scales that spend the budget; the finer ones spread evenly."""
+    pts = view.evenly(min(frames, budget))
+    fitting = [scale for scale in SCALES if len(pts) * scale <= budget]
+    if not pts or not fitting:
+        return ()
+    scales = np.full(len(pts), fitting[-1])
+    if fitting[-1] < FULL_SCALE:
+        finer = SCALES[len(fitting)]
+        count = (budget - len(pts) * fitting[-1]) // (finer - fitting[-1])
+        scales[((np.arange(count) + 0.5) * len(pts) / max(1, count)).astype(int)] = finer
+    return tuple(Piece(p, "pool", int(scale)) for p, scale in zip(pts, scales, strict=True))
+
+
+def fixed(view: ClipView, budget: int, record: Record, *, scale: int) -> Plan:
+    """As many even frames at one scale as fit; at 576 this is LLaVA as it is."""
+    return tuple(Piece(p, "pool", scale) for p in view.evenly(budget // scale))
+
+
+def proportional(view: ClipView, budget: int, record: Record) -> Plan:
+    """Shares of the budget in proportion to what each candidate is worth, rounded down to a scale; what is left over
+    raises candidates by one scale, the largest unmet share first."""
+    worth = view.worth_NS[:, -1] + 1e-9
+    share = budget * worth / worth.sum()
+    level = np.searchsorted(SCALES, share, side="right") - 1  # -1: left out
+    cost = np.array([0, *SCALES])
+    left = budget - int(cost[level + 1].sum())
+    while True:
+        open_rows = [n for n in np.argsort(-(share - cost[level + 1]), kind="stable") if level[n] + 1 < len(SCALES)]
+        row = next((n for n in open_rows if cost[level[n] + 2] - cost[level[n] + 1] <= left), None)
+        if row is None:
+            break
+        left -= int(cost[level[row] + 2] - cost[level[row] + 1])
+        level[row] += 1
+    pts = view.candidates.pts_N
+    return tuple(Piece(int(p), "pool", int(cost[k + 1])) for p, k in zip(pts, level, strict=True) if k >= 0)
+
+
+def reduced(view: ClipView, budget: int, record: Record, *, frames: int, how: str) -> Plan:
+    """Even frames, the budget shared equally, each frame's tokens pruned or merged to its share."""
+    pts = view.evenly(min(frames, budget))
+    if not pts:
+        return ()
+    base, extra = divmod(budget, len(pts))
+    return tuple(Piece(p, how, min(FULL_SCALE, base + (n < extra))) for n, p in enumerate(pts))
+
+
+def resample(view: ClipView, budget: int, record: Record) -> Plan:
+    """As many even frames of 256 tokens as fit."""
+    return tuple(Piece(p, "resample", RESAMPLED_TOKENS) for p in view.evenly(budget // RESAMPLED_TOKENS))
+
+
+def told(view: ClipView, budget: int, record: Record, *, scale: int) -> Plan:
+    """The frame that shows the answer at `scale`, other even frames at one token each; it is told which frame.
+
+    A question about the whole video has no such frame: then all frames at `scale`.
+    """
+    if scale > budget:
+        return ()
+    if record.moment is None:
+        return fixed(view, budget, record, scale=scale)
+    key = view.nearest(record.moment)
+    rest = [p for p in view.evenly(min(view.max_frames - 1, budget - scale)) if p != key]
+    return tuple(sorted([Piece(key, "pool", scale), *(Piece(p, "pool", 1) for p in rest)]))
+
+
+def granularity(view: ClipView, budget: int, record: Record, *, scale: int, frames: int = GRANULARITY_FRAMES) -> Plan:
+    """A few frames at one scale, among them the one that shows the answer: only the scale differs."""
+    shown: set[int] = set()
+    if record.moment is not None:
+        # Neighbouring questions share a plan, so that it is encoded and read once for all of them.
+        keys = sorted({view.nearest(moment) for moment in (*view.moments, record.moment)})
+        first = keys.index(view.nearest(record.moment)) // frames * frames
+        shown = set(keys[first : first + frames])
+    for p in view.evenly(frames):
+        if len(shown) < frames:
+            shown.add(p)
+    return tuple(Piece(p, "pool", scale) for p in sorted(shown))
+
+
+def _mixes(family: str, plan: Callable[..., Plan], max_frames: int) -> list[Method]:
+    return [
+        Method(f"{family}@{frames}", family, functools.partial(plan, frames=frames))
+        for frames in sorted({min(frames, max_frames) for frames in MIX_FRAMES})
+    ]
+
+
+def variants(name: str, *, max_frames: int, context: int = 8192) -> list[Method]:
+    """What a name on the command line stands for.
+
+    Args:
+        name: one of `NAMES`.
+        max_frames: most frames any of them may show.
+        context: of the model; granularity shows fewer than eight frames where eight full ones do not fit.
+
+    Raises:
+        UsageError: another name.
+    """
+    frames = max(1, min(GRANULARITY_FRAMES, max_frames, (context - TEXT_ROOM) // (FULL_SCALE + 16)))
+    at_frames = functools.partial(granularity, frames=frames)
+    scaled: dict[str, Callable[..., Plan]] = {"fixed": fixed, "oracle": told, "granularity": at_frames}
+    prune = {"prune": "prune", "prune-unusual": "prune-unusual", "merge": "merge"}
+    if name in scaled:
+        return [
+            Method(f"{name}-{scale}", f"fixed-{scale}" if name == "fixed" else name,
+                   functools.partial(scaled[name], scale=scale),
+                   is_told=name != "fixed", has_budget=name != "granularity")
+            for scale in SCALES
+        ]  # fmt: skip
+    if name in prune:
+        return _mixes(name, functools.partial(reduced, how=prune[name]), max_frames)
+    if name == "uniform":
+        return _mixes(name, uniform, max_frames)
+    if name == "llava":
+        return [variants("fixed", max_frames=max_frames)[-1]]
+    if name in SIMPLE:
+        return [Method(name, name, SIMPLE[name])]
+    near = nearest(name, NAMES)
+    hint = f"; did you mean {near}?" if near else ""
+    raise UsageError(f"--methods ({name}) must be one of {', '.join(NAMES)}{hint}")
+
+
+SIMPLE: dict[str, Callable[[ClipView, int, Record], Plan]] = {
+    "adaptive": adaptive, "proportional": proportional, "resample": resample,
+}  # fmt: skip
+NAMES: tuple[str, ...] = (
+    "adaptive", "uniform", "fixed", "llava", "proportional", "prune", "prune-unusual", "merge", "resample", "oracle",
+    "granularity",
+)  # fmt: skip
+"""All that `--methods` takes; "llava" is fixed at 576."""
+
+DEFAULT_NAMES: tuple[str, ...] = tuple(name for name in NAMES if name != "llava")
+
+
+def make_methods(names: Sequence[str], *, max_frames: int, context: int = 8192) -> list[Method]:
+    """Every variant of every name, once; arguments and errors as for `variants`."""
+    found: dict[str, Method] = {}
+    for name in names:
+        found |= {method.name: method for method in variants(name, max_frames=max_frames, context=context)}
+    return list(found.values())

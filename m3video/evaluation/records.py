@@ -1,0 +1,179 @@
+"""One question about one video, whatever benchmark it comes from; and whether an answer to it is right."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import string
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from m3video.errors import M3VideoError
+from m3video.planning._atomic import replacing
+
+Group = Literal["coarse", "medium", "fine"]
+Metric = Literal["exact", "option", "time"]
+GROUPS: tuple[Group, ...] = get_args(Group)
+
+
+class RecordError(M3VideoError):
+    """A file of questions that cannot be read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One question.
+
+    Attributes:
+        id: unique within its file.
+        video: path; in a file, relative to the file's folder unless absolute.
+        question: in a person's words; `reference` is a part of it.
+        answer: the truth: words ("exact"), one of `options` ("option"), or words for people ("time").
+        family: kind of question, e.g. "tile 6x6".
+        group: how much detail it needs.
+        localised: about a moment, not the whole video.
+        clip: what answers are not independent within (the video, or what several videos were cut from).
+        metric: how an answer is judged; "time" is right when the clock time said lies in `evidence`.
+        options: texts to choose from, without letters, or None.
+        evidence: first and last second (container clock) that show the answer, or None where not known.
+        moment: the second that the question is about, or None.
+        reference: the words in `question` that name `moment`, e.g. "at 0:07", or "".
+    """
+
+    id: str
+    video: str
+    question: str
+    answer: str
+    family: str
+    group: Group
+    localised: bool
+    clip: str
+    metric: Metric = "exact"
+    options: tuple[str, ...] | None = None
+    evidence: tuple[float, float] | None = None
+    moment: float | None = None
+    reference: str = ""
+
+    def __post_init__(self) -> None:
+        if self.group not in GROUPS:
+            raise ValueError(f"group ({self.group}) must be one of {', '.join(GROUPS)}")
+        if self.metric not in get_args(Metric):
+            raise ValueError(f"metric ({self.metric}) must be one of {', '.join(get_args(Metric))}")
+        if not self.id or not self.question.strip() or not self.clip:
+            raise ValueError("id, question and clip must not be empty")
+        if self.metric == "option" and self.answer not in (self.options or ()):
+            raise ValueError(f"answer ({self.answer}) must be one of the options")
+        if self.metric == "time" and self.evidence is None:
+            raise ValueError("metric time needs evidence")
+        if self.evidence is not None and not self.evidence[0] <= self.evidence[1]:
+            raise ValueError(f"evidence ({self.evidence}) must not end before it begins")
+        if self.reference and (self.moment is None or self.question.count(self.reference) != 1):
+            raise ValueError(f"reference ({self.reference}) must stand once in the question and have a moment")
+
+    @property
+    def hash(self) -> str:
+        """Of everything but the place of the video."""
+        value = json.dumps(asdict(replace(self, video="")), sort_keys=True)
+        return hashlib.blake2b(value.encode(), digest_size=16).hexdigest()
+
+
+def prompt_text(record: Record, question: str | None = None) -> str:
+    """The question as it stands in the prompt: with lettered options where there are some (LLaVA's own wording)."""
+    text = record.question if question is None else question
+    if record.options is None:
+        return text
+    lettered = "".join(f"\n{letter}. {option}" for letter, option in _lettered(record.options))
+    return f"{text}{lettered}\nAnswer with the option's letter from the given choices directly."
+
+
+def _lettered(options: Sequence[str]) -> list[tuple[str, str]]:
+    return list(zip(string.ascii_uppercase, options, strict=False))
+
+
+def normal(text: str) -> str:
+    """Lower case, single spaces, no punctuation at the ends of words, no article in front."""
+    words = [word.strip(string.punctuation) for word in text.lower().split()]
+    words = [word for word in words if word]
+    return " ".join(words[1:] if words[:1] in (["a"], ["an"], ["the"]) and len(words) > 1 else words)
+
+
+def parse_option(text: str, options: Sequence[str]) -> int | None:
+    """Which option an answer names: a letter in front ("B", "B.", "(b) ..."), or an option's text; None for neither."""
+    said = normal(text)
+    for number, option in enumerate(options):
+        if said == normal(option):
+            return number
+    letter = re.match(r"\s*\(?([A-Za-z])(?:[).:,]|\s*$|\s*\n)", text.removeprefix("Answer:"))
+    if letter is None:
+        return None
+    number = string.ascii_uppercase.index(letter[1].upper())
+    return number if number < len(options) else None
+
+
+def parse_time(text: str) -> float | None:
+    """The first `m:ss` or `h:mm:ss` in a text, in seconds."""
+    found = re.search(r"(?:(\d+):)?(\d+):(\d\d)", text)
+    return None if found is None else int(found[1] or 0) * 3600 + int(found[2]) * 60 + float(found[3])
+
+
+def is_right(record: Record, text: str) -> bool:
+    """Whether `text` answers `record`."""
+    if record.metric == "option":
+        assert record.options is not None
+        chosen = parse_option(text, record.options)
+        return chosen is not None and record.options[chosen] == record.answer
+    if record.metric == "time":
+        assert record.evidence is not None
+        said = parse_time(text)
+        # Clock words are whole seconds, rounded down.
+        return said is not None and int(record.evidence[0]) <= said <= record.evidence[1]
+    return normal(text) == normal(record.answer)
+
+
+def to_json(record: Record) -> dict[str, Any]:
+    """As JSON, without what has its default."""
+    plain = {field.name: field.default for field in fields(Record)}
+    return {name: value for name, value in asdict(record).items() if value != plain[name]}
+
+
+def from_json(value: dict[str, Any]) -> Record:
+    """The inverse of `to_json`; TypeError or ValueError for anything that is no record."""
+    tupled: dict[str, Any] = {name: tuple(item) if isinstance(item, list) else item for name, item in value.items()}
+    return Record(**tupled)
+
+
+def save_records(records: Sequence[Record], path: Path) -> None:
+    """One JSON object a line; whole or not at all."""
+    with replacing(path) as part:
+        part.write_text("".join(json.dumps(to_json(r), ensure_ascii=False) + "\n" for r in records), encoding="utf-8")
+
+
+def load_records(path: Path) -> list[Record]:
+    """Read a JSONL file of records; video paths become relative to nothing.
+
+    Raises:
+        RecordError: not readable, a line that is no record (it is named), or an id that occurs twice.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecordError(f"questions {path} cannot be read: {error}") from None
+    records = []
+    seen: set[str] = set()
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            record = from_json(json.loads(line))
+        except (TypeError, ValueError) as error:
+            raise RecordError(f"{path}, line {number} is no record: {error}") from None
+        if record.id in seen:
+            raise RecordError(f"{path}, line {number}: id {record.id} occurs twice")
+        seen.add(record.id)
+        records.append(replace(record, video=str(path.parent / record.video)))
+    if not records:
+        raise RecordError(f"questions {path}: the file is empty")
+    return records

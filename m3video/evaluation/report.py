@@ -1,0 +1,203 @@
+"""What a run found, and as JSON: lmms-eval's shape, and ours beside it."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from m3video import __version__
+from m3video.evaluation.intervals import Estimate, standard_error
+from m3video.evaluation.records import GROUPS, Record
+from m3video.evaluation.samples import Row, RunFolder
+from m3video.evaluation.scores import (
+    Answered,
+    Cell,
+    Granularity,
+    corrected,
+    difference,
+    gap_closed,
+    granularity,
+    make_cells,
+)
+from m3video.planning._atomic import replacing
+from m3video.scales import SCALES
+
+UNTRAINED = ("prune", "prune-unusual", "merge", "resample")
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What a run found. `notes` are things a reader must know before believing the tables."""
+
+    task: str
+    cells: tuple[Cell, ...]
+    granularity: tuple[Granularity, ...]
+    clips: tuple[Row, ...]
+    identity: Row
+    notes: tuple[str, ...]
+
+    def cell(self, method: str, budget: int) -> Cell | None:
+        """One method at one budget, if it is complete."""
+        return next((c for c in self.cells if c.method == method and c.budget == budget), None)
+
+    @property
+    def budgets(self) -> list[int]:
+        return sorted({cell.budget for cell in self.cells})
+
+
+def make_report(folder: RunFolder, records: Sequence[Record], *, task: str, only: Sequence[tuple[str, int]]) -> Report:
+    """Read a folder's answers to `records`.
+
+    Args:
+        folder: a run, complete or not.
+        records: the questions.
+        task: name of the benchmark.
+        only: (method variant, budget) pairs to report; a folder may hold more.
+    """
+    wanted = set(only)
+    rows = [row for row in folder.samples() if (row["method"], row["budget"]) in wanted]
+    cells = tuple(make_cells(rows, records))
+    identity = json.loads((folder.folder / "run.json").read_text(encoding="utf-8"))
+    return Report(task, cells, tuple(granularity(rows, records)), tuple(folder.clips()), identity, _notes(cells, rows))
+
+
+def _notes(cells: Sequence[Cell], rows: Sequence[Row]) -> tuple[str, ...]:
+    shown = {cell.method for cell in cells}
+    notes = []
+    if shown & {"uniform", *UNTRAINED}:
+        notes.append(
+            "uniform, prune and merge stand at the frame count that was best on these very questions: in their favour"
+        )
+    if shown & set(UNTRAINED):
+        notes.append(
+            "prune, merge and resample hand the model tokens it was not trained on (training-free, as published)"
+        )
+    if "oracle" in shown:
+        notes.append("oracle is told which frame shows the answer and keeps the smallest scale that came out right")
+    skipped = {(row["shown_as"], row["budget"]) for row in rows if "skipped" in row}
+    skipped -= {(cell.method, cell.budget) for cell in cells}
+    for method, group in groupby(sorted(skipped), key=lambda pair: pair[0]):
+        budgets = ", ".join(str(budget) for _, budget in group)
+        notes.append(f"{method} cannot show a frame within a budget of {budgets}")
+    return tuple(notes)
+
+
+def _estimate(value: Estimate) -> dict[str, Any]:
+    return {name: _number(getattr(value, name)) for name in ("value", "low", "high")}
+
+
+def _number(value: float) -> float | None:
+    return None if math.isnan(value) else round(float(value), 6)
+
+
+def splits(cell: Cell) -> dict[str, list[Answered]]:
+    """Answers by group, by localised or global, and by family; only those that exist."""
+    out: dict[str, list[Answered]] = {}
+    for group in GROUPS:
+        out[group] = [a for a in cell.answers if a.record.group == group]
+    out["localised"] = [a for a in cell.answers if a.record.localised]
+    out["global"] = [a for a in cell.answers if not a.record.localised]
+    for family in sorted({a.record.family for a in cell.answers}):
+        out[f"family:{family}"] = [a for a in cell.answers if a.record.family == family]
+    return {name: answers for name, answers in out.items() if answers}
+
+
+def cell_json(cell: Cell) -> dict[str, Any]:
+    """Accuracy with interval for all answers and every split, and what was spent."""
+    whole = cell.accuracy()
+    guessed = cell.mean("guessed")
+    return {
+        "method": cell.method, "variant": cell.variant, "budget": cell.budget, "accuracy": _estimate(whole),
+        "guess_corrected": _number(corrected(whole.value, guessed)) if guessed < 1 else None,
+        "visual_tokens": cell.mean("visual"), "most_visual_tokens": max(a.visual for a in cell.answers),
+        "text_tokens": cell.mean("text"), "frames": cell.mean("frames"),
+        "plan_seconds": cell.mean("plan_seconds"), "answer_seconds": cell.mean("answer_seconds"),
+        "answers": whole.answers, "clips": whole.clips,
+        "splits": {
+            name: {**_estimate(cell.accuracy(answers)), "answers": len(answers)}
+            for name, answers in splits(cell).items()
+        },
+    }  # fmt: skip
+
+
+def comparisons(report: Report, *, ours: str = "adaptive") -> list[dict[str, Any]]:
+    """At each budget: `ours` minus uniform, and the share of the gap from uniform to oracle that it closes."""
+    out = []
+    for budget in report.budgets:
+        mine, uniform, oracle = (report.cell(name, budget) for name in (ours, "uniform", "oracle"))
+        if mine is None or uniform is None:
+            continue
+        row: dict[str, Any] = {"budget": budget, "minus_uniform": _estimate(difference(mine, uniform))}
+        if oracle is not None:
+            row["gap_closed"] = _estimate(gap_closed(mine, uniform, oracle))
+            row["gap_closed_guess_corrected"] = _estimate(gap_closed(mine, uniform, oracle, correct=True))
+        out.append(row)
+    return out
+
+
+def stage_costs(report: Report) -> dict[str, Any]:
+    """Seconds of each stage over all clips, per video minute or per frame, and the highest memory."""
+    seconds: dict[str, float] = {}
+    for row in report.clips:
+        for stage, value in row["stage_seconds"].items():
+            seconds[stage] = seconds.get(stage, 0.0) + value
+    frames = sum(row["frames_encoded"] for row in report.clips)
+    minutes = sum(row["video_seconds"] for row in report.clips) / 60
+    return {
+        "stage_seconds": seconds, "frames_encoded": frames, "video_minutes": minutes,
+        "analyze_seconds_per_video_minute": seconds.get("analyze", 0.0) / max(minutes, 1e-9),
+        "fetch_seconds_per_frame": seconds.get("fetch", 0.0) / max(frames, 1),
+        "vision_tower_seconds_per_frame": seconds.get("vision tower", 0.0) / max(frames, 1),
+        "peak_memory_bytes": max((row["peak_memory_bytes"] for row in report.clips), default=0),
+    }  # fmt: skip
+
+
+def report_json(report: Report) -> dict[str, Any]:
+    """`results`, `configs`, `n-samples` ... as lmms-eval writes them (a task for each method and budget); ours under
+    `m3video`."""
+    tasks = {f"{report.task}_{cell.method}_{cell.budget}": cell for cell in report.cells}
+    results: dict[str, Any] = {}
+    for name, cell in tasks.items():
+        whole = cell.accuracy()
+        results[name] = {
+            "alias": name, "acc,none": _number(whole.value),
+            "acc_stderr_clustered,none": _number(
+                standard_error([a.right for a in cell.answers], [a.record.clip for a in cell.answers])
+            ),
+            "visual_tokens,none": cell.mean("visual"),
+        }  # fmt: skip
+    return {
+        "results": results,
+        "configs": {name: {"task": name, "cluster_key": "clip", "budget": c.budget} for name, c in tasks.items()},
+        "versions": dict.fromkeys(tasks, 1), "n-shot": dict.fromkeys(tasks, 0),
+        "higher_is_better": {name: {"acc": True} for name in tasks},
+        "n-samples": {n: {"original": len(c.answers), "effective": len(c.answers)} for n, c in tasks.items()},
+        "config": {"model": "m3video", "model_args": report.identity, "m3video_version": __version__},
+        "m3video": {
+            "cells": [cell_json(cell) for cell in report.cells], "comparisons": comparisons(report),
+            "granularity": [granularity_json(row) for row in report.granularity], "costs": stage_costs(report),
+            "notes": list(report.notes),
+        },
+    }  # fmt: skip
+
+
+def granularity_json(row: Granularity) -> dict[str, Any]:
+    """One row of the granularity report."""
+    return {
+        "family": row.family, "accuracy": {str(scale): _estimate(e) for scale, e in row.by_scale.items()},
+        "answers": row.by_scale[SCALES[0]].answers, "enough_scale": row.enough, "oracle_tokens": row.oracle_tokens,
+        "oracle_accuracy": row.oracle, "oracle_accuracy_guess_corrected": _number(row.oracle_corrected),
+    }  # fmt: skip
+
+
+def save_report(report: Report, folder: Path) -> Path:
+    """Write `results.json`; whole or not at all."""
+    path = folder / "results.json"
+    with replacing(path) as part:
+        part.write_text(json.dumps(report_json(report), indent=2) + "\n", encoding="utf-8")
+    return path

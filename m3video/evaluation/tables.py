@@ -1,0 +1,115 @@
+"""A report as tables for people."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from m3video.evaluation.intervals import Estimate
+from m3video.evaluation.records import GROUPS
+from m3video.evaluation.report import Report, comparisons, splits, stage_costs
+from m3video.evaluation.scores import corrected
+from m3video.scales import SCALES
+
+
+def percent(value: Estimate, *, interval: bool = True) -> str:
+    """`87 [81-92]`, in per cent."""
+    if math.isnan(value.value):
+        return "-"
+    text = f"{100 * value.value:.0f}"
+    return text if not interval or math.isnan(value.low) else f"{text} [{100 * value.low:.0f}, {100 * value.high:.0f}]"
+
+
+def print_report(report: Report, console: Console) -> None:
+    """The tables, one below the other."""
+    tables = [_method_table(report, budget) for budget in report.budgets]
+    if report.budgets:
+        tables += [_comparison_table(report), _family_table(report, report.budgets[len(report.budgets) // 2])]
+    if report.granularity:
+        tables.append(_granularity_table(report))
+    for table in tables:
+        console.print(table)
+        console.print()
+    costs = stage_costs(report)
+    console.print(
+        f"analysis {costs['analyze_seconds_per_video_minute']:.2f} s per minute of video, video decode "
+        f"{1000 * costs['fetch_seconds_per_frame']:.0f} ms and vision tower "
+        f"{1000 * costs['vision_tower_seconds_per_frame']:.0f} ms per frame, peak memory "
+        f"{costs['peak_memory_bytes'] / 2**20:.0f} MiB"
+    )
+    for note in report.notes:
+        console.print(f"note: {note}")
+
+
+def _table(title: str, *columns: str) -> Table:
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
+    for number, column in enumerate(columns):
+        table.add_column(column, justify="left" if number == 0 else "right", no_wrap=True)
+    return table
+
+
+def _method_table(report: Report, budget: int) -> Table:
+    cells = [cell for cell in report.cells if cell.budget == budget]
+    whole = cells[0].accuracy()
+    table = _table(
+        f"budget {budget}: per cent right with 95 % intervals, {whole.answers} questions about {whole.clips} clips",
+        "method", "frames", "visual", "text", "s/answer", "all", *GROUPS, "local", "global", "no guess",
+    )  # fmt: skip
+    for cell in sorted(cells, key=lambda c: -c.accuracy().value):
+        parts = splits(cell)
+        guessed = cell.mean("guessed")
+        table.add_row(
+            cell.variant if cell.method in cell.variant else cell.method,
+            f"{cell.mean('frames'):.0f}", f"{cell.mean('visual'):.0f}", f"{cell.mean('text'):.0f}",
+            f"{cell.mean('answer_seconds'):.2f}", percent(cell.accuracy()),
+            *(percent(cell.accuracy(parts[g])) if g in parts else "-" for g in (*GROUPS, "localised", "global")),
+            f"{100 * corrected(cell.accuracy().value, guessed):.0f}" if guessed < 1 else "-",
+        )  # fmt: skip
+    return table
+
+
+def _comparison_table(report: Report) -> Table:
+    table = _table("adaptive against uniform: points with 95 % intervals, and per cent of the gap to the oracle",
+                   "budget", "minus uniform", "gap closed", "gap closed, no guess")  # fmt: skip
+    for row in comparisons(report):
+        gaps = [row.get(name) for name in ("minus_uniform", "gap_closed", "gap_closed_guess_corrected")]
+        table.add_row(str(row["budget"]), *(_points(gap) for gap in gaps))
+    return table
+
+
+def _points(value: dict[str, Any] | None) -> str:
+    if value is None or value["value"] is None:
+        return "-"
+    if value["low"] is None:
+        # Too often no gap in the draws: a share of it would be a number without meaning.
+        return "no clear gap"
+    return f"{100 * value['value']:+.1f} [{100 * value['low']:+.1f}, {100 * value['high']:+.1f}]"
+
+
+def _family_table(report: Report, budget: int) -> Table:
+    cells = [cell for cell in report.cells if cell.budget == budget]
+    table = _table(f"per cent right by family at budget {budget}", "family", "n", *(cell.method for cell in cells))
+    for name in [name for name in splits(cells[0]) if name.startswith("family:")]:
+        own = [splits(cell)[name] for cell in cells]
+        table.add_row(
+            name.removeprefix("family:"), str(len(own[0])),
+            *(percent(cell.accuracy(answers), interval=False) for cell, answers in zip(cells, own, strict=True)),
+        )  # fmt: skip
+    return table
+
+
+def _granularity_table(report: Report) -> Table:
+    table = _table(
+        "granularity: the frame with the answer is shown, all frames at one scale; per cent right",
+        "family", "n", *map(str, SCALES), "enough", "oracle tokens", "oracle", "no guess",
+    )  # fmt: skip
+    for row in report.granularity:
+        table.add_row(
+            row.family, str(row.by_scale[SCALES[0]].answers),
+            *(percent(row.by_scale[scale], interval=row.family == "all") for scale in SCALES),
+            str(row.enough), f"{row.oracle_tokens:.0f}", f"{100 * row.oracle:.0f}", f"{100 * row.oracle_corrected:.0f}",
+        )  # fmt: skip
+    return table

@@ -1,0 +1,74 @@
+"""One clip as the methods see it: its frames' times and its measurements; no model is involved, so it loads no torch.
+
+Shape legend: N frames, S the five scales.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from m3video.config import Settings
+from m3video.pipeline import plan_stats
+from m3video.planning.complexity import utility
+from m3video.planning.sample import sample
+from m3video.types import FrameStats, Selection, TokenPlan, VideoInfo
+
+
+class ClipView:
+    """What every method may know of a clip before the model runs: times and measurements, no truth.
+
+    Attributes:
+        info: the file.
+        stats: the analyzed frames.
+        max_frames: most frames that any method may show.
+        moments: seconds the clip's questions name; only methods that are told where to look read them.
+    """
+
+    def __init__(
+        self, info: VideoInfo, stats: FrameStats, *, max_frames: int, moments: Sequence[float] = (),
+    ) -> None:  # fmt: skip
+        self.info, self.stats, self.max_frames = info, stats, max_frames
+        self.moments = tuple(sorted(set(moments)))
+
+    def evenly(self, number: int) -> tuple[int, ...]:
+        """Pts of at most `number` frames, even in time; fewer when the clip has fewer."""
+        if number < 1:
+            return ()
+        return tuple(int(p) for p in self._evenly(min(number, self.max_frames)).pts_N)
+
+    @functools.lru_cache(maxsize=64)  # noqa: B019  (a view lives as long as its clip is worked on)
+    def _evenly(self, number: int) -> Selection:
+        return sample(self.stats, max_frames=number, method="uniform")
+
+    @functools.cached_property
+    def candidates(self) -> Selection:
+        """The planner's candidates."""
+        return sample(self.stats, max_frames=self.max_frames)
+
+    @functools.cached_property
+    def worth_NS(self) -> NDArray[np.float64]:
+        """What the planner holds each candidate to be worth at each scale."""
+        return utility(self.stats, self.candidates)
+
+    def planned(self, budget: int) -> TokenPlan:
+        """The product's own plan for a budget."""
+        return plan_stats(self.info, self.stats, Settings(budget=budget, max_frames=self.max_frames))
+
+    def nearest(self, moment: float, among: Sequence[int] | None = None) -> int:
+        """The pts nearest to `moment` seconds, of all frames or of `among`."""
+        pts = self.stats.pts_N if among is None else np.asarray(among, np.int64)
+        step = self.info.time_base[0] / self.info.time_base[1]
+        return int(pts[np.abs(pts * step - moment).argmin()])
+
+    def shot_of(self, pts: int) -> int:
+        """Number of the detected shot that holds `pts`."""
+        starts = [start for start, _ in self.candidates.shots]
+        return max(0, int(np.searchsorted(starts, pts, side="right")) - 1)
+
+    def seconds(self, pts: Iterable[int]) -> list[float]:
+        """Container seconds of each pts."""
+        return [self.info.pts_seconds(p) for p in pts]

@@ -1,0 +1,253 @@
+"""LLaVA-style conversations: reading and checking the JSON, writing the prompt, and which of its tokens are learned.
+
+The form is that of `llava_v1_5_mix665k.json` (key `image`, or none for text alone) and of LLaVA-Video (key `video`).
+Source: `preprocess_multimodal` and `preprocess_v1` of the reference's `llava/train/train.py`; where it would cut off or
+quietly ignore a conversation, the row is skipped here and says why.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from m3video.errors import UsageError
+from m3video.model.prompt import TEMPLATES, build_prompt
+from m3video.model.text import IMAGE, TextCodec, prompt_ids
+
+END = "</s>"
+VIDEO = "<video>"
+UNLEARNED = -100
+STYLES = ("vicuna_v1", "llava_v1", "bundled")
+"""Prompt styles that a conversation of several turns can be written in."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One conversation that is well-formed.
+
+    `turns` are (human, assistant) texts; `<image>` stands where the pictures named by `images` go. A video's frames
+    always stand before the first question, which then holds no mark.
+    """
+
+    name: str
+    turns: tuple[tuple[str, str], ...]
+    images: tuple[Path, ...] = ()
+    video: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """A row that is left out: `kind` is what is counted, `reason` what is wrong with this one."""
+
+    name: str
+    kind: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Labelled:
+    """Prompt ids with `IMAGE_ID` at each picture, and for each the id that is learned there (-100: none)."""
+
+    ids: list[int]
+    labels: list[int]
+
+
+class _Malformed(Exception):
+    """Why a row is no conversation."""
+
+
+def read_rows(path: Path, folder: Path) -> tuple[list[Row], list[Skipped], int]:
+    """Read one file of conversations.
+
+    Args:
+        path: `.json` (a list of rows) or `.jsonl` (a row in each line).
+        folder: what the paths in `image` and `video` are relative to.
+
+    Returns:
+        The rows that can be used, those that cannot, and how many began with an answer to nothing: that turn is left
+        out, as the reference does, and the rest is used.
+
+    Raises:
+        UsageError: the file cannot be read or holds no list of rows.
+    """
+    rows, skipped, begun = [], [], 0
+    for number, raw in enumerate(_raw_rows(path)):
+        name = f"{path} row {number}"
+        try:
+            if not isinstance(raw, dict):
+                raise _Malformed("a row must be an object")
+            if raw.get("id") not in (None, ""):
+                name += f" (id {raw['id']})"
+            row, left_out = _row(raw, name, folder)
+        except _Malformed as problem:
+            skipped.append(Skipped(name, "malformed", str(problem)))
+            continue
+        absent = next((file for file in (*row.images, *([row.video] if row.video else [])) if not file.is_file()), None)
+        if absent is not None:
+            skipped.append(Skipped(name, "missing file", f"{absent} is not there"))
+            continue
+        rows.append(row)
+        begun += left_out
+    return rows, skipped, begun
+
+
+def _raw_rows(path: Path) -> list[Any]:
+    try:
+        text = path.read_text(encoding="utf-8")
+        if path.suffix == ".jsonl":
+            return [json.loads(line) for line in text.splitlines() if line.strip()]
+        rows = json.loads(text)
+    except OSError as error:
+        raise UsageError(f"conversations {path} cannot be read: {error.strerror}") from None
+    except ValueError as error:
+        raise UsageError(f"conversations {path} is not JSON: {error}") from None
+    if not isinstance(rows, list):
+        raise UsageError(f"conversations {path} must hold a list of rows, as llava_v1_5_mix665k.json does")
+    return rows
+
+
+def _row(raw: dict[str, Any], name: str, folder: Path) -> tuple[Row, bool]:
+    images, videos = _files(raw, "image", folder), _files(raw, "video", folder)
+    if images and videos:
+        raise _Malformed("image and video in one row")
+    if len(videos) > 1:
+        raise _Malformed(f"{len(videos)} videos in one row; one is possible")
+    turns, left_out = _turns(raw.get("conversations"))
+    if videos:
+        return Row(name, _without_video_mark(turns), video=videos[0]), left_out
+    return Row(name, _with_image_marks(turns, len(images)), images), left_out
+
+
+def _files(raw: dict[str, Any], key: str, folder: Path) -> tuple[Path, ...]:
+    value = raw.get(key)
+    if value is None:
+        return ()
+    names = value if isinstance(value, list) else [value]
+    if not names or not all(isinstance(name, str) and name for name in names):
+        raise _Malformed(f"{key} must be a file name or a list of them")
+    return tuple(folder / name for name in names)
+
+
+def _turns(said: object) -> tuple[list[tuple[str, str]], bool]:
+    """Pairs of human and assistant texts, and whether an answer to nothing stood before them."""
+    if not isinstance(said, list) or not said:
+        raise _Malformed("conversations must be a list of turns")
+    for turn in said:
+        if not isinstance(turn, dict) or not isinstance(turn.get("value"), str):
+            raise _Malformed("a turn must have from and value, both texts")
+        if turn.get("from") not in ("human", "gpt"):
+            raise _Malformed(f"a turn is from {turn.get('from')!r}; human and gpt are known")
+        if END in turn["value"]:
+            raise _Malformed(f"a turn contains {END}, which ends an answer")
+    left_out = said[0]["from"] == "gpt"
+    said = said[left_out:]
+    if len(said) % 2 or not said:
+        raise _Malformed("the conversation does not end with an answer")
+    pairs = list(zip(said[::2], said[1::2], strict=True))
+    if any(human["from"] != "human" or gpt["from"] != "gpt" for human, gpt in pairs):
+        raise _Malformed("human and gpt do not take turns")
+    if any(not gpt["value"].strip() for _, gpt in pairs):
+        raise _Malformed("an answer is empty")
+    if any(IMAGE in gpt["value"] for _, gpt in pairs):
+        raise _Malformed(f"an answer contains {IMAGE}")
+    return [(human["value"], gpt["value"]) for human, gpt in pairs], bool(left_out)
+
+
+def _with_image_marks(turns: list[tuple[str, str]], images: int) -> tuple[tuple[str, str], ...]:
+    """One picture: its mark on a line of its own before its turn, as the reference moves it. Several: as they stand."""
+    marked = [human.count(IMAGE) for human, _ in turns]
+    if images == 1:
+        if sum(map(bool, marked)) != 1:
+            raise _Malformed(f"1 picture, and {IMAGE} in {sum(map(bool, marked))} human turns")
+        return tuple((_marked_first(human) if IMAGE in human else human, gpt) for human, gpt in turns)
+    if sum(marked) != images:
+        raise _Malformed(f"{images} pictures, {sum(marked)} times {IMAGE}")
+    return tuple(turns)
+
+
+def _marked_first(text: str) -> str:
+    return f"{IMAGE}\n{text.replace(IMAGE, '').strip()}".strip()
+
+
+def _without_video_mark(turns: list[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
+    """LLaVA-Video marks a video with `<image>` in the first turn; other sets write `<video>`, or nothing."""
+    if any(mark in human for human, _ in turns[1:] for mark in (IMAGE, VIDEO)):
+        raise _Malformed("a video's mark after the first turn")
+    first, answer = turns[0]
+    if first.count(IMAGE) + first.count(VIDEO) > 1:
+        raise _Malformed("1 video, and several marks for it")
+    return ((first.replace(IMAGE, "").replace(VIDEO, "").strip(), answer), *turns[1:])
+
+
+def check_style(style: str) -> str:
+    """`style` when conversations can be written in it; UsageError otherwise."""
+    if style not in STYLES:
+        raise UsageError(f"prompt_style ({style}) must be one of {', '.join(STYLES)} for fine-tuning")
+    return style
+
+
+def conversation_text(
+    style: str, row: Row, *, num_frames: int, times_seconds: Sequence[float] | None
+) -> tuple[str, list[tuple[int, int]]]:  # fmt: skip
+    """The whole conversation as one text, and where each answer begins (before its space) and ends (after `</s>`).
+
+    Args:
+        style: one of `STYLES`.
+        row: the conversation.
+        num_frames: frames of a video, or pictures.
+        times_seconds: the frames' times to write before them, or None.
+    """
+    text, spans = "", []
+    for number, (human, answer) in enumerate(row.turns):
+        text += _asked(style, row, human, num_frames, times_seconds) if number == 0 else _asked_again(style, human)
+        start = len(text)
+        text += f" {answer}{END}"
+        spans.append((start, len(text)))
+    return text, spans
+
+
+def _asked(style: str, row: Row, human: str, num_frames: int, times_seconds: Sequence[float] | None) -> str:
+    if row.video is not None:
+        return build_prompt(style, human, num_frames=num_frames, times_seconds=times_seconds)
+    if style == "bundled":
+        # The bundled model knows frames only where a video has them.
+        return build_prompt(style, human.replace(IMAGE, "").strip(), num_frames=num_frames, times_seconds=None)
+    before, after = TEMPLATES[style]
+    return before + human + after
+
+
+def _asked_again(style: str, human: str) -> str:
+    if style == "bundled":
+        return f" question {human.replace(IMAGE, '').strip()} answer"
+    return f"USER: {human}{TEMPLATES[style][1]}"
+
+
+def label(
+    codec: TextCodec, style: str, row: Row, *, num_frames: int, times_seconds: Sequence[float] | None = None
+) -> Labelled | Skipped:  # fmt: skip
+    """Tokenize a conversation; learned are the answers with the `</s>` that ends each, and nothing else.
+
+    Arguments as for `conversation_text`. A row whose answers cannot be told apart token by token is skipped.
+    """
+    text, spans = conversation_text(style, row, num_frames=num_frames, times_seconds=times_seconds)
+    ids = prompt_ids(codec, text)
+    labels = [UNLEARNED] * len(ids)
+    for start, end in spans:
+        before, whole = prompt_ids(codec, text[:start]), prompt_ids(codec, text[:end])
+        if ids[: len(before)] != before or ids[: len(whole)] != whole or whole[-1] != codec.eos_id:
+            return Skipped(row.name, "not separable", "the tokenizer merges an answer with its surroundings")
+        labels[len(before) : len(whole)] = whole[len(before) :]
+    if style == "bundled":
+        unknown = [word for _, answer in row.turns for word in codec.unknown_words(answer)]
+        if unknown:
+            return Skipped(row.name, "unknown words", f"the tokenizer does not know {', '.join(unknown[:5])}")
+    return Labelled(ids, labels)
+
+
+def tally(skipped: Sequence[Skipped]) -> str:
+    """`3 malformed, 1 missing file`."""
+    return ", ".join(f"{count} {kind}" for kind, count in sorted(Counter(s.kind for s in skipped).items()))

@@ -1,0 +1,249 @@
+"""Fine-tuning a checkpoint with the M3 objective: run folder, what is trained, the steps, and the finished model."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import json
+import math
+import os
+import shutil
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from m3video.errors import UsageError
+from m3video.model import checkpoint
+from m3video.model.checkpoint import DTYPES, LoadedModel, find_device
+from m3video.model.convert import write
+from m3video.scales import SCALES
+from m3video.training.conversations import Skipped, check_style
+from m3video.training.examples import Example, Loader
+from m3video.training.finetune_recipe import FREE, FineTune, load_finetune
+from m3video.training.loop import WARM_UP, run_stage
+from m3video.training.objective import backward
+from m3video.training.reading import Reading, SkipLog, load_rows
+from m3video.training.recipe import Stage
+from m3video.training.train import count, say
+
+_TOWER, _PROJECTOR = ("model.vision_tower.",), ("model.multi_modal_projector.", "model.image_newline")
+_LORA_TARGETS = r".*language_model\.layers\.\d+\..*\.(q|k|v|o|gate|up|down)_proj"
+
+
+def finetune(
+    config_path: Path, *, run_dir: Path, device: str = "auto", smoke: bool = False, resume: bool = True,
+    out: Path | None = None,
+) -> Path:  # fmt: skip
+    """Fine-tune a checkpoint and write it as a folder that `--model` takes.
+
+    Args:
+        config_path: YAML recipe with `base:`, e.g. `configs/m3-llava-1.5-7b.yaml`.
+        run_dir: checkpoint, `metrics.jsonl`, `skipped.jsonl`, the LoRA adapter. A killed run goes on from here.
+        device: "auto", "cpu", "cuda" or "cuda:N".
+        smoke: two small steps, to see that everything runs.
+        resume: False starts over and removes what is in `run_dir`.
+        out: the finished model's folder, default `run_dir/model`.
+
+    Returns:
+        The finished model's folder.
+
+    Raises:
+        UsageError: a recipe, data file or device that is not there, no usable row, no peft, or another recipe's folder.
+        CheckpointError: the base cannot be loaded.
+        DoesNotFitError: a micro-batch exceeds the GPU's memory.
+    """
+    recipe = load_finetune(config_path, smoke=smoke)
+    place = find_device(device)
+    peft = find_peft(config_path) if recipe.lora is not None else None
+    prepare_folder(run_dir, recipe, resume=resume)
+    skips = SkipLog(run_dir / "skipped.jsonl")
+    rows = load_rows(recipe, skips)
+    # Only what is not trained may be kept in half precision: an update of 2e-5 would be rounded away.
+    half = recipe.precision == "bfloat16" and recipe.lora is not None
+    loaded = checkpoint.load(
+        recipe.base, device=str(place), dtype="bfloat16" if half else "float32", vision_tower=recipe.vision_tower
+    )
+    check_style(loaded.config.prompt_style)
+    adapter = choose_trained(loaded, recipe, peft)
+    steps = recipe.epochs * math.ceil(len(rows) / recipe.batch)
+    stage = Stage(
+        steps=min(steps, recipe.max_steps or steps), batch=recipe.batch, rate=recipe.rate, save_every=recipe.save_every
+    )
+    trained = Trained(loaded.model)
+    say(
+        f"{len(rows)} conversations, {stage.steps} steps of {recipe.batch}; {count(trained):.1f} of "
+        f"{count(loaded.model):.1f} million parameters trained on {place}; checkpoint and logs in {run_dir}"
+    )
+    loader = Loader(loaded, recipe, run_dir / "stats")
+    with Reading(rows, loader, recipe, steps=stage.steps) as reading:
+        run_steps(loaded, trained, reading, recipe, stage, run_dir, skips, resume=resume)
+    say(f"conversations with a problem: {skips.summary() or 'none'}")
+    return export(loaded, adapter, recipe, run_dir, out or run_dir / "model")
+
+
+def run_steps(
+    loaded: LoadedModel, trained: Trained, reading: Reading, recipe: FineTune, stage: Stage, run_dir: Path,
+    skips: SkipLog, *, resume: bool,
+) -> None:  # fmt: skip
+    """The stage itself, in the loop that all training shares."""
+
+    def step(number: int) -> tuple[Tensor, Mapping[str, tuple[float, float]]]:
+        found = reading(number)
+        examples = [one for one in found if isinstance(one, Example)]
+        for one in found:
+            if isinstance(one, Skipped):
+                skips.add(one)
+            elif one.note is not None:
+                skips.add(Skipped(one.name, "damaged but used", one.note))
+        left_out = {"left out": (float(len(found) - len(examples)), float(len(found)))}
+        # Dropout is all that is random in here.
+        torch.manual_seed(recipe.seed * 1_000_003 + number)
+        if not examples:
+            return torch.zeros(()), left_out
+        loss, metrics = backward(
+            loaded, examples, micro_batch=recipe.micro_batch, precision=DTYPES[recipe.precision]
+        )  # fmt: skip
+        return loss, {**metrics, **left_out}
+
+    loaded.model.train()
+    run_stage(
+        "finetune", stage, trained, run_dir, resume=resume, step=step, rate=rate_at,
+        make=lambda module: make_optimizer(module, recipe),
+    )  # fmt: skip
+    loaded.model.eval()
+
+
+def rate_at(step: int, stage: Stage) -> float:
+    """Learning rate before `step` (0-based): linear warm-up over 3 % of the steps, then cosine down to nothing."""
+    warm = math.ceil(stage.steps * WARM_UP)
+    if step < warm:
+        return stage.rate * (step + 1) / warm
+    return stage.rate * 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, stage.steps - warm)))
+
+
+def make_optimizer(module: nn.Module, recipe: FineTune) -> list[torch.optim.Optimizer]:
+    """AdamW without weight decay, as the paper has it; projector and tower at their own rates."""
+    groups: dict[float, list[nn.Parameter]] = {}
+    for key, parameter in module.named_parameters():
+        name = key.replace("/", ".")
+        rate = recipe.rate
+        if name.startswith(_TOWER):
+            rate = recipe.tower_rate
+        elif name.startswith(_PROJECTOR):
+            rate = recipe.projector_rate
+        groups.setdefault(rate / recipe.rate, []).append(parameter)
+    return [torch.optim.AdamW([{"params": p, "share": s} for s, p in groups.items()], weight_decay=0.0)]
+
+
+class Trained(nn.Module):
+    """The parameters of a model that are trained, and nothing else: what a checkpoint keeps."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        for name, parameter in model.named_parameters():
+            if parameter.requires_grad:
+                self.register_parameter(name.replace(".", "/"), parameter)
+
+
+def choose_trained(loaded: LoadedModel, recipe: FineTune, peft: Any) -> Any:
+    """Mark what is trained, in float32: the decoder or its LoRA, the projector and the tower unless frozen.
+
+    Returns:
+        peft's wrapper around the model, or None without LoRA.
+    """
+    model, adapter = loaded.model, None
+    if recipe.lora is not None:
+        torch.manual_seed(recipe.seed)
+        lora = peft.LoraConfig(
+            r=recipe.lora.rank, lora_alpha=recipe.lora.alpha, lora_dropout=recipe.lora.dropout, bias="none",
+            target_modules=_LORA_TARGETS,
+        )  # fmt: skip
+        with warnings.catch_warnings():
+            # peft 0.21 asks transformers 5.24 by a name that is on its way out.
+            warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing", category=FutureWarning)
+            adapter = peft.get_peft_model(model, lora)
+        lora.base_model_name_or_path = recipe.base
+    for name, parameter in model.named_parameters():
+        if name.startswith(_TOWER):
+            parameter.requires_grad_(recipe.tower_rate > 0)
+        elif name.startswith(_PROJECTOR):
+            parameter.requires_grad_(recipe.projector_rate > 0)
+        elif recipe.lora is None:
+            parameter.requires_grad_(True)
+        if parameter.requires_grad:
+            parameter.data = parameter.data.float()
+    if recipe.gradient_checkpointing:
+        # transformers 5.24 renamed it and warns about the old name.
+        enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
+        enable({"use_reentrant": False})
+    return adapter
+
+
+def find_peft(config_path: Path) -> Any:
+    """The peft library; UsageError when it is not installed."""
+    try:
+        return importlib.import_module("peft")
+    except ImportError:
+        raise UsageError(
+            f"{config_path}: lora needs peft: pip install 'm3video[finetune]', or leave lora out for full fine-tuning"
+        ) from None
+
+
+def prepare_folder(run_dir: Path, recipe: FineTune, *, resume: bool) -> None:
+    """Make the run folder, or check that it belongs to this recipe and to the same data files, byte for byte."""
+    now = {**recipe.model_dump(mode="json"), "sha256": [file_hash(one.conversations) for one in recipe.data]}
+    written = run_dir / "recipe.json"
+    if not resume and written.exists():
+        # Only a folder that a run has marked as its own is ever removed.
+        shutil.rmtree(run_dir)
+    run_dir.mkdir(parents=True, exist_ok=True)
+    if written.exists():
+        before = json.loads(written.read_text(encoding="utf-8"))
+        changed = [key for key in {**before, **now} if key not in FREE and before.get(key) != now.get(key)]
+        if changed:
+            what = "data (its content)" if changed == ["sha256"] else changed[0]
+            raise UsageError(
+                f"--run-dir {run_dir} holds a run with another {what}: name a new one, or start over with --fresh"
+            )
+    part = written.with_suffix(".part")
+    part.write_text(json.dumps(now, indent=2) + "\n", encoding="utf-8")
+    os.replace(part, written)
+
+
+def file_hash(path: Path) -> str:
+    """SHA-256 of a file's bytes; UsageError when it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise UsageError(f"conversations {path} cannot be read: {error.strerror}") from None
+
+
+def export(loaded: LoadedModel, adapter: Any, recipe: FineTune, run_dir: Path, folder: Path) -> Path:
+    """Write the merged model; a LoRA stays in `run_dir/adapter` too, with the other trained weights beside it."""
+    model = loaded.model
+    if adapter is not None:
+        kept = run_dir / "adapter"
+        adapter.save_pretrained(kept, save_embedding_layers=False)
+        others = {
+            name: parameter.detach().cpu().contiguous()
+            for name, parameter in model.named_parameters()
+            if parameter.requires_grad and "lora_" not in name
+        }
+        save_file(others, kept / "other_trained.safetensors")
+        adapter.merge_and_unload()
+    model.eval().to("cpu", DTYPES[recipe.save_dtype])
+    config = loaded.config
+    config.m3_trained, config.token_scales = True, list(SCALES)
+    config.origin = f"{recipe.base}, fine-tuned by m3video"
+    folder.mkdir(parents=True, exist_ok=True)
+    write(loaded, folder)
+    for file in [*folder.iterdir(), *(run_dir / "adapter").glob("*")]:
+        # safetensors writes for the owner only.
+        file.chmod(0o644)
+    return folder

@@ -1,0 +1,93 @@
+"""The recipe of a fine-tuning run: which checkpoint, which conversations, and how it is trained on them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from m3video.config import nearest, read_yaml
+from m3video.errors import UsageError
+
+KEY = "base"
+"""A recipe with this key fine-tunes; one without trains from nothing."""
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Conversations(_Part):
+    """A file of conversations, and the folder that its pictures and videos are in."""
+
+    conversations: Path
+    files: Path
+
+
+class Lora(_Part):
+    """Low-rank adapters on every matrix of the decoder's layers, trained instead of the decoder itself."""
+
+    rank: int = Field(128, ge=1)
+    alpha: float = Field(256, gt=0)
+    dropout: float = Field(0.05, ge=0, lt=1)
+
+
+class FineTune(_Part):
+    """How a checkpoint is fine-tuned; the defaults are those of the M3 paper for LLaVA-1.5-7B."""
+
+    base: str = Field(description="'bundled', a checkpoint folder, or a hub name")
+    vision_tower: str | None = Field(None, description="vision tower folder, when kept apart from the checkpoint")
+    data: tuple[Conversations, ...] = Field(min_length=1)
+    seed: int = 42
+
+    epochs: int = Field(1, ge=1)
+    max_steps: int | None = Field(None, ge=1, description="stop the schedule here, before the epochs are over")
+    batch: int = Field(128, ge=1, description="conversations of one optimizer step")
+    micro_batch: int = Field(4, ge=1, description="conversations that are in memory at once")
+    rate: float = Field(2e-5, gt=0, description="peak learning rate of the decoder, or of its LoRA")
+    projector_rate: float = Field(2e-5, ge=0, description="of the projector; 0 freezes it")
+    tower_rate: float = Field(2e-5, ge=0, description="of the vision tower; 0 freezes it")
+    lora: Lora | None = None
+    gradient_checkpointing: bool = True
+    precision: Literal["bfloat16", "float32"] = "bfloat16"
+    save_every: int = Field(500, ge=1, description="steps between checkpoints")
+    save_dtype: Literal["bfloat16", "float16", "float32"] = "bfloat16"
+    workers: int = Field(4, ge=1, description="threads that read pictures and videos")
+
+    max_length: int | None = Field(None, ge=64, description="most positions of a conversation; None: the context")
+    max_frames: int = Field(16, ge=1, le=64, description="candidate frames of a video")
+    visual_tokens: int = Field(1440, ge=576, description="most visual tokens of a video")
+    sampling: Literal["shots", "uniform"] = Field("shots", description="how a video's candidates are chosen")
+    timestamps: bool = Field(True, description="write each frame's time before it")
+
+
+FREE = ("save_every", "workers")
+"""What may differ when a run goes on: nothing that changes its numbers."""
+
+SMOKE = {"max_steps": 2, "batch": 2, "micro_batch": 1, "max_frames": 3, "workers": 1}
+
+
+def is_finetune(path: Path) -> bool:
+    """Whether the recipe fine-tunes a checkpoint rather than training one from nothing."""
+    return KEY in read_yaml(path)
+
+
+def load_finetune(path: Path, *, smoke: bool = False) -> FineTune:
+    """Read a YAML recipe.
+
+    Raises:
+        UsageError: unreadable file, an unknown key (the nearest one is named) or a wrong value.
+    """
+    values: dict[str, Any] = read_yaml(path)
+    try:
+        return FineTune(**{**values, **(SMOKE if smoke else {})})
+    except ValidationError as error:
+        problem = error.errors()[0]
+        where = ".".join(str(part) for part in problem["loc"])
+        if problem["type"] == "extra_forbidden":
+            known = {*FineTune.model_fields, *Conversations.model_fields, *Lora.model_fields}
+            near = nearest(str(problem["loc"][-1]), known)
+            raise UsageError(f"{path}: unknown key '{where}'" + (f"; did you mean {near}?" if near else "")) from None
+        given = "" if problem["type"] == "missing" else f" ({problem['input']})"
+        raise UsageError(f"{path}: {where}{given}: {problem['msg']}") from None

@@ -1,0 +1,186 @@
+"""Rendered clips as a benchmark: the same from a seed, true at the moment they name, cached whole."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from m3video.evaluation.footage_set import (
+    EDGE_SECONDS,
+    FAMILY_GROUPS,
+    FootageSpec,
+    Recipe,
+    ask_clip,
+    content_key,
+    describe,
+    group_of,
+    make_recipe,
+    make_records,
+    render_clip,
+)
+from m3video.evaluation.records import GROUPS, Record
+from m3video.training.footage import FADE_SECONDS
+from m3video.training.questions import FAMILIES
+from m3video.training.words import clock_words
+from m3video.video.reader import open_video, probe
+
+TINY = FootageSpec(seed=5, clips=2, questions=8, lengths=((3, 4, 6),))
+
+
+def asked(seed: int, index: int, number: int = 40) -> tuple[Recipe, list[Record]]:
+    recipe = make_recipe(FootageSpec(seed=seed), index)
+    return recipe, ask_clip(recipe, video="v.mp4", rng=random.Random(f"{seed} {index}"), number=number)
+
+
+MANY = [asked(seed, index) for seed in (1, 2) for index in range(9)]
+
+
+def test_every_family_of_training_has_a_group() -> None:
+    assert {name for name in FAMILIES if group_of(name) not in GROUPS} == set()
+    assert set(FAMILY_GROUPS.values()) == set(GROUPS)
+    with pytest.raises(KeyError):
+        group_of("smell")
+
+
+def test_detail_decides_the_group() -> None:
+    assert [group_of(f) for f in ("tile 3x3", "tile 6x6", "row 12x12", "sign word", "shape colour several")] == [
+        "medium", "fine", "fine", "fine", "medium",
+    ]  # fmt: skip
+
+
+def test_answers_are_true_at_the_moment_they_name() -> None:
+    checked = 0
+    for recipe, records in MANY:
+        for r in (r for r in records if r.localised):
+            assert r.moment is not None
+            facts = recipe.clip.facts(r.moment)
+            truth = {
+                "background": [facts.background], "light": ["night" if facts.night else "day"],
+                "count": [("none", "one", "two", "three")[len(facts.shapes)]],
+                "place": [s.place for s in facts.shapes if s.clear], "shape kind": [s.kind for s in facts.shapes],
+                "sign word": [facts.sign], "sign number": [facts.sign],
+            }.get(r.family)  # fmt: skip
+            if truth is not None:
+                assert r.answer in truth, (r, facts)
+                checked += 1
+            if r.family.startswith("tile "):
+                assert facts.board is not None
+                row, column = (int(word) for word in r.question.split() if word.isdigit())
+                assert facts.board[row - 1][column - 1] == r.answer
+                assert r.family == f"tile {len(facts.board)}x{len(facts.board)}"
+                checked += 1
+    assert checked > 150
+
+
+def test_moments_keep_away_from_cuts_and_fades() -> None:
+    for recipe, records in MANY:
+        ends, total = [], 0.0
+        for length in recipe.clip.seconds:
+            total += length
+            ends.append(total)
+        for r in (r for r in records if r.moment is not None and r.evidence is not None):
+            assert r.evidence[0] + EDGE_SECONDS - 1e-9 <= r.moment <= r.evidence[1] - EDGE_SECONDS + 1e-9
+            assert r.reference == f"at {clock_words(r.moment)}"
+            for end, fades in zip(ends[:-1], recipe.clip.fades, strict=False):
+                assert not (fades and end - FADE_SECONDS < r.moment < end)
+
+
+def test_when_is_the_first_shot_that_shows_it() -> None:
+    seen = 0
+    for recipe, records in MANY:
+        for r in (r for r in records if r.family == "when"):
+            assert r.evidence is not None
+            assert not r.localised
+            thing = r.question.removeprefix("when does ").removesuffix(" first appear").split()[1:]
+            starts = [sum(recipe.clip.seconds[:n]) for n in range(len(recipe.clip.shots))]
+            holds = [
+                bool(shot.sign) if thing == ["sign"] else bool(shot.board) if thing == ["board"]
+                else bool(shot.page) if thing[0] == "page"
+                else any([s.colour, s.kind] == thing for s in shot.shapes)
+                for shot in recipe.clip.shots
+            ]  # fmt: skip
+            first = starts[holds.index(True)]
+            assert r.evidence[0] <= first <= r.evidence[1]
+            assert r.answer == clock_words(first)
+            seen += 1
+    assert seen > 10
+
+
+def test_every_clip_can_be_asked_something_fine_and_lengths_differ() -> None:
+    assert all(any(r.group == "fine" for r in records) for _, records in MANY)
+    lengths = [recipe.clip.duration for recipe, _ in MANY]
+    assert min(lengths) < 12
+    assert max(lengths) > 60
+    assert len({recipe.crf for recipe, _ in MANY}) > 5
+    assert any(length < 1 for recipe, _ in MANY for length in recipe.clip.seconds), "no brief shot anywhere"
+    assert all(shot.held_out for recipe, _ in MANY for shot in recipe.clip.shots)
+
+
+def test_questions_are_spread_over_groups_and_differ() -> None:
+    for _, records in (asked(3, index, 9) for index in range(6)):
+        counts = [sum(r.group == group for r in records) for group in GROUPS]
+        assert min(counts) >= 1
+        assert len({(r.question, r.answer) for r in records}) == len(records)
+        assert len({r.id for r in records}) == len(records)
+
+
+def test_the_seed_decides_and_the_number_of_clips_does_not() -> None:
+    assert asked(1, 4) == asked(1, 4)
+    assert make_recipe(FootageSpec(seed=1, clips=5), 3) == make_recipe(FootageSpec(seed=1, clips=50), 3)
+    assert make_recipe(FootageSpec(seed=1), 3) != make_recipe(FootageSpec(seed=2), 3)
+
+
+def test_the_key_changes_with_everything_that_changes_the_file() -> None:
+    one = make_recipe(TINY, 0)
+    others = [
+        Recipe("x", one.clip, one.fps, one.crf), Recipe(one.name, one.clip, one.fps + 1, one.crf),
+        Recipe(one.name, one.clip, one.fps, one.crf + 1), make_recipe(TINY, 1),
+    ]  # fmt: skip
+    keys = [content_key(recipe) for recipe in (one, *others)]
+    assert keys[0] == keys[1], "the name is not content"
+    assert len(set(keys)) == 4
+
+
+def test_clips_are_rendered_once_whole_and_alike(tmp_path: Path) -> None:
+    records = make_records(TINY, folder=tmp_path / "a")
+    files = {path: path.stat().st_mtime_ns for path in (tmp_path / "a").iterdir()}
+    assert len(files) == 2
+    assert make_records(TINY, folder=tmp_path / "a") == records
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "a").iterdir()} == files
+    again = make_records(TINY, folder=tmp_path / "b")
+    assert [replace(r, video="") for r in again] == [replace(r, video="") for r in records]
+    for path in files:
+        with open_video(path) as one, open_video(tmp_path / "b" / path.name) as two:
+            pairs = zip(one.frames(), two.frames(), strict=True)
+            apart = [np.abs(a.rgb_HW3.astype(int) - b.rgb_HW3).mean() for a, b in pairs]
+        assert max(apart) < 1.5, "more than x264's own wavering"
+    info = probe(records[0].video)
+    assert info.codec == "h264"
+    assert abs(info.duration_seconds - make_recipe(TINY, 0).clip.duration) < 0.4
+    assert describe(records).startswith(f"{len(records)} questions (")
+
+
+def test_an_interrupted_rendering_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stop(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("m3video.evaluation.footage_set.encode_h264", stop)
+    with pytest.raises(KeyboardInterrupt):
+        render_clip(make_recipe(TINY, 0), tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_place_holds_as_long_as_its_shot() -> None:
+    many = [asked(seed, index, 60) for seed in range(3, 11) for index in range(9)]
+    places = [(recipe, r) for recipe, records in many for r in records if r.family == "place"]
+    assert len(places) > 40
+    for recipe, r in places:
+        assert r.evidence is not None
+        for time in np.linspace(r.evidence[0] + 0.01, r.evidence[1] - 0.01, 7):
+            shapes = recipe.clip.facts(float(time)).shapes
+            named = [s for s in shapes if s.colour in r.question.split()] or shapes
+            assert [s.place for s in named] == [r.answer], (r, time)

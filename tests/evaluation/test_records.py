@@ -1,0 +1,112 @@
+"""One record type: what is right, and files of questions."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from m3video.evaluation.records import (
+    Record,
+    RecordError,
+    is_right,
+    load_records,
+    parse_option,
+    parse_time,
+    prompt_text,
+    save_records,
+)
+from tests.evaluation.made import record
+
+OPTIONS = ("a dog", "the cat", "a red bird")
+
+
+@pytest.mark.parametrize(
+    ("text", "option"),
+    [
+        ("A", 0), ("b", 1), ("C.", 2), ("(B)", 1), ("B) the cat", 1), ("B: the dog", 1), (" C\n", 2),
+        ("the cat", 1), ("Cat.", 1), ("a red bird", 2), ("A dog", 0), ("A red bird", 2),
+        ("", None), ("D", None), ("Because", None), ("a horse", None), ("bird", None),
+    ],
+)  # fmt: skip
+def test_options(text: str, option: int | None) -> None:
+    assert parse_option(text, OPTIONS) == option
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("0:07", 7), ("at 1:02:03.", 3723), ("it is 12:30", 750), ("7", None), ("", None)]
+)
+def test_times(text: str, seconds: float | None) -> None:
+    assert parse_time(text) == seconds
+
+
+def test_right_is_the_same_words() -> None:
+    one = record(1, answer="top left")
+    assert all(is_right(one, text) for text in ("top left", "Top left.", " the top  left"))
+    assert not any(is_right(one, text) for text in ("top", "top left corner", "left top", ""))
+    assert not is_right(record(1, answer="4721"), "472")
+
+
+def test_right_option_and_right_time() -> None:
+    two = record(2, answer="the cat", options=OPTIONS, metric="option")
+    assert is_right(two, "B")
+    assert not is_right(two, "C")
+    assert prompt_text(two).endswith("\nA. a dog\nB. the cat\nC. a red bird\n"
+                                     "Answer with the option's letter from the given choices directly.")  # fmt: skip
+    when = record(3, answer="0:07", metric="time", evidence=(7.6, 9.2))
+    assert [is_right(when, f"0:0{s}") for s in (6, 7, 8, 9)] == [False, True, True, True]
+    assert not is_right(when, "0:10")
+    assert not is_right(when, "seven")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"group": "tiny"}, {"metric": "bleu"}, {"question": " "}, {"metric": "option"},
+        {"metric": "option", "options": ("x", "y")}, {"metric": "time"}, {"evidence": (3.0, 2.0)},
+        {"reference": "at 0:07", "moment": 7.0}, {"reference": "colour"},
+    ],
+)  # fmt: skip
+def test_a_record_without_sense_is_refused(changes: dict[str, object]) -> None:
+    with pytest.raises(ValueError):
+        record(1, **changes)
+
+
+def test_a_file_gives_back_what_was_saved(tmp_path: Path) -> None:
+    records = [
+        record(1, question="Welche Farbe? ä", evidence=(0.0, 1.5)),
+        record(2, answer="the cat", options=OPTIONS, metric="option", localised=False),
+        record(3, question="what at 0:02", moment=2.5, reference="at 0:02", group="fine"),
+    ]
+    save_records(records, tmp_path / "q.jsonl")
+    loaded = load_records(tmp_path / "q.jsonl")
+    assert loaded == [replace(r, video=str(tmp_path / "v.mp4")) for r in records]
+    assert [r.hash for r in loaded] == [r.hash for r in records]
+    assert len({r.hash for r in records}) == 3
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", "line 1 is no record"), ('{"id": "x"}', "line 1 is no record"), ("", "empty"),
+        ('{"colour": 1}', "line 1 is no record"),
+    ],
+)  # fmt: skip
+def test_a_bad_file_is_one_line(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "q.jsonl").write_text(text)
+    with pytest.raises(RecordError, match=message):
+        load_records(tmp_path / "q.jsonl")
+
+
+def test_an_id_may_occur_once_and_a_file_must_be_there(tmp_path: Path) -> None:
+    save_records([record(1), record(1)], tmp_path / "q.jsonl")
+    with pytest.raises(RecordError, match="line 2: id q1 occurs twice"):
+        load_records(tmp_path / "q.jsonl")
+    with pytest.raises(RecordError, match="cannot be read"):
+        load_records(tmp_path / "none.jsonl")
+
+
+def test_the_hash_does_not_depend_on_the_place() -> None:
+    one: Record = record(1)
+    assert one.hash == replace(one, video="elsewhere.mp4").hash != replace(one, answer="blue").hash
