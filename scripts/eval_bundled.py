@@ -1,6 +1,6 @@
 """What the bundled model answers on clips it has never seen: own seeds, and fonts and pictures held out of training.
 
-    python scripts/eval_bundled.py [--model FOLDER] [--seed 1] [--shots 240] [--clips 60] [--files 12]
+    python scripts/eval_bundled.py [--model FOLDER] [--seed 1] [--shots 240] [--clips 60] [--files 24]
 
 Two tables: question family x scale, asked of frames as the tower sees them; and the coarse questions asked of real
 H.264 files through the whole product (probe, analyze, plan, fetch, answer). Intervals are 95 % Wilson intervals.
@@ -37,6 +37,7 @@ CONDITIONS: tuple[tuple[str, int, int], ...] = (
     ("1 frame", 1, 1), ("1 frame", 1, 9), ("1 frame", 1, 36), ("1 frame", 1, 144), ("1 frame", 1, 576),
     ("8 frames", 8, 1), ("8 frames", 8, 9), ("8 frames", 8, 36), ("8 frames", 8, 144),
     ("16 frames", 16, 1), ("16 frames", 16, 9), ("16 frames", 16, 36), ("16 frames", 16, 0),
+    ("32 frames", 32, 1), ("32 frames", 32, 9), ("32 frames", 32, 0),
 )  # fmt: skip
 """(label, frames, scale of every frame; 0 = mixed scales of 720 tokens in all)."""
 
@@ -54,9 +55,13 @@ def wilson(right: int, count: int) -> str:
 
 
 def family_of(family: str, facts: Facts) -> str:
-    """Shape colours are told apart: of the only shape, of one named by its kind among several, or asked of none."""
-    if family == "shape colour":
-        return f"shape colour ({('none there', 'only one', 'of several')[min(2, len(facts.shapes))]})"
+    """Families by what makes them hard: how many shapes there are, how many tiles, a word or a number."""
+    if family in ("shape colour", "shape kind", "place"):
+        return f"{family} ({('none there', 'only one', 'of several')[min(2, len(facts.shapes))]})"
+    if family in ("row", "tile") and facts.board:
+        return f"{family} ({len(facts.board)}x{len(facts.board)})"
+    if family == "sign" and facts.sign:
+        return f"sign ({'number' if facts.sign.isdigit() else 'word'})"
     return family
 
 
@@ -138,7 +143,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--shots", type=int, default=240)
     parser.add_argument("--clips", type=int, default=60)
-    parser.add_argument("--files", type=int, default=12)
+    parser.add_argument("--files", type=int, default=24)
     args = parser.parse_args()
     loaded = checkpoint.load(args.model, device="cpu")
     rng = random.Random(f"held out {args.seed}")

@@ -78,7 +78,7 @@ def answer_many(
 def _prefill(loaded: LoadedModel, embeds_1LD: Tensor) -> Any:
     cache = DynamicCache()
     decoder = loaded.model.model.language_model
-    with answering._within_memory(f"a prompt of {embeds_1LD.shape[1]} tokens", "use smaller --budgets"):
+    with answering.within_memory(f"a prompt of {embeds_1LD.shape[1]} tokens", "use smaller --budgets"):
         decoder(inputs_embeds=embeds_1LD, use_cache=True, **{_cache_name(decoder): cache})
     return cache
 

@@ -47,7 +47,8 @@ class GeneratedAnswer:
 
 
 @contextmanager
-def _within_memory(what: str, way_out: str) -> Iterator[None]:
+def within_memory(what: str, way_out: str) -> Iterator[None]:
+    """Turn running out of GPU memory into DoesNotFitError: `what` needed too much, `way_out` is what to do."""
     try:
         yield
     except torch.cuda.OutOfMemoryError:
@@ -78,7 +79,7 @@ def encode(
     grids = []
     for start in range(0, len(pictures), vision_batch):
         batch = pictures[start : start + vision_batch]
-        with _within_memory(f"a vision batch of {len(batch)} frames", "use a smaller --vision-batch"):
+        with within_memory(f"a vision batch of {len(batch)} frames", "use a smaller --vision-batch"):
             grids.append(loaded.model.visual_grids(pad_pixels(batch)))
         if on_batch is not None:
             on_batch(start + len(batch))
@@ -149,7 +150,7 @@ def generate(loaded: LoadedModel, embeds_1LD: Tensor, *, max_new_tokens: int) ->
         bos_token_id=codec.bos_id, eos_token_id=codec.eos_id, pad_token_id=codec.pad_id,
     )  # fmt: skip
     mask = torch.ones(embeds_1LD.shape[:2], dtype=torch.long, device=embeds_1LD.device)
-    with _within_memory(f"a prompt of {embeds_1LD.shape[1]} tokens", "use a smaller --budget"):
+    with within_memory(f"a prompt of {embeds_1LD.shape[1]} tokens", "use a smaller --budget"):
         said = loaded.model.generate(inputs_embeds=embeds_1LD, attention_mask=mask, generation_config=settings)
     ids = [int(token) for token in said[0]]
     return ids[: ids.index(codec.eos_id)] if codec.eos_id in ids else ids

@@ -192,7 +192,9 @@ def draw_batch(
 ) -> tuple[NDArray[np.uint8], list[CellLabels], list[Facts | None]]:
     """Frames uint8 [batch, 336, 336, 3], the labels of their cells, and what is true of each; None for the `dense`
     ones, crowds of shapes and pages of text, of which there is no list of facts."""
-    squares, labels, facts = [], [], []
+    squares: list[NDArray[np.uint8]] = []
+    labels: list[CellLabels] = []
+    facts: list[Facts | None] = []
     for frame in range(batch):
         content = ("crowd", "page")[frame % 2] if frame < dense else None
         picture, cell_labels, true = shot_frames(rng, num_frames=1, h264=True, content=content)
