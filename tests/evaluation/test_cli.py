@@ -71,7 +71,10 @@ def test_a_small_run_prints_json_and_leaves_its_answers(tmp_path: Path) -> None:
 def test_ctrl_c_ends_in_one_line_and_keeps_answers(tmp_path: Path) -> None:
     out = tmp_path / "out"
     arguments = ["--clips", "2", "--budgets", "144,288,720,1440", "--out", str(out), "--cache", str(tmp_path / "cache")]
+    # A shell starts background jobs with SIGINT ignored, and children would inherit that.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     child = subprocess.Popen([*COMMAND, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    signal.signal(signal.SIGINT, before)
     deadline = time.monotonic() + 300
     while not (out / "samples.jsonl").exists() and time.monotonic() < deadline and child.poll() is None:
         time.sleep(0.1)
