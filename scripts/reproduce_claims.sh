@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Every accuracy figure of the README and the model card, again, from the shipped weights: bash scripts/reproduce_claims.sh [SEED]
 # Writes runs/claims-SEED/: matrix.txt (task family x scale) and the method table of `m3video eval footage` with its plots.
-# A killed run goes on where it stopped; the matrix takes minutes, the method table about a minute a clip on one core.
+# The matrix takes minutes and starts over when killed; the method table, up to a minute a clip on one core, goes on.
 source "$(dirname "${BASH_SOURCE[0]}")/setup.sh" plots
 seed="${1:-1}"
 out="runs/claims-$seed"
