@@ -13,7 +13,7 @@ import m3video
 
 PACKAGE = Path(m3video.__file__).parent
 LAYERS = {
-    "types": 0, "scales": 0, "config": 0, "errors": 0, "__init__": 0,
+    "types": 0, "files": 0, "scales": 0, "config": 0, "errors": 0, "__init__": 0,
     "video": 1, "planning": 1, "model": 1,
     "pipeline": 2, "session": 2,
     "distributed": 3, "evaluation": 3, "training": 3,

@@ -42,7 +42,7 @@ def accuracy(right_N: Sequence[float], clip_N: Sequence[str], *, level: float = 
     Source: Dean and Pagano (2015), "Evaluating Confidence Interval Methods for Binomial Proportions in Clustered
     Surveys", J. Survey Stat. Methodol. 3(4): Wilson's interval at the effective sample size.
     """
-    from scipy.stats import t  # type: ignore[import-untyped]
+    from scipy.stats import t
 
     n = len(right_N)
     if n == 0:

@@ -9,7 +9,7 @@ from typing import Any
 from m3video.errors import UsageError
 from m3video.evaluation.report import Report
 from m3video.evaluation.scores import Cell
-from m3video.planning._atomic import replacing
+from m3video.files import replacing
 
 COLOURS = {
     "adaptive": "#d62728", "uniform": "#1f77b4", "oracle": "#7f7f7f", "proportional": "#ff7f0e", "merge": "#2ca02c",

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from m3video.errors import M3VideoError
-from m3video.planning._atomic import replacing
+from m3video.files import replacing
 
 Group = Literal["coarse", "medium", "fine"]
 Metric = Literal["exact", "option", "time"]

@@ -24,7 +24,7 @@ from m3video.evaluation.scores import (
     granularity,
     make_cells,
 )
-from m3video.planning._atomic import replacing
+from m3video.files import replacing
 from m3video.scales import SCALES
 
 UNTRAINED = ("prune", "prune-unusual", "merge", "resample")

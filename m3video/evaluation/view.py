@@ -33,16 +33,17 @@ class ClipView:
     ) -> None:  # fmt: skip
         self.info, self.stats, self.max_frames = info, stats, max_frames
         self.moments = tuple(sorted(set(moments)))
+        self._even: dict[int, tuple[int, ...]] = {}
 
     def evenly(self, number: int) -> tuple[int, ...]:
         """Pts of at most `number` frames, even in time; fewer when the clip has fewer."""
         if number < 1:
             return ()
-        return tuple(int(p) for p in self._evenly(min(number, self.max_frames)).pts_N)
-
-    @functools.lru_cache(maxsize=64)  # noqa: B019  (a view lives as long as its clip is worked on)
-    def _evenly(self, number: int) -> Selection:
-        return sample(self.stats, max_frames=number, method="uniform")
+        number = min(number, self.max_frames)
+        if number not in self._even:
+            chosen = sample(self.stats, max_frames=number, method="uniform")
+            self._even[number] = tuple(int(p) for p in chosen.pts_N)
+        return self._even[number]
 
     @functools.cached_property
     def candidates(self) -> Selection:

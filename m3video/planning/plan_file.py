@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from m3video.errors import PlanError
-from m3video.planning._atomic import replacing
+from m3video.files import replacing
 from m3video.types import PlannedFrame, TokenPlan, VideoInfo
 
 SCHEMA = "m3video.plan/1"

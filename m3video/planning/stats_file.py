@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from m3video.errors import VideoError
-from m3video.planning._atomic import replacing
+from m3video.files import replacing
 from m3video.scales import SCALES
 from m3video.types import FrameStats
 

@@ -5,7 +5,6 @@ Shape legend: M frames of all shots, C 576 cells, V tower width.
 
 from __future__ import annotations
 
-import os
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from m3video.files import replacing
 from m3video.model.m3 import M3VideoForConditionalGeneration
 from m3video.training.build import autocast
 from m3video.training.footage import normalise, sample_moments, shot_frames
@@ -90,9 +90,8 @@ def make_features(
                 encoded = tower_features(model, torch.from_numpy(pixels).to(device))
             features.append(encoded.float().cpu().numpy().astype(np.float16))
             tiles += cells
-        partial = target.with_suffix(".part.npz")
-        np.savez(partial, features=np.concatenate(features), tiles=np.stack(tiles))
-        os.replace(partial, target)
+        with replacing(target) as unfinished, unfinished.open("wb") as file:
+            np.savez(file, features=np.concatenate(features), tiles=np.stack(tiles))
 
 
 def load_features(recipe: Recipe, folder: Path) -> Features:

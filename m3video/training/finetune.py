@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib
-import json
 import math
-import os
-import shutil
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -25,7 +22,7 @@ from m3video.scales import SCALES
 from m3video.training.conversations import Skipped, check_style
 from m3video.training.examples import Example, Loader
 from m3video.training.finetune_recipe import FREE, FineTune, load_finetune
-from m3video.training.loop import WARM_UP, run_stage
+from m3video.training.loop import WARM_UP, mark_run_folder, open_run_folder, run_stage
 from m3video.training.objective import backward
 from m3video.training.reading import Reading, SkipLog, load_rows
 from m3video.training.recipe import Stage
@@ -197,22 +194,15 @@ def find_peft(config_path: Path) -> Any:
 def prepare_folder(run_dir: Path, recipe: FineTune, *, resume: bool) -> None:
     """Make the run folder, or check that it belongs to this recipe and to the same data files, byte for byte."""
     now = {**recipe.model_dump(mode="json"), "sha256": [file_hash(one.conversations) for one in recipe.data]}
-    written = run_dir / "recipe.json"
-    if not resume and written.exists():
-        # Only a folder that a run has marked as its own is ever removed.
-        shutil.rmtree(run_dir)
-    run_dir.mkdir(parents=True, exist_ok=True)
-    if written.exists():
-        before = json.loads(written.read_text(encoding="utf-8"))
+    before = open_run_folder(run_dir, resume=resume)
+    if before is not None:
         changed = [key for key in {**before, **now} if key not in FREE and before.get(key) != now.get(key)]
         if changed:
             what = "data (its content)" if changed == ["sha256"] else changed[0]
             raise UsageError(
                 f"--run-dir {run_dir} holds a run with another {what}: name a new one, or start over with --fresh"
             )
-    part = written.with_suffix(".part")
-    part.write_text(json.dumps(now, indent=2) + "\n", encoding="utf-8")
-    os.replace(part, written)
+    mark_run_folder(run_dir, now)
 
 
 def file_hash(path: Path) -> str:

@@ -3,29 +3,25 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field
 
-from m3video.config import nearest, read_yaml
-from m3video.errors import UsageError
+from m3video.config import read_yaml
+from m3video.training.recipe import RecipePart, read_recipe
 
 KEY = "base"
 """A recipe with this key fine-tunes; one without trains from nothing."""
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Conversations(_Part):
+class Conversations(RecipePart):
     """A file of conversations, and the folder that its pictures and videos are in."""
 
     conversations: Path
     files: Path
 
 
-class Lora(_Part):
+class Lora(RecipePart):
     """Low-rank adapters on every matrix of the decoder's layers, trained instead of the decoder itself."""
 
     rank: int = Field(128, ge=1)
@@ -33,7 +29,7 @@ class Lora(_Part):
     dropout: float = Field(0.05, ge=0, lt=1)
 
 
-class FineTune(_Part):
+class FineTune(RecipePart):
     """How a checkpoint is fine-tuned; the defaults are those of the M3 paper for LLaVA-1.5-7B."""
 
     base: str = Field(description="'bundled', a checkpoint folder, or a hub name")
@@ -74,20 +70,5 @@ def is_finetune(path: Path) -> bool:
 
 
 def load_finetune(path: Path, *, smoke: bool = False) -> FineTune:
-    """Read a YAML recipe.
-
-    Raises:
-        UsageError: unreadable file, an unknown key (the nearest one is named) or a wrong value.
-    """
-    values: dict[str, Any] = read_yaml(path)
-    try:
-        return FineTune(**{**values, **(SMOKE if smoke else {})})
-    except ValidationError as error:
-        problem = error.errors()[0]
-        where = ".".join(str(part) for part in problem["loc"])
-        if problem["type"] == "extra_forbidden":
-            known = {*FineTune.model_fields, *Conversations.model_fields, *Lora.model_fields}
-            near = nearest(str(problem["loc"][-1]), known)
-            raise UsageError(f"{path}: unknown key '{where}'" + (f"; did you mean {near}?" if near else "")) from None
-        given = "" if problem["type"] == "missing" else f" ({problem['input']})"
-        raise UsageError(f"{path}: {where}{given}: {problem['msg']}") from None
+    """Read a recipe that fine-tunes; errors as for `read_recipe`."""
+    return read_recipe(FineTune, path, parts=(Conversations, Lora), changes=SMOKE if smoke else {})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-import os
+import shutil
 import sys
 import time
 from collections import defaultdict
@@ -15,9 +15,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from m3video.files import replacing
 from m3video.training.recipe import Stage
 
 REPORT_EVERY = 20
+RECIPE_FILE = "recipe.json"
 WARM_UP = 0.03
 FLOOR = 0.05
 MUON_RATE = 3.0
@@ -34,13 +36,6 @@ def rate_at(step: int, stage: Stage) -> float:
     return stage.rate * (FLOOR + (1 - FLOOR) * 0.5 * (1 + math.cos(math.pi * share)))
 
 
-def save_atomically(value: Any, path: Path) -> None:
-    """`torch.save` that a kill cannot leave half-written."""
-    part = path.with_suffix(".part")
-    torch.save(value, part)
-    os.replace(part, path)
-
-
 def make_optimizers(module: nn.Module) -> list[torch.optim.Optimizer]:
     """Muon for the matrices inside transformer layers (where there are any), AdamW for everything else."""
     named = [(name, p) for name, p in module.named_parameters() if p.requires_grad]
@@ -50,6 +45,25 @@ def make_optimizers(module: nn.Module) -> list[torch.optim.Optimizer]:
     if inner:
         optimizers.append(torch.optim.Muon(inner, weight_decay=0.01, adjust_lr_fn="match_rms_adamw"))
     return optimizers
+
+
+def open_run_folder(run_dir: Path, *, resume: bool) -> dict[str, Any] | None:
+    """Make the run folder; what the run in it was made with, or None where there is none to go on from."""
+    written = run_dir / RECIPE_FILE
+    if not resume and written.exists():
+        # Only a folder that a run has marked as its own is ever removed.
+        shutil.rmtree(run_dir)
+    run_dir.mkdir(parents=True, exist_ok=True)
+    if not written.exists():
+        return None
+    before: dict[str, Any] = json.loads(written.read_text(encoding="utf-8"))
+    return before
+
+
+def mark_run_folder(run_dir: Path, made_with: Mapping[str, Any]) -> None:
+    """Write down what the run in the folder is made with."""
+    with replacing(run_dir / RECIPE_FILE) as part:
+        part.write_text(json.dumps(made_with, indent=2) + "\n", encoding="utf-8")
 
 
 class Reporter:
@@ -131,6 +145,7 @@ def run_stage(
             reporter.report(done)
         if done % stage.save_every == 0 or done == stage.steps:
             state = {"module": module.state_dict(), "optimizers": [o.state_dict() for o in optimizers], "step": done}
-            save_atomically(state, checkpoint)
+            with replacing(checkpoint) as part:
+                torch.save(state, part)
     module.eval()
     return start < stage.steps

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -10,11 +12,13 @@ from m3video.config import nearest, read_yaml
 from m3video.errors import UsageError
 
 
-class _Part(BaseModel):
+class RecipePart(BaseModel):
+    """Frozen, and an unknown key is an error."""
+
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class Sizes(_Part):
+class Sizes(RecipePart):
     """Widths and depths. The vision tower's last layer is built but never used: M3 reads the one before it."""
 
     vision_width: int = 192
@@ -28,7 +32,7 @@ class Sizes(_Part):
     max_context: int = 8192
 
 
-class Stage(_Part):
+class Stage(RecipePart):
     """One stage: `steps` optimizer steps at a peak learning rate, warmed up, then decayed to a twentieth by cosine."""
 
     steps: int = Field(ge=1)
@@ -37,7 +41,7 @@ class Stage(_Part):
     save_every: int = Field(default=200, ge=1)
 
 
-class Recipe(_Part):
+class Recipe(RecipePart):
     """All stages, in the order they run. `vision` and `decoder` do not need each other and may run side by side."""
 
     seed: int = 11
@@ -71,22 +75,35 @@ SMOKE = {
 """Every stage for a few steps: shows that the whole chain runs, and learns nothing."""
 
 
-def load_recipe(path: Path, *, smoke: bool = False) -> Recipe:
-    """Read a YAML recipe.
+Some = TypeVar("Some", bound=RecipePart)
+
+
+def read_recipe(kind: type[Some], path: Path, *, parts: Sequence[type[RecipePart]], changes: Mapping[str, Any]) -> Some:
+    """Read a YAML recipe of one kind.
+
+    Args:
+        kind: what it is a recipe of.
+        path: the file.
+        parts: the models inside `kind`, whose keys are known too.
+        changes: values that replace those of the file.
 
     Raises:
         UsageError: unreadable file, an unknown key (the nearest one is named) or a wrong value.
     """
     values = read_yaml(path)
     try:
-        return Recipe(**{**values, **(SMOKE if smoke else {})})
+        return kind(**{**values, **changes})
     except ValidationError as error:
         problem = error.errors()[0]
         where = ".".join(str(part) for part in problem["loc"])
         if problem["type"] == "extra_forbidden":
-            known: set[str] = set(Recipe.model_fields)
-            for part in (Sizes, Stage):
-                known |= set(part.model_fields)
-            near = nearest(str(problem["loc"][-1]), known)
+            known: list[type[RecipePart]] = [kind, *parts]
+            near = nearest(str(problem["loc"][-1]), {key for part in known for key in part.model_fields})
             raise UsageError(f"{path}: unknown key '{where}'" + (f"; did you mean {near}?" if near else "")) from None
-        raise UsageError(f"{path}: {where} ({problem['input']}): {problem['msg']}") from None
+        given = "" if problem["type"] == "missing" else f" ({problem['input']})"
+        raise UsageError(f"{path}: {where}{given}: {problem['msg']}") from None
+
+
+def load_recipe(path: Path, *, smoke: bool = False) -> Recipe:
+    """Read a recipe that trains from nothing; errors as for `read_recipe`."""
+    return read_recipe(Recipe, path, parts=(Sizes, Stage), changes=SMOKE if smoke else {})

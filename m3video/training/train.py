@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import sys
 from pathlib import Path
@@ -18,6 +17,7 @@ from m3video.training.decoder import train_decoder
 from m3video.training.features import load_features, make_features
 from m3video.training.finetune_recipe import is_finetune
 from m3video.training.joint import train_joint, train_projector
+from m3video.training.loop import mark_run_folder, open_run_folder
 from m3video.training.recipe import Recipe, load_recipe
 from m3video.training.vision import train_vision
 from m3video.training.words import save_tokenizer
@@ -86,21 +86,13 @@ def export(model: M3VideoForConditionalGeneration, folder: Path) -> Path:
 def prepare_folder(run_dir: Path, recipe: Recipe, *, resume: bool) -> None:
     """Make the run folder, or check that it belongs to this recipe, lengths of stages aside: a finished run goes on
     when its recipe names more steps."""
-    written = run_dir / "recipe.json"
-    if not resume and written.exists():
-        # Only a folder that a run has marked as its own is ever removed.
-        shutil.rmtree(run_dir)
-    run_dir.mkdir(parents=True, exist_ok=True)
-    if written.exists():
-        before = Recipe.model_validate_json(written.read_text(encoding="utf-8"))
-        if before.with_lengths_of(recipe) != recipe:
-            raise UsageError(
-                f"--run-dir {run_dir} holds a run of another recipe (only lengths of stages may differ): "
-                "name a new one, or start over with --fresh"
-            )
-    part = written.with_suffix(".part")
-    part.write_text(recipe.model_dump_json(indent=2), encoding="utf-8")
-    os.replace(part, written)
+    before = open_run_folder(run_dir, resume=resume)
+    if before is not None and Recipe.model_validate(before).with_lengths_of(recipe) != recipe:
+        raise UsageError(
+            f"--run-dir {run_dir} holds a run of another recipe (only lengths of stages may differ): "
+            "name a new one, or start over with --fresh"
+        )
+    mark_run_folder(run_dir, recipe.model_dump(mode="json"))
 
 
 def forget(run_dir: Path, *names: str) -> None:

@@ -64,7 +64,7 @@ def test_too_long_is_refused_and_nothing_is_no_question(loaded: checkpoint.Loade
 def test_other_prompts_and_rows_that_end_in_a_token(shape: dict[str, object], tmp_path: Path) -> None:
     torch.manual_seed(0)
     model = load_tiny(tmp_path / "m", **shape)
-    width = model.config.text_config.hidden_size  # type: ignore[union-attr]
+    width = model.config.text_config.hidden_size
     visual = pack(torch.randn(3, 576, width), [9, 36, 1])
     asked = ("what colour is it", "is it day", "how many shapes are there in the picture")
     together = answer_many(

@@ -32,7 +32,7 @@ GLOBAL = record(2, localised=False)
 def test_no_method_exceeds_its_budget(seed: int, frames: int, max_frames: int, budget: int, about: object) -> None:
     clip = view(seed, frames, max_frames=max_frames, moments=(2.4, 0.1))
     for method in make_methods(NAMES, max_frames=max_frames):
-        plan = method.plan(clip, budget, about)  # type: ignore[arg-type]
+        plan = method.plan(clip, budget, about)
         pts = [piece.pts for piece in plan]
         assert len(plan) <= max_frames, method.name
         assert pts == sorted(set(pts)), method.name
@@ -41,13 +41,13 @@ def test_no_method_exceeds_its_budget(seed: int, frames: int, max_frames: int, b
         assert all(piece.tokens in SCALES for piece in plan if piece.how == "pool"), method.name
         if method.has_budget:
             assert spent(plan) <= budget, method.name
-        assert plan == method.plan(view(seed, frames, max_frames=max_frames, moments=(2.4, 0.1)), budget, about)  # type: ignore[arg-type]
+        assert plan == method.plan(view(seed, frames, max_frames=max_frames, moments=(2.4, 0.1)), budget, about)
 
 
 def plan_of(name: str, budget: int, *, frames: int = 200, max_frames: int = 32, seed: int = 3, about: object = LOCAL,
             moments: tuple[float, ...] = ()) -> tuple[Piece, ...]:  # fmt: skip
     (method,) = [m for m in make_methods(NAMES, max_frames=max_frames) if m.name == name]
-    return method.plan(view(seed, frames, max_frames=max_frames, moments=moments), budget, about)  # type: ignore[arg-type]
+    return method.plan(view(seed, frames, max_frames=max_frames, moments=moments), budget, about)
 
 
 def test_uniform_mixes_two_adjacent_scales_to_spend_the_budget() -> None:

@@ -223,7 +223,7 @@ def test_a_half_second_card_in_ten_minutes_is_seen(method: str) -> None:
     for at in range(7000, 7240, 24):
         picture = np.full(15000, 100)
         picture[at : at + 12] = 220
-        chosen = sample(made(picture), max_frames=64, method=method)  # type: ignore[arg-type]
+        chosen = sample(made(picture), max_frames=64, method=method)
         assert len(chosen) == 64
         found.append(bool(((chosen.index_N >= at) & (chosen.index_N < at + 12)).any()))
     assert all(found) if method == "shots" else sum(found) <= 2
