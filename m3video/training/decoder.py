@@ -109,12 +109,8 @@ class SymbolicReader(nn.Module):
 
 def train_decoder(
     model: M3VideoForConditionalGeneration, recipe: Recipe, folder: Path, *, device: torch.device, resume: bool
-) -> tuple[SymbolicReader, bool]:
-    """Run the stage; the model's decoder is trained in place.
-
-    Returns:
-        The reader with its vectors of facts, and whether any step was run.
-    """
+) -> SymbolicReader:
+    """Run the stage; the model's decoder is trained in place."""
     torch.manual_seed(recipe.seed + 1)
     reader = SymbolicReader(model).to(device)
 
@@ -131,4 +127,6 @@ def train_decoder(
         with autocast(device):
             return answer_loss(reader.decoder, reader.head, reader.binder, batch, reader.symbols.tokens(facts, scales))
 
-    return reader, run_stage("decoder", recipe.decoder, reader, folder, resume=resume, step=step)
+    outdates = ("align.pt", "joint.pt")
+    run_stage("decoder", recipe.decoder, reader, folder, resume=resume, step=step, outdates=outdates)
+    return reader

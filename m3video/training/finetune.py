@@ -22,11 +22,11 @@ from m3video.scales import SCALES
 from m3video.training.conversations import Skipped, check_style
 from m3video.training.examples import Example, Loader
 from m3video.training.finetune_recipe import FREE, FineTune, load_finetune
-from m3video.training.loop import WARM_UP, mark_run_folder, open_run_folder, run_stage
+from m3video.training.loop import WARM_UP, mark_run_folder, open_run_folder, run_stage, say
 from m3video.training.objective import backward
 from m3video.training.reading import Reading, SkipLog, load_rows
 from m3video.training.recipe import Stage
-from m3video.training.train import count, say
+from m3video.training.train import count
 
 _TOWER, _PROJECTOR = ("model.vision_tower.",), ("model.multi_modal_projector.", "model.image_newline")
 _LORA_TARGETS = r".*language_model\.layers\.\d+\..*\.(q|k|v|o|gate|up|down)_proj"

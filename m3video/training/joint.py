@@ -49,12 +49,8 @@ def start_projector(projector: Any, cache: Features) -> None:
 def train_projector(
     model: M3VideoForConditionalGeneration, reader: SymbolicReader, cache: Features, recipe: Recipe, folder: Path, *,
     device: torch.device, resume: bool,
-) -> bool:  # fmt: skip
-    """Regress pooled projected features, at every scale, to the symbolic tokens the decoder already reads.
-
-    Returns:
-        True when any step was run.
-    """
+) -> None:  # fmt: skip
+    """Regress pooled projected features, at every scale, to the symbolic tokens the decoder already reads."""
     torch.manual_seed(recipe.seed + 4)
     projector = model.model.multi_modal_projector
     start_projector(projector, cache)
@@ -77,7 +73,7 @@ def train_projector(
                 for scale, loss in zip(SCALES, losses, strict=True)}  # fmt: skip
         return torch.stack(losses).mean(), told
 
-    return run_stage("align", stage, projector, folder, resume=resume, step=step)
+    run_stage("align", stage, projector, folder, resume=resume, step=step, outdates=("joint.pt",))
 
 
 class AfterTower(nn.Module):

@@ -8,7 +8,7 @@ import shutil
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -95,8 +95,8 @@ def run_stage(
     name: str, stage: Stage, module: nn.Module, folder: Path, *, resume: bool,
     step: Callable[[int], tuple[Tensor, Mapping[str, tuple[float, float]]]],
     make: Callable[[nn.Module], list[torch.optim.Optimizer]] = make_optimizers,
-    rate: Callable[[int, Stage], float] = rate_at,
-) -> bool:  # fmt: skip
+    rate: Callable[[int, Stage], float] = rate_at, outdates: Sequence[str] = (),
+) -> None:  # fmt: skip
     """Optimize `module`'s trainable parameters for `stage.steps` steps.
 
     Args:
@@ -110,9 +110,8 @@ def run_stage(
             backward itself, piece by piece.
         make: the optimizers; a parameter group's "share" multiplies the rate it gets.
         rate: the learning rate before a step.
-
-    Returns:
-        True when any step was run: what was made from this stage's weights before is out of date.
+        outdates: files and folders in `folder` that are made from this stage's weights. They are removed before the
+            first step, so that a run killed half-way never goes on from them.
     """
     checkpoint = folder / f"{name}.pt"
     trained = [p for p in module.parameters() if p.requires_grad]
@@ -125,6 +124,8 @@ def run_stage(
         if start < stage.steps:
             for optimizer, saved in zip(optimizers, state["optimizers"], strict=True):
                 optimizer.load_state_dict(saved)
+    if start < stage.steps:
+        _remove(folder, outdates)
     module.train()
     reporter = Reporter(name, stage, folder, start=start)
     for number in range(start, stage.steps):
@@ -148,4 +149,19 @@ def run_stage(
             with replacing(checkpoint) as part:
                 torch.save(state, part)
     module.eval()
-    return start < stage.steps
+
+
+def _remove(folder: Path, names: Sequence[str]) -> None:
+    for path in (folder / name for name in names):
+        if not path.exists():
+            continue
+        say(f"{path} was made from older weights: removed, to be made again")
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+
+
+def say(line: str) -> None:
+    """One line of progress on stderr."""
+    print(line, file=sys.stderr, flush=True)

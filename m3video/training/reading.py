@@ -14,7 +14,7 @@ from m3video.errors import UsageError
 from m3video.training.conversations import Row, Skipped, read_rows, tally
 from m3video.training.examples import Example, Loader
 from m3video.training.finetune_recipe import FineTune
-from m3video.training.train import say
+from m3video.training.loop import say
 
 NAMED = 20
 """Rows with a problem that are named on screen; all are named in the log."""

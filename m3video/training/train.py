@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
-import sys
 from pathlib import Path
 
 import torch
@@ -17,7 +15,7 @@ from m3video.training.decoder import train_decoder
 from m3video.training.features import load_features, make_features
 from m3video.training.finetune_recipe import is_finetune
 from m3video.training.joint import train_joint, train_projector
-from m3video.training.loop import mark_run_folder, open_run_folder
+from m3video.training.loop import mark_run_folder, open_run_folder, say
 from m3video.training.recipe import Recipe, load_recipe
 from m3video.training.vision import train_vision
 from m3video.training.words import save_tokenizer
@@ -59,17 +57,13 @@ def train(
     prepare_folder(run_dir, recipe, resume=resume)
     model = build_model(recipe).to(place)
     say(f"{count(model):.1f} million parameters on {place}; checkpoints and metrics.jsonl in {run_dir}")
-    if train_vision(model, recipe, run_dir, device=place, resume=resume):
-        forget(run_dir, "features", "align.pt", "joint.pt")
-    reader, ran = train_decoder(model, recipe, run_dir, device=place, resume=resume)
-    if ran:
-        forget(run_dir, "align.pt", "joint.pt")
+    train_vision(model, recipe, run_dir, device=place, resume=resume)
+    reader = train_decoder(model, recipe, run_dir, device=place, resume=resume)
     say(f"rendering {recipe.cached_shots} shots and their vision features")
     model.eval()
     make_features(model, recipe, run_dir / "features", device=place)
     cache = load_features(recipe, run_dir / "features")
-    if train_projector(model, reader, cache, recipe, run_dir, device=place, resume=resume):
-        forget(run_dir, "joint.pt")
+    train_projector(model, reader, cache, recipe, run_dir, device=place, resume=resume)
     train_joint(model, reader.binder, cache, recipe, run_dir, device=place, resume=resume)
     return export(model, out or run_dir / "model")
 
@@ -95,24 +89,6 @@ def prepare_folder(run_dir: Path, recipe: Recipe, *, resume: bool) -> None:
     mark_run_folder(run_dir, recipe.model_dump(mode="json"))
 
 
-def forget(run_dir: Path, *names: str) -> None:
-    """Remove what was made from weights that have changed since."""
-    for name in names:
-        path = run_dir / name
-        if path.is_dir():
-            shutil.rmtree(path)
-        elif path.exists():
-            path.unlink()
-        else:
-            continue
-        say(f"{path} was made from older weights: removed, to be made again")
-
-
 def count(model: torch.nn.Module) -> float:
     """Million parameters."""
     return sum(parameter.numel() for parameter in model.parameters()) / 1e6
-
-
-def say(line: str) -> None:
-    """One line of progress on stderr."""
-    print(line, file=sys.stderr, flush=True)

@@ -209,12 +209,8 @@ _CENTRES = (torch.arange(FULL_SCALE) % FULL_SIDE, torch.arange(FULL_SCALE) // FU
 
 def train_vision(
     model: M3VideoForConditionalGeneration, recipe: Recipe, folder: Path, *, device: torch.device, resume: bool
-) -> bool:
-    """Run the stage; the model's vision tower is trained in place.
-
-    Returns:
-        True when any step was run.
-    """
+) -> None:
+    """Run the stage; the model's vision tower is trained in place."""
     torch.manual_seed(recipe.seed + 2)
     reader = Reader(model).to(device)
     start_local(reader.tower)
@@ -241,6 +237,6 @@ def train_vision(
             **metrics, **fact_metrics, "place": (float(by_place.detach()), 1.0),
         }  # fmt: skip
 
-    ran = run_stage("vision", recipe.vision, reader, folder, resume=resume, step=step)
+    outdates = ("features", "align.pt", "joint.pt")
+    run_stage("vision", recipe.vision, reader, folder, resume=resume, step=step, outdates=outdates)
     model.model.vision_tower.set_attn_implementation("sdpa")
-    return ran

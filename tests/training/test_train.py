@@ -6,6 +6,7 @@ import json
 import random
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -103,6 +104,31 @@ def test_a_killed_run_goes_on_to_the_same_weights(tmp_path: Path) -> None:
     assert lines[-1]["step"] == 40
     assert lines[-1]["loss"] < 0.5
     assert not list(broken.glob("*.part"))
+
+
+def test_what_a_stage_outdates_is_gone_before_its_first_step(tmp_path: Path) -> None:
+    (tmp_path / "features").mkdir()
+    (tmp_path / "next.pt").write_bytes(b"older")
+    module = nn.Linear(1, 1)
+
+    def killed(number: int) -> tuple[Tensor, Mapping[str, tuple[float, float]]]:
+        raise Stopped
+
+    def step(number: int) -> tuple[Tensor, Mapping[str, tuple[float, float]]]:
+        return module(torch.ones(1, 1)).sum(), {}
+
+    def go(step: Any) -> None:
+        run_stage("toy", Stage(steps=2, batch=1, rate=0.1), module, tmp_path, resume=True, step=step,
+                  outdates=("features", "next.pt"))  # fmt: skip
+
+    with pytest.raises(Stopped):
+        go(killed)
+    assert not (tmp_path / "features").exists()
+    assert not (tmp_path / "next.pt").exists()
+    go(step)
+    (tmp_path / "next.pt").write_bytes(b"newer")
+    go(killed)
+    assert (tmp_path / "next.pt").read_bytes() == b"newer"
 
 
 def test_a_fresh_tower_looks_at_neighbours() -> None:
