@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, get_args
 import typer
 
 from m3video import __version__, cli_eval
-from m3video.config import PLAN_SETTINGS, Settings, load_settings
+from m3video.config import PLAN_SETTINGS, Settings, load_settings, parse_clock
 from m3video.errors import EXIT_ERROR, M3VideoError, UsageError
 
 app = typer.Typer(
@@ -48,6 +48,11 @@ Start = Annotated[str | None, _setting("start")]
 End = Annotated[str | None, _setting("end")]
 Fps = Annotated[float | None, _setting("fps")]
 NumFrames = Annotated[int | None, _setting("num_frames")]
+Detail = Annotated[str | None, _setting("detail")]
+EveryShot = Annotated[bool | None, _setting("every_shot")]
+MaxGap = Annotated[float | None, _setting("max_gap")]
+At = Annotated[list[str] | None, _setting("at")]
+Timestamps = Annotated[bool | None, _setting("timestamps")]
 Model = Annotated[str | None, _setting("model")]
 Tower = Annotated[str | None, _setting("vision_tower")]
 Device = Annotated[str | None, _setting("device")]
@@ -120,10 +125,14 @@ def plan(
     video: Video,
     output: Annotated[Path | None, typer.Option("-o", "--output", help="write the plan (JSON)")] = None,
     budget: Budget = None, max_frames: MaxFrames = None, sampling: Sampling = None, start: Start = None,
-    end: End = None, fps: Fps = None, num_frames: NumFrames = None, backend: Backend = None,
-    max_pixels: MaxPixels = None, config: Config = None, json: Json = False, quiet: Quiet = False,
+    end: End = None, fps: Fps = None, num_frames: NumFrames = None, detail: Detail = None,
+    every_shot: EveryShot = None, max_gap: MaxGap = None, at: At = None, model: Model = None,
+    timestamps: Timestamps = None, backend: Backend = None, max_pixels: MaxPixels = None, config: Config = None,
+    json: Json = False, quiet: Quiet = False,
 ) -> None:  # fmt: skip
     """Choose the frames to show and the token scale of each, provably best within the budget.
+
+    The model does not run; naming it tells how many text tokens it will read around the frames.
 
     Example: m3video plan film.mp4 --budget 2880 -o plan.json
     """
@@ -148,9 +157,10 @@ def ask(
     plan: Annotated[Path | None, typer.Option("--plan", help="show exactly the frames of this plan")] = None,
     option: Annotated[list[str] | None, typer.Option(help="an answer to choose from; repeat (grid layout)")] = None,
     budget: Budget = None, max_frames: MaxFrames = None, sampling: Sampling = None, start: Start = None,
-    end: End = None, fps: Fps = None, num_frames: NumFrames = None,
+    end: End = None, fps: Fps = None, num_frames: NumFrames = None, detail: Detail = None,
+    every_shot: EveryShot = None, max_gap: MaxGap = None, at: At = None,
     layout: Annotated[str | None, _setting("layout")] = None,
-    timestamps: Annotated[bool | None, _setting("timestamps")] = None,
+    timestamps: Timestamps = None,
     model: Model = None, vision_tower: Tower = None, device: Device = None, dtype: Dtype = None,
     vision_batch: Annotated[int | None, _setting("vision_batch")] = None,
     max_new_tokens: Annotated[int | None, _setting("max_new_tokens")] = None,
@@ -222,28 +232,15 @@ def train(
     print(train_model(recipe, run_dir=run_dir, device=device, smoke=smoke, resume=not fresh, out=out))
 
 
-def parse_clock(text: str) -> float:
-    """`"75.5"`, `"1:15.5"` or `"1:02:03"` as seconds; UsageError for anything else."""
-    sign, body = (-1, text[1:]) if text.startswith("-") else (1, text)
-    parts = body.split(":")
-    try:
-        values = [float(part) for part in parts]
-    except ValueError:
-        values = []
-    if not 1 <= len(values) <= 3 or any(not 0 <= value < (60 if i else float("inf")) for i, value in enumerate(values)):
-        raise UsageError(f"time ({text}) must be seconds or h:mm:ss, e.g. 75.5, 1:15.5 or 1:02:03")
-    total = 0.0
-    for value in values:
-        total = total * 60 + value
-    return sign * total
-
-
 def _flags(arguments: dict[str, Any]) -> dict[str, Any]:
     """The arguments of a verb that are settings and were given."""
     flags = {name: arguments[name] for name in Settings.model_fields if arguments.get(name) is not None}
     for name in ("start", "end"):
         if name in flags:
             flags[name] = parse_clock(flags[name])
+    if "at" in flags:
+        # An option that may be repeated; not given, it is an empty list.
+        flags["at"] = ",".join(flags["at"]) or None
     return flags
 
 

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from m3video.errors import UsageError
+from m3video.scales import SCALES, check_scale
 
 ENV_PREFIX = "M3VIDEO_"
 
@@ -19,8 +20,14 @@ ENV_PREFIX = "M3VIDEO_"
 _OTHER_VARIABLES = frozenset({"PARITY_DIR", "VIDEOS_DIR", "ANNOTATIONS_DIR"})
 
 
-PLAN_SETTINGS = ("budget", "max_frames", "sampling", "start", "end", "fps", "num_frames", "layout")
+PLAN_SETTINGS = (
+    "budget", "max_frames", "sampling", "start", "end", "fps", "num_frames", "layout", "detail", "every_shot",
+    "max_gap", "at",
+)  # fmt: skip
 """Settings that a saved plan has already decided."""
+
+DETAIL: dict[str, int] = {"low": 36, "medium": 144, "high": 576}
+"""The most tokens that one frame gets, by the words of `--detail`."""
 
 
 class Settings(BaseModel):
@@ -38,6 +45,14 @@ class Settings(BaseModel):
     end: float | None = Field(None, description="look until here: seconds or h:mm:ss, as probe shows them")
     fps: float | None = Field(None, gt=0, description="candidates per second of video")
     num_frames: int | None = Field(None, ge=1, description="number of candidates, spread evenly")
+    detail: Literal["low", "medium", "high"] = Field("high", description="most tokens per frame, 36, 144 or 576")
+    every_shot: bool = Field(False, description="show at least one frame of every shot, while the budget allows")
+    max_gap: float | None = Field(
+        None, gt=0, allow_inf_nan=False, description="show frames at most this many seconds apart"
+    )
+    at: str | None = Field(
+        None, description="always show the frame at this time (repeat for more), at a scale if one is named: 12:31=576"
+    )
 
     model: str = Field("bundled", description="'bundled', a checkpoint folder, or a hub name")
     vision_tower: str | None = Field(None, description="vision tower folder, when kept apart from the checkpoint")
@@ -48,6 +63,33 @@ class Settings(BaseModel):
     vision_batch: int = Field(8, ge=1, description="frames in one run of the vision tower")
     max_new_tokens: int = Field(64, ge=1, description="longest answer, in tokens")
 
+    @field_validator("at", mode="before")
+    @classmethod
+    def _joined(cls, value: Any) -> Any:
+        """YAML may hold a list, or a time that it reads as a number."""
+        parts = value if isinstance(value, (list, tuple)) else [value]
+        if value is None or not all(isinstance(part, (str, int, float)) and part is not True for part in parts):
+            return value
+        text = ",".join(str(part) for part in parts)
+        parse_pins(text)
+        return text
+
+    @property
+    def pins(self) -> tuple[tuple[float, int | None], ...]:
+        """Times of `at` in seconds, each with its scale or None."""
+        return () if self.at is None else parse_pins(self.at)
+
+    @model_validator(mode="after")
+    def _one_layout(self) -> Settings:
+        if self.layout == "grid":
+            for flag, is_set in (
+                ("--at", self.at is not None), ("--every-shot", self.every_shot),
+                ("--max-gap", self.max_gap is not None), ("--detail", self.detail != "high"),
+            ):  # fmt: skip
+                if is_set:
+                    raise ValueError(f"{flag} says which frames stand in a sequence: leave it out with --layout grid")
+        return self
+
     @model_validator(mode="after")
     def _one_rate(self) -> Settings:
         if self.fps is not None and self.num_frames is not None:
@@ -55,6 +97,36 @@ class Settings(BaseModel):
         if self.start is not None and self.end is not None and self.end <= self.start:
             raise ValueError(f"--end ({self.end:g} s) must be after --start ({self.start:g} s)")
         return self
+
+
+def parse_clock(text: str) -> float:
+    """`"75.5"`, `"1:15.5"` or `"1:02:03"` as seconds; UsageError for anything else."""
+    sign, body = (-1, text[1:]) if text.startswith("-") else (1, text)
+    parts = body.split(":")
+    try:
+        values = [float(part) for part in parts]
+    except ValueError:
+        values = []
+    if not 1 <= len(values) <= 3 or any(not 0 <= value < (60 if i else float("inf")) for i, value in enumerate(values)):
+        raise UsageError(f"time ({text}) must be seconds or h:mm:ss, e.g. 75.5, 1:15.5 or 1:02:03")
+    total = 0.0
+    for value in values:
+        total = total * 60 + value
+    return sign * total
+
+
+def parse_pins(text: str) -> tuple[tuple[float, int | None], ...]:
+    """`"12:31=576,14:02"` as `((751.0, 576), (842.0, None))`; ValueError for anything else."""
+    pins: list[tuple[float, int | None]] = []
+    for part in text.split(","):
+        time, equals, scale = (piece.strip() for piece in part.partition("="))
+        try:
+            pins.append((parse_clock(time), check_scale(int(scale)) if equals else None))
+        except UsageError as error:
+            raise ValueError(str(error)) from None
+        except ValueError:
+            raise ValueError(f"scale ({scale}) must be one of {', '.join(map(str, SCALES))}") from None
+    return tuple(pins)
 
 
 def load_settings(flags: Mapping[str, Any], *, config: Path | None = None) -> Settings:

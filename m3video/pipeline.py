@@ -12,13 +12,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from m3video.config import Settings
+from m3video.config import DETAIL, Settings
 from m3video.errors import PlanError, UsageError, VideoError
 from m3video.planning.allocate import allocate
 from m3video.planning.analyze import analyze
 from m3video.planning.complexity import utility
 from m3video.planning.plan_file import check_matches
-from m3video.planning.sample import sample
+from m3video.planning.wishes import Wishes, candidates, rules
 from m3video.scales import SCALES
 from m3video.types import (
     FLAG_CORRUPT,
@@ -96,13 +96,22 @@ def plan_stats(info: VideoInfo, stats: FrameStats, settings: Settings) -> TokenP
     """sample -> allocate, from stats alone: no file is opened, so it can be repeated for any budget.
 
     Raises:
-        UsageError: a time range without frames, or rates that contradict each other.
+        UsageError: a time range without frames, rates that contradict each other, or pinned frames that are outside
+            the range or cost more than the budget.
     """
-    selection = sample(
-        stats, max_frames=settings.max_frames, method=settings.sampling, start_seconds=settings.start,
+    wishes = Wishes(settings.pins, settings.every_shot, settings.max_gap, DETAIL[settings.detail])
+    selection, pinned = candidates(
+        stats, wishes, max_frames=settings.max_frames, method=settings.sampling, start_seconds=settings.start,
         end_seconds=settings.end, fps=settings.fps, num_frames=settings.num_frames,
     )  # fmt: skip
-    decided = allocate(utility(stats, selection), budget=settings.budget)
+    worth = utility(stats, selection)
+    obeyed = rules(
+        stats, selection, worth, wishes, budget=settings.budget, pinned=pinned, start_seconds=settings.start,
+        end_seconds=settings.end,
+    )  # fmt: skip
+    decided = allocate(
+        worth, budget=settings.budget, max_scale=obeyed.max_scale, fixed=obeyed.fixed, cover_M2=obeyed.cover_M2
+    )
     frames = tuple(
         PlannedFrame(pts=int(pts), scale=int(scale), shot=int(shot), reason=reason)
         for pts, scale, shot, reason in zip(
@@ -113,7 +122,7 @@ def plan_stats(info: VideoInfo, stats: FrameStats, settings: Settings) -> TokenP
     return TokenPlan(
         video=info, budget=settings.budget, frames=frames, utility=decided.utility, bound=decided.bound,
         num_candidates=len(selection), shots=selection.shots, config=settings.model_dump(),
-        warnings=tuple(selection.notes),
+        warnings=(*selection.notes, *obeyed.notes), method=decided.method,
     )  # fmt: skip
 
 
@@ -138,10 +147,15 @@ def plan_video(path: str | Path, settings: Settings, *, progress: Progress = sil
 
 def plan_reader(reader: VideoReader, settings: Settings, *, progress: Progress = silent) -> TokenPlan:
     """`plan_video` on an open reader."""
+    from m3video.model.text_count import text_around
+
     if settings.layout == "grid":
         raise UsageError("layout grid is no plan of scales: use it with ask, without --plan")
     stats = analyze_video(reader, progress=progress)
-    return _with_warnings(plan_stats(reader.info, stats, settings), reader)
+    plan = plan_stats(reader.info, stats, settings)
+    times = [plan.video.pts_seconds(frame.pts) for frame in plan.frames]
+    text = text_around(settings.model, times_seconds=times, timestamps=settings.timestamps)
+    return _with_warnings(replace(plan, text_tokens=text), reader)
 
 
 def ask(
@@ -189,6 +203,7 @@ def ask(
         if plan is None:
             plan, said = _ask_grid(reader, question, settings, options, loaded, meter, progress)
         else:
+            plan = replace(plan, text_tokens=_text_tokens(plan, settings, loaded))
             said = _ask_frames(reader, question, settings, plan, loaded, meter, progress)
     return Answer(
         question=question, text=said.text, evidence=evidence(plan), model=loaded.name,
@@ -196,6 +211,16 @@ def ask(
         stage_seconds=meter.stage_seconds, peak_memory_bytes=meter.peak_memory_bytes, plan=plan,
         config=settings.model_dump(),
         warnings=(*plan.warnings, *loaded.warnings, *_bundled_note(loaded, path), *said.warnings),
+    )  # fmt: skip
+
+
+def _text_tokens(plan: TokenPlan, settings: Settings, loaded: LoadedModel) -> int:
+    """Positions around the frames, for the model that is asked."""
+    from m3video.model import answering
+
+    times = [plan.video.pts_seconds(frame.pts) for frame in plan.frames]
+    return answering.text_tokens(
+        loaded, "", num_frames=len(times), times_seconds=times, timestamps=settings.timestamps
     )  # fmt: skip
 
 

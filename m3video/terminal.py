@@ -125,11 +125,17 @@ def plan_text(plan: TokenPlan) -> str:
     """A plan as a short table: when, which shot, how many tokens."""
     spent = Counter(frame.scale for frame in plan.frames)
     mix = ", ".join(f"{count} x {scale}" for scale, count in sorted(spent.items()))
-    gap = 0.0 if plan.bound <= 0 else max(0.0, 1 - plan.utility / plan.bound)
+    proven = " (the optimum)" if plan.method in ("fits", "hull", "dp") else ""
+    around = (
+        f"its text tokens are not known here: {plan.config.get('model')} has no tokenizer on this machine"
+        if plan.text_tokens is None
+        else f"{plan.text_tokens} text tokens around the frames, and the question's"
+    )
     lines = [
         f"plan: {len(plan.frames)} of {plan.num_candidates} candidate frames, {len(plan.shots)} shots, "
         f"{plan.total_tokens} of {plan.budget} tokens ({mix})",
-        f"utility {plan.utility:.6g}, no plan can exceed {plan.bound:.6g} (gap {gap:.2%})",
+        f"utility {plan.utility:.6g}{proven}, no plan can exceed {plan.bound:.6g} (gap {plan.gap:.2%})",
+        *([around] if plan.grid_tokens is None else []),
         f"{'time':>10}  {'shot':>4}  {'tokens':>6}",
     ]
     for frame in plan.frames[:_MOST_ROWS]:

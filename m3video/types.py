@@ -223,14 +223,22 @@ class Selection:
         return f"Selection(N={len(self)}, shots={len(self.shots)}, method={self.method!r})"
 
 
+METHODS = ("fits", "hull", "dp", "gap")
+
+
+def gap_between(utility: float, bound: float) -> float:
+    """The share of `bound` that `utility` falls short of, 0 to 1."""
+    return 0.0 if bound <= 0 else min(1.0, max(0.0, 1 - utility / bound))
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Allocation:
     """What `allocate` decided: a scale per candidate (0 = left out), and the proof.
 
     `utility <= bound` always; `bound` is the optimum of the linear relaxation, so `bound - utility` is the most
-    that any other allocation could gain. `method` says which argument proves it: "fits" (every frame has its
-    best scale), "hull" (the greedy filling meets the bound), "dp" (dynamic programming: the exact optimum) or
-    "gap" (not proven optimal: too large for the exact method; `gap` is the certificate).
+    that any other allocation could gain. `method` says which argument proves that it is the optimum: "fits" (every
+    frame has its best scale), "hull" (it meets the bound), "dp" (dynamic programming over what the bound leaves open)
+    or "gap" (not proven: too large for the exact method; `gap` is the certificate).
     """
 
     scale_N: NDArray[np.int64]
@@ -245,7 +253,7 @@ class Allocation:
     @property
     def gap(self) -> float:
         """The certificate: `utility >= (1 - gap) * bound`."""
-        return 0.0 if self.bound <= 0 else max(0.0, 1 - self.utility / self.bound)
+        return gap_between(self.utility, self.bound)
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,7 +274,11 @@ class TokenPlan:
     """The frames that will be shown, at which scale, and what that costs.
 
     `config` holds the resolved settings the plan was made with; `num_candidates` how many frames competed.
-    `grid_tokens` is set when the frames stand in one image grid: the tokens of that one picture.
+    `method` is the allocation's: which argument proves that no other plan is worth more, or "gap" where only the
+    certificate `utility >= (1 - gap) * bound` is known; empty where nothing was allocated. `text_tokens` are the
+    positions of the prompt around the frames (times, numbers, template; not the question), None where the model's
+    tokenizer is not at hand. `grid_tokens` is set when the frames stand in one image grid: the tokens of that one
+    picture.
     """
 
     video: VideoInfo
@@ -279,8 +291,14 @@ class TokenPlan:
     config: Mapping[str, Any] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     grid_tokens: int | None = None
+    method: str = ""
+    text_tokens: int | None = None
 
     def __post_init__(self) -> None:
+        if self.method not in ("", *METHODS):
+            raise ValueError(f"method ({self.method}) must be one of {', '.join(METHODS)}, or empty")
+        if self.text_tokens is not None and self.text_tokens < 0:
+            raise ValueError(f"text_tokens ({self.text_tokens}) must be 0 or more")
         pts = [frame.pts for frame in self.frames]
         if any(b <= a for a, b in itertools.pairwise(pts)):
             raise ValueError("planned frames must have strictly increasing pts")
@@ -290,6 +308,11 @@ class TokenPlan:
     @property
     def total_tokens(self) -> int:
         return sum(frame.scale for frame in self.frames) if self.grid_tokens is None else self.grid_tokens
+
+    @property
+    def gap(self) -> float:
+        """The certificate: `utility >= (1 - gap) * bound`."""
+        return gap_between(self.utility, self.bound)
 
 
 @dataclass(frozen=True, slots=True)
@@ -330,7 +353,7 @@ def total_tokens(scales: Iterable[int]) -> int:
 
 
 __all__: Sequence[str] = [
-    "FLAG_BLACK", "FLAG_CORRUPT", "FLAG_FROZEN", "FLAG_KEY", "SCAN_SIDE", "SIGNATURE_SIDE",
+    "FLAG_BLACK", "FLAG_CORRUPT", "FLAG_FROZEN", "FLAG_KEY", "METHODS", "SCAN_SIDE", "SIGNATURE_SIDE",
     "Allocation", "Answer", "Evidence", "Frame", "FrameStats", "PlannedFrame", "ScanFrame", "Selection",
-    "TimeBase", "TokenPlan", "VideoInfo", "clock", "seconds", "total_tokens",
+    "TimeBase", "TokenPlan", "VideoInfo", "clock", "gap_between", "seconds", "total_tokens",
 ]  # fmt: skip

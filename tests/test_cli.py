@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import subprocess
@@ -62,6 +63,13 @@ def test_unknown_flag_is_a_usage_error() -> None:
         (("plan", SAMPLE, "--budget", 0), 2, r"--budget (0)"),
         (("plan", SAMPLE, "--fps", 1, "--num-frames", 3), 2, "contradict"),
         (("plan", SAMPLE, "--start", "1:75"), 2, "time (1:75)"),
+        (("plan", SAMPLE, "--at", "0:02=100"), 2, "--at (0:02=100): scale (100) must be one of 1, 9, 36"),
+        (("plan", SAMPLE, "--at", "2 s"), 2, "--at (2 s): time (2 s) must be seconds or h:mm:ss"),
+        (("plan", SAMPLE, "--at", "1:00"), 2, "--at (1:00) is outside the range 0:00 to 0:11.93"),
+        (("plan", SAMPLE, "--at", "0:02=576", "--budget", 300), 2, "--budget (300) is below the 576 tokens"),
+        (("plan", SAMPLE, "--max-gap", 0), 2, "--max-gap (0"),
+        (("plan", SAMPLE, "--detail", "huge"), 2, "'low', 'medium' or 'high'"),
+        (("ask", SAMPLE, "what?", "--layout", "grid", "--every-shot"), 2, "--every-shot says which frames"),
         (("plan", SAMPLE, "--start", "99:00"), 2, "0:"),
         (("plan", SAMPLE, "--config", "none.yaml"), 2, "cannot be read"),
         (("ask", SAMPLE, " "), 2, "question is empty"),
@@ -99,6 +107,45 @@ def test_plan_spends_at_most_its_budget(budget: int) -> None:
     assert plan["config"]["budget"] == budget
 
 
+def test_plan_shows_what_is_wished() -> None:
+    """A pinned frame at its scale, one without, every shot, no long gap, and no other frame above the detail."""
+    done = run(
+        "plan", SAMPLE, "--budget", 300, "--at", "0:02=144", "--at", "3.4", "--every-shot", "--max-gap", 1,
+        "--detail", "low", "--json",
+    )  # fmt: skip
+    plan = json.loads(done.stdout)
+    assert plan["warnings"] == []
+    assert (plan["config"]["at"], plan["config"]["max_gap"]) == ("0:02=144,3.4", 1)
+    frames = plan["frames"]
+    pinned = [(frame["pts_seconds"], frame["scale"]) for frame in frames if frame["reason"] == "pinned"]
+    assert pinned[0] == (2.0, 144)
+    assert pinned[1][0] == pytest.approx(3.4, abs=0.07)
+    assert {frame["shot"] for frame in frames} == set(range(len(plan["shots"])))
+    assert max(frame["scale"] for frame in frames if frame["reason"] != "pinned") <= 36
+    times = [0.0, *(frame["pts_seconds"] for frame in frames)]
+    assert max(b - a for a, b in itertools.pairwise(times)) <= 1.0 + 1e-9
+    assert plan["method"] in ("fits", "hull", "dp")
+    assert plan["gap"] == pytest.approx(1 - plan["utility"] / plan["bound"], abs=1e-9)
+
+
+def test_wishes_come_from_the_environment_and_yaml_too(tmp_path: Path) -> None:
+    config = tmp_path / "wishes.yaml"
+    config.write_text("at: [0:02=144, 0:03]\ndetail: low\n")
+    done = run("plan", SAMPLE, "--config", config, "--json", M3VIDEO_MAX_GAP="0.2", M3VIDEO_BUDGET="200")
+    plan = json.loads(done.stdout)
+    assert [frame["pts_seconds"] for frame in plan["frames"] if frame["reason"] == "pinned"] == [2.0, 3.0]
+    assert "max_gap (0.2 s) needs" in plan["warnings"][0]
+
+
+def test_the_table_tells_the_text_tokens_and_the_proof() -> None:
+    shown = run("plan", SAMPLE, "--budget", 100).stdout
+    planned = json.loads(run("plan", SAMPLE, "--budget", 100, "--json").stdout)
+    assert f"{planned['text_tokens']} text tokens around the frames" in shown
+    assert "(the optimum), no plan can exceed" in shown
+    elsewhere = run("plan", SAMPLE, "--model", "no/such-folder", HF_HUB_OFFLINE="1").stdout
+    assert "no/such-folder has no tokenizer on this machine" in elsewhere
+
+
 def test_plan_lists_pts_that_probe_lists() -> None:
     probed = json.loads(run("probe", SAMPLE, "--json", "--pts").stdout)
     planned = json.loads(run("plan", SAMPLE, "--json").stdout)
@@ -116,6 +163,10 @@ def test_ask_answers_and_replays_its_plan(tmp_path: Path) -> None:
     assert first["answer"] == again["answer"] != ""
     assert first["plan"]["frames"] == again["plan"]["frames"] == json.loads(saved.read_text())["frames"]
     assert first["tokens"]["visual"] == first["plan"]["total_tokens"] <= 200
+    # The question has seven words and a question mark, of which the bundled tokenizer makes as many tokens.
+    words = first["tokens"]["prompt"] - first["tokens"]["visual"] - first["plan"]["text_tokens"]
+    assert 7 <= words <= 12
+    assert first["plan"]["text_tokens"] == json.loads(saved.read_text())["text_tokens"]
     assert first["evidence"]
     assert {"plan", "load model", "fetch", "vision tower", "answer"} <= set(first["stage_seconds"])
 

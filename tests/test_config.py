@@ -63,6 +63,27 @@ def test_wrong_values(flags: dict[str, object], message: str) -> None:
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("value", "pins"),
+    [
+        ("12:31", ((751.0, None),)),
+        ("12:31=576, 14:02", ((751.0, 576), (842.0, None))),
+        (["0:01", "0:02=9"], ((1.0, None), (2.0, 9))),
+        (75.5, ((75.5, None),)),
+        (None, ()),
+    ],
+)
+def test_pinned_times(value: object, pins: tuple[tuple[float, int | None], ...]) -> None:
+    """As flags and the environment give them, and as YAML may."""
+    assert Settings(at=value).pins == pins
+
+
+@pytest.mark.parametrize("value", ["", "1:75", "0:01=7", "0:01=", "0:01,", "=9", True, {"a": 1}])
+def test_times_that_pin_nothing(value: object) -> None:
+    with pytest.raises(UsageError, match="--at"):
+        load_settings({"at": value})
+
+
 def test_a_wrong_value_names_where_it_came_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = write(tmp_path / "c.yaml", "budget: many")
     with pytest.raises(UsageError, match=r"c\.yaml: budget \(many\)"):

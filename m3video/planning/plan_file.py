@@ -15,7 +15,7 @@ from typing import Any
 
 from m3video.errors import PlanError
 from m3video.files import replacing
-from m3video.types import PlannedFrame, TokenPlan, VideoInfo
+from m3video.types import PlannedFrame, TokenPlan, VideoInfo, gap_between
 
 SCHEMA = "m3video.plan/1"
 
@@ -33,6 +33,9 @@ def to_json(plan: TokenPlan) -> dict[str, Any]:
         "total_tokens": plan.total_tokens,
         "utility": plan.utility,
         "bound": plan.bound,
+        "gap": plan.gap,
+        "method": plan.method,
+        "text_tokens": plan.text_tokens,
         "num_candidates": plan.num_candidates,
         "config": dict(plan.config),
         "warnings": list(plan.warnings),
@@ -70,10 +73,16 @@ def from_json(data: Any) -> TokenPlan:
     spent = sum(frame.scale for frame in frames)
     if total != spent:
         raise PlanError(f"plan.total_tokens ({total}) is not the sum of the frames' scales ({spent})")
+    utility, bound = top.take("utility", float), top.take("bound", float)
+    # Plans from before these fields were written are still plans.
+    told = top.take("gap", float) if "gap" in top.left else gap_between(utility, bound)
+    if abs(told - gap_between(utility, bound)) > 1e-9:
+        raise PlanError(f"plan.gap ({told:g}) is not that of its utility and bound ({gap_between(utility, bound):g})")
+    method = top.take("method", str) if "method" in top.left else ""
+    text_tokens = top.take("text_tokens", int, optional=True) if "text_tokens" in top.left else None
     plan: TokenPlan = _build(
-        TokenPlan, "plan", video=video, budget=top.take("budget", int),
-        frames=frames, utility=top.take("utility", float), bound=top.take("bound", float),
-        num_candidates=top.take("num_candidates", int), shots=shots,
+        TokenPlan, "plan", video=video, budget=top.take("budget", int), frames=frames, utility=utility, bound=bound,
+        method=method, text_tokens=text_tokens, num_candidates=top.take("num_candidates", int), shots=shots,
         config=config, warnings=_texts(top.take("warnings", list), "plan.warnings"),
     )  # fmt: skip
     top.finish()

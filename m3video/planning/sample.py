@@ -6,6 +6,7 @@ Legend: N frames or candidates, M shots.
 from __future__ import annotations
 
 import heapq
+from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
@@ -36,7 +37,7 @@ MAX_FPS = 1e6
 def sample(
     stats: FrameStats, *, max_frames: int, method: Literal["shots", "uniform"] = "shots",
     start_seconds: float | None = None, end_seconds: float | None = None, fps: float | None = None,
-    num_frames: int | None = None,
+    num_frames: int | None = None, held: Sequence[int] = (), taken: int = 0,
 ) -> Selection:  # fmt: skip
     """Choose candidate frames.
 
@@ -52,6 +53,8 @@ def sample(
         end_seconds: look at frames before this; None for the end.
         fps: candidates per second of video, > 0.
         num_frames: number of candidates, >= 1.
+        held: rows that will be candidates in any case; they count, and serve their shots.
+        taken: so many further ones count as well; with `held` fewer than `max_frames`.
 
     Returns:
         The candidates with a reason each; `notes` says what could not be met in full.
@@ -60,7 +63,8 @@ def sample(
         UsageError: `fps` together with `num_frames`, a value out of range, or a time range without a frame.
     """
     _check(max_frames, method, fps, num_frames)
-    rows = _rows_in_range(stats, start_seconds, end_seconds)
+    room = max_frames - taken - len(held)
+    rows = rows_in_range(stats, start_seconds, end_seconds)
     notes: list[str] = []
     begins = find_shots(stats)
     clean = rows[(stats.flags_N[rows] & FLAG_CORRUPT) == 0]
@@ -70,22 +74,22 @@ def sample(
     # Counted from the first frame: where a clock starts must not decide where a rounded time falls.
     times = (stats.pts_N - stats.pts_N[0]) * (stats.time_base[0] / stats.time_base[1])
     if fps is not None:
-        wanted = _at_rate(times[rows], fps, max_frames, notes)
-        chosen, reason = _shown_at(times, clean, wanted), "fps"
+        wanted = _at_rate(times[rows], fps, room, max_frames, notes)
+        chosen, reason = shown_at(times, clean, wanted), "fps"
         if len(chosen) < len(wanted):
             notes.append(f"fps ({fps:g}): {len(wanted) - len(chosen)} of {len(wanted)} times show no further frame")
     elif num_frames is not None:
-        count = min(num_frames, max_frames)
+        count = min(num_frames, room)
         if count < num_frames:
             notes.append(f"num_frames ({num_frames}) is above max_frames ({max_frames}): {count} candidates are taken")
         chosen, reason = _evenly(times, rows, clean, count), "num_frames"
         if len(chosen) < count:
             notes.append(f"{count} frames were asked for, {len(chosen)} different ones are there to take evenly")
     elif method == "uniform":
-        chosen, reason = _evenly(times, rows, clean, max_frames), "uniform"
+        chosen, reason = _evenly(times, rows, clean, room), "uniform"
     else:
-        return _by_shots(stats, times, rows, clean, begins, max_frames, notes)
-    return _selection(stats, rows, begins, chosen, [reason] * len(chosen), "uniform", notes)
+        return _by_shots(stats, times, rows, clean, begins, room, held, max_frames, notes)
+    return selection_of(stats, rows, begins, chosen, [reason] * len(chosen), "uniform", notes)
 
 
 def _check(max_frames: int, method: str, fps: float | None, num_frames: int | None) -> None:
@@ -103,7 +107,7 @@ def _check(max_frames: int, method: str, fps: float | None, num_frames: int | No
         raise UsageError(f"sampling method ({method}) must be shots or uniform")
 
 
-def _rows_in_range(stats: FrameStats, start: float | None, end: float | None) -> Rows:
+def rows_in_range(stats: FrameStats, start: float | None, end: float | None) -> Rows:
     """Rows with start <= time < end."""
     times = stats.pts_N * (stats.time_base[0] / stats.time_base[1])
     held = np.ones(len(times), bool)
@@ -122,16 +126,16 @@ def _rows_in_range(stats: FrameStats, start: float | None, end: float | None) ->
     return np.flatnonzero(held)
 
 
-def _at_rate(times_N: Floats, fps: float, max_frames: int, notes: list[str]) -> Floats:
-    """Times `1 / fps` apart over the range; thinned evenly when they are more than `max_frames`."""
+def _at_rate(times_N: Floats, fps: float, room: int, max_frames: int, notes: list[str]) -> Floats:
+    """Times `1 / fps` apart over the range; thinned evenly when they are more than `room`."""
     count = int((times_N[-1] - times_N[0]) * fps + 1e-6) + 1
-    wanted = times_N[0] + np.arange(min(count, max_frames)) / fps
-    if count > max_frames:
+    wanted = times_N[0] + np.arange(min(count, room)) / fps
+    if count > room:
         notes.append(
             f"fps ({fps:g}) asks for {count} candidates, above max_frames ({max_frames}): every "
-            f"{count / max_frames:.2f}th is taken"
+            f"{count / room:.2f}th is taken"
         )
-        wanted = times_N[0] + (np.arange(max_frames) * count // max_frames) / fps
+        wanted = times_N[0] + (np.arange(room) * count // room) / fps
     return wanted
 
 
@@ -140,7 +144,7 @@ def _evenly(times_N: Floats, rows: Rows, clean: Rows, count: int) -> Rows:
     if len(clean) <= count:
         return clean
     first, last = times_N[rows[0]], _range_end(times_N, rows)
-    return _shown_at(times_N, clean, first + (np.arange(count) + 0.5) * (last - first) / count)
+    return shown_at(times_N, clean, first + (np.arange(count) + 0.5) * (last - first) / count)
 
 
 def _range_end(times_N: Floats, rows: Rows) -> float:
@@ -148,36 +152,39 @@ def _range_end(times_N: Floats, rows: Rows) -> float:
     return float(times_N[rows[-1]] + np.median(np.diff(times_N[rows])))
 
 
-def _shown_at(times_N: Floats, clean: Rows, wanted: Floats) -> Rows:
+def shown_at(times_N: Floats, clean: Rows, wanted: Floats) -> Rows:
     """Rows of the clean frames on screen at the wanted times, without repeats."""
     place = np.searchsorted(times_N[clean], wanted + 1e-6, side="right") - 1
     return clean[np.unique(np.maximum(place, 0))]
 
 
 def _by_shots(
-    stats: FrameStats, times_N: Floats, rows: Rows, clean: Rows, begins: Rows, max_frames: int, notes: list[str]
-) -> Selection:
+    stats: FrameStats, times_N: Floats, rows: Rows, clean: Rows, begins: Rows, room: int, held: Sequence[int],
+    max_frames: int, notes: list[str],
+) -> Selection:  # fmt: skip
     """A candidate for every shot, then more for long shots in which much changes."""
     shot_of = np.searchsorted(begins, clean, side="right") - 1
     shots, first, capacity = np.unique(shot_of, return_index=True, return_counts=True)
-    if len(clean) <= max_frames:
-        return _selection(stats, rows, begins, clean, _reasons(shot_of), "shots", notes)
+    if len(clean) <= room:
+        return selection_of(stats, rows, begins, clean, _reasons(shot_of), "shots", notes)
     progress = _progress(stats, clean, np.diff(times_N[clean], append=_range_end(times_N, rows)), first)
     weight = np.add.reduceat(progress, first)
     black = np.minimum.reduceat((stats.flags_N[clean] & FLAG_BLACK) > 0, first)
-    share = _apportion(weight, capacity, black, max_frames)
-    served = int((share > 0).sum())
+    held_M = np.searchsorted(shots, np.searchsorted(begins, np.array(held, np.int64), side="right") - 1)
+    held_M = np.bincount(held_M, minlength=len(shots))
+    share = _apportion(weight, capacity, black, room, held_M)
+    served = int((share + held_M > 0).sum())
     if served < len(shots):
         notes.append(
             f"{len(shots)} shots, but max_frames is {max_frames}: {len(shots) - served} shots have no candidate"
         )
     chosen = [
-        _best_of_shot(stats, clean[at : at + held], progress[at : at + held], int(count))
-        for at, held, count in zip(first, capacity, share, strict=True)
+        _best_of_shot(stats, clean[at : at + size], progress[at : at + size], int(count))
+        for at, size, count in zip(first, capacity, share, strict=True)
         if count > 0
     ]
-    picked = np.concatenate(chosen)
-    return _selection(
+    picked = np.concatenate([np.zeros(0, np.int64), *chosen])
+    return selection_of(
         stats, rows, begins, picked, _reasons(np.searchsorted(begins, picked, side="right") - 1), "shots", notes
     )
 
@@ -207,28 +214,29 @@ def _reasons(shot_N: Rows) -> list[str]:
     return ["shot" if i == 0 or shot_N[i] != shot_N[i - 1] else "change" for i in range(len(shot_N))]
 
 
-def _apportion(weight_M: Floats, capacity_M: Rows, black_M: NDArray[np.bool_], total: int) -> Rows:
+def _apportion(weight_M: Floats, capacity_M: Rows, black_M: NDArray[np.bool_], total: int, held_M: Rows) -> Rows:
     """How many of `total` candidates each shot gets.
 
-    One each, as far as they go: shots of black last, otherwise the weighty ones first, so that what is left out is
-    short and spread. The rest by the highest quotients weight / (2 count + 1) (Sainte-Lague).
+    One each that holds none already, as far as they go: shots of black last, otherwise the weighty ones first, so
+    that what is left out is short and spread. The rest by the highest quotients weight / (2 count + 1) (Sainte-Lague).
     """
     count = np.zeros(len(weight_M), np.int64)
-    lit = np.flatnonzero(~black_M)
+    lit = np.flatnonzero(~black_M & (held_M == 0))
     if len(lit) > total:
         count[lit[_spread(weight_M[lit], total)]] = 1
         return count
     count[lit] = 1
-    count[np.flatnonzero(black_M)[: total - len(lit)]] = 1
-    queue = [(-weight_M[i] / 3, int(i)) for i in np.flatnonzero((count > 0) & ~black_M & (capacity_M > 1))]
+    count[np.flatnonzero(black_M & (held_M == 0))[: total - len(lit)]] = 1
+    growing = np.flatnonzero((count + held_M > 0) & ~black_M & (capacity_M > count + held_M))
+    queue = [(-weight_M[i] / (2 * (count[i] + held_M[i]) + 1), int(i)) for i in growing]
     heapq.heapify(queue)
     for _ in range(total - int(count.sum())):
         if not queue:
             break
         _, i = heapq.heappop(queue)
         count[i] += 1
-        if count[i] < capacity_M[i]:
-            heapq.heappush(queue, (-weight_M[i] / (2 * count[i] + 1), i))
+        if count[i] + held_M[i] < capacity_M[i]:
+            heapq.heappush(queue, (-weight_M[i] / (2 * (count[i] + held_M[i]) + 1), i))
     return count
 
 
@@ -270,7 +278,7 @@ def _best_frame(stats: FrameStats, rows: Rows) -> int:
     return int(good[np.argmin(np.abs(good - middle))])
 
 
-def _selection(
+def selection_of(
     stats: FrameStats, rows: Rows, begins: Rows, chosen: Rows, reasons: list[str], method: str, notes: list[str]
 ) -> Selection:
     """Candidates with the shots of the range, numbered from 0 within it."""
