@@ -19,16 +19,18 @@ from pathlib import Path
 import torch
 
 from m3video.config import Settings
+from m3video.evaluation.footage_set import group_of
 from m3video.model import checkpoint
 from m3video.model.nested import pack
 from m3video.pipeline import ask as ask_video
 from m3video.pipeline import plan_video
-from m3video.training.decoder import is_unreadable, sample_scales, sample_times
+from m3video.training.decoder import can_tell, sample_scales, sample_times
+from m3video.training.facts import local_facts
 from m3video.training.footage import FADE_SECONDS, clip_frames, encode_h264, normalise, sample_clip, shot_frames
 from m3video.training.footage import Clip as Footage
-from m3video.training.questions import FAMILIES, ask, plain
-from m3video.training.scenes import Facts
+from m3video.training.questions import FAMILIES, ask, plain, refined
 from m3video.training.sequences import Clip, answers_right, make_batch
+from m3video.training.symbols import Frame
 from m3video.training.vision import tower_features
 from m3video.training.words import clock_words
 
@@ -54,52 +56,44 @@ def wilson(right: int, count: int) -> str:
     return f"{100 * p:.0f} [{100 * low:.0f}-{100 * high:.0f}]"
 
 
-def family_of(family: str, facts: Facts) -> str:
-    """Families by what makes them hard: how many shapes there are, how many tiles, a word or a number."""
-    if family in ("shape colour", "shape kind", "place"):
-        return f"{family} ({('none there', 'only one', 'of several')[min(2, len(facts.shapes))]})"
-    if family in ("row", "tile") and facts.board:
-        return f"{family} ({len(facts.board)}x{len(facts.board)})"
-    if family == "sign" and facts.sign:
-        return f"sign ({'number' if facts.sign.isdigit() else 'word'})"
-    return family
-
-
 @torch.inference_mode()
-def make_pool(loaded: checkpoint.LoadedModel, rng: random.Random, shots: int) -> tuple[torch.Tensor, list[Facts]]:
+def make_pool(loaded: checkpoint.LoadedModel, rng: random.Random, shots: int) -> tuple[torch.Tensor, list[Frame]]:
     """Projected grids [M, 576, D] of two frames of each held-out shot, and what is true of them."""
-    grids, facts = [], []
+    grids: list[torch.Tensor] = []
+    frames: list[Frame] = []
     for _ in range(shots):
-        squares, _, true = shot_frames(rng, num_frames=2, h264=True, held_out=True)
+        squares, labels, true = shot_frames(rng, num_frames=2, h264=True, held_out=True)
         features = tower_features(loaded.model, torch.from_numpy(normalise(squares)))
         grids.append(loaded.model.model.multi_modal_projector(features))
-        facts += true
-    return torch.cat(grids), facts
+        frames += [(facts, local_facts(cells)) for facts, cells in zip(true, labels, strict=True)]
+    return torch.cat(grids), frames
 
 
 @torch.inference_mode()
-def table(loaded: checkpoint.LoadedModel, pool: torch.Tensor, facts: Sequence[Facts], rng: random.Random,
+def table(loaded: checkpoint.LoadedModel, pool: torch.Tensor, known: Sequence[Frame], rng: random.Random,
           clips: int, frames: int, scale: int) -> Tally:  # fmt: skip
-    """Right answers and questions of each family, for clips of `frames` frames."""
+    """Right answers and questions of each family, for clips of `frames` frames, and of each group of families where the
+    frame that is asked about has tokens enough to tell."""
     tally: Tally = defaultdict(lambda: [0, 0])
     for _ in range(clips):
-        rows = rng.sample(range(len(facts)), frames)
-        shown = [facts[row] for row in rows]
+        rows = rng.sample(range(len(known)), frames)
+        shown = [known[row][0] for row in rows]
         scales = (scale,) * frames if scale else sample_scales(rng, frames, most=720)
         seconds = sample_times(rng, frames)
         asked = [
-            q
-            for name in FAMILIES
-            for q in ask(shown, seconds, rng, number=3, families=(name,), when_share=0.0)
-            if not is_unreadable(q.family, shown, scales, q.frame)
-        ] + [q for q in ask(shown, seconds, rng, number=2, when_share=1.0) if q.family == "when"]
+            q for name in FAMILIES for q in ask(shown, seconds, rng, number=3, families=(name,), when_share=0.0)
+        ] + [q for q in ask(shown, seconds, rng, number=3, when_share=1.0) if q.family in ("when", "first")]
         batch = make_batch([Clip(seconds, scales, tuple(asked))], torch.device("cpu"))
         model = loaded.model.model.language_model
         right = answers_right(model, loaded.model.lm_head, batch, pack(pool[rows], scales).tokens_TD)
         for question, ok in zip(asked, right, strict=True):
-            name = family_of(question.family, shown[question.frame])
-            tally[name][0] += ok
-            tally[name][1] += 1
+            name = refined(question.family, shown[question.frame])
+            names = [name]
+            if can_tell(question, [known[row] for row in rows], scales):
+                names.append(f"= {group_of(name)}")
+            for counted in names:
+                tally[counted][0] += ok
+                tally[counted][1] += 1
     return tally
 
 
@@ -124,9 +118,9 @@ def files(loaded: checkpoint.LoadedModel, rng: random.Random, number: int) -> Ta
                 if found is None or (family == "shape colour" and len(clip.facts(times[n]).shapes) != 1):
                     continue
                 by_time = named.count(named[n]) == 1 and rng.random() < 0.5
-                question = f"{found[0]} {f'at {named[n]}' if by_time else f'in frame {n + 1}'}?"
+                question = f"{found.question} {f'at {named[n]}' if by_time else f'in frame {n + 1}'}?"
                 said = ask_video(path, question, settings, plan=plan, loaded=loaded).text
-                tally[family][0] += said == plain(found[1])
+                tally[family][0] += said == plain(found.answer)
                 tally[family][1] += 1
     return tally
 
@@ -147,12 +141,12 @@ def main() -> None:
     args = parser.parse_args()
     loaded = checkpoint.load(args.model, device="cpu")
     rng = random.Random(f"held out {args.seed}")
-    pool, facts = make_pool(loaded, rng, args.shots)
+    pool, known = make_pool(loaded, rng, args.shots)
     print(f"{args.shots} held-out shots, {args.clips} clips a column, per cent right [95 % interval], seed {args.seed}")
     total: dict[str, Tally] = {}
     for label, frames, scale in CONDITIONS:
         name = f"{label} at {scale or 'mixed'}"
-        total[name] = table(loaded, pool, facts, rng, args.clips * (4 if frames == 1 else 1), frames, scale)
+        total[name] = table(loaded, pool, known, rng, args.clips * (4 if frames == 1 else 1), frames, scale)
         print(f"measured: {name}", file=sys.stderr, flush=True)
     families = sorted({family for tally in total.values() for family in tally})
     print("| family | " + " | ".join(total) + " |")

@@ -27,11 +27,11 @@ from m3video.files import replacing
 from m3video.pipeline import Progress, silent
 from m3video.training import footage, questions, render, scenes, words
 from m3video.training.footage import FADE_SECONDS, Clip, clip_frames, encode_h264
-from m3video.training.questions import FAMILIES, Question, plain
+from m3video.training.questions import FAMILIES, Asked, Found, Question, plain, refined
 from m3video.training.scenes import Facts, facts_at, sample_shot
 from m3video.training.words import clock_words
 
-LENGTHS: tuple[tuple[float, float, int], ...] = ((5, 12, 10), (15, 40, 8), (60, 150, 6))
+LENGTHS: tuple[tuple[float, float, int], ...] = ((5, 12, 10), (15, 40, 8), (60, 150, 6), (240, 540, 4))
 """(shortest s, longest s, frames per second); clips take them in turn."""
 
 EDGE_SECONDS = 0.15
@@ -40,15 +40,17 @@ EDGE_SECONDS = 0.15
 BRIEF_SECONDS = (0.5, 0.9)
 """A sign or a board that is shown this long stands in every second long clip."""
 
-CONTENTS: tuple[tuple[str, int], ...] = (("shapes", 40), ("sign", 22), ("board", 22), ("page", 6), ("empty", 10))
+CONTENTS: tuple[tuple[str, int], ...] = (
+    ("shapes", 40), ("sign", 20), ("board", 18), ("table", 8), ("page", 5), ("empty", 9),
+)  # fmt: skip
 """What shots show, and how often: more signs and boards than training sees, because only they need detail. Each clip
 has a sign or a board of 6x6 tiles or more."""
 
 FAMILY_GROUPS: dict[str, Group] = {
     "background": "coarse", "light": "coarse", "present": "coarse",
     "shape colour": "medium", "shape kind": "medium", "count": "medium", "place": "medium", "what": "medium",
-    "when": "medium", "tile 3x3": "medium", "row 3x3": "medium",
-    "sign": "fine", "tile": "fine", "row": "fine",
+    "when": "medium", "first": "medium", "tile 3x3": "medium", "row 3x3": "medium",
+    "sign": "fine", "tile": "fine", "row": "fine", "entry": "fine",
 }  # fmt: skip
 """Most exact name first: "tile 6x6" is looked up as itself, then as "tile"."""
 
@@ -189,11 +191,11 @@ def _about_moments(recipe: Recipe, rng: random.Random) -> list[Record]:
             if asked is None or not _holds(name, make, begin, finish, rng, asked):
                 continue
             reference = f"at {clock_words(moment)}"
-            question = f"{reference} {asked[0]}" if rng.random() < 0.15 else f"{asked[0]} {reference}"
-            family = _refined(name, begin, asked[0])
+            question = f"{reference} {asked.question}" if rng.random() < 0.15 else f"{asked.question} {reference}"
+            family = refined(name, begin)
             offers.append(
                 Record(
-                    id="-", video="-", question=question, answer=plain(asked[1]), family=family,
+                    id="-", video="-", question=question, answer=plain(asked.answer), family=family,
                     group=group_of(family), localised=True, clip=recipe.name, evidence=(start, end), moment=moment,
                     reference=reference,
                 )
@@ -202,37 +204,31 @@ def _about_moments(recipe: Recipe, rng: random.Random) -> list[Record]:
 
 
 def _holds(
-    name: str, make: Callable[[Facts, random.Random], tuple[str, str] | None], begin: Facts, finish: Facts,
-    rng: random.Random, asked: tuple[str, str],
+    name: str, make: Callable[[Facts, random.Random], Asked], begin: Facts, finish: Facts,
+    rng: random.Random, asked: Found,
 ) -> bool:  # fmt: skip
     """Whether the answer is the same at both ends of the shot (only places change while a shot lasts)."""
     if name != "place":
         return True
     same = {(s.colour, s.place) for s in begin.shapes if s.clear} & {(s.colour, s.place) for s in finish.shapes}
     colours = {s.colour for s in begin.shapes}
-    named = [s for s in begin.shapes if s.colour in asked[0].split()] or list(begin.shapes)
+    named = [s for s in begin.shapes if s.colour in asked.question.split()] or list(begin.shapes)
     return bool(colours) and all((s.colour, s.place) in same for s in named)
 
 
-def _refined(name: str, facts: Facts, question: str) -> str:
-    """Families whose difficulty depends on the content are told apart by it."""
-    if name in ("tile", "row") and facts.board:
-        return f"{name} {len(facts.board)}x{len(facts.board)}"
-    if name == "sign" and facts.sign:
-        return "sign number" if facts.sign.isdigit() else "sign word"
-    if name == "shape colour":
-        return "shape colour " + ("none", "one", "several")[min(2, len(facts.shapes))]
-    return name
-
-
 def _about_all(recipe: Recipe, rng: random.Random) -> list[Record]:
-    """When things first appear: right is any second of the first shot that shows them."""
+    """When things first appear (right is any second of the first shot that shows them), and which of two came first."""
     frames = [facts_at(shot, 0.5) for shot in recipe.clip.shots]
     spans = _intervals(recipe.clip)
     tokens = [f"shot {number}" for number in range(len(frames))]
     offers: dict[str, Record] = {}
-    for _ in range(8):
+    for _ in range(12):
         asked: Question | None = questions.when_question(frames, tokens, rng)
+        if asked is not None and asked.family == "first":
+            offers[asked.question] = Record(
+                id="-", video="-", question=asked.question, answer=asked.answer, family="first",
+                group=group_of("first"), localised=False, clip=recipe.name,
+            )  # fmt: skip
         if asked is None or asked.answer not in tokens:
             continue
         shot = tokens.index(asked.answer)

@@ -94,7 +94,7 @@ def write(loaded: checkpoint.LoadedModel, folder: Path, *, max_shard_size: str =
     model.generation_config = GenerationConfig(
         do_sample=False, bos_token_id=codec.bos_id, eos_token_id=codec.eos_id, pad_token_id=codec.pad_id
     )
-    with torch.inference_mode(), _no_foreign_bars():
+    with torch.inference_mode(), no_foreign_bars():
         model.save_pretrained(folder, max_shard_size=max_shard_size)
     for name in _SHIPPED:
         if (loaded.folder / name).is_file():
@@ -105,7 +105,7 @@ def write(loaded: checkpoint.LoadedModel, folder: Path, *, max_shard_size: str =
 
 
 @contextmanager
-def _no_foreign_bars() -> Iterator[None]:
+def no_foreign_bars() -> Iterator[None]:
     """transformers draws a bar of its own, even into a log."""
     shown = transformers_logging.is_progress_bar_enabled()
     transformers_logging.disable_progress_bar()

@@ -9,22 +9,28 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Literal
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from m3video.model.m3 import M3VideoForConditionalGeneration
 from m3video.scales import SCALES
 from m3video.training.build import autocast
+from m3video.training.facts import is_clear, is_readable
 from m3video.training.loop import run_stage
-from m3video.training.questions import ask
+from m3video.training.questions import Question, ask
 from m3video.training.recipe import Recipe
-from m3video.training.scenes import Facts, facts_at, sample_shot
 from m3video.training.sequences import Binder, Clip, answer_loss, make_batch
-from m3video.training.symbols import Symbols
+from m3video.training.symbols import Drawn, Frame, Symbols, draw_frames
 
-LONGEST_PREFIX = 250
+LONGEST_PREFIX = 300
 """Visual tokens of one clip in this stage, at most: more would buy few questions for much time."""
+FRAMES_PER_CACHED = 2
+"""Frames drawn for this stage for each shot that the last stages will have."""
+FINE = ("sign", "row", "tile", "entry")
+"""Families that nobody can answer from too few tokens."""
 
 
 def sample_times(rng: random.Random, number: int) -> tuple[float, ...]:
@@ -55,45 +61,69 @@ def sample_scales(rng: random.Random, number: int, *, most: int, finest: int = 5
             return tuple(scales)
 
 
-def sample_facts(rng: random.Random, number: int) -> list[Facts]:
-    """Frames of a clip: some shots last for several frames, others for one."""
-    facts: list[Facts] = []
-    while len(facts) < number:
-        shot = sample_shot(rng)
-        length = rng.choice((1, 1, 1, 2, 3))
-        moments = sorted(rng.random() for _ in range(length))
-        facts += [facts_at(shot, moment) for moment in moments]
-    return facts[:number]
+Mode = Literal["find", "read", "mix"]
 
 
-def sample_clip(rng: random.Random, recipe: Recipe, *, share: float, mixed: bool) -> tuple[Clip, Sequence[Facts]]:
+def sample_mode(rng: random.Random, share: float) -> Mode:
+    """What a step's clips teach when `share` (0..1) of the stage is over: to find frames of one token each, to read a
+    few frames at the scales that they need, or both at once, as a planner makes clips. Finding comes first."""
+    weights = (1.0, 0.0, 0.0) if share < 0.08 else (1.0, 1.0, 0.0) if share < 0.5 else (1.0, 1.5, 1.0)
+    modes: tuple[Mode, ...] = ("find", "read", "mix")
+    return rng.choices(modes, weights)[0]
+
+
+def sample_clip(
+    rng: random.Random, drawn: Drawn, recipe: Recipe, *, share: float, mode: Mode
+) -> tuple[Clip, list[Frame]]:
     """One symbolic clip; `share` of the stage is over (short clips come first).
 
     Args:
         rng: source of all randomness.
+        drawn: frames to choose from.
         recipe: for the number of frames and questions.
         share: 0..1.
-        mixed: frames at mixed scales instead of one token each.
+        mode: see `sample_mode`.
     """
     longest = min(
         recipe.max_frames, 4 if share < 0.1 else 8 if share < 0.2 else 16 if share < 0.5 else recipe.max_frames
     )
-    number = rng.randint(1, longest)
-    facts, seconds = sample_facts(rng, number), sample_times(rng, number)
-    scales = sample_scales(rng, number, most=LONGEST_PREFIX, finest=144) if mixed else (1,) * number
-    # What a board's row says needs a token for each tile: ask only where the scale can tell.
-    questions = [
-        q
-        for q in ask(facts, seconds, rng, number=recipe.questions)
-        if not is_unreadable(q.family, facts, scales, q.frame)
-    ]
-    return Clip(seconds, scales, tuple(questions)), facts
+    if mode == "read":
+        frames = drawn.sample(rng, rng.randint(1, 5), fine=True)
+        scales = needed_scales(rng, frames, most=LONGEST_PREFIX)
+    else:
+        frames = drawn.sample(rng, rng.randint(1, longest), fine=mode == "mix" and rng.random() < 0.5)
+        mixed = sample_scales(rng, len(frames), most=LONGEST_PREFIX, finest=144)
+        scales = mixed if mode == "mix" else (1,) * len(frames)
+    return make_clip(rng, frames, scales, number=recipe.questions), frames
 
 
-def is_unreadable(family: str, facts: Sequence[Facts], scales: Sequence[int], frame: int) -> bool:
-    """True for a board question whose frame has fewer tokens than the board has tiles."""
-    board = facts[frame].board if family in ("row", "tile") else None
-    return board is not None and scales[frame] < len(board) ** 2
+def make_clip(rng: random.Random, frames: Sequence[Frame], scales: tuple[int, ...], *, number: int) -> Clip:
+    """A clip with `number` questions (fewer where no more can be asked): only what its tokens can tell is asked."""
+    seconds = sample_times(rng, len(frames))
+    asked = ask([facts for facts, _ in frames], seconds, rng, number=number)
+    cells = tuple(cells_C for _, cells_C in frames)
+    return Clip(seconds, scales, tuple(q for q in asked if can_tell(q, frames, scales)), cells)
+
+
+def can_tell(question: Question, frames: Sequence[Frame], scales: Sequence[int]) -> bool:
+    """False where the question is about a sign, a board or a table whose frame has too few tokens to show it."""
+    if question.family not in FINE:
+        return True
+    return is_readable(question.looks, frames[question.frame][1], scales[question.frame])
+
+
+def needed_scales(rng: random.Random, frames: Sequence[Frame], *, most: int) -> tuple[int, ...]:
+    """For each frame the smallest scale that shows its local facts, sometimes the next one; `most` tokens in all."""
+    scales = []
+    for _, cells_C in frames:
+        seen = np.unique(cells_C[cells_C >= 0])
+        needed = next((n for n, s in enumerate(SCALES) if n and is_clear(seen, cells_C, s)), len(SCALES) - 1)
+        level = min(needed + (rng.random() < 0.25), len(SCALES) - 1) if len(seen) else rng.randrange(2)
+        scales.append(SCALES[level])
+    while sum(scales) > most:
+        worst = max(range(len(scales)), key=lambda n: (scales[n], rng.random()))
+        scales[worst] = SCALES[SCALES.index(scales[worst]) - 1]
+    return tuple(scales)
 
 
 class SymbolicReader(nn.Module):
@@ -113,19 +143,20 @@ def train_decoder(
     """Run the stage; the model's decoder is trained in place."""
     torch.manual_seed(recipe.seed + 1)
     reader = SymbolicReader(model).to(device)
+    drawn = draw_frames(str(recipe.seed), FRAMES_PER_CACHED * recipe.cached_shots)
 
     def step(number: int) -> tuple[Tensor, Mapping[str, tuple[float, float]]]:
         rng = random.Random(f"{recipe.seed} decoder {number}")
         share = number / recipe.decoder.steps
-        mixed = share > 0.55 and rng.random() < 0.5
-        clips = max(1, recipe.decoder.batch // (2 if mixed else 1))
-        drawn = [sample_clip(rng, recipe, share=share, mixed=mixed) for _ in range(clips)]
+        mode = sample_mode(rng, share)
+        clips = max(1, recipe.decoder.batch // (1 if mode == "find" else 2))
+        made = [sample_clip(rng, drawn, recipe, share=share, mode=mode) for _ in range(clips)]
         # Clips of like length together would be unfair to long ones; the batch is padded instead.
-        batch = make_batch([clip for clip, _ in drawn], device)
-        facts = [fact for _, frames in drawn for fact in frames]
-        scales = [scale for clip, _ in drawn for scale in clip.scales]
+        batch = make_batch([clip for clip, _ in made], device)
+        frames = [frame for _, clip_frames in made for frame in clip_frames]
+        scales = [scale for clip, _ in made for scale in clip.scales]
         with autocast(device):
-            return answer_loss(reader.decoder, reader.head, reader.binder, batch, reader.symbols.tokens(facts, scales))
+            return answer_loss(reader.decoder, reader.head, reader.binder, batch, reader.symbols.tokens(frames, scales))
 
     outdates = ("align.pt", "joint.pt")
     run_stage("decoder", recipe.decoder, reader, folder, resume=resume, step=step, outdates=outdates)

@@ -13,16 +13,14 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from m3video.model.m3 import M3VideoForConditionalGeneration
 from m3video.model.nested import pack, pool
 from m3video.scales import SCALES
 from m3video.training.build import autocast
-from m3video.training.decoder import SymbolicReader, is_unreadable, sample_scales, sample_times
+from m3video.training.decoder import SymbolicReader, make_clip, sample_scales
 from m3video.training.features import Features
 from m3video.training.loop import run_stage
-from m3video.training.questions import ask
 from m3video.training.recipe import Recipe, Stage
 from m3video.training.sequences import Binder, Clip, answer_loss, make_batch
 
@@ -50,7 +48,7 @@ def train_projector(
     model: M3VideoForConditionalGeneration, reader: SymbolicReader, cache: Features, recipe: Recipe, folder: Path, *,
     device: torch.device, resume: bool,
 ) -> None:  # fmt: skip
-    """Regress pooled projected features, at every scale, to the symbolic tokens the decoder already reads."""
+    """Regress pooled projected features, at every scale, to the symbolic tokens that the decoder reads already."""
     torch.manual_seed(recipe.seed + 4)
     projector = model.model.multi_modal_projector
     start_projector(projector, cache)
@@ -60,20 +58,23 @@ def train_projector(
 
     def step(number: int) -> tuple[Tensor, Mapping[str, tuple[float, float]]]:
         rng = random.Random(f"{recipe.seed} align {number}")
-        rows, facts = cache.sample(rng, ALIGN_BATCH)
+        rows = cache.sample(rng, ALIGN_BATCH)
         with torch.no_grad():
-            tiles = torch.from_numpy(cache.tiles_MC[rows]).long().to(device)
-            cells = symbols.tiles(tiles.clamp(min=0)) * (tiles >= 0)[..., None]
-            target_NCD = symbols.whole(facts)[:, None] + cells
+            wholes_ND = symbols.whole([cache.facts_M[row] for row in rows])
+            target_NCD = wholes_ND[:, None] + symbols.cells(cache.cells_MC[rows])
         with autocast(device):
             grid_NCD = projector(cache.rows(rows, device)).float()
-        losses = [F.mse_loss(pool(grid_NCD, scale), pool(target_NCD, scale)) for scale in SCALES]
-        variance = target_NCD.var()
-        told = {f"unexplained {scale}": (float(loss.detach() / variance), 1.0)
-                for scale, loss in zip(SCALES, losses, strict=True)}  # fmt: skip
+        losses = [_miss(pool(grid_NCD, scale), pool(target_NCD, scale)) for scale in SCALES]
+        told = {f"unsaid {scale}": (float(loss.detach()), 1.0) for scale, loss in zip(SCALES, losses, strict=True)}
         return torch.stack(losses).mean(), told
 
     run_stage("align", stage, projector, folder, resume=resume, step=step, outdates=("joint.pt",))
+
+
+def _miss(said_NSD: Tensor, target_NSD: Tensor) -> Tensor:
+    """Mean square error of each token relative to its target's square: the decoder reads tokens through a norm, so a
+    quiet token that is wrong is as bad as a loud one."""
+    return ((said_NSD - target_NSD).square().mean(-1) / target_NSD.square().mean(-1)).mean()
 
 
 class AfterTower(nn.Module):
@@ -96,11 +97,8 @@ def sample_clip(rng: random.Random, cache: Features, recipe: Recipe, *, most: in
     else:
         number = rng.randint(1, recipe.max_frames)
         scales = sample_scales(rng, number, most=most)
-    rows, facts = cache.sample(rng, number)
-    seconds = sample_times(rng, number)
-    questions = ask(facts, seconds, rng, number=recipe.questions)
-    readable = tuple(q for q in questions if not is_unreadable(q.family, facts, scales, q.frame))
-    return Clip(seconds, scales, readable), rows
+    rows = cache.sample(rng, number, fine=rng.random() < 0.5)
+    return make_clip(rng, cache.frames(rows), scales, number=recipe.questions), rows
 
 
 def train_joint(

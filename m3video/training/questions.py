@@ -1,4 +1,4 @@
-"""Questions about a clip, with true answers, and a frame's content as a list of facts.
+"""Questions about a clip, with true answers.
 
 A *family* is a kind of question. Each question is about one frame, named by number or by time, or about the whole clip
 ("when"). A family is asked only where its answer is certain: no place near a border, no time that two frames share
@@ -7,34 +7,24 @@ with different answers.
 
 from __future__ import annotations
 
-import functools
 import random
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-import numpy as np
-from numpy.typing import NDArray
-
+from m3video.training.facts import Look
 from m3video.training.scenes import Facts
-from m3video.training.words import (
-    BACKGROUND_COLOURS,
-    BACKGROUNDS,
-    BOARD_SIDES,
-    COLOURS,
-    PLACES,
-    SHAPES,
-    SIGN_WORDS,
-    clock_words,
-)  # fmt: skip
+from m3video.training.words import SHAPES, clock_words
 
 
 class Question(NamedTuple):
-    """`family`, the words of question and answer, and the frame to look at ("when": the frame that is the answer)."""
+    """`family`, the words of question and answer, the frame to look at ("when": the frame that is the answer), and for
+    each word of the answer what to look at within that frame (empty: the frame as a whole)."""
 
     family: str
     question: str
     answer: str
     frame: int
+    looks: tuple[Look, ...] = ()
 
 
 def spell(sign: str) -> str:
@@ -47,8 +37,16 @@ def plain(answer: str) -> str:
     return answer.replace(" ##", "")
 
 
-Asked = tuple[str, str] | None
-"""A question without its reference to a frame, and its answer; None where it cannot be asked."""
+class Found(NamedTuple):
+    """A question without its reference to a frame, its answer, and where each of the answer's words can be seen."""
+
+    question: str
+    answer: str
+    looks: tuple[Look, ...] = ()
+
+
+Asked = Found | None
+"""None where it cannot be asked."""
 
 
 def _colour(rng: random.Random) -> str:
@@ -56,51 +54,53 @@ def _colour(rng: random.Random) -> str:
 
 
 def _background(f: Facts, rng: random.Random) -> Asked:
-    if f.board or f.page:
+    if f.board or f.page or f.table:
         return None
     c = _colour(rng)
     asked = rng.choice((f"what {c} is the background", f"what is the {c} of the background",
                         f"what is the background {c}",
                         f"which {c} is the background"))  # fmt: skip
-    return asked, f.background
+    return Found(asked, f.background)
 
 
 def _light(f: Facts, rng: random.Random) -> Asked:
-    return rng.choice(("is it day or night", "is it night or day", "day or night")), "night" if f.night else "day"
+    asked = rng.choice(("is it day or night", "is it night or day", "day or night"))
+    return Found(asked, "night" if f.night else "day")
 
 
 def _shape_colour(f: Facts, rng: random.Random) -> Asked:
     c = _colour(rng)
-    if len(f.shapes) == 1 and rng.random() < 0.7:
-        noun = rng.choice(("shape", "object", f.shapes[0].kind))
-        return rng.choice((f"what {c} is the {noun}", f"what is the {c} of the {noun}", f"which {c} is the {noun}")), (
-            f.shapes[0].colour)  # fmt: skip
     if not f.shapes:
         if rng.random() < 0.85:
             return None
-        return f"what {c} is the {rng.choice(('shape', 'object', *SHAPES))}", "there is none"
+        return Found(f"what {c} is the {rng.choice(('shape', 'object', *SHAPES))}", "there is none")
     shape = rng.choice(f.shapes)
     if sum(s.kind == shape.kind for s in f.shapes) > 1:
         return None
-    return rng.choice((f"what {c} is the {shape.kind}", f"what is the {c} of the {shape.kind}")), shape.colour
+    noun = rng.choice(("shape", "object", shape.kind)) if len(f.shapes) == 1 and rng.random() < 0.7 else shape.kind
+    asked = [f"what {c} is the {noun}", f"what is the {c} of the {noun}"]
+    if len(f.shapes) == 1:
+        asked.append(f"which {c} is the {noun}")
+    return Found(rng.choice(asked), shape.colour, (("here", None, shape.kind),))
 
 
 def _shape_kind(f: Facts, rng: random.Random) -> Asked:
-    if len(f.shapes) == 1 and rng.random() < 0.6:
-        return rng.choice(("what shape is there", "what shape is it", "which shape is shown", "what is the shape")), (
-            f.shapes[0].kind)  # fmt: skip
     if not f.shapes:
         return None
     shape = rng.choice(f.shapes)
-    return rng.choice((f"what shape is {shape.colour}", f"what is the {shape.colour} shape",
-                       f"which shape is the {shape.colour} object")), shape.kind  # fmt: skip
+    if len(f.shapes) == 1 and rng.random() < 0.6:
+        asked = rng.choice(("what shape is there", "what shape is it", "which shape is shown", "what is the shape"))
+    else:
+        asked = rng.choice((f"what shape is {shape.colour}", f"what is the {shape.colour} shape",
+                            f"which shape is the {shape.colour} object"))  # fmt: skip
+    return Found(asked, shape.kind, (("here", shape.colour, None),))
 
 
 def _count(f: Facts, rng: random.Random) -> Asked:
     if not f.shapes and rng.random() < 0.7:
         return None
     asked = rng.choice(("how many shapes are there", "how many shapes do you see", "how many objects are there"))
-    return asked.replace("objects", "shapes"), ("none", "one", "two", "three")[len(f.shapes)]
+    return Found(asked.replace("objects", "shapes"), ("none", "one", "two", "three")[len(f.shapes)])
 
 
 def _place(f: Facts, rng: random.Random) -> Asked:
@@ -109,15 +109,16 @@ def _place(f: Facts, rng: random.Random) -> Asked:
         return None
     shape = rng.choice(clear)
     noun = "shape" if len(f.shapes) == 1 and rng.random() < 0.5 else f"{shape.colour} {rng.choice(('shape', 'object'))}"
-    return f"where is the {noun}", shape.place
+    return Found(f"where is the {noun}", shape.place, (("here", shape.colour, None),) * len(shape.place.split()))
 
 
 def _present(f: Facts, rng: random.Random) -> Asked:
-    thing = rng.choice(("sign", "board", "shape", "page of text"))
-    there = {"sign": bool(f.sign), "board": bool(f.board), "shape": bool(f.shapes), "page of text": f.page}[thing]
+    there_is = {"sign": bool(f.sign), "board": bool(f.board), "shape": bool(f.shapes), "page of text": f.page,
+                "table": bool(f.table)}  # fmt: skip
+    thing, there = rng.choice(list(there_is.items()))
     if not there and rng.random() < 0.5:
         return None
-    return f"is there a {thing}", "yes" if there else "no"
+    return Found(f"is there a {thing}", "yes" if there else "no")
 
 
 def _what(f: Facts, rng: random.Random) -> Asked:
@@ -125,6 +126,8 @@ def _what(f: Facts, rng: random.Random) -> Asked:
         answer = "a page of text"
     elif f.board:
         answer = f"a board with {len(f.board)} rows"
+    elif f.table:
+        answer = f"a table with {len(f.table)} rows"
     elif f.sign:
         answer = "a sign with a number" if f.sign.isdigit() else "a sign with a word"
     elif f.shapes:
@@ -134,7 +137,7 @@ def _what(f: Facts, rng: random.Random) -> Asked:
             answer = f"a {f.shapes[0].colour} {f.shapes[0].kind}"
     else:
         answer = "nothing"
-    return rng.choice(("what is shown", "what is there", "what do you see", "what can you see")), answer
+    return Found(rng.choice(("what is shown", "what is there", "what do you see", "what can you see")), answer)
 
 
 def _sign(f: Facts, rng: random.Random) -> Asked:
@@ -143,59 +146,105 @@ def _sign(f: Facts, rng: random.Random) -> Asked:
     noun = rng.choice(("number", "text")) if f.sign.isdigit() else rng.choice(("word", "text"))
     asked = rng.choice(("what does the sign say", f"what {noun} is on the sign", f"read the {noun} on the sign",
                         "what is written on the sign"))  # fmt: skip
-    return asked, spell(f.sign)
+    looks = [("letter", order) for order in range(1, len(f.sign) + 1)] if f.sign.isdigit() else [("letter",)]
+    return Found(asked, spell(f.sign), tuple(looks))
 
 
 def _row(f: Facts, rng: random.Random) -> Asked:
-    if not f.board:
+    lines = f.board or f.table
+    if not lines:
         return None
-    row = rng.randrange(len(f.board))
-    return rng.choice((f"read row {row + 1} of the board", f"what colours are in row {row + 1}")), " ".join(
-        f.board[row]
-    )
+    row = rng.randrange(len(lines))
+    number = row + 1
+    if f.board:
+        asked = rng.choice((f"read row {number} of the board", f"what colours are in row {number}"))
+        return Found(asked, " ".join(f.board[row]), tuple(("tile", row, c) for c in range(len(f.board))))
+    asked = rng.choice((f"read row {number} of the table", f"what does row {number} of the table say"))
+    return Found(asked, spell("".join(lines[row])), tuple(("entry", row, c) for c in range(len(lines[row]))))
 
 
 def _tile(f: Facts, rng: random.Random) -> Asked:
     if not f.board:
         return None
     row, column = rng.randrange(len(f.board)), rng.randrange(len(f.board))
-    c = _colour(rng)
-    return f"what {c} is the tile in row {row + 1} column {column + 1}", f.board[row][column]
+    asked = f"what {_colour(rng)} is the tile in row {row + 1} column {column + 1}"
+    return Found(asked, f.board[row][column], (("tile", row, column),))
+
+
+def _entry(f: Facts, rng: random.Random) -> Asked:
+    if not f.table:
+        return None
+    row, column = rng.randrange(len(f.table)), rng.randrange(len(f.table[0]))
+    asked = rng.choice(("what number is", "what is")) + f" in row {row + 1} column {column + 1} of the table"
+    return Found(asked, f.table[row][column], (("entry", row, column),))
 
 
 FAMILIES: dict[str, Callable[[Facts, random.Random], Asked]] = {
     "background": _background, "light": _light, "shape colour": _shape_colour, "shape kind": _shape_kind,
     "count": _count, "place": _place, "present": _present, "what": _what, "sign": _sign, "row": _row, "tile": _tile,
+    "entry": _entry,
 }  # fmt: skip
 SHARES: dict[str, float] = {
     "background": 13, "light": 7, "shape colour": 24, "shape kind": 14, "count": 6, "place": 12, "present": 6,
-    "what": 10,
-    "sign": 26, "row": 16, "tile": 6,
+    "what": 10, "sign": 30, "row": 30, "tile": 12, "entry": 14,
 }  # fmt: skip
 """How often each family is tried. Those that can seldom be asked (a sign, a board) are tried more often."""
 
 
-def when_question(frames: Sequence[Facts], times: Sequence[str], rng: random.Random) -> Question | None:
-    """When something first appears, or which frame shows it; None when this clip has nothing to ask about."""
-    pick = rng.choice(frames)
-    tests: list[tuple[str, Callable[[Facts], bool]]] = []
-    if pick.sign:
-        tests.append(("a sign", lambda f: bool(f.sign)))
-    if pick.board:
-        tests.append(("a board", lambda f: bool(f.board)))
-    if pick.page:
-        tests.append(("a page of text", lambda f: f.page))
-    if pick.shapes:
-        shape = rng.choice(pick.shapes)
+def refined(family: str, f: Facts) -> str:
+    """The family's name with what makes its questions hard: how many shapes or tiles there are, word or number."""
+    if family in ("shape colour", "shape kind", "place"):
+        return f"{family} {('none', 'one', 'several')[min(2, len(f.shapes))]}"
+    if family in ("tile", "row") and f.board:
+        return f"{family} {len(f.board)}x{len(f.board)}"
+    if family == "row":
+        return "row table"
+    if family == "sign" and f.sign:
+        return "sign number" if f.sign.isdigit() else "sign word"
+    return family
+
+
+def _things(f: Facts, rng: random.Random) -> list[tuple[str, Callable[[Facts], bool]]]:
+    """What in a frame can be asked about over a whole clip: its name, and a test for it."""
+    things: list[tuple[str, Callable[[Facts], bool]]] = []
+    if f.sign:
+        things.append(("a sign", lambda f: bool(f.sign)))
+    if f.board:
+        things.append(("a board", lambda f: bool(f.board)))
+    if f.table:
+        things.append(("a table", lambda f: bool(f.table)))
+    if f.page:
+        things.append(("a page of text", lambda f: f.page))
+    if f.shapes:
+        shape = rng.choice(f.shapes)
         key = (shape.colour, shape.kind)
-        tests.append((f"a {shape.colour} {shape.kind}", lambda f: any((s.colour, s.kind) == key for s in f.shapes)))
-    if not tests:
+        things.append((f"a {shape.colour} {shape.kind}", lambda f: any((s.colour, s.kind) == key for s in f.shapes)))
+    return things
+
+
+def when_question(frames: Sequence[Facts], times: Sequence[str], rng: random.Random) -> Question | None:
+    """When something first appears, which frame shows it first, or which of two things comes first; None when this clip
+    has nothing to ask about."""
+    things = _things(rng.choice(frames), rng)
+    if not things:
         return None
-    noun, test = rng.choice(tests)
+    noun, test = rng.choice(things)
     first = next(i for i, f in enumerate(frames) if test(f))
-    if rng.random() < 0.5:
+    how = rng.random()
+    if how < 0.35:
         return Question("when", f"when does {noun} first appear", times[first], first)
-    return Question("when", f"in which frame does {noun} first appear", f"frame {first + 1}", first)
+    if how < 0.7:
+        return Question("when", f"in which frame does {noun} first appear", f"frame {first + 1}", first)
+    others = _things(rng.choice(frames), rng)
+    if not others:
+        return None
+    other, other_test = rng.choice(others)
+    other_first = next(i for i, f in enumerate(frames) if other_test(f))
+    if other_first == first:
+        return None
+    both = rng.sample((noun, other), 2)
+    asked = rng.choice(("which comes first", "what comes first", "which came first")) + f" {both[0]} or {both[1]}"
+    return Question("first", asked, noun if first < other_first else other, min(first, other_first))
 
 
 def ask(frames: Sequence[Facts], seconds: Sequence[float], rng: random.Random, *, number: int,
@@ -208,7 +257,7 @@ def ask(frames: Sequence[Facts], seconds: Sequence[float], rng: random.Random, *
         rng: source of all randomness.
         number: how many questions (fewer when the clip has nothing more to ask about).
         families: only these; None for all with the training shares.
-        when_share: probability of a question about the whole clip.
+        when_share: probability of a question about the whole clip (families "when" and "first").
 
     Returns:
         Questions whose `question` names the frame "in frame 5" or "at 0:07" (a one-frame clip may name none).
@@ -230,13 +279,13 @@ def ask(frames: Sequence[Facts], seconds: Sequence[float], rng: random.Random, *
         asked = FAMILIES[family](frames[index], rng)
         if asked is None:
             continue
-        question, answer = asked
+        question = asked.question
         reference = _reference(index, times, rng)
         if reference and rng.random() < 0.15:
             question = f"{reference} {question}"
         elif reference:
             question = f"{question} {reference}"
-        out.append(Question(family, question, answer, index))
+        out.append(Question(family, question, asked.answer, index, asked.looks))
     return out
 
 
@@ -246,49 +295,3 @@ def _reference(index: int, times: Sequence[str], rng: random.Random) -> str:
     if rng.random() < 0.5 and times.count(times[index]) == 1:
         return f"at {times[index]}"
     return f"in frame {index + 1}"
-
-
-@functools.cache
-def fact_ids() -> dict[tuple[object, ...], int]:
-    """Every global fact a frame can have, numbered. Boards appear by their size only: their tiles are local facts."""
-    keys: list[tuple[object, ...]] = [("background", c) for c in BACKGROUNDS]
-    keys += [("night", flag) for flag in (False, True)]
-    keys += [("count", number) for number in range(4)]
-    keys += [("kind", c, s) for c in COLOURS for s in SHAPES]
-    keys += [("place", c, p) for c in COLOURS for p in PLACES]
-    keys += [("sign", word) for word in SIGN_WORDS]
-    keys += [("digit", place, digit) for place in range(4) for digit in "0123456789"]
-    keys += [("board", side) for side in BOARD_SIDES]
-    keys += [("page",)]
-    return {key: number for number, key in enumerate(keys)}
-
-
-def fact_list(f: Facts) -> list[int]:
-    """The numbers of the facts that hold in a frame."""
-    ids = fact_ids()
-    keys: list[tuple[object, ...]] = [("night", f.night), ("count", len(f.shapes))]
-    if f.page:
-        keys.append(("page",))
-    elif f.board:
-        keys.append(("board", len(f.board)))
-    else:
-        keys.append(("background", f.background))
-    for shape in f.shapes:
-        keys += [("kind", shape.colour, shape.kind), ("place", shape.colour, shape.place)]
-    if f.sign and f.sign.isdigit():
-        keys += [("digit", place, digit) for place, digit in enumerate(f.sign)]
-    elif f.sign:
-        keys.append(("sign", f.sign))
-    return [ids[key] for key in keys]
-
-
-NUM_TILE_FACTS = 144 * len(BACKGROUND_COLOURS)
-
-
-def board_cells(board: tuple[tuple[str, ...], ...]) -> NDArray[np.int64]:
-    """A board that fills the 24x24 grid, as the tile fact of every cell: int64 [576]."""
-    side = len(board)
-    index = np.arange(24) * side // 24
-    tile = np.array([[BACKGROUND_COLOURS.index(c) for c in row] for row in board])
-    rows, columns = np.meshgrid(index, index, indexing="ij")
-    return ((rows * 12 + columns) * len(BACKGROUND_COLOURS) + tile[rows, columns]).reshape(-1)

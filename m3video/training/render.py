@@ -16,11 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from m3video.training.scenes import Shape, Shot, outline_points
-from m3video.training.words import COLOURS, GLYPHS, RGB, SHAPES
+from m3video.training.scenes import Shape, Shot, Sign, fonts_of, outline_points, place_of
+from m3video.training.words import COLOURS, GLYPHS, PLACES, RGB, SHAPES
 
 GRID = 24
-PAD_CELL, BACKGROUND_CELL, SHAPE_CELL, SIGN_CELL, TILE_CELL, PAGE_CELL = range(6)
+PAD_CELL, BACKGROUND_CELL, SHAPE_CELL, SIGN_CELL, TILE_CELL, PAGE_CELL, TABLE_CELL = range(7)
 TEXTURES = {"train": ("grass.png", "gravel.png", "coins.png"), "held_out": ("brick.png",)}
 PHOTOS = {
     "train": ("astronaut.png", "chelsea.png", "rocket.jpg", "motorcycle_left.png"),
@@ -31,13 +31,17 @@ Picture = NDArray[np.uint8]
 
 class CellLabels(NamedTuple):
     """What each cell shows: `kind_GG` (the *_CELL values), `colour_GG` and `shape_GG` (index + 1, 0 = none),
-    `glyph_GG` (index into GLYPHS + 1, 0 = none), `tile_GG` (row * 12 + column of the board, -1 = none); all int16."""
+    `glyph_GG` (index into GLYPHS + 1, 0 = none), `tile_GG` (row * 12 + column of the board or table, -1 = none),
+    `order_GG` (which letter of its sign the glyph is, from 1 on, 0 = no sign's), `place_GG` (index into PLACES + 1
+    of the shape that covers the cell, 0 = none); all int16."""
 
     kind_GG: NDArray[np.int16]
     colour_GG: NDArray[np.int16]
     shape_GG: NDArray[np.int16]
     glyph_GG: NDArray[np.int16]
     tile_GG: NDArray[np.int16]
+    order_GG: NDArray[np.int16]
+    place_GG: NDArray[np.int16]
 
 
 @functools.cache
@@ -156,9 +160,7 @@ def _stamp(canvas: Picture, ink: Picture, x: int, y: int, rgb: tuple[int, ...]) 
 Boxes = list[tuple[int, tuple[int, int, int, int]]]
 
 
-def _draw_sign(canvas: Picture, kind: NDArray[np.int16], shot: Shot, rng: np.random.Generator) -> Boxes:
-    sign = shot.sign
-    assert sign is not None
+def _draw_sign(canvas: Picture, kind: NDArray[np.int16], sign: Sign, rng: np.random.Generator) -> Boxes:
     height, width = canvas.shape[:2]
     panel_w = sign.width * width
     pixels = int(max(9, min(panel_w / (0.68 * len(sign.text) + 0.5), height * 0.45)))
@@ -182,12 +184,16 @@ def _draw_sign(canvas: Picture, kind: NDArray[np.int16], shot: Shot, rng: np.ran
     return boxes
 
 
+def _font(shot: Shot, rng: np.random.Generator) -> str:
+    fonts = fonts_of(held_out=shot.held_out)
+    return fonts[rng.integers(len(fonts))]
+
+
 def _draw_page(canvas: Picture, kind: NDArray[np.int16], shot: Shot, rng: np.random.Generator) -> Boxes:
     page = shot.page
     assert page is not None
     height, width = canvas.shape[:2]
-    fonts = ("duplex", "sans italic") if shot.held_out else ("sans", "sans bold", "simplex", "script")
-    font = fonts[rng.integers(len(fonts))]
+    font = _font(shot, rng)
     step_x, step_y = width * 0.94 / max(map(len, page)), height * 0.94 / len(page)
     pixels = int(max(9, min(step_x * 1.25, step_y * 0.72)))
     light, dark = (tuple(int(v) for v in rng.integers(*r, 3)) for r in ((225, 250), (5, 45)))
@@ -209,17 +215,50 @@ def _draw_page(canvas: Picture, kind: NDArray[np.int16], shot: Shot, rng: np.ran
     return boxes
 
 
-def _draw_board(canvas: Picture, maps: dict[str, NDArray[np.int16]], shot: Shot, rng: np.random.Generator) -> None:
-    board = shot.board
-    assert board is not None
+def _lines(canvas: Picture, columns: int, rows: int, rng: np.random.Generator) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Where the columns and rows of a board or table begin and end: most of the picture, in pixels."""
     height, width = canvas.shape[:2]
-    side = len(board)
     box_w = width * rng.uniform(0.8, 0.98)
     box_h = height * rng.uniform(0.85, 0.98)
     left, top = rng.uniform(0.01, 0.99 - box_w / width) * width, rng.uniform(0.01, 0.99 - box_h / height) * height
+    xs = np.round(left + box_w * np.arange(columns + 1) / columns).astype(int)
+    ys = np.round(top + box_h * np.arange(rows + 1) / rows).astype(int)
+    return xs, ys
+
+
+def _draw_table(canvas: Picture, maps: dict[str, NDArray[np.int16]], shot: Shot, rng: np.random.Generator) -> Boxes:
+    table = shot.table
+    assert table is not None
+    xs, ys = _lines(canvas, len(table[0]), len(table), rng)
+    font = _font(shot, rng)
+    light, dark = (tuple(int(v) for v in rng.integers(*r, 3)) for r in ((215, 250), (5, 50)))
+    paper, ink_rgb = (light, dark) if rng.random() < 0.7 else (dark, light)
+    canvas[ys[0] : ys[-1], xs[0] : xs[-1]] = paper
+    for x in xs:
+        canvas[ys[0] : ys[-1], max(0, x - 1) : x + 1] = ink_rgb
+    for y in ys:
+        canvas[max(0, y - 1) : y + 1, xs[0] : xs[-1]] = ink_rgb
+    pixels = int(max(9, min((xs[1] - xs[0]) * 0.9, (ys[1] - ys[0]) * 0.75) * rng.uniform(0.75, 1)))
+    boxes: Boxes = []
+    for r, line in enumerate(table):
+        for c, digit in enumerate(line):
+            whole = (slice(ys[r], ys[r + 1]), slice(xs[c], xs[c + 1]))
+            maps["kind"][whole] = TABLE_CELL
+            maps["tile"][whole] = r * 12 + c
+            ink = _glyph_mask(digit, font, pixels)
+            middle_x, middle_y = (xs[c] + xs[c + 1] - ink.shape[1]) // 2, (ys[r] + ys[r + 1] - ink.shape[0]) // 2
+            box = _stamp(canvas, ink, int(middle_x), int(middle_y), ink_rgb)
+            if box:
+                boxes.append((GLYPHS.index(digit) + 1, box))
+    return boxes
+
+
+def _draw_board(canvas: Picture, maps: dict[str, NDArray[np.int16]], shot: Shot, rng: np.random.Generator) -> None:
+    board = shot.board
+    assert board is not None
+    side = len(board)
+    xs, ys = _lines(canvas, side, side, rng)
     gap = 1 if side == 12 else int(rng.integers(0, 4))
-    xs = np.round(left + box_w * np.arange(side + 1) / side).astype(int)
-    ys = np.round(top + box_h * np.arange(side + 1) / side).astype(int)
     canvas[ys[0] - 1 : ys[-1] + 1, xs[0] - 1 : xs[-1] + 1] = int(rng.integers(0, 255))
     for r in range(side):
         for c in range(side):
@@ -261,7 +300,7 @@ def draw(shot: Shot, moment: float) -> tuple[Picture, CellLabels]:
     rng = np.random.default_rng(shot.seed)
     width, height = shot.size
     canvas = _backdrop(shot, rng, moment).astype(np.uint8)
-    maps = {name: np.zeros((height, width), np.int16) for name in ("colour", "shape")}
+    maps = {name: np.zeros((height, width), np.int16) for name in ("colour", "shape", "place")}
     maps["kind"] = np.full((height, width), BACKGROUND_CELL, np.int16)
     maps["tile"] = np.full((height, width), -1, np.int16)
     if shot.background in COLOURS:
@@ -274,13 +313,20 @@ def draw(shot: Shot, moment: float) -> tuple[Picture, CellLabels]:
         maps["kind"][inside] = SHAPE_CELL
         maps["colour"][inside] = COLOURS.index(shape.colour) + 1
         maps["shape"][inside] = SHAPES.index(shape.kind) + 1
+        maps["place"][inside] = PLACES.index(place_of(*shape.centre(moment))[0]) + 1
     boxes: Boxes = []
     if shot.board:
         _draw_board(canvas, maps, shot, rng)
     if shot.page:
         boxes = _draw_page(canvas, maps["kind"], shot, rng)
-    if shot.sign:
-        boxes = _draw_sign(canvas, maps["kind"], shot, rng)
+    if shot.table:
+        boxes = _draw_table(canvas, maps, shot, rng)
+    order = np.zeros((GRID, GRID), np.int16)
+    for sign in (*((shot.sign,) if shot.sign else ()), *shot.more_signs):
+        letters = _draw_sign(canvas, maps["kind"], sign, rng)
+        boxes += letters
+        # A letter that did not fit is missing from the sign that is seen, and from what is asked of it.
+        order = np.maximum(order, _glyph_cells([(n, box) for n, (_, box) in enumerate(letters, 1)], height, width))
     gain = rng.uniform(0.24, 0.42) if shot.night else rng.uniform(0.82, 1.08)
     lit = canvas.astype(np.float32) * gain
     if shot.noise:
@@ -289,5 +335,6 @@ def draw(shot: Shot, moment: float) -> tuple[Picture, CellLabels]:
     labels = CellLabels(
         _cells(maps["kind"], outside=PAD_CELL), _cells(maps["colour"], outside=0), _cells(maps["shape"], outside=0),
         _glyph_cells(boxes, height, width), _cells(maps["tile"], outside=-1),
+        order, _cells(maps["place"], outside=0),
     )  # fmt: skip
     return np.clip(lit, 0, 255).astype(np.uint8), labels

@@ -11,7 +11,18 @@ import random
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from m3video.training.words import BACKGROUND_COLOURS, BOARD_SIDES, COLOURS, GLYPHS, MANY, PLACES, SHAPES, SIGN_WORDS
+from m3video.training.words import (
+    BACKGROUND_COLOURS,
+    BOARD_SIDES,
+    COLOURS,
+    GLYPHS,
+    MANY,
+    MOST_LETTERS,
+    PLACES,
+    SHAPES,
+    SIGN_WORDS,
+    TABLE_SIDES,
+)
 
 SIZES: tuple[tuple[int, int], ...] = (
     (320, 180), (480, 270), (426, 240), (640, 360), (320, 240), (400, 300), (336, 336), (256, 256), (240, 320),
@@ -29,7 +40,7 @@ class ShapeFact(NamedTuple):
 
 
 class Facts(NamedTuple):
-    """What is true of one frame. `board` is a tuple of rows of colours, `sign` the text or None."""
+    """What is true of one frame: `board` is rows of colours, `table` rows of digits, `sign` a text; None for none."""
 
     background: str
     night: bool
@@ -37,6 +48,7 @@ class Facts(NamedTuple):
     sign: str | None
     board: tuple[tuple[str, ...], ...] | None
     page: bool
+    table: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +95,8 @@ class Shot:
     noise: float
     held_out: bool
     seed: int
+    table: tuple[str, ...] | None = None
+    more_signs: tuple[Sign, ...] = ()
 
 
 def place_of(x: float, y: float) -> tuple[str, bool]:
@@ -96,7 +110,7 @@ def facts_at(shot: Shot, moment: float) -> Facts:
     """What is true of `shot` at `moment` (0..1)."""
     shapes = tuple(ShapeFact(s.colour, s.kind, *place_of(*s.centre(moment))) for s in shot.shapes)
     sign = shot.sign.text if shot.sign else None
-    return Facts(shot.background, shot.night, shapes, sign, shot.board, shot.page is not None)
+    return Facts(shot.background, shot.night, shapes, sign, shot.board, shot.page is not None, shot.table)
 
 
 def _shapes(rng: random.Random, *, count: int, avoid: str, calm: bool) -> tuple[Shape, ...]:
@@ -138,14 +152,40 @@ def _crowd(rng: random.Random) -> tuple[Shape, ...]:
     )  # fmt: skip
 
 
+def fonts_of(*, held_out: bool) -> tuple[str, ...]:
+    """Fonts for training, or those kept for evaluation."""
+    return ("duplex", "sans italic") if held_out else ("sans", "sans bold", "simplex", "script")
+
+
+def _digits(rng: random.Random, number: int) -> str:
+    return "".join(rng.choice("0123456789") for _ in range(number))
+
+
 def _sign(rng: random.Random, *, held_out: bool) -> Sign:
-    if rng.random() < 0.5:
-        text = rng.choice(SIGN_WORDS)
-    else:
-        text = "".join(rng.choice("0123456789") for _ in range(rng.randint(1, 4)))
-    fonts = ("duplex", "sans italic") if held_out else ("sans", "sans bold", "simplex", "script")
+    text = rng.choice(SIGN_WORDS) if rng.random() < 0.5 else _digits(rng, rng.randint(1, 4))
+    fonts = fonts_of(held_out=held_out)
     width = rng.uniform(0.35, 0.9) * (0.45 + 0.55 * min(1.0, len(text) / 4))
     return Sign(text, rng.uniform(0.3, 0.7), rng.uniform(0.25, 0.75), width, rng.choice(fonts), rng.random() < 0.7)
+
+
+def _street(rng: random.Random) -> tuple[Sign, ...]:
+    """Two to six small signs one below the other: for the vision stage only, which learns letters and their order."""
+    number = rng.randint(2, 6)
+    signs = []
+    for row in range(number):
+        text = rng.choice(SIGN_WORDS)
+        if rng.random() < 0.6:
+            text = "".join(rng.choice(GLYPHS) for _ in range(rng.randint(1, MOST_LETTERS)))
+        # At most as high as its share of a wide picture, so that none covers the next.
+        width = min(0.9, rng.uniform(0.5, 1.0) * (0.68 * len(text) + 0.5) * 0.3 / number)
+        signs.append(Sign(text, rng.uniform(0.15, 0.85), (row + 0.5) / number, width,
+                          rng.choice(fonts_of(held_out=False)), rng.random() < 0.7))  # fmt: skip
+    return tuple(signs)
+
+
+def _table(rng: random.Random) -> tuple[str, ...]:
+    rows, columns = rng.choice(TABLE_SIDES), rng.choice(TABLE_SIDES)
+    return tuple(_digits(rng, columns) for _ in range(rows))
 
 
 def _page(rng: random.Random) -> tuple[str, ...]:
@@ -159,10 +199,11 @@ def sample_shot(rng: random.Random, *, held_out: bool = False, content: str | No
     Args:
         rng: source of all randomness.
         held_out: draw with the fonts and textures kept for evaluation.
-        content: "shapes", "sign", "board", "page", "empty" or "crowd"; None draws any but the last.
+        content: "shapes", "sign", "board", "table", "page", "empty", "crowd" or "street"; None draws any but the last
+            two, which teach the vision stage only.
     """
     if content is None:
-        content = rng.choices(("shapes", "sign", "board", "page", "empty"), (52, 20, 14, 6, 8))[0]
+        content = rng.choices(("shapes", "sign", "board", "table", "page", "empty"), (48, 20, 14, 6, 5, 7))[0]
     backdrop = rng.choices(("plain", "gradient", "texture", "photo"), (35, 25, 22, 18))[0]
     background = MANY if backdrop == "photo" else rng.choice(BACKGROUND_COLOURS)
     shapes: tuple[Shape, ...] = ()
@@ -177,7 +218,8 @@ def sample_shot(rng: random.Random, *, held_out: bool = False, content: str | No
     return Shot(
         size=rng.choice(SIZES), backdrop=backdrop, background=background, night=rng.random() < 0.4, shapes=shapes,
         sign=_sign(rng, held_out=held_out) if content == "sign" else None, board=board,
-        page=_page(rng) if content == "page" else None,
+        page=_page(rng) if content == "page" else None, table=_table(rng) if content == "table" else None,
+        more_signs=_street(rng) if content == "street" else (),
         pan=(rng.uniform(-0.3, 0.3), rng.uniform(-0.2, 0.2)) if rng.random() < 0.4 else (0.0, 0.0),
         noise=rng.choice((0.0, 0.0, rng.uniform(1, 8))), held_out=held_out, seed=rng.getrandbits(32),
     )  # fmt: skip

@@ -12,17 +12,20 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
 
+from m3video.training.facts import CLEAR, shares
 from m3video.training.questions import Question
 from m3video.training.words import BOS, EOS, IMAGE, PAD, clock_words, vocabulary
 
 BINDER_WEIGHT, POINTER_WEIGHT = 0.05, 0.2
 LOOKUP_LAYER, LOOKUP_HEADS = 2, 2
-"""The decoder layer, and how many of its heads, that are taught to look at the frame a question names."""
+"""The decoder layer, and how many of its heads, that are taught to look at the tokens that show the answer."""
 
 
 @functools.cache
@@ -33,11 +36,13 @@ def word_ids() -> dict[str, int]:
 
 @dataclass(frozen=True, slots=True)
 class Clip:
-    """One training clip: the shown frames' times and scales, and its questions."""
+    """One training clip: the shown frames' times and scales, its questions, and the local facts of each frame's cells
+    (int16 [576]), where the decoder shall be taught which tokens to look at."""
 
     seconds: tuple[float, ...]
     scales: tuple[int, ...]
     questions: tuple[Question, ...]
+    cells: tuple[NDArray[np.int16], ...] = ()
 
 
 def clip_words(seconds: Sequence[float], scales: Sequence[int]) -> list[str]:
@@ -52,8 +57,8 @@ def clip_words(seconds: Sequence[float], scales: Sequence[int]) -> list[str]:
 class Batch:
     """ids_BL, positions_BL, labels_BL (-100 = not an answer token; already shifted), group_BL (question number,
     0 = clip, -1 = padding), number_BL and time_BL (the frame number and time that a position is bound to, as word ids;
-    -1 = none), frame_BL (for a visual token its frame, for a position that predicts an answer's token the frame that
-    the question looks at; -1 = none), and `family_of[b][g]` of question g."""
+    -1 = none), `family_of[b][g]` of question g, and `looks[b]`: the positions of clip b that predict an answer's token
+    [A] and which positions each of them should look at, bool [A, longest prefix]."""
 
     ids_BL: Tensor
     positions_BL: Tensor
@@ -61,8 +66,8 @@ class Batch:
     group_BL: Tensor
     number_BL: Tensor
     time_BL: Tensor
-    frame_BL: Tensor
     family_of: tuple[tuple[str, ...], ...]
+    looks: tuple[tuple[Tensor, Tensor], ...]
 
     def mask(self) -> Tensor:
         """Bool [B, 1, L, L], True where row may look at column."""
@@ -76,16 +81,18 @@ def make_batch(clips: Sequence[Clip], device: torch.device) -> Batch:
     """Lay out the clips' prefixes and questions, padded on the right."""
     ids_of = word_ids()
     rows: list[tuple[list[int], ...]] = []
-    families = []
+    families, looks = [], []
     for clip in clips:
         ids = [ids_of[word] for word in clip_words(clip.seconds, clip.scales)]
         prefix = len(ids)
         positions, labels, group = list(range(prefix)), [-100] * prefix, [0] * prefix
-        numbers, times, frames = [-1], [-1], [-1]
+        numbers, times = [-1], [-1]
+        rows_A: list[int] = []
+        starts = []
         for number, (time, scale) in enumerate(zip(clip.seconds, clip.scales, strict=True), 1):
             numbers += [-1] * 3 + [ids_of[str(number)]] * scale
             times += [-1] * 3 + [ids_of[clock_words(time)]] * scale
-            frames += [-1] * 3 + [number - 1] * scale
+            starts.append(len(times) - scale)
         for number, question in enumerate(clip.questions, 1):
             words = ("question", *question.question.split(), "answer")
             asked = [ids_of[word] for word in words]
@@ -99,17 +106,37 @@ def make_batch(clips: Sequence[Clip], device: torch.device) -> Batch:
             last = len(asked) - 1
             numbers += [-1] * last + [ids_of.get(named_number, -1)] + [-1] * (length - last - 1)
             times += [-1] * last + [ids_of.get(named_time, -1)] + [-1] * (length - last - 1)
-            frames += [-1] * last + [question.frame] * (length - last)
-        rows.append((ids, positions, labels, group, numbers, times, frames))
+            rows_A += range(len(ids) - length + last, len(ids))
+        rows.append((ids, positions, labels, group, numbers, times))
+        looks.append((torch.tensor(rows_A, dtype=torch.long, device=device), _targets(clip, starts, prefix).to(device)))
         families.append(("", *(question.family for question in clip.questions)))
     longest = max(len(row[0]) for row in rows)
-    fills = (ids_of[PAD], 0, -100, -1, -1, -1, -1)
+    fills = (ids_of[PAD], 0, -100, -1, -1, -1)
     columns = [
         torch.tensor([row[c] + [fill] * (longest - len(row[c])) for row in rows], device=device)
         for c, fill in enumerate(fills)
     ]
-    ids_BL, positions_BL, labels_BL, group_BL, number_BL, time_BL, frame_BL = columns
-    return Batch(ids_BL, positions_BL, labels_BL, group_BL, number_BL, time_BL, frame_BL, tuple(families))
+    ids_BL, positions_BL, labels_BL, group_BL, number_BL, time_BL = columns
+    return Batch(ids_BL, positions_BL, labels_BL, group_BL, number_BL, time_BL, tuple(families), tuple(looks))
+
+
+def _targets(clip: Clip, starts: Sequence[int], prefix: int) -> Tensor:
+    """For every token of every answer (its end too), which positions of the prefix show it: bool [A, prefix]."""
+    rows = []
+    for question in clip.questions:
+        start, scale = starts[question.frame], clip.scales[question.frame]
+        whole = np.zeros(prefix, np.bool_)
+        whole[start : start + scale] = True
+        words = len(question.answer.split())
+        for number in range(words + 1):
+            row = whole
+            if clip.cells and scale > 1 and number < len(question.looks):
+                found = shares(question.looks[number], clip.cells[question.frame], scale)
+                if found.max() >= CLEAR[str(question.looks[number][0])]:
+                    row = np.zeros(prefix, np.bool_)
+                    row[start : start + scale] = found >= found.max() / 2
+            rows.append(row)
+    return torch.from_numpy(np.stack(rows)) if rows else torch.zeros(0, prefix, dtype=torch.bool)
 
 
 def referred(words: Sequence[str]) -> tuple[str, str]:
@@ -145,11 +172,11 @@ class Binder(nn.Module):
 
 
 def pointer_loss(decoder: Any, middle_BLD: Tensor, batch: Batch) -> tuple[Tensor, tuple[float, float]]:
-    """How little of `LOOKUP_LAYER`'s attention falls on the frame that a question is about, while it is answered.
+    """How little of `LOOKUP_LAYER`'s attention falls on the tokens that show an answer, while it is given.
 
     Returns:
         Mean negative log of that share over all positions that predict an answer's token, and (how many of them give
-        the frame more than half, how many there are).
+        those tokens more than half, how many there are).
     """
     layer = decoder.layers[LOOKUP_LAYER]
     normed = layer.input_layernorm(middle_BLD)
@@ -160,20 +187,18 @@ def pointer_loss(decoder: Any, middle_BLD: Tensor, batch: Batch) -> tuple[Tensor
         for projection in (layer.self_attn.q_proj, layer.self_attn.k_proj)
     )
     query, key = apply_rotary_pos_emb(query, key, cos, sin)
-    asks_BL = (batch.frame_BL >= 0) & (batch.group_BL > 0)
     lost, found, count = middle_BLD.new_zeros((), dtype=torch.float32), 0.0, 0
     seen_BLL = batch.mask()[:, 0]
-    for row in range(len(asks_BL)):
-        rows = asks_BL[row]
-        if not rows.any():
+    for row, (rows_A, here_AP) in enumerate(batch.looks):
+        if not len(rows_A):
             continue
-        scores = (query[row, :LOOKUP_HEADS][:, rows] @ key[row, :LOOKUP_HEADS].transpose(1, 2)).float()
-        scores = (scores / width**0.5).masked_fill(~seen_BLL[row][rows], -torch.inf)
-        here = (batch.frame_BL[row][None] == batch.frame_BL[row][rows][:, None]) & (batch.group_BL[row] == 0)[None]
-        share = torch.logsumexp(scores.masked_fill(~here, -torch.inf), -1) - torch.logsumexp(scores, -1)
+        scores = (query[row, :LOOKUP_HEADS][:, rows_A] @ key[row, :LOOKUP_HEADS].transpose(1, 2)).float()
+        scores = (scores / width**0.5).masked_fill(~seen_BLL[row][rows_A], -torch.inf)
+        shown = scores[..., : here_AP.shape[1]].masked_fill(~here_AP, -torch.inf)
+        share = torch.logsumexp(shown, -1) - torch.logsumexp(scores, -1)
         lost = lost - share.mean(0).sum()
         found += float((share.detach().mean(0) > -0.6931).sum())
-        count += int(rows.sum())
+        count += len(rows_A)
     return lost / max(1, count), (found, float(count))
 
 

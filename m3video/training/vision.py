@@ -23,23 +23,35 @@ from m3video.model.m3 import M3VideoForConditionalGeneration
 from m3video.model.nested import pool
 from m3video.scales import FULL_SCALE, FULL_SIDE, SCALES
 from m3video.training.build import autocast
+from m3video.training.facts import fact_ids, fact_list, local_facts
 from m3video.training.footage import normalise, shot_frames
 from m3video.training.loop import run_stage
-from m3video.training.questions import fact_ids, fact_list
 from m3video.training.recipe import Recipe
 from m3video.training.render import PAD_CELL, CellLabels
 from m3video.training.scenes import Facts
-from m3video.training.words import COLOURS, GLYPHS, SHAPES
+from m3video.training.symbols import Symbols
+from m3video.training.words import COLOURS, GLYPHS, MOST_LETTERS, PLACES, SHAPES
 
-HEADS = {"kind": 6, "colour": len(COLOURS) + 1, "shape": len(SHAPES) + 1, "glyph": len(GLYPHS) + 1, "tile": 145}
+HEADS = {
+    "kind": 7,
+    "colour": len(COLOURS) + 1,
+    "shape": len(SHAPES) + 1,
+    "glyph": len(GLYPHS) + 1,
+    "tile": 145,
+    "order": MOST_LETTERS + 1,
+    "place": len(PLACES) + 1,
+}
 RARE_WEIGHT = 12.0
 """A cell with a glyph or a shape counts this much more than one without: most cells have none."""
 
-FACTS_WEIGHT = (2.0, 6.0)
-"""At the start and at the end of the stage. Ten drowned the cells: features told frames apart and no shapes."""
-DENSE_SHARES = (0.67, 0.34)
-"""Share of dense frames (text everywhere, shapes everywhere) in the first and in the second half of the stage: they
-teach glyphs and shapes several times as fast per frame."""
+FACTS_WEIGHT = 2.0
+"""Ten drowned the cells: features told frames apart and no shapes."""
+SILENCE = 0.16
+"""A cell without a symbol is wrong by its mean square over this: the loudness of the quietest symbols."""
+DENSE_SHARES = (0.67, 0.5)
+"""Share of dense frames (text or shapes everywhere) in the first and in the second half of the stage: they teach glyphs
+and shapes several times as fast per frame."""
+DENSE = {"crowd": 4, "page": 3, "street": 4, "table": 2}
 WHITE_FRAMES = 150
 CODE, CODE_LOUDNESS, LOCAL_GAIN = 16, 4.0, 1.7
 LOOKS = ((1.2, 0.0), (0.0, 1.2), (-1.2, 0.0), (0.0, -1.2), (0.0, 0.0), (2.5, 2.5), (-2.5, 2.5), (0.0, 0.0))
@@ -133,14 +145,16 @@ class Reader(nn.Module):
         self.cells = nn.Linear(width, sum(HEADS.values()))
         self.where = nn.Linear(width, 2)
         self.facts = nn.Linear(width, len(fact_ids()))
+        said = model.config.text_config.hidden_size
+        self.say = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, said), nn.GELU(), nn.Linear(said, said))
+        self.symbols = Symbols(said)
 
 
 def cell_targets(labels: Sequence[CellLabels]) -> dict[str, Tensor]:
     """Labels of all cells, int64 [N * 576] by head."""
-    named = {"kind": "kind_GG", "colour": "colour_GG", "shape": "shape_GG", "glyph": "glyph_GG", "tile": "tile_GG"}
     out = {}
-    for head, field in named.items():
-        stacked = np.stack([getattr(label, field) for label in labels]).reshape(-1).astype(np.int64)
+    for head in HEADS:
+        stacked = np.stack([getattr(label, f"{head}_GG") for label in labels]).reshape(-1).astype(np.int64)
         out[head] = torch.from_numpy(stacked + (head == "tile"))
     return out
 
@@ -153,7 +167,7 @@ def cell_losses(logits: Tensor, targets: Mapping[str, Tensor]) -> tuple[Tensor, 
     for (head, size), part in zip(HEADS.items(), logits.split(list(HEADS.values()), -1), strict=True):
         target = targets[head].to(logits.device)
         weight = torch.ones(size, device=logits.device)
-        if head in ("shape", "glyph"):
+        if head in ("shape", "glyph", "order", "place"):
             weight[1:] = RARE_WEIGHT
         total = total + F.cross_entropy(part, target, weight)
         told = inside.to(target.device) & ((target > 0) | (head == "kind"))
@@ -187,16 +201,28 @@ def fact_loss(
                   "false facts": (float((logits[~true] > 0).sum()), float(true.sum()))}  # fmt: skip
 
 
+def say_loss(reader: Reader, features_NCV: Tensor, labels: Sequence[CellLabels]) -> Tensor:
+    """How far each cell is, relative to its target, from the symbol that it must say through an MLP of the projector's
+    form. The heads above make a tower know a shape's colour and its kind apart; the symbols bind them together."""
+    with torch.no_grad():
+        target = reader.symbols.cells(np.stack([local_facts(label) for label in labels]))
+        loud = target.square().mean(-1)
+    error = (reader.say(features_NCV).float() - target).square().mean(-1) / loud.clamp(min=SILENCE)
+    full = loud > 0
+    # A batch of pages has nothing to say.
+    return error[full].sum() / full.sum().clamp(min=1) + error[~full].mean()
+
+
 def draw_batch(
     rng: random.Random, batch: int, *, dense: int
 ) -> tuple[NDArray[np.uint8], list[CellLabels], list[Facts | None]]:
     """Frames uint8 [batch, 336, 336, 3], the labels of their cells, and what is true of each; None for the `dense`
-    ones, crowds of shapes and pages of text, of which there is no list of facts."""
+    ones, of which there is no list of facts."""
     squares: list[NDArray[np.uint8]] = []
     labels: list[CellLabels] = []
     facts: list[Facts | None] = []
     for frame in range(batch):
-        content = ("crowd", "page")[frame % 2] if frame < dense else None
+        content = rng.choices(list(DENSE), list(DENSE.values()))[0] if frame < dense else None
         picture, cell_labels, true = shot_frames(rng, num_frames=1, h264=True, content=content)
         squares.append(picture)
         labels += cell_labels
@@ -230,11 +256,12 @@ def train_vision(
             features = tower_features(model, pixels)
             logits, where = reader.cells(features), reader.where(features)
             by_facts, fact_metrics = fact_loss(reader, features[told], [f for f in facts if f is not None], rng)
+            by_saying = say_loss(reader, features, labels)
         by_cells, metrics = cell_losses(logits.float().flatten(0, 1), cell_targets(labels))
-        by_place = F.mse_loss(where.float(), place.expand(len(where), -1, -1))
-        facts_weight = FACTS_WEIGHT[0] + (FACTS_WEIGHT[1] - FACTS_WEIGHT[0]) * number / recipe.vision.steps
-        return by_cells + 3 * by_place + facts_weight * by_facts, {
-            **metrics, **fact_metrics, "place": (float(by_place.detach()), 1.0),
+        by_where = F.mse_loss(where.float(), place.expand(len(where), -1, -1))
+        return by_cells + 3 * by_where + FACTS_WEIGHT * by_facts + by_saying, {
+            **metrics, **fact_metrics, "where": (float(by_where.detach()), 1.0),
+            "unsaid": (float(by_saying.detach()), 1.0),
         }  # fmt: skip
 
     outdates = ("features", "align.pt", "joint.pt")

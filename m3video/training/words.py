@@ -25,6 +25,9 @@ PLACES: tuple[str, ...] = (
     "top left", "top", "top right", "left", "middle", "right", "bottom left", "bottom", "bottom right",
 )  # fmt: skip
 BOARD_SIDES: tuple[int, ...] = (3, 6, 12)
+TABLE_SIDES: tuple[int, ...] = (2, 3, 4, 5, 6)
+MOST_LETTERS = 6
+"""Of a word or a number on a sign."""
 SIGN_WORDS: tuple[str, ...] = (
     "stop", "open", "exit", "shop", "cafe", "bank", "hotel", "taxi", "park", "school",
     "police", "fire", "pizza", "museum", "cinema", "sale", "closed", "push", "north", "south",
@@ -42,7 +45,7 @@ FUNCTION_WORDS: tuple[str, ...] = tuple(
     says show shows shown colour color colours background day night shape shapes object sign board word
     number code read row column tile tiles page text picture see you can tell me yes no none nothing and
     with first appear appears seen by kind type place time written line describe or dark light outside
-    please has have one two three zero any rows columns colors
+    please has have one two three zero any rows columns colors table cell came comes before after
     """.split()
 )
 

@@ -18,6 +18,7 @@ from m3video.training.render import (
     PHOTOS,
     SHAPE_CELL,
     SIGN_CELL,
+    TABLE_CELL,
     TEXTURES,
     TILE_CELL,
     draw,
@@ -25,13 +26,13 @@ from m3video.training.render import (
 )  # fmt: skip
 from m3video.training.sample import sample_clip as shipped_clip
 from m3video.training.sample import write_sample
-from m3video.training.scenes import facts_at, sample_shot
-from m3video.training.words import COLOURS, GLYPHS, RGB, SHAPES
+from m3video.training.scenes import facts_at, place_of, sample_shot
+from m3video.training.words import COLOURS, GLYPHS, PLACES, RGB, SHAPES
 
 SAMPLE = Path(__file__).parents[2] / "m3video" / "assets" / "sample.mp4"
 
 
-@pytest.mark.parametrize("content", ["shapes", "sign", "board", "page", "empty", "crowd"])
+@pytest.mark.parametrize("content", ["shapes", "sign", "board", "table", "page", "empty", "crowd", "street"])
 @pytest.mark.parametrize("seed", range(6))
 def test_drawing_is_repeatable_and_of_the_right_size(content: str, seed: int) -> None:
     shot = sample_shot(random.Random(seed), content=content)
@@ -77,6 +78,8 @@ def test_cell_labels_lie_where_the_shape_is(seed: int) -> None:
         if shape.kind != "ring" and 0.12 < y < 0.88:
             row, column = int((y * 180 + 70) / 320 * 24), int(x * 24)
             assert labels.shape_GG[row, column] == SHAPES.index(shape.kind) + 1
+            assert labels.place_GG[row, column] == PLACES.index(place_of(x, y)[0]) + 1
+    assert ((labels.place_GG > 0) == there).all()
 
 
 def test_glyph_and_tile_labels() -> None:
@@ -153,3 +156,62 @@ def test_glyph_labels_lie_on_the_sign(size: tuple[int, int], seed: int) -> None:
     labels = draw(shot, 0.5)[1]
     assert (labels.glyph_GG > 0).any()
     assert (labels.kind_GG[labels.glyph_GG > 0] == SIGN_CELL).all()
+
+
+@pytest.mark.parametrize("held_out", [False, True])
+@pytest.mark.parametrize("seed", range(8))
+def test_a_tables_labels_are_its_digits(seed: int, held_out: bool) -> None:
+    shot = sample_shot(random.Random(seed), content="table", held_out=held_out)
+    labels = draw(shot, 0.5)[1]
+    assert shot.table is not None
+    there = labels.kind_GG == TABLE_CELL
+    assert ((labels.tile_GG >= 0) == there).all()
+    assert (there | (labels.glyph_GG == 0)).all()
+    assert (labels.order_GG == 0).all()
+    found = set(zip(labels.tile_GG[labels.glyph_GG > 0], labels.glyph_GG[labels.glyph_GG > 0], strict=True))
+    assert found == {
+        (r * 12 + c, GLYPHS.index(digit) + 1) for r, line in enumerate(shot.table) for c, digit in enumerate(line)
+    }
+
+
+def test_a_streets_letters_are_those_of_its_signs_in_their_order() -> None:
+    seen = told = 0
+    for seed in range(30):
+        shot = sample_shot(random.Random(seed), content="street")
+        assert 2 <= len(shot.more_signs) <= 6
+        assert facts_at(shot, 0.5).sign is None
+        labels = draw(shot, 0.5)[1]
+        lettered = labels.glyph_GG > 0
+        assert ((labels.order_GG > 0) == lettered).all()
+        true = {(n, glyph) for sign in shot.more_signs for n, glyph in enumerate(sign.text.upper(), 1)}
+        pairs = zip(labels.order_GG[lettered], labels.glyph_GG[lettered], strict=True)
+        found = {(int(order), GLYPHS[glyph - 1]) for order, glyph in pairs}
+        assert found <= true
+        seen, told = seen + len(found), told + len(true)
+    # Of the smallest letters two share a cell.
+    assert seen > 0.8 * told
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_the_letters_of_a_sign_are_counted_from_the_left(seed: int) -> None:
+    shot = sample_shot(random.Random(seed), content="sign")
+    labels = draw(shot, 0.5)[1]
+    assert shot.sign is not None
+    columns = [np.nonzero(labels.order_GG == n)[1].mean() for n in range(1, len(shot.sign.text) + 1)]
+    assert columns == sorted(columns)
+    assert labels.order_GG.max() == len(shot.sign.text)
+    assert ((labels.order_GG > 0) == (labels.glyph_GG > 0)).all()
+
+
+def test_any_shot_has_one_content_and_no_crowd_or_street() -> None:
+    shots = [sample_shot(random.Random(seed)) for seed in range(300)]
+    seen = {"shapes": 0, "sign": 0, "board": 0, "table": 0, "page": 0}
+    for shot in shots:
+        has = [name for name in seen if getattr(shot, name)]
+        assert len(has) <= 1
+        assert len(shot.shapes) <= 3
+        assert not shot.more_signs
+        for name in has:
+            seen[name] += 1
+    assert min(seen.values()) >= 5
+    assert sum(seen.values()) < len(shots), "some are empty"

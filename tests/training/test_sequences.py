@@ -3,24 +3,37 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
+from itertools import accumulate
 from typing import Any
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from torch import nn
 
 from m3video.model import checkpoint
 from m3video.model.answering import answer
-from m3video.model.nested import pack, pool
+from m3video.model.nested import pack
 from m3video.training.build import build_model
-from m3video.training.decoder import sample_facts, sample_scales, sample_times
+from m3video.training.decoder import sample_scales, sample_times
+from m3video.training.facts import shares
 from m3video.training.footage import normalise, shot_frames
 from m3video.training.questions import ask, plain
 from m3video.training.recipe import Recipe
-from m3video.training.sequences import Binder, Clip, answer_loss, answers_right, make_batch, word_ids
-from m3video.training.symbols import Symbols
+from m3video.training.sequences import (
+    LOOKUP_HEADS,
+    LOOKUP_LAYER,
+    Batch,
+    Binder,
+    Clip,
+    answer_loss,
+    answers_right,
+    make_batch,
+    pointer_loss,
+    word_ids,
+)
 from m3video.training.words import clock_words
+from tests.training.drawn import CONTENTS, frame_of, shot_of
 
 CPU = torch.device("cpu")
 
@@ -36,11 +49,13 @@ def model() -> Any:
     return built.eval()
 
 
-def make_clip(seed: int) -> tuple[Clip, torch.Tensor]:
+def make_clip(seed: int, *, contents: Sequence[str] = CONTENTS, most: int = 60, number: int = 6
+              ) -> tuple[Clip, torch.Tensor]:  # fmt: skip
     rng = random.Random(seed)
-    facts, seconds = sample_facts(rng, 4), sample_times(rng, 4)
-    scales = sample_scales(rng, 4, most=60)
-    clip = Clip(seconds, scales, tuple(ask(facts, seconds, rng, number=6)))
+    frames = [frame_of(shot_of(rng.choice(contents), rng.randrange(100))) for _ in range(4)]
+    seconds, scales = sample_times(rng, 4), sample_scales(rng, 4, most=most)
+    questions = ask([facts for facts, _ in frames], seconds, rng, number=number)
+    clip = Clip(seconds, scales, tuple(questions), tuple(cells for _, cells in frames))
     return clip, torch.randn(sum(scales), 192, generator=torch.Generator().manual_seed(seed))
 
 
@@ -106,40 +121,132 @@ def test_answers_right_is_what_greedy_decoding_says(model: Any, seed: int) -> No
         assert right == [words_said == said and ends]
 
 
+def slots_of(batch: Batch, clip: Clip, row: int = 0) -> list[range]:
+    """Where each frame's tokens stand in the clip's sequence."""
+    slots = torch.nonzero(batch.ids_BL[row] == word_ids()["<image>"])[:, 0].tolist()
+    ends = list(accumulate(clip.scales))
+    return [range(slots[end - scale], slots[end - 1] + 1) for end, scale in zip(ends, clip.scales, strict=True)]
+
+
 def test_every_position_is_bound_to_its_own_frame() -> None:
     clip, _ = make_clip(0)
     batch = make_batch([clip], CPU)
     words = list(word_ids())
-    slots = (batch.group_BL[0] == 0) & (batch.frame_BL[0] >= 0)
-    assert int(slots.sum()) == sum(clip.scales)
+    slots = (batch.group_BL[0] == 0) & (batch.number_BL[0] >= 0)
+    assert torch.nonzero(slots)[:, 0].tolist() == [n for frame in slots_of(batch, clip) for n in frame]
     expected = [n for n, scale in enumerate(clip.scales) for _ in range(scale)]
-    assert batch.frame_BL[0][slots].tolist() == expected
     assert [words[i] for i in batch.number_BL[0][slots].tolist()] == [str(n + 1) for n in expected]
+    assert [words[i] for i in batch.time_BL[0][slots].tolist()] == [clock_words(clip.seconds[n]) for n in expected]
 
 
-@pytest.mark.parametrize("scale", [1, 9, 36, 144, 576])
-def test_symbols_pool_like_real_tokens(scale: int) -> None:
-    """A frame's symbols at a scale are its symbols at 576, pooled: what the projector is aligned to, at every scale."""
-    rng = random.Random(4)
-    symbols = Symbols(32)
-    for facts in sample_facts(rng, 12):
-        with torch.no_grad():
-            full, coarse = symbols.tokens([facts], [576]), symbols.tokens([facts], [scale])
-        assert coarse.shape == (scale, 32)
-        assert torch.allclose(pool(full[None], scale)[0], coarse, atol=1e-5)
+@pytest.mark.parametrize("seed", range(6))
+def test_every_token_of_an_answer_is_looked_up_in_the_asked_frame(seed: int) -> None:
+    clips = [make_clip(seed, most=900, number=12)[0], make_clip(seed + 100)[0]]
+    batch = make_batch(clips, CPU)
+    for row, clip in enumerate(clips):
+        rows_A, here_AP = batch.looks[row]
+        assert rows_A.tolist() == torch.nonzero(batch.labels_BL[row] != -100)[:, 0].tolist()
+        assert here_AP.shape == (len(rows_A), int((batch.group_BL[row] == 0).sum()))
+        slots = slots_of(batch, clip, row)
+        for position, here_P in zip(rows_A.tolist(), here_AP, strict=True):
+            question = clip.questions[int(batch.group_BL[row, position]) - 1]
+            found = torch.nonzero(here_P)[:, 0].tolist()
+            assert found
+            assert set(found) <= set(slots[question.frame])
+            if not question.looks or batch.labels_BL[row, position] == word_ids()["</s>"]:
+                assert found == list(slots[question.frame])
 
 
-@pytest.mark.parametrize("most", [1 * 16, 100, 720, 3000])
-def test_sampled_scales_keep_to_their_budget(most: int) -> None:
-    rng = random.Random(most)
-    seen: set[int] = set()
-    for _ in range(300):
-        scales = sample_scales(rng, 16, most=most)
-        assert len(scales) == 16
-        assert sum(scales) <= most
-        seen |= set(scales)
-    assert 1 in seen
-    assert most < 3000 or seen == {1, 9, 36, 144, 576}
+@pytest.mark.parametrize("content", ["board", "table", "sign", "shapes"])
+def test_what_has_its_place_is_looked_up_in_the_tokens_that_show_it(content: str) -> None:
+    narrow = wide = 0
+    for seed in range(6):
+        clip, _ = make_clip(seed, contents=(content,), most=1200, number=20)
+        batch = make_batch([clip], CPU)
+        rows_A, here_AP = batch.looks[0]
+        places = iter(here_AP)
+        for question in clip.questions:
+            slots, scale = slots_of(batch, clip)[question.frame], clip.scales[question.frame]
+            of_words = [next(places)[slots.start : slots.stop] for _ in (*question.answer.split(), "end")]
+            for look, here_S in zip(question.looks, of_words, strict=False):
+                found = torch.from_numpy(shares(look, clip.cells[question.frame], scale))
+                if here_S.all():
+                    wide += 1
+                    continue
+                narrow += 1
+                assert (found[here_S] > 0).all()
+                assert here_S[found.argmax()]
+                assert found[~here_S].max() < found[here_S].min()
+        assert len(rows_A) == len(here_AP)
+    assert narrow > 20
+    assert wide > 0
+
+
+def test_tiles_that_drown_and_frames_of_one_token_are_looked_up_as_a_whole() -> None:
+    frame = frame_of(shot_of("board", 0, board=12))
+    (tile,) = ask([frame[0]], [0.0], random.Random(0), number=1, families=("tile",), when_share=0)
+    for scale, words in ((1, 1), (9, 9), (576, 0)):
+        clip = Clip((0.0,), (scale,), (tile,), (frame[1],))
+        counts = make_batch([clip], CPU).looks[0][1].sum(1).tolist()
+        assert counts[-1] == scale
+        assert counts[0] == words if words else 0 < counts[0] <= 6
+    untold = make_batch([Clip((0.0,), (576,), (tile,))], CPU).looks[0][1]
+    assert untold.sum(1).tolist() == [576, 576]
+
+
+@torch.no_grad()
+def test_the_pointer_measures_the_attention_of_its_layer(model: Any) -> None:
+    clips = [make_clip(seed, most=200)[0] for seed in (0, 1)]
+    batch = make_batch(clips, CPU)
+    decoder = model.model.language_model
+    embeds = decoder.get_input_embeddings()(batch.ids_BL)
+    embeds = embeds + torch.randn(embeds.shape, generator=torch.Generator().manual_seed(0))
+    away = torch.zeros(batch.mask().shape).masked_fill(~batch.mask(), torch.finfo(torch.float32).min)
+    before = decoder.config._attn_implementation
+    decoder.set_attn_implementation("eager")
+    out = decoder(inputs_embeds=embeds, attention_mask=away, position_ids=batch.positions_BL, use_cache=False,
+                  output_hidden_states=True, output_attentions=True)  # fmt: skip
+    decoder.set_attn_implementation(before)
+    weights = out.attentions[LOOKUP_LAYER][:, :LOOKUP_HEADS]
+    expected = torch.cat([
+        (weights[row][:, rows_A, : here_AP.shape[1]] * here_AP).sum(-1).log().mean(0)
+        for row, (rows_A, here_AP) in enumerate(batch.looks)
+    ])  # fmt: skip
+    loss, (found, count) = pointer_loss(decoder, out.hidden_states[LOOKUP_LAYER], batch)
+    assert float(loss) == pytest.approx(-float(expected.mean()), rel=1e-3)
+    assert count == len(expected) == int((batch.labels_BL != -100).sum())
+    assert found == int((expected.exp() > 0.5).sum())
+
+
+def test_the_pointer_can_be_learned() -> None:
+    clip, visual = make_clip(0, number=3)
+    batch = make_batch([clip], CPU)
+    torch.manual_seed(0)
+    model = build_model(Recipe())
+    decoder, binder = model.model.language_model, Binder(192)
+    optimizer = torch.optim.Adam(nn.ModuleList([decoder, model.lm_head, binder]).parameters(), 2e-3)
+    shares_seen = []
+    for _ in range(20):
+        loss, metrics = answer_loss(decoder, model.lm_head, binder, batch, visual)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        shares_seen.append(metrics["looked up"][0] / metrics["looked up"][1])
+    assert shares_seen[0] < 0.6
+    assert shares_seen[-1] > 0.9
+
+
+def test_clips_without_questions_lose_nothing(model: Any) -> None:
+    clip, visual = make_clip(0)
+    empty = Clip(clip.seconds, clip.scales, (), clip.cells)
+    batch = make_batch([empty, clip], CPU)
+    assert [len(rows_A) for rows_A, _ in batch.looks] == [0, int((batch.labels_BL[1] != -100).sum())]
+    with torch.no_grad():
+        decoder, head, binder = model.model.language_model, model.lm_head, Binder(192)
+        _, both = answer_loss(decoder, head, binder, batch, torch.cat([visual, visual]))
+        _, alone = answer_loss(decoder, head, binder, make_batch([clip], CPU), visual)
+    assert both["answers"][0] == pytest.approx(alone["answers"][0], rel=1e-4)
+    assert both["looked up"] == alone["looked up"]
 
 
 def test_one_question_stands_where_inference_puts_it() -> None:
@@ -161,12 +268,3 @@ def test_the_bundled_model_says_what_answers_right_measures() -> None:
     said = [answer(loaded, visual, question.question, times_seconds=seconds).text for question in questions]
     assert measured == [text == plain(question.answer) for text, question in zip(said, questions, strict=True)]
     assert any(measured)
-
-
-@settings(max_examples=200, deadline=None)
-@given(st.integers(0, 2**32), st.sampled_from([1, 2, 16, 32, 64]))
-def test_times_increase_and_have_a_word_each(seed: int, number: int) -> None:
-    times = sample_times(random.Random(seed), number)
-    assert len(times) == number
-    assert list(times) == sorted(set(times))
-    assert all(clock_words(time) in word_ids() for time in times)

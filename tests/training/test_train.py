@@ -17,13 +17,28 @@ from m3video.errors import UsageError
 from m3video.model import checkpoint
 from m3video.model.checkpoint import find_device
 from m3video.training.build import build_model
-from m3video.training.features import Features
-from m3video.training.footage import normalise, shot_frames
+from m3video.training.facts import local_facts
+from m3video.training.features import Features, load_features
+from m3video.training.footage import normalise, sample_moments, shot_frames
 from m3video.training.joint import start_projector
 from m3video.training.loop import rate_at, run_stage
 from m3video.training.recipe import SMOKE, Recipe, Stage, load_recipe
+from m3video.training.render import PAGE_CELL, SIGN_CELL, TABLE_CELL, draw
+from m3video.training.scenes import facts_at, sample_shot
 from m3video.training.train import train
-from m3video.training.vision import CODE, draw_batch, start_local, start_white, tower_features
+from m3video.training.vision import (
+    CODE,
+    DENSE,
+    HEADS,
+    Reader,
+    cell_losses,
+    cell_targets,
+    draw_batch,
+    say_loss,
+    start_local,
+    start_white,
+    tower_features,
+)
 from m3video.training.words import COLOURS, SHAPES
 
 CONFIG = Path(__file__).parents[2] / "configs" / "bundled.yaml"
@@ -163,8 +178,60 @@ def test_facts_stand_beside_the_frame_they_are_true_of() -> None:
             cells = zip(label.colour_GG.flat, label.shape_GG.flat, strict=True)
             drawn = {(COLOURS[colour - 1], SHAPES[shape - 1]) for colour, shape in cells if shape}
             assert drawn <= {(shape.colour, shape.kind) for shape in frame.shapes}
-            assert bool(label.glyph_GG.any()) <= (frame.sign is not None or frame.page)
-            assert (label.tile_GG.max() >= 0) == (frame.board is not None)
+            assert bool(label.glyph_GG.any()) <= (frame.sign is not None or frame.page or frame.table is not None)
+            assert (label.tile_GG.max() >= 0) == (frame.board is not None or frame.table is not None)
+            assert (label.order_GG.max() > 0) == (frame.sign is not None)
+
+
+def test_dense_frames_teach_shapes_letters_signs_and_digits() -> None:
+    seen = set()
+    for seed in range(3):
+        _, labels, facts = draw_batch(random.Random(seed), 12, dense=12)
+        assert facts == [None] * 12
+        for label in labels:
+            kinds = set(label.kind_GG.flat)
+            content = {
+                "table": TABLE_CELL in kinds, "page": PAGE_CELL in kinds, "street": SIGN_CELL in kinds,
+                "crowd": len(np.unique(label.shape_GG[label.shape_GG > 0])) > 1,
+            }  # fmt: skip
+            assert sum(content.values()) == 1
+            (name,) = (name for name, there in content.items() if there)
+            seen.add(name)
+            assert (label.order_GG.max() > 0) == (name == "street")
+            assert (label.tile_GG.max() >= 0) == (name == "table")
+            assert bool(label.glyph_GG.any()) == (name != "crowd")
+    assert seen == set(DENSE)
+
+
+def test_every_head_has_a_target_in_its_range_and_can_get_it_right() -> None:
+    _, labels, _ = draw_batch(random.Random(1), 6, dense=4)
+    targets = cell_targets(labels)
+    assert set(targets) == set(HEADS)
+    for head, target in targets.items():
+        assert target.shape == (6 * 576,)
+        assert 0 <= int(target.min()) <= int(target.max()) < HEADS[head]
+    perfect = torch.cat([20 * nn.functional.one_hot(targets[head], size).float() for head, size in HEADS.items()], -1)
+    loss, metrics = cell_losses(perfect, targets)
+    assert float(loss) < 1e-3
+    assert all(right == told > 0 for right, told in metrics.values())
+    wrong, others = cell_losses(perfect.roll(1, -1), targets)
+    assert float(wrong) > 50
+    assert all(right < told for right, told in others.values())
+
+
+def test_every_cell_must_say_its_symbol_or_nothing() -> None:
+    reader = Reader(build_model(Recipe()))
+    labels = [draw(sample_shot(random.Random(n), content=content), 0.5)[1]
+              for n, content in enumerate(("board", "shapes", "page"))]  # fmt: skip
+    true = reader.symbols.cells(np.stack([local_facts(label) for label in labels]))
+    reader.say = nn.Identity()
+    assert float(say_loss(reader, true, labels)) < 1e-6
+    # Half of what had to be said is a quarter of all that can be missed; less only where the symbol itself is quiet.
+    assert 0.15 < float(say_loss(reader, true / 2, labels)) <= 0.25 + 1e-4
+    assert float(say_loss(reader, true + 0.4, labels)) > 0.5
+    # Nothing stands in a page's cells but letters of no sign: silence is right there, and a loss all the same.
+    silent = say_loss(reader, torch.zeros(1, *true.shape[1:]), labels[2:])
+    assert float(silent) == 0
 
 
 def test_the_projector_begins_awake_on_loud_features() -> None:
@@ -196,6 +263,16 @@ def test_smoke_runs_all_stages_resumes_and_leaves_a_model_that_loads(tmp_path: P
     out = train(CONFIG, run_dir=run_dir, device="cpu", smoke=True)
     stages = [json.loads(line)["stage"] for line in (run_dir / "metrics.jsonl").read_text("utf-8").splitlines()]
     assert stages == ["vision", "decoder", "align", "joint"]
+    # The cells were read off when the shots were drawn, the facts are made again: both must be of the same frames.
+    recipe = load_recipe(CONFIG, smoke=True)
+    cache = load_features(recipe, run_dir / "features")
+    for shot in range(recipe.cached_shots):
+        rng = random.Random(f"{recipe.seed} features {shot}")
+        recipe_of, moments = sample_moments(rng, num_frames=recipe.frames_per_shot)
+        for number, moment in enumerate(moments):
+            row = shot * recipe.frames_per_shot + number
+            assert cache.facts_M[row] == facts_at(recipe_of, moment)
+            assert np.array_equal(cache.cells_MC[row], local_facts(draw(recipe_of, moment)[1]))
     loaded = checkpoint.load(str(out), device="cpu")
     assert loaded.config.prompt_style == "bundled"
     first = loaded.model.lm_head.weight.detach().clone()
