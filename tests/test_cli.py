@@ -11,8 +11,6 @@ from pathlib import Path
 
 import pytest
 
-from m3video.cli import parse_clock
-from m3video.errors import UsageError
 from tests.video.odd_inputs import ODD_INPUTS, OddInput, Refused
 
 ROOT = Path(__file__).parent.parent
@@ -65,6 +63,7 @@ def test_unknown_flag_is_a_usage_error() -> None:
         (("plan", SAMPLE, "--start", "1:75"), 2, "time (1:75)"),
         (("plan", SAMPLE, "--at", "0:02=100"), 2, "--at (0:02=100): scale (100) must be one of 1, 9, 36"),
         (("plan", SAMPLE, "--at", "2 s"), 2, "--at (2 s): time (2 s) must be seconds or h:mm:ss"),
+        (("plan", SAMPLE, "--at", ""), 2, "--at (): time () must be seconds or h:mm:ss"),
         (("plan", SAMPLE, "--at", "1:00"), 2, "--at (1:00) is outside the range 0:00 to 0:11.93"),
         (("plan", SAMPLE, "--at", "0:02=576", "--budget", 300), 2, "--budget (300) is below the 576 tokens"),
         (("plan", SAMPLE, "--max-gap", 0), 2, "--max-gap (0"),
@@ -195,16 +194,3 @@ def test_nothing_but_data_on_stdout_and_no_bars_without_a_terminal() -> None:
     assert json.loads(done.stdout)["frames"] > 0
     assert "\x1b" not in done.stderr
     assert "\r" not in done.stderr
-
-
-@pytest.mark.parametrize(
-    ("text", "value"), [("75.5", 75.5), ("1:15.5", 75.5), ("1:02:03", 3723), ("-0:02", -2), ("0", 0)]
-)
-def test_parse_clock(text: str, value: float) -> None:
-    assert parse_clock(text) == value
-
-
-@pytest.mark.parametrize("text", ["", "x", "1:60", "1:2:3:4", "1:-3", "nan:1", "inf"])
-def test_parse_clock_refuses(text: str) -> None:
-    with pytest.raises(UsageError, match="must be seconds"):
-        parse_clock(text)

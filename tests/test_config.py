@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from m3video.config import Settings, load_settings
+from m3video.config import Settings, load_settings, parse_clock
 from m3video.errors import UsageError
 
 CONFIGS = Path(__file__).parent.parent / "configs"
@@ -84,6 +84,13 @@ def test_times_that_pin_nothing(value: object) -> None:
         load_settings({"at": value})
 
 
+def test_times_may_be_written_as_people_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In YAML and the environment as in flags; YAML itself reads 1:15 as a number."""
+    monkeypatch.setenv("M3VIDEO_END", "1:02:03")
+    settings = load_settings({}, config=write(tmp_path / "c.yaml", "start: 0:01.5\nat: [1:15, 0:02=9]"))
+    assert (settings.start, settings.end, settings.pins) == (1.5, 3723, ((75.0, None), (2.0, 9)))
+
+
 def test_a_wrong_value_names_where_it_came_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = write(tmp_path / "c.yaml", "budget: many")
     with pytest.raises(UsageError, match=r"c\.yaml: budget \(many\)"):
@@ -109,3 +116,16 @@ def test_the_shipped_default_is_the_default() -> None:
     values = yaml.safe_load((CONFIGS / "default.yaml").read_text(encoding="utf-8"))
     assert load_settings({}, config=CONFIGS / "default.yaml") == Settings()
     assert set(values) < set(Settings.model_fields)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"), [("75.5", 75.5), ("1:15.5", 75.5), ("1:02:03", 3723), ("-0:02", -2), ("0", 0)]
+)
+def test_parse_clock(text: str, value: float) -> None:
+    assert parse_clock(text) == value
+
+
+@pytest.mark.parametrize("text", ["", "x", "1:60", "1:2:3:4", "1:-3", "nan:1", "inf"])
+def test_parse_clock_refuses(text: str) -> None:
+    with pytest.raises(ValueError, match="must be seconds"):
+        parse_clock(text)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -28,14 +29,21 @@ def find_folder(name_or_path: str, *, revision: str | None = None) -> Path:
                 f"{BUNDLED_FOLDER} holds no bundled model in this installation; name another: {ACCEPTED}"
             )
         return BUNDLED_FOLDER
-    path = Path(name_or_path).expanduser()
-    if path.is_dir():
-        if not (path / "config.json").is_file():
-            raise CheckpointError(f"{path} holds no config.json: it is no checkpoint folder")
-        return path
-    if path.exists() or name_or_path.count("/") != 1 or name_or_path.startswith((".", "/", "~")):
+    path = local_path(name_or_path)
+    if path is None:
+        return _download(name_or_path, revision=revision)
+    if not path.is_dir():
         raise CheckpointError(f"model ({name_or_path}) is no folder; name {ACCEPTED}")
-    return _download(name_or_path, revision=revision)
+    if not (path / "config.json").is_file():
+        raise CheckpointError(f"{path} holds no config.json: it is no checkpoint folder")
+    return path
+
+
+def local_path(name_or_path: str) -> Path | None:
+    """The path that is meant, whether or not it is there; None where it can only be a hub name."""
+    path = Path(os.path.expanduser(name_or_path))  # unlike Path.expanduser it leaves an unknown ~user as it is
+    is_path = path.exists() or name_or_path.count("/") != 1 or name_or_path.startswith((".", "/", "~"))
+    return path if is_path else None
 
 
 def _download(name: str, *, revision: str | None) -> Path:

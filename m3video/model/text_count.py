@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from m3video.errors import CheckpointError
-from m3video.model.places import BUNDLED, BUNDLED_FOLDER
+from m3video.model.places import BUNDLED, BUNDLED_FOLDER, local_path
 from m3video.model.prompt import TEMPLATES, build_prompt
 from m3video.model.text import IMAGE, load_text, prompt_ids
 
@@ -24,10 +24,10 @@ def text_around(model: str, *, times_seconds: Sequence[float], timestamps: bool)
     Returns:
         The number, or None where the model's tokenizer is not on this machine (nothing is downloaded for it).
     """
-    folder = _folder_here(model)
-    if folder is None:
-        return None
     try:
+        folder = _folder_here(model)
+        if folder is None:
+            return None
         raw = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         style = str(raw.get("prompt_style", "vicuna_v1"))
         if style != "bundled" and style not in TEMPLATES:
@@ -37,7 +37,7 @@ def text_around(model: str, *, times_seconds: Sequence[float], timestamps: bool)
         )
         words = _count(folder, prompt)
     except (OSError, ValueError, AttributeError, CheckpointError):
-        # A damaged checkpoint is reported when it is loaded; a plan does not need it.
+        # A damaged checkpoint or an impossible name is reported when it is loaded; a plan does not need it.
         return None
     # LLaVA-NeXT puts a learned token after each frame.
     has_newline = bool(
@@ -51,8 +51,8 @@ def text_around(model: str, *, times_seconds: Sequence[float], timestamps: bool)
 def _folder_here(model: str) -> Path | None:
     if model == BUNDLED:
         return BUNDLED_FOLDER
-    path = Path(model).expanduser()
-    if path.exists() or model.count("/") != 1 or model.startswith((".", "/", "~")):
+    path = local_path(model)
+    if path is not None:
         return path
     from huggingface_hub import try_to_load_from_cache
 

@@ -172,10 +172,10 @@ def _search(
 def _prices(found: _Relaxed, intervals: tuple[Ints, Ints], num_candidates: int) -> Prices:
     """The distances as bonuses: being shown meets every interval around a candidate, and earns what they cost."""
     starts, stops = intervals[0][found.unmet_M], intervals[1][found.unmet_M]
-    distance = np.array(found.distance, np.int64)
+    distance = np.array(found.distance, object)  # over many intervals more than int64 holds; their differences are not
     places = np.arange(num_candidates)
     begun, ended = (np.searchsorted(edge, places, side="right") for edge in (starts, stops))
-    return Prices(found.price, distance[begun] - distance[ended], found.distance[-1])
+    return Prices(found.price, (distance[begun] - distance[ended]).astype(np.int64), found.distance[-1])
 
 
 def _by_core(

@@ -37,7 +37,7 @@ MAX_FPS = 1e6
 def sample(
     stats: FrameStats, *, max_frames: int, method: Literal["shots", "uniform"] = "shots",
     start_seconds: float | None = None, end_seconds: float | None = None, fps: float | None = None,
-    num_frames: int | None = None, held: Sequence[int] = (), taken: int = 0,
+    num_frames: int | None = None, held: Sequence[int] = (), taken: int = 0, begins: Rows | None = None,
 ) -> Selection:  # fmt: skip
     """Choose candidate frames.
 
@@ -54,7 +54,9 @@ def sample(
         fps: candidates per second of video, > 0.
         num_frames: number of candidates, >= 1.
         held: rows that will be candidates in any case; they count, and serve their shots.
-        taken: so many further ones count as well; with `held` fewer than `max_frames`.
+        taken: so many further ones count as well; with `held` fewer than `max_frames`. Which shots they serve is not
+            known here, so shots without a candidate are not told.
+        begins: `find_shots(stats)`, where it is known already.
 
     Returns:
         The candidates with a reason each; `notes` says what could not be met in full.
@@ -64,9 +66,12 @@ def sample(
     """
     _check(max_frames, method, fps, num_frames)
     room = max_frames - taken - len(held)
+    most = f"max_frames ({max_frames})"
+    if room < max_frames:
+        most = f"the {room} that pins and gaps leave of {most}"
     rows = rows_in_range(stats, start_seconds, end_seconds)
     notes: list[str] = []
-    begins = find_shots(stats)
+    begins = find_shots(stats) if begins is None else begins
     clean = rows[(stats.flags_N[rows] & FLAG_CORRUPT) == 0]
     if len(clean) == 0:
         notes.append("every frame in the range is corrupt: corrupt frames are shown")
@@ -74,21 +79,21 @@ def sample(
     # Counted from the first frame: where a clock starts must not decide where a rounded time falls.
     times = (stats.pts_N - stats.pts_N[0]) * (stats.time_base[0] / stats.time_base[1])
     if fps is not None:
-        wanted = _at_rate(times[rows], fps, room, max_frames, notes)
+        wanted = _at_rate(times[rows], fps, room, most, notes)
         chosen, reason = shown_at(times, clean, wanted), "fps"
         if len(chosen) < len(wanted):
             notes.append(f"fps ({fps:g}): {len(wanted) - len(chosen)} of {len(wanted)} times show no further frame")
     elif num_frames is not None:
         count = min(num_frames, room)
         if count < num_frames:
-            notes.append(f"num_frames ({num_frames}) is above max_frames ({max_frames}): {count} candidates are taken")
+            notes.append(f"num_frames ({num_frames}) is above {most}: {count} candidates are taken")
         chosen, reason = _evenly(times, rows, clean, count), "num_frames"
         if len(chosen) < count:
             notes.append(f"{count} frames were asked for, {len(chosen)} different ones are there to take evenly")
     elif method == "uniform":
         chosen, reason = _evenly(times, rows, clean, room), "uniform"
     else:
-        return _by_shots(stats, times, rows, clean, begins, room, held, max_frames, notes)
+        return _by_shots(stats, times, rows, clean, begins, room, held, None if taken else max_frames, notes)
     return selection_of(stats, rows, begins, chosen, [reason] * len(chosen), "uniform", notes)
 
 
@@ -126,15 +131,12 @@ def rows_in_range(stats: FrameStats, start: float | None, end: float | None) -> 
     return np.flatnonzero(held)
 
 
-def _at_rate(times_N: Floats, fps: float, room: int, max_frames: int, notes: list[str]) -> Floats:
+def _at_rate(times_N: Floats, fps: float, room: int, most: str, notes: list[str]) -> Floats:
     """Times `1 / fps` apart over the range; thinned evenly when they are more than `room`."""
     count = int((times_N[-1] - times_N[0]) * fps + 1e-6) + 1
     wanted = times_N[0] + np.arange(min(count, room)) / fps
     if count > room:
-        notes.append(
-            f"fps ({fps:g}) asks for {count} candidates, above max_frames ({max_frames}): every "
-            f"{count / room:.2f}th is taken"
-        )
+        notes.append(f"fps ({fps:g}) asks for {count} candidates, above {most}: every {count / room:.2f}th is taken")
         wanted = times_N[0] + (np.arange(room) * count // room) / fps
     return wanted
 
@@ -160,9 +162,12 @@ def shown_at(times_N: Floats, clean: Rows, wanted: Floats) -> Rows:
 
 def _by_shots(
     stats: FrameStats, times_N: Floats, rows: Rows, clean: Rows, begins: Rows, room: int, held: Sequence[int],
-    max_frames: int, notes: list[str],
+    max_frames: int | None, notes: list[str],
 ) -> Selection:  # fmt: skip
-    """A candidate for every shot, then more for long shots in which much changes."""
+    """A candidate for every shot, then more for long shots in which much changes.
+
+    Where `max_frames` is None, shots without a candidate are not told.
+    """
     shot_of = np.searchsorted(begins, clean, side="right") - 1
     shots, first, capacity = np.unique(shot_of, return_index=True, return_counts=True)
     if len(clean) <= room:
@@ -174,7 +179,7 @@ def _by_shots(
     held_M = np.bincount(held_M, minlength=len(shots))
     share = _apportion(weight, capacity, black, room, held_M)
     served = int((share + held_M > 0).sum())
-    if served < len(shots):
+    if served < len(shots) and max_frames is not None:
         notes.append(
             f"{len(shots)} shots, but max_frames is {max_frames}: {len(shots) - served} shots have no candidate"
         )

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -27,6 +27,9 @@ from m3video.types import FLAG_CORRUPT, FrameStats, Selection, clock
 
 Ints = NDArray[np.int64]
 Pairs = list[tuple[int, int]]
+
+LONGEST_TICKS = 2.0**62
+"""Longer than any video, and still an int64 when it is taken off a pts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,9 +80,9 @@ def candidates(
     Raises:
         UsageError: a pin outside the range, two scales for one frame, or more pins than candidates.
     """
-    in_range: dict[str, Any] = {"start_seconds": start_seconds, "end_seconds": end_seconds}
-    if not wishes.pins and wishes.max_gap_seconds is None:
-        return sample(stats, max_frames=max_frames, **in_range, **how), {}
+    how |= {"start_seconds": start_seconds, "end_seconds": end_seconds, "begins": find_shots(stats)}
+    if not wishes.pins and not wishes.every_shot and wishes.max_gap_seconds is None:
+        return sample(stats, max_frames=max_frames, **how), {}
     rows = rows_in_range(stats, start_seconds, end_seconds)
     clean = rows[(stats.flags_N[rows] & FLAG_CORRUPT) == 0]
     clean = clean if len(clean) else rows
@@ -87,16 +90,18 @@ def candidates(
     pinned = _pinned_rows(stats, rows, clean, wishes.pins, notes)
     if len(pinned) > max_frames:
         raise UsageError(f"--at names {len(pinned)} frames, more than --max-frames ({max_frames}): raise it")
-    base, fill = _fitting(stats, rows, clean, wishes, sorted(pinned), max_frames, {**in_range, **how}, notes)
+    base, fill = _fitting(stats, rows, clean, wishes, sorted(pinned), max_frames, how, notes)
     reasons = dict.fromkeys(fill, "gap")
     reasons |= {} if base is None else dict(zip(base.index_N.tolist(), base.reason_N, strict=True))
     reasons |= dict.fromkeys(pinned, "pinned")
     chosen = np.array(sorted(reasons), np.int64)
     method = "uniform" if base is None else base.method
-    made = selection_of(
-        stats, rows, find_shots(stats), chosen, [reasons[row] for row in chosen.tolist()], method,
-        [*(() if base is None else base.notes), *notes],
-    )  # fmt: skip
+    notes = [*(() if base is None else base.notes), *notes]
+    made = selection_of(stats, rows, how["begins"], chosen, [reasons[row] for row in chosen.tolist()], method, notes)
+    missing = len(made.shots) - len(np.unique(made.shot_N))
+    if missing and (wishes.every_shot or method == "shots") and not any("have no candidate" in note for note in notes):
+        note = f"{missing} of {len(made.shots)} shots have none of the {len(made)} candidates"
+        made = replace(made, notes=(*made.notes, note))
     return made, {int(np.searchsorted(chosen, row)): scale for row, scale in pinned.items()}
 
 
@@ -109,9 +114,11 @@ def _pinned_rows(
     origin = float(stats.pts_N[0] * tick)
     usual = float(np.median(np.diff(times))) if len(times) > 1 else 0.0
     first, last = float(times[rows[0]]), float(times[rows[-1]])
+    # A frame stays on screen until the next one; the file's last as long as frames usually do.
+    until = float(times[rows[-1] + 1]) - 1e-6 if rows[-1] + 1 < len(times) else last + usual + 1e-6
     found: dict[int, int | None] = {}
     for at, scale in pins:
-        if not first - 1e-6 <= at - origin <= last + usual + 1e-6:
+        if not first - 1e-6 <= at - origin < until:
             raise UsageError(
                 f"--at ({clock(at)}) is outside the range {clock(first + origin)} to {clock(last + origin)}: "
                 "name a time in it"
@@ -230,9 +237,6 @@ def _shots_to_show(
     """The candidates of each shot as an interval; where not all can be paid, as many as can, the best first."""
     edges = np.flatnonzero(np.diff(selection.shot_N, prepend=-1)).tolist()
     shots = list(zip(edges, [*edges[1:], len(selection)], strict=True))
-    if len(shots) < len(selection.shots) and not any("have no candidate" in note for note in selection.notes):
-        missing = len(selection.shots) - len(shots)
-        notes.append(f"every_shot: {missing} of {len(selection.shots)} shots have no candidate: raise --max-frames")
     open_ = [shot for shot in shots if not any(shot[0] <= frame < shot[1] for frame in pinned)]
     room = left // SCALES[0]
     if len(open_) <= room:
@@ -253,11 +257,8 @@ def _gaps_to_close(
     times = np.array([span[0], *selection.pts_N, span[1]], np.int64)
     wanted = _ticks(max_gap, time_base)
     widest = int(np.diff(times).max())
-    if widest > wanted and not any(note.startswith("max_gap") for note in selection.notes):
-        notes.append(
-            f"max_gap ({max_gap:g} s): candidates stand up to {widest * time_base[0] / time_base[1]:.2f} s apart; "
-            "raise --max-frames"
-        )
+    if widest > wanted:
+        notes.append(f"max_gap ({max_gap:g} s): candidates stand up to {_told(widest, time_base)} s apart")
 
     def affordable(gap: int) -> bool:
         return _least_tokens(len(selection), fixed, [*cover, *_stretches(times, gap)]) <= budget
@@ -269,7 +270,8 @@ def _gaps_to_close(
         while gap - low > 1:
             middle = (low + gap) // 2
             low, gap = (low, middle) if affordable(middle) else (middle, gap)
-        reached = "none can be kept" if gap == free else f"{gap * time_base[0] / time_base[1]:.2f} s is kept"
+        reached = "none can be kept" if gap == free else f"{_told(gap, time_base)} s is kept"
+        reached += " where candidates allow" if gap < widest else ""
         notes.append(f"max_gap ({max_gap:g} s): a budget of {budget} tokens cannot show frames that densely; {reached}")
     return _stretches(times, gap)
 
@@ -298,4 +300,9 @@ def _least_tokens(num_candidates: int, fixed: Mapping[int, int], cover: Pairs) -
 
 def _ticks(seconds: float, time_base: tuple[int, int]) -> int:
     """Seconds as ticks, rounded down, with a hair of tolerance for times such as 1/3 s."""
-    return math.floor(seconds * time_base[1] / time_base[0] * (1 + 1e-9) + 1e-9)
+    return math.floor(min(seconds * time_base[1] / time_base[0] * (1 + 1e-9) + 1e-9, LONGEST_TICKS))
+
+
+def _told(ticks: int, time_base: tuple[int, int]) -> str:
+    """Ticks as seconds for people, rounded up, because a gap that is told must hold."""
+    return f"{math.ceil(ticks * time_base[0] * 100 / time_base[1]) / 100:.2f}"

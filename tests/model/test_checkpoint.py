@@ -201,3 +201,8 @@ def test_pinpoints_may_be_text_and_must_be_tiles(tmp_path: Path) -> None:
     edited(folder / "config.json", image_grid_pinpoints="os.system('x')", **next_like)
     with pytest.raises(CheckpointError, match="multiples of 336"):
         checkpoint.load(str(folder), device="cpu")
+
+
+def test_the_home_of_nobody_is_no_folder() -> None:
+    with pytest.raises(CheckpointError, match=r"model \(~nobody-here/m3\) is no folder"):
+        checkpoint.load("~nobody-here/m3")

@@ -43,7 +43,7 @@ def test_a_model_that_is_not_here_is_not_counted(tmp_path: Path) -> None:
     shutil.copytree(BUNDLED_FOLDER, broken, ignore=shutil.ignore_patterns("*.safetensors"))
     assert text_around(str(broken), times_seconds=[1], timestamps=True) is not None
     (broken / "tokenizer.json").write_text("{}")
-    for name in ("no/such-model", str(tmp_path), str(tmp_path / "none"), str(broken)):
+    for name in ("no/such-model", "no name/of-a-hub", "~nobody/x", str(tmp_path), str(tmp_path / "none"), str(broken)):
         assert text_around(name, times_seconds=[1], timestamps=True) is None
 
 

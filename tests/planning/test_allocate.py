@@ -314,6 +314,17 @@ def test_large_instances_are_exact_and_within_the_gap_of_one_frame(kind: str) ->
     assert found.total_tokens <= 16384
 
 
+def test_thousands_of_intervals_that_leave_one_way_to_cover_them() -> None:
+    """Every even candidate is worth something, and only the odd ones are few enough: the price of a token is the sum
+    of all that, and what covering costs at that price exceeds an int64."""
+    count = 5000
+    utility = np.zeros((2 * count + 1, 5))
+    utility[::2] = 1.0
+    found = allocate(utility, budget=count, cover_M2=[(start, start + 2) for start in range(2 * count)])
+    assert np.flatnonzero(found.scale_N).tolist() == list(range(1, 2 * count, 2))
+    assert found.bound == pytest.approx(found.utility, abs=1e-6)
+
+
 def test_without_the_work_there_is_a_certificate() -> None:
     """Never a silent heuristic: what is not proven says so, and how far off it can be."""
     utility = kinds(np.random.default_rng(5), 300)["equal steps"]

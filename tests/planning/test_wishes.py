@@ -86,6 +86,7 @@ def test_a_pinned_frame_may_exceed_the_detail() -> None:
         (((10.2, None),), {}, r"--at \(0:10.20\) is outside the range 0:00 to 0:09.90"),
         (((-1.0, None),), {}, r"--at \(-0:01\) is outside"),
         (((1.0, None),), {"start_seconds": 2.0}, r"--at \(0:01\) is outside the range 0:02"),
+        (((5.0, None),), {"end_seconds": 5.0}, r"--at \(0:05\) is outside the range 0:00 to 0:04.90"),
         (((1.0, 9), (1.05, 36)), {}, r"two scales \(9, 36\) for the frame at 0:01.05"),
         (((1.0, 576), (2.0, 144)), {}, r"--budget \(700\) is below the 720 tokens"),
         (((1.0, None), (2.0, None), (3.0, None)), {"max_frames": 2}, r"names 3 frames, more than --max-frames \(2\)"),
@@ -139,7 +140,7 @@ def test_a_pin_counts_as_its_shot() -> None:
 
 def test_shots_without_a_candidate_are_told() -> None:
     _, _, notes = planned(FILM, Wishes(every_shot=True), budget=100, num_frames=4)
-    assert notes == ("every_shot: 6 of 10 shots have no candidate: raise --max-frames",)
+    assert notes == ("6 of 10 shots have none of the 4 candidates",)
 
 
 @settings(deadline=None, max_examples=60)
@@ -176,7 +177,10 @@ def test_gap_frames_are_added_to_the_candidates() -> None:
 
 def test_too_few_candidates_for_the_gap_are_spread_evenly_and_told() -> None:
     selection, found, notes = planned(FILM, Wishes(max_gap_seconds=0.5), budget=400, max_frames=8)
-    assert notes == ("max_gap (0.5 s) needs 19 candidates, above max_frames (8): candidates are spread evenly",)
+    assert notes == (
+        "max_gap (0.5 s) needs 19 candidates, above max_frames (8): candidates are spread evenly",
+        "max_gap (0.5 s): candidates stand up to 1.30 s apart",
+    )
     assert max(gaps(selection, found, 0, 9900)) <= 1300
 
 
@@ -189,7 +193,35 @@ def test_a_stretch_without_frames_is_bridged_by_its_two_ends() -> None:
     shown = selection.pts_N[found.scale_N > 0].tolist()
     assert {1000, 8000} <= set(shown)
     assert sorted(gaps(selection, found, 0, 9000))[-2] <= 500
-    assert notes == ("max_gap (0.5 s): candidates stand up to 7.00 s apart; raise --max-frames",)
+    assert notes == ("max_gap (0.5 s): candidates stand up to 7.00 s apart",)
+
+
+def test_what_gap_frames_serve_is_not_told_to_be_missing() -> None:
+    """Half of the candidates close gaps: together with them every shot has one."""
+    selection, _, notes = planned(FILM, Wishes(max_gap_seconds=0.8), budget=20, max_frames=12)
+    assert set(selection.shot_N.tolist()) == set(range(10))
+    assert not [note for note in notes if "shots" in note]
+
+
+def test_a_wish_leaves_fewer_candidates_to_a_number_or_a_rate() -> None:
+    _, _, notes = planned(FILM, Wishes(((2.5, None),)), budget=100, max_frames=12, num_frames=12)
+    assert notes == (
+        "num_frames (12) is above the 11 that pins and gaps leave of max_frames (12): 11 candidates are taken",
+    )
+
+
+def test_a_gap_beyond_any_video_is_no_wish() -> None:
+    selection, found, notes = planned(FILM, Wishes(max_gap_seconds=1e300), budget=200, max_frames=16)
+    assert found.scale_N.tolist() == allocate(utility(FILM, selection), budget=200).scale_N.tolist()
+    assert notes == ()
+
+
+def test_a_gap_that_is_told_is_rounded_up() -> None:
+    """Frames a third of a second apart: 1.34 s holds, 1.33 s would not."""
+    thirds = analyze(video([noise(i) for i in range(31)], ms=1), time_base=(1, 3))
+    selection, found, notes = planned(thirds, Wishes(max_gap_seconds=0.5), budget=7)
+    assert notes == ("max_gap (0.5 s): a budget of 7 tokens cannot show frames that densely; 1.34 s is kept",)
+    assert max(gaps(selection, found, 0, 30)) == 4
 
 
 def test_pins_serve_their_shots_among_the_candidates() -> None:
