@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, get_args
 import typer
 
 from m3video import __version__, cli_eval
-from m3video.config import PLAN_SETTINGS, Settings, load_settings, parse_clock
+from m3video.config import PLAN_SETTINGS, Settings, load_settings
 from m3video.errors import EXIT_ERROR, M3VideoError, UsageError
 
 app = typer.Typer(
@@ -234,13 +234,10 @@ def train(
 
 def _flags(arguments: dict[str, Any]) -> dict[str, Any]:
     """The arguments of a verb that are settings and were given."""
-    flags = {name: arguments[name] for name in Settings.model_fields if arguments.get(name) is not None}
-    for name in ("start", "end"):
-        if name in flags:
-            flags[name] = parse_clock(flags[name])
+    # An option that may be repeated is an empty list when it was not given.
+    flags = {name: arguments[name] for name in Settings.model_fields if arguments.get(name) not in (None, [])}
     if "at" in flags:
-        # An option that may be repeated; not given, it is an empty list.
-        flags["at"] = ",".join(flags["at"]) or None
+        flags["at"] = ",".join(flags["at"])
     return flags
 
 

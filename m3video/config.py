@@ -12,7 +12,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from m3video.errors import UsageError
-from m3video.scales import SCALES, check_scale
+from m3video.scales import SCALES
 
 ENV_PREFIX = "M3VIDEO_"
 
@@ -45,7 +45,7 @@ class Settings(BaseModel):
     end: float | None = Field(None, description="look until here: seconds or h:mm:ss, as probe shows them")
     fps: float | None = Field(None, gt=0, description="candidates per second of video")
     num_frames: int | None = Field(None, ge=1, description="number of candidates, spread evenly")
-    detail: Literal["low", "medium", "high"] = Field("high", description="most tokens per frame, 36, 144 or 576")
+    detail: Literal["low", "medium", "high"] = Field("high", description="most tokens per frame (36, 144, 576)")
     every_shot: bool = Field(False, description="show at least one frame of every shot, while the budget allows")
     max_gap: float | None = Field(
         None, gt=0, allow_inf_nan=False, description="show frames at most this many seconds apart"
@@ -63,13 +63,18 @@ class Settings(BaseModel):
     vision_batch: int = Field(8, ge=1, description="frames in one run of the vision tower")
     max_new_tokens: int = Field(64, ge=1, description="longest answer, in tokens")
 
+    @field_validator("start", "end", mode="before")
+    @classmethod
+    def _in_seconds(cls, value: Any) -> Any:
+        return parse_clock(value) if isinstance(value, str) else value
+
     @field_validator("at", mode="before")
     @classmethod
     def _joined(cls, value: Any) -> Any:
         """YAML may hold a list, or a time that it reads as a number."""
         parts = value if isinstance(value, (list, tuple)) else [value]
-        if value is None or not all(isinstance(part, (str, int, float)) and part is not True for part in parts):
-            return value
+        if any(isinstance(part, bool) or not isinstance(part, (str, int, float)) for part in parts):
+            return value  # None, or something that pydantic refuses
         text = ",".join(str(part) for part in parts)
         parse_pins(text)
         return text
@@ -100,7 +105,7 @@ class Settings(BaseModel):
 
 
 def parse_clock(text: str) -> float:
-    """`"75.5"`, `"1:15.5"` or `"1:02:03"` as seconds; UsageError for anything else."""
+    """`"75.5"`, `"1:15.5"` or `"1:02:03"` as seconds; ValueError for anything else."""
     sign, body = (-1, text[1:]) if text.startswith("-") else (1, text)
     parts = body.split(":")
     try:
@@ -108,7 +113,7 @@ def parse_clock(text: str) -> float:
     except ValueError:
         values = []
     if not 1 <= len(values) <= 3 or any(not 0 <= value < (60 if i else float("inf")) for i, value in enumerate(values)):
-        raise UsageError(f"time ({text}) must be seconds or h:mm:ss, e.g. 75.5, 1:15.5 or 1:02:03")
+        raise ValueError(f"time ({text}) must be seconds or h:mm:ss, e.g. 75.5, 1:15.5 or 1:02:03")
     total = 0.0
     for value in values:
         total = total * 60 + value
@@ -120,12 +125,9 @@ def parse_pins(text: str) -> tuple[tuple[float, int | None], ...]:
     pins: list[tuple[float, int | None]] = []
     for part in text.split(","):
         time, equals, scale = (piece.strip() for piece in part.partition("="))
-        try:
-            pins.append((parse_clock(time), check_scale(int(scale)) if equals else None))
-        except UsageError as error:
-            raise ValueError(str(error)) from None
-        except ValueError:
-            raise ValueError(f"scale ({scale}) must be one of {', '.join(map(str, SCALES))}") from None
+        if equals and scale not in map(str, SCALES):
+            raise ValueError(f"scale ({scale}) must be one of {', '.join(map(str, SCALES))}")
+        pins.append((parse_clock(time), int(scale) if equals else None))
     return tuple(pins)
 
 

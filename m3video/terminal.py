@@ -127,9 +127,9 @@ def plan_text(plan: TokenPlan) -> str:
     mix = ", ".join(f"{count} x {scale}" for scale, count in sorted(spent.items()))
     proven = " (the optimum)" if plan.method in ("fits", "hull", "dp") else ""
     around = (
-        f"its text tokens are not known here: {plan.config.get('model')} has no tokenizer on this machine"
+        f"text tokens around the frames not known: {plan.config.get('model')} has no tokenizer on this machine"
         if plan.text_tokens is None
-        else f"{plan.text_tokens} text tokens around the frames, and the question's"
+        else f"{plan.text_tokens} text tokens around the frames, without the question's"
     )
     lines = [
         f"plan: {len(plan.frames)} of {plan.num_candidates} candidate frames, {len(plan.shots)} shots, "

@@ -245,7 +245,7 @@ class Allocation:
     total_tokens: int
     utility: float
     bound: float
-    method: str = "dp"
+    method: str
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "scale_N", _frozen_array(self.scale_N, np.int64, (None,), "scale_N"))
