@@ -62,6 +62,7 @@ def main() -> None:
         right.set(title=f"{name}: share right", xlabel="step", ylim=(-0.02, 1.02))
         for axis in (left, right):
             axis.grid(alpha=0.3)
+            axis.set_visible(bool(axis.lines))
             if axis.lines:
                 axis.legend(fontsize=7, ncols=2, loc="center left", bbox_to_anchor=(1.0, 0.5))
     figure.tight_layout()
