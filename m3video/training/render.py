@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import math
+import random
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from m3video.training.scenes import Shape, Shot, Sign, fonts_of, outline_points, place_of
+from m3video.training.scenes import HELD_OUT_FONTS, Font, Shape, Shot, Sign, outline_points, place_of, sample_font
 from m3video.training.words import COLOURS, GLYPHS, PLACES, RGB, SHAPES
 
 GRID = 24
@@ -122,27 +123,38 @@ def _draw_shape(canvas: Picture, mask: Picture, shape: Shape, moment: float, *, 
         cv2.polylines(canvas, points, True, edge, thick, cv2.LINE_AA, 4)
 
 
-@functools.lru_cache(maxsize=4096)
-def _glyph_mask(glyph: str, font: str, pixels: int) -> Picture:
+HERSHEY = {
+    "simplex": cv2.FONT_HERSHEY_SIMPLEX, "duplex": cv2.FONT_HERSHEY_DUPLEX, "script": cv2.FONT_HERSHEY_TRIPLEX,
+    "complex": cv2.FONT_HERSHEY_COMPLEX, "plain": cv2.FONT_HERSHEY_PLAIN,
+}  # fmt: skip
+
+
+@functools.lru_cache(maxsize=16384)
+def _glyph_mask(glyph: str, font: Font, pixels: int) -> Picture:
     """The ink of one glyph, uint8 [h, w] with h = about `pixels`."""
-    if font.startswith("sans"):
-        face = ImageFont.load_default(pixels)
-        stroke = max(1, pixels // 16) if font.endswith("bold") else 0
-        left, _, right, _ = face.getbbox(glyph, stroke_width=stroke)
-        image = Image.new("L", (max(2, int(right - left) + 2), int(pixels * 1.2)))
-        ImageDraw.Draw(image).text((1 - left, -pixels * 0.12), glyph, font=face, fill=255, stroke_width=stroke)
-        ink = np.asarray(image)
-        if font.endswith("italic"):
-            shear = np.array([[1, -0.25, 0.25 * ink.shape[0]], [0, 1, 0]], np.float32)
-            ink = cv2.warpAffine(ink, shear, (ink.shape[1] + int(0.25 * ink.shape[0]), ink.shape[0]))
-        return np.ascontiguousarray(ink, np.uint8)
-    face_id = {
-        "simplex": cv2.FONT_HERSHEY_SIMPLEX, "duplex": cv2.FONT_HERSHEY_DUPLEX, "script": cv2.FONT_HERSHEY_TRIPLEX,
-    }[font]  # fmt: skip
-    scale = pixels / 30
-    (width, height), _ = cv2.getTextSize(glyph, face_id, scale, max(1, pixels // 14))
+    ink = _sans(glyph, font, pixels) if font.name.startswith("sans") else _hershey(glyph, font, pixels)
+    lean = font.slant * ink.shape[0]
+    if font.stretch != 1 or lean:
+        change = np.array([[font.stretch, -font.slant, max(0.0, lean)], [0, 1, 0]], np.float32)
+        ink = cv2.warpAffine(ink, change, (int(ink.shape[1] * font.stretch + abs(lean)), ink.shape[0])).astype(np.uint8)
+    return np.ascontiguousarray(ink, np.uint8)
+
+
+def _sans(glyph: str, font: Font, pixels: int) -> Picture:
+    face = ImageFont.load_default(pixels)
+    stroke = max(1, round(pixels / 16 * font.weight)) if font.name.endswith("bold") else 0
+    left, _, right, _ = face.getbbox(glyph, stroke_width=stroke)
+    image = Image.new("L", (max(2, int(right - left) + 2), int(pixels * 1.2)))
+    ImageDraw.Draw(image).text((1 - left, -pixels * 0.12), glyph, font=face, fill=255, stroke_width=stroke)
+    return np.asarray(image)
+
+
+def _hershey(glyph: str, font: Font, pixels: int) -> Picture:
+    scale = pixels / (15 if font.name == "plain" else 30)
+    thick = max(1, round(pixels // 14 * font.weight))
+    (width, height), _ = cv2.getTextSize(glyph, HERSHEY[font.name], scale, thick)
     sheet = np.zeros((int(height * 1.35) + 4, width + 4), np.uint8)
-    cv2.putText(sheet, glyph, (2, int(height * 1.1) + 1), face_id, scale, (255,), max(1, pixels // 14), cv2.LINE_AA)
+    cv2.putText(sheet, glyph, (2, int(height * 1.1) + 1), HERSHEY[font.name], scale, (255,), thick, cv2.LINE_AA)
     return sheet
 
 
@@ -164,9 +176,14 @@ def _draw_sign(canvas: Picture, kind: NDArray[np.int16], sign: Sign, rng: np.ran
     height, width = canvas.shape[:2]
     panel_w = sign.width * width
     pixels = int(max(9, min(panel_w / (0.68 * len(sign.text) + 0.5), height * 0.45)))
-    inks = [_glyph_mask(g.upper(), sign.font, pixels) for g in sign.text]
-    text_w, text_h = sum(i.shape[1] for i in inks), max(i.shape[0] for i in inks)
-    pad = pixels // 3
+    while True:
+        inks = [_glyph_mask(g.upper(), sign.font, pixels) for g in sign.text]
+        text_w, text_h = sum(i.shape[1] for i in inks), max(i.shape[0] for i in inks)
+        pad = pixels // 3
+        # A wide font must not lose its last letter at the picture's edge.
+        if text_w + 2 * pad + 3 <= width or pixels == 9:
+            break
+        pixels = max(9, int(pixels * 0.9))
     x = int(np.clip(sign.x * width - text_w / 2, pad + 1, max(pad + 1, width - text_w - pad - 1)))
     y = int(np.clip(sign.y * height - text_h / 2, pad + 1, max(pad + 1, height - text_h - pad - 1)))
     light = tuple(int(v) for v in rng.integers(215, 250, 3))
@@ -184,9 +201,10 @@ def _draw_sign(canvas: Picture, kind: NDArray[np.int16], sign: Sign, rng: np.ran
     return boxes
 
 
-def _font(shot: Shot, rng: np.random.Generator) -> str:
-    fonts = fonts_of(held_out=shot.held_out)
-    return fonts[rng.integers(len(fonts))]
+def _font(shot: Shot, rng: np.random.Generator) -> Font:
+    if shot.held_out:
+        return HELD_OUT_FONTS[rng.integers(len(HELD_OUT_FONTS))]
+    return sample_font(random.Random(int(rng.integers(2**32))))
 
 
 def _draw_page(canvas: Picture, kind: NDArray[np.int16], shot: Shot, rng: np.random.Generator) -> Boxes:

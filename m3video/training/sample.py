@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from m3video.training.footage import Clip, clip_frames, encode_h264
-from m3video.training.scenes import Shape, Shot, Sign
+from m3video.training.scenes import Font, Shape, Shot, Sign
 
 FPS = 15
 SIZE = (480, 270)
@@ -31,7 +31,7 @@ def sample_clip() -> Clip:
             _shot("blue", shapes=(_shape("circle", "red", x=0.5, y=0.5, radius=0.24, dx=0.3),), seed=1),
             _shot("green", backdrop="gradient", night=True,
                   shapes=(_shape("star", "white", x=0.25, y=0.3, radius=0.28),), seed=2),
-            _shot("yellow", sign=Sign("stop", 0.5, 0.5, 0.7, "sans bold", dark_on_light=True), seed=3),
+            _shot("yellow", sign=Sign("stop", 0.5, 0.5, 0.7, Font("sans bold"), dark_on_light=True), seed=3),
             _shot("pink", backdrop="texture", shapes=(_shape("square", "green", x=0.72, y=0.6, radius=0.26),), seed=4),
         ),
         seconds=(3.0, 3.0, 3.0, 3.0),

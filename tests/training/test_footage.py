@@ -26,7 +26,7 @@ from m3video.training.render import (
 )  # fmt: skip
 from m3video.training.sample import sample_clip as shipped_clip
 from m3video.training.sample import write_sample
-from m3video.training.scenes import facts_at, place_of, sample_shot
+from m3video.training.scenes import Font, facts_at, place_of, sample_shot
 from m3video.training.words import COLOURS, GLYPHS, PLACES, RGB, SHAPES
 
 SAMPLE = Path(__file__).parents[2] / "m3video" / "assets" / "sample.mp4"
@@ -80,6 +80,20 @@ def test_cell_labels_lie_where_the_shape_is(seed: int) -> None:
             assert labels.shape_GG[row, column] == SHAPES.index(shape.kind) + 1
             assert labels.place_GG[row, column] == PLACES.index(place_of(x, y)[0]) + 1
     assert ((labels.place_GG > 0) == there).all()
+
+
+@pytest.mark.parametrize("held_out", [True, False])
+def test_no_sign_loses_a_letter_at_the_edge(held_out: bool) -> None:
+    rng = random.Random(5)
+    wide = Font("complex", stretch=1.3, slant=0.15)
+    for _ in range(40):
+        shot = sample_shot(rng, held_out=held_out, content="sign")
+        assert shot.sign is not None
+        if not held_out:
+            shot = replace(shot, sign=replace(shot.sign, font=wide))
+        assert shot.sign is not None
+        order = draw(shot, 0.5)[1].order_GG
+        assert set(order[order > 0]) == set(range(1, len(shot.sign.text) + 1)), shot.sign
 
 
 def test_glyph_and_tile_labels() -> None:
