@@ -25,8 +25,10 @@ from m3video.training.recipe import Recipe
 from m3video.training.sequences import Binder, Clip, answer_loss, make_batch
 from m3video.training.symbols import Drawn, Frame, Symbols, draw_frames
 
-LONGEST_PREFIX = 300
-"""Visual tokens of one clip in this stage, at most: more would buy few questions for much time."""
+LONGEST_PREFIX = {"find": 64, "read": 300, "mix": 300, "wide": 1300}
+"""Visual tokens of one clip in this stage, at most, by what it teaches: more would buy few questions for much time."""
+CLIPS_SHARE = {"find": 1.0, "read": 0.5, "mix": 0.5, "wide": 0.125}
+"""Clips in a step, as a share of the stage's batch: steps of long clips have few of them."""
 FRAMES_PER_CACHED = 2
 """Frames drawn for this stage for each shot that the last stages will have."""
 FINE = ("sign", "row", "tile", "entry")
@@ -61,15 +63,15 @@ def sample_scales(rng: random.Random, number: int, *, most: int, finest: int = 5
             return tuple(scales)
 
 
-Mode = Literal["find", "read", "mix"]
+Mode = Literal["find", "read", "mix", "wide"]
 
 
 def sample_mode(rng: random.Random, share: float) -> Mode:
     """What a step's clips teach when `share` (0..1) of the stage is over: to find frames of one token each, to read a
-    few frames at the scales that they need, or both at once, as a planner makes clips. Finding comes first."""
-    weights = (1.0, 0.0, 0.0) if share < 0.08 else (1.0, 1.0, 0.0) if share < 0.5 else (1.0, 1.5, 1.0)
-    modes: tuple[Mode, ...] = ("find", "read", "mix")
-    return rng.choices(modes, weights)[0]
+    few frames at the scales that they need, or both at once, as a planner makes clips, short and long. Finding comes
+    first."""
+    modes: tuple[Mode, ...] = ("find", "read", "mix", "wide")
+    return rng.choices(modes, (1, 0, 0, 0) if share < 0.08 else (1, 1, 0, 0) if share < 0.5 else (2, 3, 2, 2))[0]
 
 
 def sample_clip(
@@ -87,12 +89,13 @@ def sample_clip(
     longest = min(
         recipe.max_frames, 4 if share < 0.1 else 8 if share < 0.2 else 16 if share < 0.5 else recipe.max_frames
     )
-    if mode == "read":
-        frames = drawn.sample(rng, rng.randint(1, 5), fine=True)
-        scales = needed_scales(rng, frames, most=LONGEST_PREFIX)
+    most = LONGEST_PREFIX[mode]
+    if mode in ("read", "wide"):
+        frames = drawn.sample(rng, rng.randint(1, 5 if mode == "read" else 12), fine=True)
+        scales = needed_scales(rng, frames, most=most)
     else:
         frames = drawn.sample(rng, rng.randint(1, longest), fine=mode == "mix" and rng.random() < 0.5)
-        mixed = sample_scales(rng, len(frames), most=LONGEST_PREFIX, finest=144)
+        mixed = sample_scales(rng, len(frames), most=most, finest=144)
         scales = mixed if mode == "mix" else (1,) * len(frames)
     return make_clip(rng, frames, scales, number=recipe.questions), frames
 
@@ -149,7 +152,7 @@ def train_decoder(
         rng = random.Random(f"{recipe.seed} decoder {number}")
         share = number / recipe.decoder.steps
         mode = sample_mode(rng, share)
-        clips = max(1, recipe.decoder.batch // (1 if mode == "find" else 2))
+        clips = max(1, round(recipe.decoder.batch * CLIPS_SHARE[mode]))
         made = [sample_clip(rng, drawn, recipe, share=share, mode=mode) for _ in range(clips)]
         # Clips of like length together would be unfair to long ones; the batch is padded instead.
         batch = make_batch([clip for clip, _ in made], device)

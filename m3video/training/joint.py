@@ -25,9 +25,9 @@ from m3video.training.recipe import Recipe, Stage
 from m3video.training.sequences import Binder, Clip, answer_loss, make_batch
 
 ALIGN_BATCH = 24
-LENGTHS = ((200, 2.0), (720, 1.0), (1500, 0.5), (3000, 0.25))
+LENGTHS = ((200, 2.0), (720, 1.0), (1500, 0.5), (3000, 0.25), (5000, 0.25))
 """(visual tokens of a clip at most, share of `batch` clips in such a step): short steps hold many clips."""
-LENGTH_SHARES = (30, 42, 18, 10)
+LENGTH_SHARES = (22, 33, 22, 14, 9)
 
 
 @torch.no_grad()

@@ -67,7 +67,7 @@ def test_no_sampled_scale_is_finer_than_the_finest() -> None:
 def test_finding_comes_before_reading_and_both_before_their_mixture() -> None:
     rng = random.Random(0)
     seen = [{sample_mode(rng, share) for _ in range(100)} for share in (0.0, 0.3, 0.9)]
-    assert seen == [{"find"}, {"find", "read"}, {"find", "read", "mix"}]
+    assert seen == [{"find"}, {"find", "read"}, {"find", "read", "mix", "wide"}]
 
 
 def smallest(frame: Frame) -> int:
@@ -94,7 +94,7 @@ def test_a_frame_gets_the_scale_that_it_needs_or_the_next_one(drawn: Drawn) -> N
     assert bumped[0] > 2 * bumped[1]
 
 
-@pytest.mark.parametrize("most", [12, 60, LONGEST_PREFIX])
+@pytest.mark.parametrize("most", [12, 60, LONGEST_PREFIX["read"], LONGEST_PREFIX["wide"]])
 def test_needed_scales_keep_to_their_budget(drawn: Drawn, most: int) -> None:
     rng = random.Random(most)
     for _ in range(40):
@@ -134,7 +134,7 @@ def test_the_asked_frame_decides() -> None:
     assert not can_tell(tile, frames, [576, 576])
 
 
-@pytest.mark.parametrize("mode", ["find", "read", "mix"])
+@pytest.mark.parametrize("mode", ["find", "read", "mix", "wide"])
 def test_clips_ask_only_what_their_tokens_tell(drawn: Drawn, mode: str) -> None:
     rng = random.Random(mode)
     families: Counter[str] = Counter()
@@ -142,7 +142,7 @@ def test_clips_ask_only_what_their_tokens_tell(drawn: Drawn, mode: str) -> None:
         clip, frames = sample_clip(rng, drawn, RECIPE, share=0.9, mode=mode)  # type: ignore[arg-type]
         assert len(frames) == len(clip.scales) == len(clip.seconds) == len(clip.cells)
         assert all(cells is frame[1] for cells, frame in zip(clip.cells, frames, strict=True))
-        assert sum(clip.scales) <= LONGEST_PREFIX
+        assert sum(clip.scales) <= LONGEST_PREFIX[mode]
         assert len(clip.questions) <= RECIPE.questions
         assert all(can_tell(question, frames, clip.scales) for question in clip.questions)
         families.update(question.family for question in clip.questions)
