@@ -15,8 +15,9 @@ from typing import Any, NamedTuple
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
 
+from m3video.training.glyphs import glyph_mask
 from m3video.training.scenes import HELD_OUT_FONTS, Font, Shape, Shot, Sign, outline_points, place_of, sample_font
 from m3video.training.words import COLOURS, GLYPHS, PLACES, RGB, SHAPES
 
@@ -123,41 +124,6 @@ def _draw_shape(canvas: Picture, mask: Picture, shape: Shape, moment: float, *, 
         cv2.polylines(canvas, points, True, edge, thick, cv2.LINE_AA, 4)
 
 
-HERSHEY = {
-    "simplex": cv2.FONT_HERSHEY_SIMPLEX, "duplex": cv2.FONT_HERSHEY_DUPLEX, "script": cv2.FONT_HERSHEY_TRIPLEX,
-    "complex": cv2.FONT_HERSHEY_COMPLEX, "plain": cv2.FONT_HERSHEY_PLAIN,
-}  # fmt: skip
-
-
-@functools.lru_cache(maxsize=16384)
-def _glyph_mask(glyph: str, font: Font, pixels: int) -> Picture:
-    """The ink of one glyph, uint8 [h, w] with h = about `pixels`."""
-    ink = _sans(glyph, font, pixels) if font.name.startswith("sans") else _hershey(glyph, font, pixels)
-    lean = font.slant * ink.shape[0]
-    if font.stretch != 1 or lean:
-        change = np.array([[font.stretch, -font.slant, max(0.0, lean)], [0, 1, 0]], np.float32)
-        ink = cv2.warpAffine(ink, change, (int(ink.shape[1] * font.stretch + abs(lean)), ink.shape[0])).astype(np.uint8)
-    return np.ascontiguousarray(ink, np.uint8)
-
-
-def _sans(glyph: str, font: Font, pixels: int) -> Picture:
-    face = ImageFont.load_default(pixels)
-    stroke = max(1, round(pixels / 16 * font.weight)) if font.name.endswith("bold") else 0
-    left, _, right, _ = face.getbbox(glyph, stroke_width=stroke)
-    image = Image.new("L", (max(2, int(right - left) + 2), int(pixels * 1.2)))
-    ImageDraw.Draw(image).text((1 - left, -pixels * 0.12), glyph, font=face, fill=255, stroke_width=stroke)
-    return np.asarray(image)
-
-
-def _hershey(glyph: str, font: Font, pixels: int) -> Picture:
-    scale = pixels / (15 if font.name == "plain" else 30)
-    thick = max(1, round(pixels // 14 * font.weight))
-    (width, height), _ = cv2.getTextSize(glyph, HERSHEY[font.name], scale, thick)
-    sheet = np.zeros((int(height * 1.35) + 4, width + 4), np.uint8)
-    cv2.putText(sheet, glyph, (2, int(height * 1.1) + 1), HERSHEY[font.name], scale, (255,), thick, cv2.LINE_AA)
-    return sheet
-
-
 def _stamp(canvas: Picture, ink: Picture, x: int, y: int, rgb: tuple[int, ...]) -> tuple[int, int, int, int] | None:
     """Blend `ink` at (x, y) on `canvas`; the box it covers, or None when it would not fit."""
     h, w = ink.shape
@@ -177,7 +143,7 @@ def _draw_sign(canvas: Picture, kind: NDArray[np.int16], sign: Sign, rng: np.ran
     panel_w = sign.width * width
     pixels = int(max(9, min(panel_w / (0.68 * len(sign.text) + 0.5), height * 0.45)))
     while True:
-        inks = [_glyph_mask(g.upper(), sign.font, pixels) for g in sign.text]
+        inks = [glyph_mask(g.upper(), sign.font, pixels) for g in sign.text]
         text_w, text_h = sum(i.shape[1] for i in inks), max(i.shape[0] for i in inks)
         pad = pixels // 3
         # A wide font must not lose its last letter at the picture's edge.
@@ -224,7 +190,7 @@ def _draw_page(canvas: Picture, kind: NDArray[np.int16], shot: Shot, rng: np.ran
         for column, glyph in enumerate(line):
             if glyph == " ":
                 continue
-            ink = _glyph_mask(glyph, font, pixels)
+            ink = glyph_mask(glyph, font, pixels)
             x = int(width * 0.03 + (column + 0.5) * step_x - ink.shape[1] / 2)
             y = int(height * 0.03 + (row + 0.5) * step_y - ink.shape[0] / 2)
             box = _stamp(canvas, ink, x, y, ink_rgb)
@@ -263,7 +229,7 @@ def _draw_table(canvas: Picture, maps: dict[str, NDArray[np.int16]], shot: Shot,
             whole = (slice(ys[r], ys[r + 1]), slice(xs[c], xs[c + 1]))
             maps["kind"][whole] = TABLE_CELL
             maps["tile"][whole] = r * 12 + c
-            ink = _glyph_mask(digit, font, pixels)
+            ink = glyph_mask(digit, font, pixels)
             middle_x, middle_y = (xs[c] + xs[c + 1] - ink.shape[1]) // 2, (ys[r] + ys[r + 1] - ink.shape[0]) // 2
             box = _stamp(canvas, ink, int(middle_x), int(middle_y), ink_rgb)
             if box:
