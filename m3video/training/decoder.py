@@ -55,12 +55,19 @@ def sample_scales(rng: random.Random, number: int, *, most: int, finest: int = 5
             weights = [rng.random() ** 2 for _ in SCALES]
             scales = rng.choices(SCALES, weights, k=number)
         scales = [min(scale, finest) for scale in scales]
-        # Too much: lower the finest frames until it fits, as a smaller budget would.
-        while sum(scales) > most and max(scales) > 1:
-            worst = max(range(number), key=lambda n: (scales[n], rng.random()))
-            scales[worst] = SCALES[SCALES.index(scales[worst]) - 1]
+        scales = lowered(rng, scales, most=most)
         if sum(scales) <= most:
             return tuple(scales)
+
+
+def lowered(rng: random.Random, scales: Sequence[int], *, most: int) -> list[int]:
+    """The scales with the finest ones lowered until they are `most` tokens in all, as a smaller budget would (more only
+    where so many frames need more at one token each)."""
+    out = list(scales)
+    while sum(out) > most and max(out) > 1:
+        worst = max(range(len(out)), key=lambda n: (out[n], rng.random()))
+        out[worst] = SCALES[SCALES.index(out[worst]) - 1]
+    return out
 
 
 Mode = Literal["find", "read", "mix", "wide"]
@@ -123,14 +130,11 @@ def needed_scales(rng: random.Random, frames: Sequence[Frame], *, most: int) -> 
         needed = next((n for n, s in enumerate(SCALES) if n and is_clear(seen, cells_C, s)), len(SCALES) - 1)
         level = min(needed + (rng.random() < 0.25), len(SCALES) - 1) if len(seen) else rng.randrange(2)
         scales.append(SCALES[level])
-    while sum(scales) > most:
-        worst = max(range(len(scales)), key=lambda n: (scales[n], rng.random()))
-        scales[worst] = SCALES[SCALES.index(scales[worst]) - 1]
-    return tuple(scales)
+    return tuple(lowered(rng, scales, most=most))
 
 
 class SymbolicReader(nn.Module):
-    """What this stage trains: the decoder, its output head, and the vectors of facts."""
+    """The decoder and its output head, a helper that is thrown away, and the fixed symbols that they learn to read."""
 
     def __init__(self, model: M3VideoForConditionalGeneration) -> None:
         super().__init__()
@@ -161,6 +165,5 @@ def train_decoder(
         with autocast(device):
             return answer_loss(reader.decoder, reader.head, reader.binder, batch, reader.symbols.tokens(frames, scales))
 
-    outdates = ("align.pt", "joint.pt")
-    run_stage("decoder", recipe.decoder, reader, folder, resume=resume, step=step, outdates=outdates)
+    run_stage("decoder", recipe.decoder, reader, folder, resume=resume, step=step, outdates=("joint.pt",))
     return reader

@@ -31,7 +31,7 @@ Frame = tuple[Facts, NDArray[np.int16]]
 
 
 def composed(keys: Iterable[Key], width: int) -> Tensor:
-    """First vectors of facts, unit variance, [facts, width]: what a fact names ("red", "circle") has one vector, turned
+    """Vectors of facts, unit variance, [facts, width]: what a fact names ("red", "circle") has one vector, turned
     by a sign pattern for each role, so that what is learned of one red thing helps with the next. Their product binds
     them together where several facts share a token."""
     draw_from = torch.Generator().manual_seed(7)

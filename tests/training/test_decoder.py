@@ -14,6 +14,7 @@ from m3video.scales import SCALES
 from m3video.training.decoder import (
     FINE,
     LONGEST_PREFIX,
+    Mode,
     can_tell,
     needed_scales,
     sample_clip,
@@ -135,11 +136,11 @@ def test_the_asked_frame_decides() -> None:
 
 
 @pytest.mark.parametrize("mode", ["find", "read", "mix", "wide"])
-def test_clips_ask_only_what_their_tokens_tell(drawn: Drawn, mode: str) -> None:
+def test_clips_ask_only_what_their_tokens_tell(drawn: Drawn, mode: Mode) -> None:
     rng = random.Random(mode)
     families: Counter[str] = Counter()
     for _ in range(40):
-        clip, frames = sample_clip(rng, drawn, RECIPE, share=0.9, mode=mode)  # type: ignore[arg-type]
+        clip, frames = sample_clip(rng, drawn, RECIPE, share=0.9, mode=mode)
         assert len(frames) == len(clip.scales) == len(clip.seconds) == len(clip.cells)
         assert all(cells is frame[1] for cells, frame in zip(clip.cells, frames, strict=True))
         assert sum(clip.scales) <= LONGEST_PREFIX[mode]
