@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
 import typer
 
-from m3video import __version__, cli_eval
+from m3video import __version__, cli_batch, cli_eval
+from m3video.cli_options import given as _flags
+from m3video.cli_options import setting as _setting
 from m3video.config import PLAN_SETTINGS, Settings, load_settings
 from m3video.errors import EXIT_ERROR, M3VideoError, UsageError
 
@@ -25,19 +27,6 @@ Video = Annotated[str, typer.Argument(help="a local video file", show_default=Fa
 Config = Annotated[Path | None, typer.Option("--config", help="YAML file with settings (see configs/)")]
 Json = Annotated[bool, typer.Option("--json", help="print data as JSON")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="no progress, no notes")]
-
-
-def _setting(name: str) -> Any:
-    """A flag for one field of `Settings`: its help and default are written there, once."""
-    field = Settings.model_fields[name]
-    choices = [str(value) for value in get_args(field.annotation) if isinstance(value, str)]
-    text = field.description or ""
-    if choices:
-        text += f": {', '.join(choices)}"
-    if field.default is not None:
-        text += f" (default {field.default})"
-    return typer.Option(help=text)
-
 
 Backend = Annotated[str | None, _setting("backend")]
 MaxPixels = Annotated[int | None, _setting("max_pixels")]
@@ -191,6 +180,10 @@ def ask(
         print_notes([] if quiet else [*answer.plan.video.notes, *answer.warnings])
 
 
+app.command()(cli_batch.summarize)
+app.command()(cli_batch.batch)
+
+
 @app.command()
 def convert(
     source: Annotated[str, typer.Argument(help="original M3/LLaVA folder or hub name", show_default=False)],
@@ -230,15 +223,6 @@ def train(
     if run_dir is None:
         run_dir = Path("runs") / (recipe.stem + ("-smoke" if smoke else ""))
     print(train_model(recipe, run_dir=run_dir, device=device, smoke=smoke, resume=not fresh, out=out))
-
-
-def _flags(arguments: dict[str, Any]) -> dict[str, Any]:
-    """The arguments of a verb that are settings and were given."""
-    # An option that may be repeated is an empty list when it was not given.
-    flags = {name: arguments[name] for name in Settings.model_fields if arguments.get(name) not in (None, [])}
-    if "at" in flags:
-        flags["at"] = ",".join(flags["at"])
-    return flags
 
 
 def _settings(arguments: dict[str, Any]) -> Settings:
