@@ -5,7 +5,8 @@ Every pass opens the file anew, so a scan and a fetch never disturb each other.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 from av.video.frame import VideoFrame
@@ -14,23 +15,27 @@ from m3video.errors import VideoError
 from m3video.types import Frame, ScanFrame
 from m3video.video._avstream import AvStream
 from m3video.video._seek import Seeker, sequence
-from m3video.video.facts import inspect_file
+from m3video.video.facts import FileFacts, inspect_file
 from m3video.video.gate import LocalFile
 from m3video.video.picture import PictureMaker
 from m3video.video.reader import DamageReport, VideoReader, check_wanted
 
 
 class Reader(VideoReader):
-    """Reads one file through PyAV; see `VideoReader`."""
+    """Reads one file through PyAV; see `VideoReader`.
 
-    def __init__(self, file: LocalFile, *, max_pixels: int) -> None:
+    Attributes:
+        range_damage: what the last complete `scan` or `frames` found within the range it was asked for.
+    """
+
+    def __init__(self, file: LocalFile, *, max_pixels: int, facts: FileFacts | None = None) -> None:
         self._file = file
         self._max_pixels = max_pixels
-        facts = inspect_file(file, max_pixels=max_pixels)
+        facts = facts or inspect_file(file, max_pixels=max_pixels)
         self.index, self.info = facts.index, facts.info
         self._new_maker = facts.new_maker
         self._keys = frozenset(self.index.pts_N[self.index.is_key_N].tolist())
-        self._damage = DamageReport(num_damaged_packets=self.index.num_damaged_packets)
+        self._damage = self.range_damage = DamageReport(num_damaged_packets=self.index.num_damaged_packets)
         self._seeker: Seeker | None = None
         self._is_closed = False
 
@@ -81,34 +86,31 @@ class Reader(VideoReader):
         if first >= last:
             return
         if first > 0 and self.index.is_seekable and not self._damage.is_partial:
-            yield from self._range(int(pts_N[first]), int(pts_N[last - 1]))
+            with contextlib.closing(self._new_seeker()) as seeker:
+                yield from self._counted(seeker.run(int(pts_N[first])), first, last, lambda: seeker.damage)
             return
         with AvStream(self._file, max_pixels=self._max_pixels) as source:
-            num_seen = num_corrupt = num_unexpected = 0
-            for pts, frame in sequence(source, self.index):
-                row = self.index.position(pts)
-                if row is None:
-                    num_unexpected += 1
-                    continue
+            yield from self._counted(sequence(source, self.index), first, last, lambda: source.damage)
+
+    def _counted(
+        self, frames: Iterator[tuple[int, VideoFrame]], first: int, last: int, damage: Callable[[], int]
+    ) -> Iterator[tuple[int, VideoFrame]]:
+        """Those of `frames` whose rows are in [first, last); what is wrong with them is reported at the end."""
+        num_seen = num_corrupt = num_unexpected = 0
+        for pts, frame in frames:
+            row = self.index.position(pts)
+            if row is None:
+                num_unexpected += 1
+                continue
+            if row >= last:
+                break
+            if row >= first:
                 num_seen += 1
                 num_corrupt += frame.is_corrupt
-                if row >= last:
-                    return
-                if row >= first:
-                    yield pts, frame
-            if first == 0 and last == len(pts_N):
-                self._damage = DamageReport(source.damage, len(pts_N) - num_seen, num_corrupt, num_unexpected)
-                if self._damage.is_partial and self._seeker:
-                    self._seeker.close()
-                    self._seeker = None
-
-    def _range(self, first_pts: int, last_pts: int) -> Iterator[tuple[int, VideoFrame]]:
-        seeker = self._new_seeker()
-        try:
-            for pts, frame in seeker.run(first_pts):
-                if pts > last_pts:
-                    return
-                if self.index.position(pts) is not None:
-                    yield pts, frame
-        finally:
-            seeker.close()
+                yield pts, frame
+        self.range_damage = DamageReport(damage(), last - first - num_seen, num_corrupt, num_unexpected)
+        if first == 0 and last == len(self.index):
+            self._damage = self.range_damage
+            if self._damage.is_partial and self._seeker:
+                self._seeker.close()
+                self._seeker = None

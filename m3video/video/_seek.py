@@ -130,6 +130,11 @@ class Seeker:
         self._frames = _decoded_from(source, first, packets)
         return True
 
+    @property
+    def damage(self) -> int:
+        """Packets that could not be read or decoded since the file was opened last."""
+        return self._source.damage if self._source else 0
+
     def close(self) -> None:
         if self._source:
             self._source.close()
