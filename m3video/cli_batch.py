@@ -58,6 +58,8 @@ def batch(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="say what would be done")] = False,
     workers: Annotated[int | None, typer.Option(help="processes that decode (default: one for each core)",
                                                 min=1)] = None,
+    ray: Annotated[str | None, typer.Option(metavar="[ADDRESS]", help="on Ray: started here, or auto, HOST:PORT, "
+                                            "ray://HOST:PORT")] = None,
     budget: Budget = None, max_frames: MaxFrames = None, detail: Detail = None, timestamps: Timestamps = None,
     model: Model = None, vision_tower: Tower = None, device: Device = None, dtype: Dtype = None,
     vision_batch: VisionBatch = None, max_new_tokens: MaxNewTokens = None, backend: Backend = None,
@@ -86,25 +88,34 @@ def batch(
     asked = asked if questions is None else read_questions(questions)
     source, settings = open_source(videos), load_settings(given(locals()), config=config)
     made = make_task(task, settings, formats=format or (), fetch=not dry_run)
-    count = workers or len(os.sched_getaffinity(0))
     if dry_run:
         from m3video.distributed.forecast import forecast, forecast_text
 
+        count = workers or num_cores()
         said = forecast(source, asked, made, output, workers=count, retry_failed=retry_failed, limit=limit)
         _print(said, forecast_text(said), json=json)
         return
     with Ledger(output) as ledger:
-        report = run_batch(source, asked, made, ledger, _crew(made, count), retry_failed=retry_failed, limit=limit,
-                           report=Report(is_shown=not quiet))  # fmt: skip
+        report, crew = Report(is_shown=not quiet), _crew(made, workers, ray)
+        run_batch(source, asked, made, ledger, crew, retry_failed=retry_failed, limit=limit, report=report)
         ledger.close()
         _print(_counts(report, ledger), _counts_text(report, ledger), json=json)
         check_all_done(report, ledger)
 
 
-def _crew(task: Task, workers: int) -> Crew:
+def _crew(task: Task, workers: int | None, ray: str | None) -> Crew:
+    if ray is not None:
+        from m3video.distributed.crew_ray import RayCrew
+
+        return RayCrew(task, address=ray, workers=workers)
     from m3video.distributed.crew import LocalCrew
 
-    return LocalCrew(task, workers=workers)
+    return LocalCrew(task, workers=workers or num_cores())
+
+
+def num_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0))
 
 
 def _counts(report: Report, ledger: Ledger) -> dict[str, Any]:

@@ -109,7 +109,7 @@ class _Loop:
                     more = False
                 else:
                     self._begin(job)
-            if not self.running:
+            if not self.running and not self.again and not more:
                 return
             for event in self.crew.wait(_WAIT_SECONDS):
                 self._handle(event)
@@ -136,7 +136,7 @@ class _Loop:
         self.number += 1
         job.begun = time.monotonic()
         self.running[self.number] = job
-        self.crew.identify(self.number, job.video)
+        self.crew.identify(self.number, os.path.abspath(job.video))
 
     def _handle(self, event: Event) -> None:
         match event:
@@ -166,8 +166,11 @@ class _Loop:
             del self.running[number]
             self.crew.release(number)
             return
-        folders = tuple(os.fspath(self.ledger.folder / "items" / name[:2] / name) for name in identities)
-        self.crew.carry_out(number, Work(job.video, tuple(item.question for item in open_items), folders))
+        # Absolute, because a worker may have another working folder.
+        root = os.path.abspath(self.ledger.folder)
+        folders = tuple(os.path.join(root, "items", name[:2], name) for name in identities)
+        questions = tuple(item.question for item in open_items)
+        self.crew.carry_out(number, Work(os.path.abspath(job.video), questions, folders))
 
     def _finished(self, job: Job, outcomes: list[Outcome]) -> None:
         seconds = round((time.monotonic() - job.begun) / len(job.items), 3)

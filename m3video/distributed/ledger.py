@@ -60,7 +60,11 @@ class Ledger:
         self.failed: dict[str, str] = {}
         self.video_seconds = self.busy_seconds = 0.0
         self._number = 0
-        self._open()
+        try:
+            self._open()
+        except BaseException:
+            os.close(self._lock)
+            raise
 
     @property
     def errors_path(self) -> Path:
