@@ -66,20 +66,25 @@ def reduce_lines(
         return Reduced([Sentence(text, line.start_seconds, line.end_seconds, line.chapters, True)
                         for text, _ in split_sentences(line.text)])  # fmt: skip
     groups = _groups(lines, fits)
-    told = [tell(prompt_of(group)) for group in groups]
+    told, drawn = [], []
+    for group in groups:
+        if len(group) == 1:  # it waits for the next level as it is
+            drawn.append(group[0])
+            continue
+        told.append(tell(prompt_of(group)))
+        drawn.append(_merged(group, told[-1].text))
     if len(groups) == 1:
         return Reduced(sentences_of(told[0].text, groups[0]), 1, told)
-    drawn = [_merged(group, said.text) for group, said in zip(groups, told, strict=True)]
     upper = reduce_lines(drawn, tell=tell, fits=fits)
     return Reduced(upper.sentences, upper.depth + 1, [*told, *upper.told])
 
 
 def _groups(lines: Sequence[Line], fits: Callable[[str], bool]) -> list[list[Line]]:
-    """Consecutive lines, as many in each group as fit; even in size, so that no group is left with one."""
-    for count in range(1, len(lines) // 2 + 1):
+    """Consecutive lines in as few groups as fit, even in size; fewer than there are lines, so that it ends."""
+    for count in range(1, len(lines)):
         edges = [len(lines) * number // count for number in range(count + 1)]
         groups = [list(lines[a:b]) for a, b in itertools.pairwise(edges)]
-        if all(fits(prompt_of(group)) for group in groups):
+        if all(len(group) == 1 or fits(prompt_of(group)) for group in groups):
             return groups
     raise DoesNotFitError(
         "two captions and a summary of them do not fit in the model's context: use a smaller --max-new-tokens"
