@@ -15,6 +15,7 @@ from typing import Any
 
 from m3video.distributed.isolate import beat
 from m3video.distributed.items import digest
+from m3video.distributed.tasks import Plan
 from m3video.distributed.work import Base, Outcome, Piece, Work
 from m3video.errors import VideoError
 
@@ -60,9 +61,22 @@ class Faulty:
         return [{**base, "replies": list(replies)} for _ in work.questions]
 
 
+@dataclass(frozen=True, slots=True)
+class SlowPlan(Plan):
+    """Plans of real videos, slowly enough for a node to leave meanwhile."""
+
+    def work(self, work: Work) -> Iterator[Piece | Base]:
+        for _ in range(50):
+            time.sleep(0.02)
+            beat()
+        yield from Plan.work(self, work)
+
+
 def answer_one(content: str) -> str:
     if content == "unanswerable":
         raise VideoError("the model cannot answer this")
+    if content == "deadly":  # for the process that holds the model
+        os.kill(os.getpid(), signal.SIGKILL)
     return content.upper()
 
 
@@ -78,6 +92,9 @@ def happen(what: str) -> None:
         os.abort()
     if what == "kill":
         os.kill(os.getpid(), signal.SIGKILL)
+    if what == "kill_parent":  # on Ray that is an actor; elsewhere it would be the batch itself
+        os.kill(os.getppid(), signal.SIGKILL)
+        time.sleep(10)
     if what == "memory":
         limits = resource.getrlimit(resource.RLIMIT_AS)
         resource.setrlimit(resource.RLIMIT_AS, (2 << 30, limits[1]))
