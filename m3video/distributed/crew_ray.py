@@ -8,6 +8,8 @@ are replaced, and nothing is given to one that has not answered yet: a node that
 from __future__ import annotations
 
 import contextlib
+import threading
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -70,10 +72,12 @@ class Worker:
 
 
 class Place:
-    """An actor that holds the model."""
+    """An actor that holds the model. Its calls come in threads; whoever has the lock answers all that wait."""
 
     def __init__(self, task: Task) -> None:
         self.task, self.loaded = task, None
+        self._lock = threading.Lock()
+        self._waiting: deque[_Asked] = deque()
 
     def ready(self) -> M3VideoError | None:
         """Loads the model; returns what the user can do something about."""
@@ -84,16 +88,43 @@ class Place:
         return None
 
     def answer(self, work: Work, content: Any) -> Any:
+        mine = _Asked((work, content))
+        self._waiting.append(mine)
+        with self._lock:
+            if not mine.is_answered:
+                together = []
+                while self._waiting:
+                    together.append(self._waiting.popleft())
+                self._answer(together)
+            return mine.reply
+
+    def _answer(self, asked: list[_Asked]) -> None:
         try:
-            return self.task.answer(self.loaded, [(work, content)])[0]
+            replies = self.task.answer(self.loaded, [one.piece for one in asked])
         except Exception as error:
-            return failure_of(error)
+            if len(asked) > 1:  # whose fault it is shows when each is asked alone
+                for one in asked:
+                    self._answer([one])
+                return
+            replies = [failure_of(error)]
+        for one, reply in zip(asked, replies, strict=True):
+            one.reply, one.is_answered = reply, True
 
     def finish(self, work: Work, base: Any, replies: list[Any]) -> list[Outcome] | Failure:
-        try:
-            return self.task.finish(self.loaded, work, base, replies)
-        except Exception as error:
-            return failure_of(error)
+        with self._lock:
+            try:
+                return self.task.finish(self.loaded, work, base, replies)
+            except Exception as error:
+                return failure_of(error)
+
+
+@dataclass(slots=True, eq=False)
+class _Asked:
+    """A piece that waits for its reply."""
+
+    piece: tuple[Work, Any]
+    reply: Any = None
+    is_answered: bool = False
 
 
 @dataclass(slots=True)
@@ -230,7 +261,8 @@ class RayCrew:
 
     def _start_place(self) -> None:
         options = {"num_gpus": 1} if self._gpus else {"num_cpus": self._model_cpus}
-        actor = self._ray.remote(max_restarts=0, **options)(Place).remote(self.task)
+        options |= {"max_restarts": 0, "max_concurrency": 1 + UNANSWERED * self._share}
+        actor = self._ray.remote(**options)(Place).remote(self.task)
         self._actors.append(actor)
         self._starting[actor.ready.remote()] = lambda: self._idle_places.extend([actor] * self._share)
 

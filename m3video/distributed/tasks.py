@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
@@ -27,7 +28,7 @@ from m3video.planning.plan_file import save_plan
 from m3video.planning.shots import find_shots
 from m3video.planning.stats_file import save_stats
 from m3video.summary.formats import FORMATS
-from m3video.summary.summarize import Watched, caption, chapters, conclude, refuse_ranges
+from m3video.summary.summarize import Watched, captions, chapters, conclude, refuse_ranges
 from m3video.summary.values import to_json
 from m3video.types import TokenPlan, VideoInfo
 from m3video.video.gate import check_file, fingerprint
@@ -147,33 +148,30 @@ class Ask(VideoTask):
         refuse_budget(loaded, self.settings, question="?")
         return loaded
 
-    def answer(self, loaded: LoadedModel, pieces: Sequence[tuple[Work, Any]]) -> list[Any]:
-        return [self._answer_one(loaded, work, *content) for work, content in pieces]
-
-    def _answer_one(
-        self, loaded: LoadedModel, work: Work, plan: TokenPlan, squares: Sequence[NDArray[np.uint8]]
-    ) -> tuple[float, list[Said]]:
-        """Seconds in the vision tower, and what was said to each question."""
+    def answer(self, loaded: LoadedModel, pieces: Sequence[tuple[Work, Any]]) -> list[tuple[float, list[Said]]]:
+        """For each video the seconds in the vision tower, and what was said to its questions; all asked together."""
         from m3video.model import answering, nested
+        from m3video.model.together import Asked, answer_together
 
-        start = time.perf_counter()
-        grids = answering.encode(loaded, squares, vision_batch=self.settings.vision_batch)
-        visual = nested.pack(grids, [frame.scale for frame in plan.frames])
-        times = [plan.video.pts_seconds(frame.pts) for frame in plan.frames]
-        seconds = time.perf_counter() - start
-        said: list[Said] = []
-        for question in work.questions:
+        asked: list[Asked] = []
+        tower_seconds = []
+        for work, (plan, squares) in pieces:
             start = time.perf_counter()
-            answer: GeneratedAnswer | Failure
-            try:
-                answer = answering.answer(
-                    loaded, visual, question.text, times_seconds=times, max_new_tokens=self.settings.max_new_tokens,
-                    timestamps=self.settings.timestamps,
-                )  # fmt: skip
-            except M3VideoError as error:  # a question that is too long must not cost the others their answers
-                answer = failure_of(error)
-            said.append((answer, time.perf_counter() - start))
-        return seconds, said
+            grids = answering.encode(loaded, squares, vision_batch=self.settings.vision_batch)
+            visual = nested.pack(grids, [frame.scale for frame in plan.frames])
+            times = [plan.video.pts_seconds(frame.pts) for frame in plan.frames]
+            asked += [Asked(visual, question.text, times) for question in work.questions]
+            tower_seconds.append(time.perf_counter() - start)
+        start = time.perf_counter()
+        answers = iter(answer_together(
+            loaded, asked, max_new_tokens=self.settings.max_new_tokens, timestamps=self.settings.timestamps
+        ))  # fmt: skip
+        each = (time.perf_counter() - start) / len(asked)
+        return [
+            (seconds, [(failure_of(said) if isinstance(said, M3VideoError) else said, each)
+                       for said in itertools.islice(answers, len(work.questions))])
+            for seconds, (work, _) in zip(tower_seconds, pieces, strict=True)
+        ]  # fmt: skip
 
     def finish(self, loaded: LoadedModel, work: Work, base: Any, replies: Sequence[Any]) -> list[Record | Failure]:
         ((tower_seconds, said),) = replies
@@ -213,7 +211,7 @@ class Summarize(VideoTask):
         return loaded
 
     def answer(self, loaded: LoadedModel, pieces: Sequence[tuple[Work, Any]]) -> list[Any]:
-        return [caption(loaded, shown, self.settings) for _, shown in pieces]
+        return list(captions(loaded, [shown for _, shown in pieces], self.settings))
 
     def finish(self, loaded: LoadedModel, work: Work, base: Any, replies: Sequence[Any]) -> list[Record | Failure]:
         made = conclude(loaded, base, replies, self.settings)

@@ -1,11 +1,12 @@
 """A video in chapters, each shown to the model under a budget of its own, then one summary of what was said of them.
 
-Three steps, so that they can run in different places: `chapters` needs the file and no model, `caption` and `conclude`
+Three steps, so that they can run in different places: `chapters` needs the file and no model, `captions` and `conclude`
 the model and no file.
 """
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -16,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from m3video.config import Settings
-from m3video.errors import UsageError
+from m3video.errors import M3VideoError, UsageError
 from m3video.model.square import as_square
 from m3video.pipeline import Meter, Progress, analyze_video, open_for, plan_stats, silent
 from m3video.summary.chapters import TOKENS_PER_SHOT, find_spans
@@ -25,6 +26,7 @@ from m3video.summary.values import Chapter, Sentence, Summary
 from m3video.types import TokenPlan, VideoInfo, clock
 
 if TYPE_CHECKING:
+    from m3video.model.answering import GeneratedAnswer
     from m3video.model.checkpoint import LoadedModel
 
 SUMMARY_LENGTH = 4
@@ -120,26 +122,43 @@ def chapters(
     yield Watched(info, (*info.notes, *([damage] if damage else []), *notes), dict(meter.stage_seconds))
 
 
-def caption(loaded: LoadedModel, shown: ChapterFrames, settings: Settings) -> Captioned:
-    """Ask the model what one chapter shows.
+def captions(loaded: LoadedModel, shown: Sequence[ChapterFrames], settings: Settings) -> list[Captioned]:
+    """Ask the model what chapters show, those of several videos in one run if need be.
 
     Raises:
-        DoesNotFitError: the chapter's tokens and the answer exceed the context.
+        DoesNotFitError: a chapter's tokens and the answer exceed the context.
     """
     from m3video.model import answering, nested
+    from m3video.model.together import Asked, answer_together
 
     start = time.perf_counter()
-    frames = shown.plan.frames
-    grids = answering.encode(loaded, list(shown.squares), vision_batch=settings.vision_batch)
-    visual = nested.pack(grids, [frame.scale for frame in frames])
-    times = [shown.plan.video.pts_seconds(frame.pts) for frame in frames]
-    said = [
-        answering.answer(
-            loaded, visual, question, times_seconds=times, max_new_tokens=settings.max_new_tokens,
-            timestamps=settings.timestamps,
-        )
-        for question in _questions(loaded, shown)
-    ]  # fmt: skip
+    asked, counts = [], []
+    for chapter in shown:
+        frames = chapter.plan.frames
+        grids = answering.encode(loaded, list(chapter.squares), vision_batch=settings.vision_batch)
+        visual = nested.pack(grids, [frame.scale for frame in frames])
+        times = [chapter.plan.video.pts_seconds(frame.pts) for frame in frames]
+        questions = _questions(loaded, chapter)
+        asked += [Asked(visual, question, times) for question in questions]
+        counts.append(len(questions))
+    answers = iter(answer_together(
+        loaded, asked, max_new_tokens=settings.max_new_tokens, timestamps=settings.timestamps
+    ))  # fmt: skip
+    each = (time.perf_counter() - start) / len(shown)
+    made = []
+    for chapter, count in zip(shown, counts, strict=True):
+        said = []
+        for answer in itertools.islice(answers, count):
+            if isinstance(answer, M3VideoError):
+                raise answer
+            said.append(answer)
+        made.append(_captioned(chapter, said, settings, each))
+    return made
+
+
+def _captioned(
+    shown: ChapterFrames, said: Sequence[GeneratedAnswer], settings: Settings, seconds: float
+) -> Captioned:  # fmt: skip
     warnings = tuple(dict.fromkeys(warning for answer in said for warning in answer.warnings))
     if any(answer.answer_tokens >= settings.max_new_tokens for answer in said):
         where = f"{clock(shown.start_seconds)} - {clock(shown.end_seconds)}"
@@ -149,9 +168,10 @@ def caption(loaded: LoadedModel, shown: ChapterFrames, settings: Settings) -> Ca
         sum(answer.visual_tokens for answer in said), sum(answer.answer_tokens for answer in said), warnings,
     )  # fmt: skip
     chapter = Chapter(
-        shown.start_seconds, shown.end_seconds, told.text, shown.num_shots, len(frames), shown.plan.total_tokens
-    )
-    return Captioned(chapter, told, time.perf_counter() - start)
+        shown.start_seconds, shown.end_seconds, told.text, shown.num_shots, len(shown.plan.frames),
+        shown.plan.total_tokens,
+    )  # fmt: skip
+    return Captioned(chapter, told, seconds)
 
 
 def _questions(loaded: LoadedModel, shown: ChapterFrames) -> list[str]:
@@ -265,5 +285,5 @@ def summarize(
         loaded = loaded or checkpoint.load(
             settings.model, device=settings.device, dtype=settings.dtype, vision_tower=settings.vision_tower
         )
-        captioned.append(caption(loaded, part, settings))
+        captioned += captions(loaded, [part], settings)
     raise AssertionError("the facts come last")
