@@ -91,14 +91,26 @@ def connected(address: str, *, num_cpus: int | None = None) -> Iterator[Any]:
     else:
         # The nodes of a cluster that somebody else started need not have m3video, and must not have another version.
         options["runtime_env"] = {"py_modules": [str(Path(m3video.__file__).parent)]}
+    with _silent(ray):
+        try:
+            ray.init(address=address, **options)
+        except (ConnectionError, ValueError, RuntimeError, TimeoutError) as error:
+            raise WorkerError(f"no Ray cluster at {address} ({_first_line(error)}); see `ray status`") from None
+        try:
+            yield ray
+        finally:
+            ray.shutdown()
+
+
+@contextmanager
+def _silent(ray: Any) -> Iterator[None]:
+    """Ray tells of dead workers on stdout, whatever `log_to_driver` says; stdout is for data, and we tell it shorter."""
+    printer = ray._private.worker
+    printer._worker_logs_enabled = False
     try:
-        ray.init(address=address, **options)
-    except (ConnectionError, ValueError, RuntimeError, TimeoutError) as error:
-        raise WorkerError(f"no Ray cluster at {address} ({_first_line(error)}); see `ray status`") from None
-    try:
-        yield ray
+        yield
     finally:
-        ray.shutdown()
+        printer._worker_logs_enabled = True
 
 
 def _attempt_on_node(work: Work[R], shared: Any, item: Any) -> tuple[R | None, Exception | None]:

@@ -32,7 +32,7 @@ class DamageReport:
 
     `num_damaged_packets` could not be read or decoded, `num_missing_frames` are in the index and never came out of
     the decoder, `num_corrupt_frames` came out with errors concealed, `num_unexpected_frames` came out without
-    being in the index and were not handed on.
+    being in the index, or out of its order, and were not handed on.
     """
 
     num_damaged_packets: int = 0
@@ -49,7 +49,7 @@ class DamageReport:
                 (self.num_damaged_packets, "damaged packets skipped"),
                 (self.num_missing_frames, "indexed frames did not decode"),
                 (self.num_corrupt_frames, "frames decoded with errors"),
-                (self.num_unexpected_frames, "decoded frames are not in the index"),
+                (self.num_unexpected_frames, "decoded frames are not in the index, or out of its order"),
             )
             if count
         ]
