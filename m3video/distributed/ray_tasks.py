@@ -104,7 +104,7 @@ def connected(address: str, *, num_cpus: int | None = None) -> Iterator[Any]:
 
 @contextmanager
 def _silent(ray: Any) -> Iterator[None]:
-    """Ray tells of dead workers on stdout, whatever `log_to_driver` says; stdout is for data, and we tell it shorter."""
+    """Ray tells of dead workers on stdout, whatever `log_to_driver` says; stdout is for data, and our notes say it."""
     printer = ray._private.worker
     printer._worker_logs_enabled = False
     try:

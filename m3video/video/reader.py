@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from m3video.errors import BackendError, VideoError
 from m3video.types import Frame, ScanFrame, VideoInfo
@@ -110,7 +110,7 @@ class VideoReader(ABC):
     def close(self) -> None:
         """Release the decoder; using the reader afterwards is an error."""
 
-    def __enter__(self) -> VideoReader:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
