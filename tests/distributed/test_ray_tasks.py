@@ -139,9 +139,12 @@ def test_short_videos_do_not_start_ray() -> None:
     assert time.monotonic() - start < 20
 
 
-def test_no_cluster_is_one_line(tmp_path: Path) -> None:
-    with pytest.raises(WorkerError, match="no Ray cluster at auto"):
-        list(ray_tasks("auto")(made.square, 1, [1]))
+@pytest.mark.parametrize("address", ["auto", "127.0.0.1:1", "ray://127.0.0.1:1", "host.invalid:6379"])
+def test_no_cluster_is_one_line(address: str) -> None:
+    start = time.monotonic()
+    with pytest.raises(WorkerError, match=f"^no Ray cluster at {address} .*; see `ray status`$"):
+        list(ray_tasks(address)(made.square, 1, [1]))
+    assert time.monotonic() - start < 15
 
 
 def test_missing_ray_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
