@@ -86,9 +86,10 @@ def test_only_distributed_imports_ray(path: Path) -> None:
 
 
 PLANNING = [f"m3video.planning.{path.stem}" for path in sorted((PACKAGE / "planning").glob("[a-z]*.py"))]
+DISTRIBUTED = [f"m3video.distributed.{path.stem}" for path in sorted((PACKAGE / "distributed").glob("[a-z]*.py"))]
 
 
-@pytest.mark.parametrize("module", ["m3video.planning", *PLANNING, "m3video.config", "m3video.cli"])
+@pytest.mark.parametrize("module", ["m3video.planning", *PLANNING, *DISTRIBUTED, "m3video.config", "m3video.cli"])
 def test_import_loads_neither_torch_nor_ray(module: str) -> None:
     script = f"import sys, {module}; print(sorted({{'torch', 'transformers', 'ray'}} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)

@@ -102,7 +102,9 @@ def merge(known: KnownVideo, parts: Sequence[Part]) -> FrameStats:
     if not np.array_equal(stats.pts_N, index.pts_N):
         lost = named(np.setdiff1d(index.pts_N, stats.pts_N), index.time_base)
         extra = named(np.setdiff1d(stats.pts_N, index.pts_N), index.time_base)
-        raise VideoError(f"{known.file.shown}: the segments do not add up: missing {lost or 'none'}, extra {extra or 'none'}")
+        raise VideoError(
+            f"{known.file.shown}: the segments do not add up: missing {lost or 'none'}, extra {extra or 'none'}"
+        )
     return stats
 
 
@@ -124,7 +126,11 @@ def _plan(
     if settings.backend != BACKEND:
         return known, (), f"backend {settings.backend} decodes a whole file before its first frame"
     if wanted == 1:
-        return known, (), f"it is short ({known.facts.info.duration_seconds:.0f} s): workers start longer than they read"
+        return (
+            known,
+            (),
+            f"it is short ({known.facts.info.duration_seconds:.0f} s): workers start longer than they read",
+        )
     reason = why_one_piece(known)
     return known, () if reason else cut(index, wanted), reason
 

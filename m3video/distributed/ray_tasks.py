@@ -25,6 +25,7 @@ LOCAL = "local"
 """The address that means: start Ray on this machine, and stop it at the end."""
 
 _QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
+_KNOCK_SECONDS = 10
 _LOCAL_STORE_BYTES = 256 * 2**20
 
 
@@ -32,7 +33,8 @@ def ray_tasks(address: str = LOCAL, *, num_workers: int | None = None) -> Mapper
     """A mapper over tasks of one CPU each.
 
     Args:
-        address: "local" to start Ray here, "auto" for the cluster this machine belongs to, HOST:PORT, or ray://HOST:PORT.
+        address: "local" to start Ray here, "auto" for the cluster that this machine belongs to, HOST:PORT for one of
+            several, or ray://HOST:PORT for one that it does not belong to (needs `ray[client]`).
         num_workers: most tasks at a time; None for as many as there are CPUs.
     """
 
@@ -91,14 +93,35 @@ def connected(address: str, *, num_cpus: int | None = None) -> Iterator[Any]:
     else:
         # The nodes of a cluster that somebody else started need not have m3video, and must not have another version.
         options["runtime_env"] = {"py_modules": [str(Path(m3video.__file__).parent)]}
+    with _silent(ray):
+        try:
+            _knock(address)
+            ray.init(address=address, **options)
+        except (OSError, ImportError, ValueError, RuntimeError) as error:
+            reason = _first_line(error).partition(". ")[0]
+            raise WorkerError(f"no Ray cluster at {address} ({reason}); see `ray status`") from None
+        try:
+            yield ray
+        finally:
+            ray.shutdown()
+
+
+def _knock(address: str) -> None:
+    """OSError when nobody listens at HOST:PORT: Ray itself would try for minutes, and write about it on stderr."""
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if colon and port.isdigit():
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_KNOCK_SECONDS).close()
+
+
+@contextmanager
+def _silent(ray: Any) -> Iterator[None]:
+    """Ray tells of dead workers on stdout, whatever `log_to_driver` says; stdout is for data, and our notes say it."""
+    printer = ray._private.worker
+    printer._worker_logs_enabled = False
     try:
-        ray.init(address=address, **options)
-    except (ConnectionError, ValueError, RuntimeError, TimeoutError) as error:
-        raise WorkerError(f"no Ray cluster at {address} ({_first_line(error)}); see `ray status`") from None
-    try:
-        yield ray
+        yield
     finally:
-        ray.shutdown()
+        printer._worker_logs_enabled = True
 
 
 def _attempt_on_node(work: Work[R], shared: Any, item: Any) -> tuple[R | None, Exception | None]:

@@ -97,13 +97,15 @@ class Reader(VideoReader):
     ) -> Iterator[tuple[int, VideoFrame]]:
         """Those of `frames` whose rows are in [first, last); what is wrong with them is reported at the end."""
         num_seen = num_corrupt = num_unexpected = 0
+        before = -1
         for pts, frame in frames:
             row = self.index.position(pts)
-            if row is None:
+            if row is None or row <= before:
                 num_unexpected += 1
                 continue
             if row >= last:
                 break
+            before = row
             if row >= first:
                 num_seen += 1
                 num_corrupt += frame.is_corrupt

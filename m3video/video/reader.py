@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from m3video.errors import BackendError, VideoError
 from m3video.types import Frame, ScanFrame, VideoInfo
@@ -32,7 +32,7 @@ class DamageReport:
 
     `num_damaged_packets` could not be read or decoded, `num_missing_frames` are in the index and never came out of
     the decoder, `num_corrupt_frames` came out with errors concealed, `num_unexpected_frames` came out without
-    being in the index and were not handed on.
+    being in the index, or out of its order, and were not handed on.
     """
 
     num_damaged_packets: int = 0
@@ -49,7 +49,7 @@ class DamageReport:
                 (self.num_damaged_packets, "damaged packets skipped"),
                 (self.num_missing_frames, "indexed frames did not decode"),
                 (self.num_corrupt_frames, "frames decoded with errors"),
-                (self.num_unexpected_frames, "decoded frames are not in the index"),
+                (self.num_unexpected_frames, "decoded frames are not in the index, or out of its order"),
             )
             if count
         ]
@@ -110,7 +110,7 @@ class VideoReader(ABC):
     def close(self) -> None:
         """Release the decoder; using the reader afterwards is an error."""
 
-    def __enter__(self) -> VideoReader:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
