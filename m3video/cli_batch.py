@@ -72,7 +72,7 @@ def batch(
 
     Example: m3video batch films/ --task summarize -o out --format md
     """
-    from m3video.distributed.batch import check_all_done, run_batch
+    from m3video.distributed.batch import InterruptedBatchError, check_all_done, run_batch
     from m3video.distributed.items import Question, Questions, open_source, read_questions
     from m3video.distributed.ledger import Ledger
     from m3video.distributed.progress import Report
@@ -95,12 +95,15 @@ def batch(
         said = forecast(source, asked, made, output, workers=count, retry_failed=retry_failed, limit=limit)
         _print(said, forecast_text(said), json=json)
         return
-    with Ledger(output) as ledger:
-        report, crew = Report(is_shown=not quiet), _crew(made, workers, ray)
-        run_batch(source, asked, made, ledger, crew, retry_failed=retry_failed, limit=limit, report=report)
-        ledger.close()
-        _print(_counts(report, ledger), _counts_text(report, ledger), json=json)
-        check_all_done(report, ledger)
+    try:
+        with Ledger(output) as ledger:
+            report, crew = Report(is_shown=not quiet), _crew(made, workers, ray)
+            run_batch(source, asked, made, ledger, crew, retry_failed=retry_failed, limit=limit, report=report)
+            ledger.close()
+            _print(_counts(report, ledger), _counts_text(report, ledger), json=json)
+            check_all_done(report, ledger)
+    except KeyboardInterrupt:  # Ray takes seconds to start
+        raise InterruptedBatchError("interrupted before the first item") from None
 
 
 def _crew(task: Task, workers: int | None, ray: str | None) -> Crew:

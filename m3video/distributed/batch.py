@@ -98,8 +98,8 @@ class _Loop:
         self.number = 0
 
     def run(self) -> None:
-        if self.report.is_shown:
-            self.report.total = sum(len(self.questions.of(video)) for video in self.source)
+        # Also finds, before anything begins, a folder that cannot be read.
+        self.report.total = sum(len(self.questions.of(video)) for video in self.source)
         jobs = self._open_jobs()
         more = True
         while True:

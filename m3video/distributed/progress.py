@@ -15,7 +15,7 @@ EVERY_SECONDS_ON_TERMINAL = 0.5
 @dataclass(slots=True)
 class Report:
     """What happened so far. `done`, `failed` and `copies` (of the same content) are of this run, `..._before` of
-    earlier ones; `total` is None where nobody counted.
+    earlier ones; `total` is None until all items were counted.
     """
 
     is_shown: bool = False

@@ -72,6 +72,43 @@ class SlowPlan(Plan):
         yield from Plan.work(self, work)
 
 
+PIECE_BYTES = 4 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Large:
+    """Videos of many large pieces, and a model that is slower than the workers. Replies are this process's memory."""
+
+    pieces: int
+    name: str = "large"
+    needs_model: bool = True
+    config: str = "large"
+
+    def identify(self, video: str) -> Iterator[str]:
+        yield digest(video)
+
+    def work(self, work: Work) -> Iterator[Piece | Base]:
+        for _ in range(self.pieces):
+            yield Piece((os.urandom(16) * (PIECE_BYTES // 16), memory_mb()))
+        yield Base({})
+
+    def load(self) -> Any:
+        return "model"
+
+    def answer(self, loaded: Any, pieces: Sequence[tuple[Work, Any]]) -> list[Any]:
+        time.sleep(0.01 * len(pieces))
+        return [(len(content), worker_mb, memory_mb()) for _, (content, worker_mb) in pieces]
+
+    def finish(self, loaded: Any, work: Work, base: Any, replies: Sequence[Any]) -> list[Outcome]:
+        return [{"worker_mb": [reply[1] for reply in replies], "mb": [reply[2] for reply in replies]}]
+
+
+def memory_mb() -> float:
+    found = re.search(r"VmRSS:\s+(\d+)", Path("/proc/self/status").read_text(encoding="ascii"))
+    assert found is not None
+    return int(found[1]) / 1024
+
+
 def answer_one(content: str) -> str:
     if content == "unanswerable":
         raise VideoError("the model cannot answer this")

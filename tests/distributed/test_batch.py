@@ -19,7 +19,7 @@ from m3video.distributed.crew import LocalCrew
 from m3video.distributed.items import Folder, Named, Question, Questions
 from m3video.distributed.ledger import DiskFullError, Ledger
 from m3video.distributed.progress import Report
-from tests.distributed.faults import Faulty, write
+from tests.distributed.faults import PIECE_BYTES, Faulty, Large, memory_mb, write
 
 ROOT = Path(__file__).parents[2]
 
@@ -169,6 +169,19 @@ def test_the_model_gets_every_piece_and_a_refusal_is_the_items(tmp_path: Path) -
     with Ledger(out) as ledger:
         assert {row["said"]: row["replies"] for row in ledger.results()} == {"x": ["X"], "z": ["Z"]}
         assert [row["error"] for row in ledger.errors()] == ["the model cannot answer this"]
+
+
+def test_pieces_wait_in_their_worker_not_in_memory(tmp_path: Path) -> None:
+    """Three videos of 160 MB in pieces: neither the loop nor a worker ever holds more than a few of them."""
+    folder, out, task = write(tmp_path / "v", a="x", b="y", c="z"), tmp_path / "out", Large(40)
+    before = memory_mb()
+    with Ledger(out) as ledger:
+        run_batch(Folder(folder), Questions(), task, ledger, LocalCrew(task, workers=3))
+        rows = list(ledger.results())
+    assert [len(row["mb"]) for row in rows] == [40, 40, 40]
+    pieces = PIECE_BYTES / 2**20
+    assert max(max(row["mb"]) for row in rows) - before < 10 * pieces
+    assert all(max(row["worker_mb"]) - row["worker_mb"][0] < 5 * pieces for row in rows)
 
 
 def test_no_child_outlives_the_batch(tmp_path: Path) -> None:
