@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import time
 from abc import ABC, abstractmethod
@@ -16,13 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from m3video import __version__
-from m3video.config import PLAN_SETTINGS, Settings
+from m3video.config import Settings
+from m3video.distributed.identity import config_of
 from m3video.distributed.isolate import Failure, beat, failure_of
-from m3video.distributed.items import digest
 from m3video.distributed.work import Base, Piece, Work
 from m3video.errors import M3VideoError, PlanError, UsageError
 from m3video.files import replacing
-from m3video.model.places import BUNDLED, find_folder, local_path
 from m3video.pipeline import Bar, Meter, analyze_video, bundled_note, evidence, open_for, plan_reader
 from m3video.planning.plan_file import save_plan
 from m3video.planning.shots import find_shots
@@ -40,9 +38,6 @@ if TYPE_CHECKING:
 Record = Mapping[str, Any]
 Said = tuple["GeneratedAnswer | Failure", float]
 """An answer, or why there is none, and the seconds it took."""
-
-WHERE_IT_RUNS = frozenset({"device", "vision_batch"})
-"""Settings that change how fast an answer comes, not which."""
 
 
 def beats(stage: str, total: int | None) -> AbstractContextManager[Bar]:
@@ -272,58 +267,6 @@ def folder_for(path: str) -> Path:
     for part in folder.glob(".*.part"):
         part.unlink(missing_ok=True)
     return folder
-
-
-def config_of(name: str, settings: Settings, *, fetch: bool = True) -> str:
-    """Digest of the task, the settings that change its outcome, and the model where one answers.
-
-    Args:
-        name: of the task.
-        settings: resolved.
-        fetch: whether a hub model may be downloaded to see which weights it has.
-
-    Raises:
-        CheckpointError: there is no such model.
-    """
-    held = settings.model_dump()
-    if name == "analyze":
-        return digest(name, [held[key] for key in ("backend", "max_pixels")])
-    if name == "plan":
-        return digest(name, [held[key] for key in ("backend", "max_pixels", *PLAN_SETTINGS, "timestamps", "model")])
-    return digest(
-        name, {key: value for key, value in held.items() if key not in WHERE_IT_RUNS},
-        weights_sample(settings.model, fetch=fetch),
-    )  # fmt: skip
-
-
-def weights_sample(model: str, *, fetch: bool) -> str:
-    """Digest of a checkpoint's config and of samples of its weights: reads a megabyte, not 14 GB.
-
-    Empty where the model is not on this machine and must not be fetched.
-    """
-    if not fetch and model != BUNDLED and local_path(model) is None and not is_cached(model):
-        return ""
-    folder = find_folder(model)
-    seen = hashlib.blake2b(digest_size=12)
-    for file in sorted(folder.iterdir()):
-        if file.suffix in (".safetensors", ".bin") or file.name == "config.json":
-            size = file.stat().st_size
-            seen.update(f"{file.name} {size}".encode())
-            with file.open("rb") as stream:
-                for number in range(SAMPLES):
-                    stream.seek(size * number // SAMPLES)
-                    seen.update(stream.read(SAMPLE_BYTES))
-    return seen.hexdigest()
-
-
-def is_cached(model: str) -> bool:
-    """Whether a hub model was fetched before."""
-    from huggingface_hub import try_to_load_from_cache
-
-    return isinstance(try_to_load_from_cache(model, "config.json"), str)
-
-
-SAMPLES, SAMPLE_BYTES = 16, 65536
 
 
 def make_task(name: str, settings: Settings, *, formats: Sequence[str] = (), fetch: bool = True) -> VideoTask:

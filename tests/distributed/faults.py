@@ -15,7 +15,6 @@ from typing import Any
 
 from m3video.distributed.isolate import beat
 from m3video.distributed.items import digest
-from m3video.distributed.tasks import Plan
 from m3video.distributed.work import Base, Outcome, Piece, Work
 from m3video.errors import VideoError
 
@@ -59,17 +58,6 @@ class Faulty:
 
     def finish(self, loaded: Any, work: Work, base: Any, replies: Sequence[Any]) -> list[Outcome]:
         return [{**base, "replies": list(replies)} for _ in work.questions]
-
-
-@dataclass(frozen=True, slots=True)
-class SlowPlan(Plan):
-    """Plans of real videos, slowly enough for a node to leave meanwhile."""
-
-    def work(self, work: Work) -> Iterator[Piece | Base]:
-        for _ in range(50):
-            time.sleep(0.02)
-            beat()
-        yield from Plan.work(self, work)
 
 
 PIECE_BYTES = 4 << 20

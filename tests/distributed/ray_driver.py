@@ -14,16 +14,17 @@ from typing import Any
 from m3video.config import Settings
 from m3video.distributed.batch import run_batch
 from m3video.distributed.crew_ray import RayCrew
+from m3video.distributed.identity import config_of
 from m3video.distributed.items import Folder, Questions
 from m3video.distributed.ledger import Ledger
 from m3video.distributed.progress import Report
-from m3video.distributed.tasks import config_of
 from m3video.distributed.work import Task
-from tests.distributed.faults import Faulty, SlowPlan
+from tests.distributed.faults import Faulty
+from tests.distributed.slow_plan import SlowPlan
 
 
 def run(task: Task, address: str, folder: Path, out: Path, report: Report, *, workers: int) -> dict[str, Any]:
-    crew = RayCrew(task, address=address, workers=workers, deadline=5)
+    crew = RayCrew(task, address=address, workers=workers, deadline=8)
     with Ledger(out) as ledger:
         run_batch(Folder(folder), Questions(), task, ledger, crew, report=report)
     return {"done": report.done, "failed": report.failed}

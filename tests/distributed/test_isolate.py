@@ -47,7 +47,7 @@ def wrong(which: str) -> Iterator[int]:
 
 @pytest.fixture
 def child() -> Iterator[Child]:
-    made = Child(deadline=1.5)
+    made = Child(deadline=4)
     yield made
     made.kill()
 
@@ -66,7 +66,7 @@ def test_one_child_does_one_thing_after_the_other(child: Child) -> None:
 
 
 def test_a_sign_of_life_is_enough(child: Child) -> None:
-    assert list(child.run(busy, 3.5)) == ["done"]
+    assert list(child.run(busy, 6.0)) == ["done"]
 
 
 def test_what_it_said_before_it_died_is_kept(child: Child) -> None:

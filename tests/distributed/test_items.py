@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from m3video.config import Settings
+from m3video.distributed.identity import config_of
 from m3video.distributed.items import Question, items_of, open_source, read_questions
-from m3video.distributed.tasks import config_of, make_task
+from m3video.distributed.tasks import make_task
 from m3video.errors import CheckpointError, UsageError
 from tests.model.tiny import save_tiny
 
