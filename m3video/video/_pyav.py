@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 import numpy as np
-from av.video.frame import VideoFrame
+from av.video.frame import PictureType, VideoFrame
 
 from m3video.errors import VideoError
 from m3video.types import Frame, ScanFrame
@@ -18,6 +18,8 @@ from m3video.video.facts import inspect_file
 from m3video.video.gate import LocalFile
 from m3video.video.picture import PictureMaker
 from m3video.video.reader import DamageReport, VideoReader, check_wanted
+
+_PREDICTED = (PictureType.P, PictureType.B)
 
 
 class Reader(VideoReader):
@@ -38,11 +40,30 @@ class Reader(VideoReader):
     def damage(self) -> DamageReport:
         return self._damage
 
-    def scan(self, *, start_pts: int | None = None, end_pts: int | None = None) -> Iterator[ScanFrame]:
+    def scan(
+        self, *, mode: str = "full", start_pts: int | None = None, end_pts: int | None = None
+    ) -> Iterator[ScanFrame]:
         maker = self._maker()
-        for pts, frame in self._pass(start_pts, end_pts):
+        if reason := self._why_not_skip(mode):
+            raise VideoError(f"{self._file.shown}: --scan {mode} is not safe, because {reason}; use --scan full")
+        for pts, frame in self._pass(start_pts, end_pts, scan=mode):
+            if mode == "keyframes" and frame.pict_type in _PREDICTED:
+                raise VideoError(
+                    f"{self._file.shown}: the keyframe at pts {pts} is made from other frames (intra refresh), so "
+                    "--scan keyframes cannot read it; use --scan full"
+                )
             luma, chroma = maker.scan(frame)
             yield ScanFrame(pts, luma, chroma, is_key=pts in self._keys, is_corrupt=frame.is_corrupt)
+
+    def _why_not_skip(self, mode: str) -> str | None:
+        """Why frames skipped at the decoder could confuse which is which; None when they cannot."""
+        if mode == "full":
+            return None
+        if self.index.source != "packets" or not self.index.is_regular:
+            return "the file's packets do not tell the times of its frames"
+        if mode == "nonref" and self.info.codec != "h264":
+            return f"{self.info.codec} does not say for sure which frames others are made from (H.264 does)"
+        return None
 
     def frames(self, *, start_pts: int | None = None, end_pts: int | None = None) -> Iterator[Frame]:
         maker = self._maker()
@@ -55,7 +76,9 @@ class Reader(VideoReader):
             return []
         maker = self._maker()
         seeker = self._seeker = self._seeker or self._new_seeker()
-        got = {value: Frame(value, maker.rgb(seeker.reach(value))) for value in sorted(set(wanted))}
+        in_order = sorted(set(wanted))
+        seeker.expect(in_order)
+        got = {value: Frame(value, maker.rgb(seeker.reach(value))) for value in in_order}
         return [got[value] for value in wanted]
 
     def close(self) -> None:
@@ -64,16 +87,18 @@ class Reader(VideoReader):
             self._seeker.close()
             self._seeker = None
 
-    def _new_seeker(self) -> Seeker:
+    def _new_seeker(self, scan: str | None = None) -> Seeker:
         is_damaged = self._damage.is_partial
-        return Seeker(self._file, self.index, max_pixels=self._max_pixels, is_damaged=is_damaged)
+        return Seeker(self._file, self.index, max_pixels=self._max_pixels, is_damaged=is_damaged, scan=scan)
 
     def _maker(self) -> PictureMaker:
         if self._is_closed:
             raise VideoError(f"{self._file.shown}: the reader is closed; open the video again")
         return self._new_maker()
 
-    def _pass(self, start_pts: int | None, end_pts: int | None) -> Iterator[tuple[int, VideoFrame]]:
+    def _pass(
+        self, start_pts: int | None, end_pts: int | None, scan: str | None = None
+    ) -> Iterator[tuple[int, VideoFrame]]:
         """(pts, frame) of the range in display order; a pass over everything leaves its damage report."""
         pts_N = self.index.pts_N
         first = 0 if start_pts is None else int(np.searchsorted(pts_N, start_pts))
@@ -81,9 +106,9 @@ class Reader(VideoReader):
         if first >= last:
             return
         if first > 0 and self.index.is_seekable and not self._damage.is_partial:
-            yield from self._range(int(pts_N[first]), int(pts_N[last - 1]))
+            yield from self._range(first, last, scan)
             return
-        with AvStream(self._file, max_pixels=self._max_pixels) as source:
+        with AvStream(self._file, max_pixels=self._max_pixels, scan=scan) as source:
             num_seen = num_corrupt = num_unexpected = 0
             for pts, frame in sequence(source, self.index):
                 row = self.index.position(pts)
@@ -97,18 +122,24 @@ class Reader(VideoReader):
                 if row >= first:
                     yield pts, frame
             if first == 0 and last == len(pts_N):
-                self._damage = DamageReport(source.damage, len(pts_N) - num_seen, num_corrupt, num_unexpected)
+                # Of frames that no other is made from nobody knows how many there are.
+                due = {"keyframes": len(self._keys), "nonref": num_seen}.get(scan or "full", len(pts_N))
+                self._damage = DamageReport(source.damage, due - num_seen, num_corrupt, num_unexpected)
                 if self._damage.is_partial and self._seeker:
                     self._seeker.close()
                     self._seeker = None
 
-    def _range(self, first_pts: int, last_pts: int) -> Iterator[tuple[int, VideoFrame]]:
-        seeker = self._new_seeker()
+    def _range(self, first: int, last: int, scan: str | None) -> Iterator[tuple[int, VideoFrame]]:
+        """Rows `first` to `last` - 1, by seeking; a scan that skips frames begins at a keyframe, which it never skips."""
+        start, end = int(self.index.pts_N[first]), int(self.index.pts_N[last - 1])
+        keys = np.flatnonzero(self.index.is_key_N[: first + 1])
+        begin = start if scan in (None, "full") or not len(keys) else int(self.index.pts_N[keys[-1]])
+        seeker = self._new_seeker(scan)
         try:
-            for pts, frame in seeker.run(first_pts):
-                if pts > last_pts:
+            for pts, frame in seeker.run(begin):
+                if pts > end:
                     return
-                if self.index.position(pts) is not None:
+                if pts >= start and self.index.position(pts) is not None:
                     yield pts, frame
         finally:
             seeker.close()
