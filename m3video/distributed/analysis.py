@@ -126,11 +126,8 @@ def _plan(
     if settings.backend != BACKEND:
         return known, (), f"backend {settings.backend} decodes a whole file before its first frame"
     if wanted == 1:
-        return (
-            known,
-            (),
-            f"it is short ({known.facts.info.duration_seconds:.0f} s): workers start longer than they read",
-        )
+        span = known.facts.info.duration_seconds
+        return known, (), f"it is short ({span:.0f} s): workers start longer than they read"
     reason = why_one_piece(known)
     return known, () if reason else cut(index, wanted), reason
 

@@ -77,15 +77,22 @@ class VideoReader(ABC):
         """What the last full `scan` or `frames` found; before one, what indexing found."""
 
     @abstractmethod
-    def scan(self, *, start_pts: int | None = None, end_pts: int | None = None) -> Iterator[ScanFrame]:
-        """Small pictures of all frames with start_pts <= pts < end_pts, in display order.
+    def scan(
+        self, *, mode: str = "full", start_pts: int | None = None, end_pts: int | None = None
+    ) -> Iterator[ScanFrame]:
+        """Small pictures of the frames with start_pts <= pts < end_pts, in display order.
 
         Args:
+            mode: one of `SCANS`: all frames; without those that no other frame is made from ("nonref"), which the
+                decoder skips; or keyframes only.
             start_pts: first pts wanted, ticks; None for the beginning.
             end_pts: first pts not wanted, ticks; None for the end.
 
         Yields:
             One `ScanFrame` per frame that decodes; all of one size.
+
+        Raises:
+            VideoError: frames of this file cannot be skipped safely, or not by this backend; nothing was read.
         """
 
     @abstractmethod
