@@ -11,6 +11,10 @@ from m3video.model.places import BUNDLED, find_folder, local_path
 WHERE_IT_RUNS = frozenset({"device", "vision_batch"})
 """Settings that change how fast an answer comes, not which."""
 
+OF_ANSWERS = frozenset({"vision_tower", "dtype", "max_new_tokens"})
+OF_PLANS = frozenset({*PLAN_SETTINGS, "timestamps", "model"})
+"""Settings that change an answer only, and those that change a plan too. Any other one may change everything."""
+
 SAMPLES, SAMPLE_BYTES = 16, 65536
 """Pieces of each file of weights that are looked at, and their size."""
 
@@ -27,14 +31,13 @@ def config_of(name: str, settings: Settings, *, fetch: bool = True) -> str:
         CheckpointError: there is no such model.
     """
     held = settings.model_dump()
+    without = WHERE_IT_RUNS
+    if name in ("analyze", "plan"):
+        without |= OF_ANSWERS
     if name == "analyze":
-        return digest(name, [held[key] for key in ("backend", "max_pixels")])
-    if name == "plan":
-        return digest(name, [held[key] for key in ("backend", "max_pixels", *PLAN_SETTINGS, "timestamps", "model")])
-    return digest(
-        name, {key: value for key, value in held.items() if key not in WHERE_IT_RUNS},
-        weights_sample(settings.model, fetch=fetch),
-    )  # fmt: skip
+        without |= OF_PLANS
+    weights = "" if name in ("analyze", "plan") else weights_sample(settings.model, fetch=fetch)
+    return digest(name, {key: value for key, value in held.items() if key not in without}, weights)
 
 
 def weights_sample(model: str, *, fetch: bool) -> str:
