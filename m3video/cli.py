@@ -124,6 +124,8 @@ def analyze(
 def plan(
     video: Video,
     output: Annotated[Path | None, typer.Option("-o", "--output", help="write the plan (JSON)")] = None,
+    plot: Annotated[Path | None, typer.Option("--plot", help="draw the plan: a .png, .svg or .pdf file")] = None,
+    html: Annotated[Path | None, typer.Option("--html", help="write the plan as one page for a browser")] = None,
     budget: Budget = None, max_frames: MaxFrames = None, sampling: Sampling = None, start: Start = None,
     end: End = None, fps: Fps = None, num_frames: NumFrames = None, detail: Detail = None,
     every_shot: EveryShot = None, max_gap: MaxGap = None, at: At = None, model: Model = None,
@@ -134,20 +136,33 @@ def plan(
 
     The model does not run; naming it tells how many text tokens it will read around the frames.
 
-    Example: m3video plan film.mp4 --budget 2880 -o plan.json
+    Example: m3video plan film.mp4 --budget 2880 -o plan.json --plot plan.png
     """
-    from m3video.pipeline import plan_video
+    from m3video.figures import MOST_IN_PLOT, check_plottable, draw_plan, fetch_thumbnails, save_picture
+    from m3video.pipeline import binding_limits, open_for, study_reader
+    from m3video.plan_page import MOST_IN_PAGE, save_page
     from m3video.planning.plan_file import save_plan, to_json
-    from m3video.terminal import make_progress, plan_text, print_json, print_notes
+    from m3video.terminal import make_progress, plan_facts, plan_text, print_json, print_notes
 
-    made = plan_video(video, _settings(locals()), progress=make_progress(quiet=quiet))
-    if output is not None:
-        save_plan(made, output)
+    settings, progress = _settings(locals()), make_progress(quiet=quiet)
+    if plot is not None or html is not None:
+        check_plottable(plot)
+    with open_for(video, settings) as reader:
+        study = study_reader(reader, settings, progress=progress)
+        if output is not None:
+            save_plan(study.plan, output)
+        most = MOST_IN_PAGE if html is not None else MOST_IN_PLOT if plot is not None else 0
+        thumbnails = fetch_thumbnails(reader, study.plan, most=most, progress=progress) if most else {}
+    facts = plan_facts(study.plan, binding_limits(study))
+    if plot is not None:
+        save_picture(draw_plan(study, facts, thumbnails), plot)
+    if html is not None:
+        save_page(study, facts, thumbnails, html)
     if json:
-        print_json(to_json(made))
+        print_json(to_json(study.plan))
     else:
-        print(plan_text(made))
-        print_notes([] if quiet else [*made.video.notes, *made.warnings])
+        print(plan_text(study.plan, facts=facts))
+        print_notes([] if quiet else [*study.plan.video.notes, *study.plan.warnings])
 
 
 @app.command()
