@@ -138,17 +138,19 @@ def plan(
 
     Example: m3video plan film.mp4 --budget 2880 -o plan.json --plot plan.png
     """
-    from m3video.figures import MOST_IN_PLOT, check_plottable, draw_plan, fetch_thumbnails, save_picture
-    from m3video.pipeline import binding_limits, open_for, study_reader
+    from m3video.figures import MOST_IN_PLOT, check_drawable, draw_plan, fetch_thumbnails, save_picture
+    from m3video.pipeline import Meter, binding_limits, open_for, study_reader
     from m3video.plan_page import MOST_IN_PAGE, save_page
     from m3video.planning.plan_file import save_plan, to_json
-    from m3video.terminal import make_progress, plan_facts, plan_text, print_json, print_notes
+    from m3video.terminal import make_progress, plan_facts, plan_text, print_json, print_notes, time_fact
+    from m3video.timing import default_file, estimate
 
     settings, progress = _settings(locals()), make_progress(quiet=quiet)
-    if plot is not None or html is not None:
-        check_plottable(plot)
+    check_drawable(plot, html)
+    meter = Meter()
     with open_for(video, settings) as reader:
-        study = study_reader(reader, settings, progress=progress)
+        with meter.stage("plan"):
+            study = study_reader(reader, settings, progress=progress)
         if output is not None:
             save_plan(study.plan, output)
         most = MOST_IN_PAGE if html is not None else MOST_IN_PLOT if plot is not None else 0
@@ -161,7 +163,8 @@ def plan(
     if json:
         print_json(to_json(study.plan))
     else:
-        print(plan_text(study.plan, facts=facts))
+        took = time_fact(meter.stage_seconds["plan"], estimate(study.plan, settings, default_file()))
+        print(plan_text(study.plan, facts=[*facts, took]))
         print_notes([] if quiet else [*study.plan.video.notes, *study.plan.warnings])
 
 
@@ -189,21 +192,28 @@ def ask(
     from m3video.pipeline import ask as ask_video
     from m3video.planning.plan_file import load_plan
     from m3video.terminal import answer_record, answer_text, make_progress, print_json, print_notes
+    from m3video.timing import default_file, remember
 
     given = _flags(locals())
     if plan is not None:
         decided = [name for name in given if name in PLAN_SETTINGS]
         if decided:
             raise UsageError(f"--plan {plan} already decides --{decided[0].replace('_', '-')}: give one of the two")
+    settings = load_settings(given, config=config)
     answer = ask_video(
-        video, question, load_settings(given, config=config), plan=None if plan is None else load_plan(plan),
-        options=option or (), progress=make_progress(quiet=quiet),
+        video, question, settings, plan=None if plan is None else load_plan(plan), options=option or (),
+        progress=make_progress(quiet=quiet),
     )  # fmt: skip
     if json:
         print_json(answer_record(answer))
     else:
         print(answer_text(answer))
         print_notes([] if quiet else [*answer.plan.video.notes, *answer.warnings])
+    if answer.plan.grid_tokens is None:
+        try:
+            remember(answer, settings, default_file())
+        except OSError as error:
+            print_notes([] if quiet else [f"plan will not know what this took: {default_file()}: {error.strerror}"])
 
 
 @app.command()

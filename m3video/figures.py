@@ -49,7 +49,7 @@ LEFT, RIGHT, SIDE = 72, 1120, 1148
 EDGE = 0.006
 """Share of the time axis that is left free at both ends, so that a bar there is whole."""
 
-STRIP, BARS, COMPLEXITY, SPENT = (612, 826), (392, 608), (212, 352), (48, 172)
+STRIP, BARS, COMPLEXITY, SPENT = (612, 826), (392, 608), (208, 346), (48, 164)
 """Lower and upper edge of each panel."""
 
 SMALL, USUAL, LARGE = 9.0, 10.0, 13.0
@@ -58,8 +58,8 @@ SMALL, USUAL, LARGE = 9.0, 10.0, 13.0
 WORDS_WIDTH = 36
 """Characters in a line of the side column."""
 
-NUMBERED_SHOTS = 30
-"""With more shots their numbers would stand on each other."""
+NUMBER_ROOM = 28
+"""Pixels a shot needs for its number."""
 
 WIDE_SHOTS = 120
 """With more shots the bands are no wider than bars."""
@@ -73,21 +73,27 @@ COLOURS = {1: "#9ecae1", 9: "#3182bd", 36: "#31a354", 144: "#fd8d3c", 576: "#a50
 FORMATS = (".png", ".svg", ".pdf")
 
 
-def check_plottable(path: Path | None) -> None:
-    """Refuse before any work is done what could not be drawn after it.
+def check_drawable(plot: Path | None, html: Path | None) -> None:
+    """Refuse before any work is done what could not be drawn or written after it.
 
     Args:
-        path: where the picture goes; None when only the parts of a page are drawn.
+        plot: where the picture goes, if one is wished.
+        html: where the page goes, if one is wished.
 
     Raises:
-        UsageError: matplotlib is not installed, or the name ends in no known format.
+        UsageError: matplotlib is not installed, a folder does not exist, or the picture's name ends in no known format.
     """
+    if plot is None and html is None:
+        return
     try:
         import matplotlib.figure  # noqa: F401
     except ImportError:
         raise UsageError("pictures of plans need matplotlib: pip install 'm3video[plots]'") from None
-    if path is not None and path.suffix.lower() not in FORMATS:
-        raise UsageError(f"--plot ({path}) must end in {', '.join(FORMATS[:-1])} or {FORMATS[-1]}")
+    for flag, path in (("--plot", plot), ("--html", html)):
+        if path is not None and not path.parent.is_dir():
+            raise UsageError(f"{flag} ({path}): there is no folder {path.parent}")
+    if plot is not None and plot.suffix.lower() not in FORMATS:
+        raise UsageError(f"--plot ({plot}) must end in {', '.join(FORMATS[:-1])} or {FORMATS[-1]}")
 
 
 def telling(frames: Sequence[PlannedFrame], most: int) -> list[PlannedFrame]:
@@ -157,7 +163,7 @@ def draw_plan(study: Study, facts: Sequence[Row], thumbnails: Thumbnails) -> Any
     figure = Figure(figsize=(WIDTH / DPI, height / DPI), dpi=DPI)
     title = f"{Path(plan.video.path).name}, {clock(plan.video.duration_seconds)}"
     for y, text, style in (
-        (32, _cut(title, 110), {"fontsize": LARGE, "fontweight": "bold"}),
+        (32, _cut(_drawable(title), 90), {"fontsize": LARGE, "fontweight": "bold"}),
         (56, _legend(study, len(thumbnails)), {"fontsize": USUAL}),
     ):
         figure.text(LEFT / WIDTH, 1 - y / height, text, parse_math=False, **style)
@@ -225,15 +231,7 @@ def _draw_scales(axis: Any, study: Study, span: Span) -> None:
     axis.set_ylabel("tokens of a frame", fontsize=USUAL)
     axis.grid(axis="y", alpha=0.25)
     axis.set_axisbelow(True)
-    # Many shots would be a hatching behind the bars: they stand above them then.
-    lowest = 0.0 if len(plan.shots) <= WIDE_SHOTS else 0.94
-    for number, (begin, end) in enumerate(plan.shots):
-        low, high = (plan.video.pts_seconds(pts) for pts in (begin, end))
-        if number % 2:
-            axis.axvspan(low, high, ymin=lowest, color="#000000", alpha=0.08, linewidth=0, zorder=0)
-        middle = (max(low, span[0]) + min(high, span[1])) / 2
-        if len(plan.shots) <= NUMBERED_SHOTS and span[0] <= middle <= span[1]:
-            axis.text(middle, 0.98 * top, str(number + 1), fontsize=SMALL, ha="center", va="top", color="#555555")
+    _draw_shots(axis, plan, span)
     # Low bars stand in front, so that none is hidden where bars are wider than the time between them.
     frames = sorted(plan.frames, key=lambda frame: -frame.scale)
     axis.bar(
@@ -245,6 +243,25 @@ def _draw_scales(axis: Any, study: Study, span: Span) -> None:
         [plan.video.pts_seconds(int(pts)) for pts in left_out], np.zeros(len(left_out)), linestyle="none",
         marker="|", markersize=7, color="#333333", clip_on=False, zorder=3, label="left out",
     )  # fmt: skip
+
+
+def _draw_shots(axis: Any, plan: TokenPlan, span: Span) -> None:
+    """Every other shot as a grey band, and the number of each where there is room."""
+    shots = [tuple(plan.video.pts_seconds(pts) for pts in shot) for shot in plan.shots]
+    # Many shots would be a hatching behind the bars: they stand above them then.
+    lowest = 0.0 if len(shots) <= WIDE_SHOTS else 0.94
+    in_view = axis.get_xaxis_transform()
+    axis.broken_barh(
+        [(low, high - low) for low, high in shots[1::2]], (lowest, 1 - lowest), transform=in_view, color="#000000",
+        alpha=0.08, linewidth=0, zorder=0, label="shots",
+    )  # fmt: skip
+    for number, (begin, end) in enumerate(shots, 1):
+        low, high = max(begin, span[0]), min(end, span[1])
+        if (high - low) / (span[1] - span[0]) * (RIGHT - LEFT) >= NUMBER_ROOM:
+            axis.text(
+                (low + high) / 2, 0.985, str(number), transform=in_view, fontsize=SMALL, ha="center", va="top",
+                color="#555555",
+            )  # fmt: skip
 
 
 def _legend(study: Study, num_thumbnails: int) -> str:
@@ -378,12 +395,19 @@ def _draw_words(axis: Any, plan: TokenPlan, facts: Sequence[Row]) -> None:
     for label, text in facts:
         y -= step + 4
         axis.text(0, y, label, fontsize=USUAL, va="center", fontweight="bold")
-        for line in textwrap.wrap(text, WORDS_WIDTH):
+        for line in textwrap.wrap(_drawable(text), WORDS_WIDTH):
             y -= step - 2
             axis.text(0, y, line, fontsize=USUAL, va="center", parse_math=False)
 
 
 def _cut(text: str, most: int) -> str:
-    """File names may be long, and may hold what no font can draw."""
-    text = "".join(c if c.isprintable() else "?" for c in text)
+    """The middle of a long name left out."""
     return text if len(text) <= most else text[: most // 2 - 1] + "…" + text[-most // 2 :]
+
+
+def _drawable(text: str) -> str:
+    """What the font has no sign for as a question mark; the page and the terminal show it as it is."""
+    from matplotlib.font_manager import findfont, get_font
+
+    font = get_font(findfont("DejaVu Sans"))
+    return "".join(c if c.isprintable() and font.get_char_index(ord(c)) else "?" for c in text)

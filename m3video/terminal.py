@@ -21,6 +21,7 @@ from m3video.pipeline import Bar, Progress, silent
 from m3video.planning.limits import Limit
 from m3video.planning.plan_file import to_json
 from m3video.scales import SCALES
+from m3video.timing import Estimate
 from m3video.types import FLAG_BLACK, FLAG_CORRUPT, FLAG_FROZEN, Answer, FrameStats, TokenPlan, VideoInfo, clock
 
 _BAR_EVERY_SECONDS = 0.1
@@ -158,6 +159,19 @@ def plan_facts(plan: TokenPlan, limits: Sequence[Limit] | None = None) -> list[R
     return rows
 
 
+def time_fact(plan_seconds: float, estimate: Estimate | None) -> Row:
+    """What planning took, and what an answer will take where earlier ones tell."""
+    took = f"{plan_seconds:.1f} s for this plan; for an answer "
+    if estimate is None:
+        return ("time", took + "not known yet: it is measured when this model answers on this machine")
+    return ("time", f"{took}about {_seconds(estimate.seconds)} more, by {_count(estimate.num_runs, 'earlier answer')}")
+
+
+def _seconds(value: float) -> str:
+    """No more digits than an estimate has."""
+    return f"{value:.2g} s" if value < 10 else f"{value:.0f} s" if value < 100 else f"{value / 60:.0f} min"
+
+
 def _proof(plan: TokenPlan) -> list[Row]:
     """Utility and bound; the distance between them is doubt only where the optimum is not proven."""
     utility, bound = (f"{value:,.0f}" if value >= 1000 else f"{value:.4g}" for value in (plan.utility, plan.bound))
@@ -183,13 +197,15 @@ def _limits_text(limits: Sequence[Limit]) -> str:
     if not limits:
         return "none binds: every frame has all the tokens it can use"
     return ", ".join(
-        f"{limit.name} ({'reached' if limit.gain is None else f'without it utility +{_percent(limit.gain)}'})"
+        f"{limit.name} ({'reached' if limit.gain is None else f'without it {_percent(limit.gain)} more utility'})"
         for limit in limits
     )
 
 
 def _percent(share: float) -> str:
-    return "under 0.01%" if share < 1e-4 else f"{100 * share:.3g}%"
+    if share < 1e-4:
+        return "under 0.01%"
+    return f"{100 * share:.2g}%" if share < 0.1 else f"{100 * share:.0f}%"
 
 
 def _count(number: int, word: str) -> str:
