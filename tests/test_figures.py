@@ -282,7 +282,7 @@ def test_formats_and_unwritable_places(pictures: list[tuple[Study, Any]], tmp_pa
         save_picture(figure, tmp_path / "none" / "plan.png")
     with pytest.raises(UsageError, match=r"must end in \.png, \.svg or \.pdf"):
         check_drawable(tmp_path / "plan.jpg", None)
-    with pytest.raises(UsageError, match="--html .* there is no folder"):
+    with pytest.raises(UsageError, match=r"--html .* there is no folder"):
         check_drawable(None, tmp_path / "none" / "plan.html")
     check_drawable(tmp_path / "plan.png", tmp_path / "plan.html")
 
