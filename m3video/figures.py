@@ -11,34 +11,27 @@ Legend: N analyzed frames, C candidates, K columns, S scales, H W picture. Posit
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from m3video.errors import PlanError, UsageError
 from m3video.files import replacing
-from m3video.pipeline import Progress, Study, silent
+from m3video.pipeline import Study
 from m3video.planning.sample import rows_in_range
 from m3video.scales import SCALES
 from m3video.terminal import Row, scale_rows
-from m3video.types import PlannedFrame, TokenPlan, clock
-from m3video.video.reader import VideoReader
-
-Picture = NDArray[np.uint8]
-Thumbnails = Mapping[int, Picture]
-"""pts -> RGB uint8 [H, W, 3], no side longer than `THUMBNAIL_SIDE`."""
+from m3video.thumbnails import Thumbnails, telling
+from m3video.types import TokenPlan, clock
 
 Span = tuple[float, float]
 """From here to there, in seconds."""
 
-THUMBNAIL_SIDE = 240
 MOST_IN_PLOT, PER_ROW = 16, 8
-FETCHED_TOGETHER = 8
-"""Full pictures in memory at once."""
+"""Thumbnails."""
 
 WIDTH, HEIGHT, DPI = 1440, 900, 100
 """A laptop screen."""
@@ -94,40 +87,6 @@ def check_drawable(plot: Path | None, html: Path | None) -> None:
             raise UsageError(f"{flag} ({path}): there is no folder {path.parent}")
     if plot is not None and plot.suffix.lower() not in FORMATS:
         raise UsageError(f"--plot ({plot}) must end in {', '.join(FORMATS[:-1])} or {FORMATS[-1]}")
-
-
-def telling(frames: Sequence[PlannedFrame], most: int) -> list[PlannedFrame]:
-    """At most `most` of the frames: of as many runs of neighbours, the one with the most tokens (the first of equals).
-
-    Example: 4 frames of scales 1, 9, 36, 1, at most 2 -> the second and the third.
-    """
-    runs = np.array_split(np.arange(len(frames)), min(most, len(frames)) or 1)
-    return [frames[max(run, key=lambda i: (frames[i].scale, -i))] for run in runs if len(run)]
-
-
-def fetch_thumbnails(
-    reader: VideoReader, plan: TokenPlan, *, most: int, progress: Progress = silent
-) -> dict[int, Picture]:  # fmt: skip
-    """Small pictures of the frames shown, or of the most telling ones.
-
-    Raises:
-        VideoError: a frame of the plan cannot be decoded without damage.
-    """
-    pts = [frame.pts for frame in telling(plan.frames, most)]
-    found: dict[int, Picture] = {}
-    with progress("thumbnails", len(pts)) as bar:
-        for start in range(0, len(pts), FETCHED_TOGETHER):
-            for frame in reader.fetch(pts[start : start + FETCHED_TOGETHER]):
-                found[frame.pts] = _small(frame.rgb_HW3)
-            bar(len(found))
-    return found
-
-
-def _small(rgb_HW3: Picture) -> Picture:
-    height, width = rgb_HW3.shape[:2]
-    share = min(1.0, THUMBNAIL_SIDE / max(height, width))
-    size = (max(1, round(width * share)), max(1, round(height * share)))
-    return np.asarray(cv2.resize(rgb_HW3, size, interpolation=cv2.INTER_AREA), np.uint8)
 
 
 def save_picture(figure: Any, path: Path) -> None:
@@ -241,7 +200,7 @@ def _draw_scales(axis: Any, study: Study, span: Span) -> None:
     left_out = study.selection.pts_N[study.decided.scale_N == 0]
     axis.plot(
         [plan.video.pts_seconds(int(pts)) for pts in left_out], np.zeros(len(left_out)), linestyle="none",
-        marker="|", markersize=7, color="#333333", clip_on=False, zorder=3, label="left out",
+        marker="|", markersize=9, color="#7b3294", clip_on=False, zorder=3, label="left out",
     )  # fmt: skip
 
 
@@ -271,7 +230,7 @@ def _legend(study: Study, num_thumbnails: int) -> str:
     words = [f"tokens of each of {len(plan.frames)} frames shown", shots]
     left_out = len(study.selection) - len(plan.frames)
     if left_out:
-        words.append(f"ticks: {left_out} candidates left out")
+        words.append(f"purple ticks: {left_out} candidates left out")
     pictured = min(num_thumbnails, MOST_IN_PLOT)
     if 0 < pictured < len(plan.frames):
         words.append(f"pictures of {pictured} frames, of each stretch the one with the most tokens")

@@ -12,10 +12,11 @@ import cv2
 
 from m3video import __version__
 from m3video.errors import PlanError
-from m3video.figures import COLOURS, Picture, Thumbnails, draw_plan, telling
+from m3video.figures import COLOURS, draw_plan
 from m3video.files import replacing
 from m3video.pipeline import Study
 from m3video.terminal import Row
+from m3video.thumbnails import Picture, Thumbnails, telling
 from m3video.types import TokenPlan, clock
 
 MOST_IN_PAGE = 120

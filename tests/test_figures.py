@@ -25,15 +25,14 @@ from m3video.figures import (
     check_drawable,
     column_starts,
     draw_plan,
-    fetch_thumbnails,
     save_picture,
-    telling,
     time_ticks,
 )
 from m3video.pipeline import Study, binding_limits, open_for, study_reader, study_stats
 from m3video.scales import SCALES
 from m3video.terminal import plan_facts
-from m3video.types import FrameStats, PlannedFrame, VideoInfo
+from m3video.thumbnails import fetch_thumbnails, telling
+from m3video.types import FrameStats, VideoInfo
 
 SAMPLE = Path(__file__).parent.parent / "m3video" / "assets" / "sample.mp4"
 FPS, TICKS = 25, 3600
@@ -221,29 +220,6 @@ def test_subsampled_thumbnails_are_said_to_be(pictures: list[tuple[Study, Any]])
     assert len(axis(part, "thumbnails").images) == MOST_IN_PLOT < len(study.plan.frames)
     assert any(f"pictures of {MOST_IN_PLOT} frames" in text.get_text() for text in part.texts)
     assert not any("pictures of" in text.get_text() for text in whole.texts)
-
-
-def test_fetched_thumbnails_are_small_and_those_asked_for() -> None:
-    with open_for(SAMPLE, Settings()) as reader:
-        plan = study_reader(reader, Settings(budget=300)).plan
-        found = fetch_thumbnails(reader, plan, most=5)
-        assert list(found) == [frame.pts for frame in telling(plan.frames, 5)]
-        whole = reader.fetch(list(found))
-    for frame in whole:
-        small = found[frame.pts]
-        assert max(small.shape[:2]) <= 240
-        assert np.allclose(small.mean(axis=(0, 1)), frame.rgb_HW3.mean(axis=(0, 1)), atol=2)
-
-
-def test_telling_frames_are_spread_and_have_the_most_tokens() -> None:
-    frames = [PlannedFrame(i, (1, 9, 36)[i % 3]) for i in range(100)]
-    assert telling(frames, 200) == frames
-    assert telling([], 5) == []
-    some = telling(frames, 10)
-    assert len(some) == 10
-    assert {frame.scale for frame in some} == {36}
-    assert max(np.diff([frame.pts for frame in some])) <= 20
-    assert telling([PlannedFrame(i, 9) for i in range(4)], 2) == [PlannedFrame(0, 9), PlannedFrame(2, 9)]
 
 
 @pytest.mark.parametrize(("start", "end"), [(0, 0.1), (0, 12), (7, 61), (-3, 4000), (36000, 43200), (0, 360000.5)])

@@ -14,10 +14,10 @@ import pytest
 from PIL import Image
 
 from m3video.errors import PlanError
-from m3video.figures import telling
 from m3video.pipeline import Study
 from m3video.plan_page import MOST_IN_PAGE, page, save_page
 from m3video.terminal import plan_facts
+from m3video.thumbnails import telling
 from tests.test_figures import long_study, sample_study
 
 VOID = {"meta", "img", "br", "link"}
