@@ -132,6 +132,8 @@ def analyze(
 def plan(
     video: Video,
     output: Annotated[Path | None, typer.Option("-o", "--output", help="write the plan (JSON)")] = None,
+    plot: Annotated[Path | None, typer.Option("--plot", help="draw the plan: a .png, .svg or .pdf file")] = None,
+    html: Annotated[Path | None, typer.Option("--html", help="write the plan as one page for a browser")] = None,
     budget: Budget = None, max_frames: MaxFrames = None, sampling: Sampling = None, start: Start = None,
     end: End = None, fps: Fps = None, num_frames: NumFrames = None, detail: Detail = None,
     every_shot: EveryShot = None, max_gap: MaxGap = None, at: At = None, model: Model = None,
@@ -142,20 +144,37 @@ def plan(
 
     The model does not run; naming it tells how many text tokens it will read around the frames.
 
-    Example: m3video plan film.mp4 --budget 2880 -o plan.json
+    Example: m3video plan film.mp4 --budget 2880 -o plan.json --plot plan.png
     """
-    from m3video.pipeline import plan_video
+    from m3video.figures import MOST_IN_PLOT, check_drawable, draw_plan, save_picture
+    from m3video.pipeline import Meter, binding_limits, open_for, study_reader
+    from m3video.plan_page import MOST_IN_PAGE, save_page
     from m3video.planning.plan_file import save_plan, to_json
-    from m3video.terminal import make_progress, plan_text, print_json, print_notes
+    from m3video.terminal import make_progress, plan_facts, plan_text, print_json, print_notes, time_fact
+    from m3video.thumbnails import fetch_thumbnails
+    from m3video.timing import default_file, estimate
 
-    made = plan_video(video, _settings(locals()), progress=make_progress(quiet=quiet))
-    if output is not None:
-        save_plan(made, output)
+    settings, progress = _settings(locals()), make_progress(quiet=quiet)
+    check_drawable(plot, html)
+    meter = Meter()
+    with open_for(video, settings) as reader:
+        with meter.stage("plan"):
+            study = study_reader(reader, settings, progress=progress)
+        if output is not None:
+            save_plan(study.plan, output)
+        most = MOST_IN_PAGE if html is not None else MOST_IN_PLOT if plot is not None else 0
+        thumbnails = fetch_thumbnails(reader, study.plan, most=most, progress=progress) if most else {}
+    facts = plan_facts(study.plan, binding_limits(study))
+    if plot is not None:
+        save_picture(draw_plan(study, facts, thumbnails), plot)
+    if html is not None:
+        save_page(study, facts, thumbnails, html)
     if json:
-        print_json(to_json(made))
+        print_json(to_json(study.plan))
     else:
-        print(plan_text(made))
-        print_notes([] if quiet else [*made.video.notes, *made.warnings])
+        took = time_fact(meter.stage_seconds["plan"], estimate(study.plan, settings, default_file()))
+        print(plan_text(study.plan, facts=[*facts, took]))
+        print_notes([] if quiet else [*study.plan.video.notes, *study.plan.warnings])
 
 
 @app.command()
@@ -182,21 +201,28 @@ def ask(
     from m3video.pipeline import ask as ask_video
     from m3video.planning.plan_file import load_plan
     from m3video.terminal import answer_record, answer_text, make_progress, print_json, print_notes
+    from m3video.timing import default_file, remember
 
     given = _flags(locals())
     if plan is not None:
         decided = [name for name in given if name in PLAN_SETTINGS]
         if decided:
             raise UsageError(f"--plan {plan} already decides --{decided[0].replace('_', '-')}: give one of the two")
+    settings = load_settings(given, config=config)
     answer = ask_video(
-        video, question, load_settings(given, config=config), plan=None if plan is None else load_plan(plan),
-        options=option or (), progress=make_progress(quiet=quiet),
+        video, question, settings, plan=None if plan is None else load_plan(plan), options=option or (),
+        progress=make_progress(quiet=quiet),
     )  # fmt: skip
     if json:
         print_json(answer_record(answer))
     else:
         print(answer_text(answer))
         print_notes([] if quiet else [*answer.plan.video.notes, *answer.warnings])
+    if answer.plan.grid_tokens is None:
+        try:
+            remember(answer, settings, default_file())
+        except OSError as error:
+            print_notes([] if quiet else [f"plan will not know what this took: {default_file()}: {error.strerror}"])
 
 
 app.command()(cli_batch.summarize)

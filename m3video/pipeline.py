@@ -6,26 +6,33 @@ import itertools
 import resource
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from m3video.config import DETAIL, Settings
+import numpy as np
+from numpy.typing import NDArray
+
+from m3video.config import DETAIL, PLAN_SETTINGS, Settings
 from m3video.errors import PlanError, UsageError, VideoError
 from m3video.planning.allocate import allocate
 from m3video.planning.analyze import analyze
 from m3video.planning.complexity import utility
+from m3video.planning.limits import Limit, limits
 from m3video.planning.plan_file import check_matches
+from m3video.planning.sample import rows_in_range
 from m3video.planning.wishes import Wishes, candidates, rules
 from m3video.scales import SCALES
 from m3video.types import (
     FLAG_CORRUPT,
+    Allocation,
     Answer,
     Evidence,
     FrameStats,
     PlannedFrame,
+    Selection,
     TokenPlan,
     VideoInfo,
     total_tokens,
@@ -92,6 +99,31 @@ def analyze_video(reader: VideoReader, *, progress: Progress = silent) -> FrameS
     return stats
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Study:
+    """A plan with all that it was decided from, so that it can be looked at without measuring the video again.
+
+    Attributes:
+        plan: the frames shown.
+        stats: the analyzed frames, N.
+        selection: the candidates, C.
+        utility_CS: float64 [C, 5], what each candidate is worth at each scale.
+        decided: the scale of each candidate.
+        wishes: what had to be shown.
+        pinned: candidate -> the scale it is pinned at, None where it is free.
+        settings: those the plan was made with.
+    """
+
+    plan: TokenPlan
+    stats: FrameStats
+    selection: Selection
+    utility_CS: NDArray[np.float64]
+    decided: Allocation
+    wishes: Wishes
+    pinned: Mapping[int, int | None]
+    settings: Settings
+
+
 def plan_stats(info: VideoInfo, stats: FrameStats, settings: Settings) -> TokenPlan:
     """sample -> allocate, from stats alone: no file is opened, so it can be repeated for any budget.
 
@@ -99,6 +131,11 @@ def plan_stats(info: VideoInfo, stats: FrameStats, settings: Settings) -> TokenP
         UsageError: a time range without frames, rates that contradict each other, or pinned frames that are outside
             the range or cost more than the budget.
     """
+    return study_stats(info, stats, settings).plan
+
+
+def study_stats(info: VideoInfo, stats: FrameStats, settings: Settings) -> Study:
+    """`plan_stats`, together with what the plan was decided from."""
     wishes = Wishes(settings.pins, settings.every_shot, settings.max_gap, DETAIL[settings.detail])
     selection, pinned = candidates(
         stats, wishes, max_frames=settings.max_frames, method=settings.sampling, start_seconds=settings.start,
@@ -119,11 +156,32 @@ def plan_stats(info: VideoInfo, stats: FrameStats, settings: Settings) -> TokenP
         )
         if scale > 0
     )
-    return TokenPlan(
+    plan = TokenPlan(
         video=info, budget=settings.budget, frames=frames, utility=decided.utility, bound=decided.bound,
         num_candidates=len(selection), shots=selection.shots, config=settings.model_dump(),
         warnings=(*selection.notes, *obeyed.notes), method=decided.method,
     )  # fmt: skip
+    return Study(plan, stats, selection, worth, decided, wishes, pinned, settings)
+
+
+def binding_limits(study: Study) -> tuple[Limit, ...]:
+    """What keeps the plan from being worth more, the costliest first; then what kept further frames from competing."""
+    settings = study.settings
+    found = limits(
+        study.stats, study.selection, study.utility_CS, study.wishes, study.decided, budget=settings.budget,
+        pinned=study.pinned, start_seconds=settings.start, end_seconds=settings.end,
+    )  # fmt: skip
+    rows = rows_in_range(study.stats, settings.start, settings.end)
+    intact = int(((study.stats.flags_N[rows] & FLAG_CORRUPT) == 0).sum())
+    if len(study.selection) >= intact:
+        return found
+    if len(study.selection) >= settings.max_frames:
+        return (*found, Limit(f"--max-frames {settings.max_frames}"))
+    if settings.fps is not None:
+        return (*found, Limit(f"--fps {settings.fps:g}"))
+    if settings.num_frames is not None:
+        return (*found, Limit(f"--num-frames {settings.num_frames}"))
+    return found
 
 
 def plan_video(path: str | Path, settings: Settings, *, progress: Progress = silent) -> TokenPlan:
@@ -147,15 +205,21 @@ def plan_video(path: str | Path, settings: Settings, *, progress: Progress = sil
 
 def plan_reader(reader: VideoReader, settings: Settings, *, progress: Progress = silent) -> TokenPlan:
     """`plan_video` on an open reader."""
+    return study_reader(reader, settings, progress=progress).plan
+
+
+def study_reader(reader: VideoReader, settings: Settings, *, progress: Progress = silent) -> Study:
+    """`plan_reader`, together with what the plan was decided from."""
     from m3video.model.text_count import text_around
 
     if settings.layout == "grid":
         raise UsageError("layout grid is no plan of scales: use it with ask, without --plan")
     stats = analyze_video(reader, progress=progress)
-    plan = plan_stats(reader.info, stats, settings)
+    study = study_stats(reader.info, stats, settings)
+    plan = study.plan
     times = [plan.video.pts_seconds(frame.pts) for frame in plan.frames]
     text = text_around(settings.model, times_seconds=times, timestamps=settings.timestamps)
-    return _with_warnings(replace(plan, text_tokens=text), reader)
+    return replace(study, plan=_with_warnings(replace(plan, text_tokens=text), reader))
 
 
 def ask(
@@ -185,14 +249,18 @@ def ask(
 
     if not question.strip():
         raise UsageError("the question is empty: give one in quotes")
+    if options and plan is not None:
+        raise UsageError("--option belongs to the image grid, which shows no plan: leave out --option or --plan")
     if options and settings.layout != "grid":
         raise UsageError("--option belongs to --layout grid: give both, or write the options into the question")
     meter = Meter()
+    unused: tuple[str, ...] = ()
     with meter.stage("probe"):
         reader = open_for(path, settings)
     with reader:
         if plan is not None:
             check_matches(plan, reader.info)
+            unused = _decided_already(plan, settings)
         elif settings.layout == "frames":
             with meter.stage("plan"):
                 plan = plan_reader(reader, settings, progress=progress)
@@ -210,8 +278,20 @@ def ask(
         visual_tokens=said.visual_tokens, prompt_tokens=said.prompt_tokens, answer_tokens=said.answer_tokens,
         stage_seconds=meter.stage_seconds, peak_memory_bytes=meter.peak_memory_bytes, plan=plan,
         config=settings.model_dump(),
-        warnings=(*plan.warnings, *loaded.warnings, *bundled_note(loaded, path), *said.warnings),
+        warnings=(*plan.warnings, *unused, *loaded.warnings, *bundled_note(loaded, path), *said.warnings),
     )  # fmt: skip
+
+
+def _decided_already(plan: TokenPlan, settings: Settings) -> tuple[str, ...]:
+    """A line when settings, wherever they were given, ask for another plan than the one that is shown."""
+    given = [
+        name for name in PLAN_SETTINGS
+        if name in settings.model_fields_set and getattr(settings, name) != plan.config.get(name)
+    ]  # fmt: skip
+    if not given:
+        return ()
+    values = ", ".join(f"{name} ({getattr(settings, name)})" for name in given)
+    return (f"the plan was made before: {values} of the settings {'is' if len(given) == 1 else 'are'} not used",)
 
 
 def _text_tokens(plan: TokenPlan, settings: Settings, loaded: LoadedModel) -> int:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
+import textwrap
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,13 +18,20 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsed
 from rich.progress import Progress as RichProgress
 
 from m3video.pipeline import Bar, Progress, silent
+from m3video.planning.limits import Limit
 from m3video.planning.plan_file import to_json
 from m3video.scales import SCALES
+from m3video.timing import Estimate
 from m3video.types import FLAG_BLACK, FLAG_CORRUPT, FLAG_FROZEN, Answer, FrameStats, TokenPlan, VideoInfo, clock
 
 _BAR_EVERY_SECONDS = 0.1
 _FULL_BAR = 24
 _MOST_ROWS = 48
+_WIDEST = 100
+"""Lines of words are no wider, whatever the terminal."""
+
+Row = tuple[str, str]
+"""A label and what it says."""
 
 
 def make_progress(*, quiet: bool) -> Progress:
@@ -121,28 +130,112 @@ def stats_text(record: Mapping[str, Any]) -> str:
     return "\n".join(rows)
 
 
-def plan_text(plan: TokenPlan) -> str:
-    """A plan as a short table: when, which shot, how many tokens."""
-    spent = Counter(frame.scale for frame in plan.frames)
-    mix = ", ".join(f"{count} x {scale}" for scale, count in sorted(spent.items()))
-    proven = " (the optimum)" if plan.method in ("fits", "hull", "dp") else ""
-    around = (
-        f"text tokens around the frames not known: {plan.config.get('model')} has no tokenizer on this machine"
-        if plan.text_tokens is None
-        else f"{plan.text_tokens} text tokens around the frames, without the question's"
-    )
-    lines = [
-        f"plan: {len(plan.frames)} of {plan.num_candidates} candidate frames, {len(plan.shots)} shots, "
-        f"{plan.total_tokens} of {plan.budget} tokens ({mix})",
-        f"utility {plan.utility:.6g}{proven}, no plan can exceed {plan.bound:.6g} (gap {plan.gap:.2%})",
-        *([around] if plan.grid_tokens is None else []),
-        f"{'time':>10}  {'shot':>4}  {'tokens':>6}",
+def scale_rows(plan: TokenPlan, *, all_scales: bool = False) -> list[tuple[int, int, int]]:
+    """(scale, frames shown at it, their tokens together) for the scales that the plan uses, or for all five."""
+    count = Counter(frame.scale for frame in plan.frames)
+    return [(scale, count[scale], scale * count[scale]) for scale in SCALES if all_scales or count[scale]]
+
+
+def plan_facts(plan: TokenPlan, limits: Sequence[Limit] | None = None) -> list[Row]:
+    """What a plan shows, spends and proves, as labelled lines.
+
+    Args:
+        plan: the plan.
+        limits: those that bind, as `pipeline.binding_limits` found them; None where they are not known.
+    """
+    rows = [
+        ("frames", f"{len(plan.frames)} of {plan.num_candidates} candidates, {_count(len(plan.shots), 'shot')}"),
+        ("tokens", f"{plan.total_tokens} of {plan.budget}"),
     ]
+    if plan.grid_tokens is not None:
+        return rows
+    if plan.text_tokens is None:
+        rows.append(("text", f"not known: {plan.config.get('model')} has no tokenizer on this machine"))
+    else:
+        rows.append(("text", f"{plan.text_tokens} tokens around the frames, without the question's"))
+    rows += _proof(plan)
+    if limits is not None:
+        rows.append(("limits", _limits_text(limits)))
+    return rows
+
+
+def time_fact(plan_seconds: float, estimate: Estimate | None) -> Row:
+    """What planning took, and what an answer will take where earlier ones tell."""
+    took = f"{plan_seconds:.1f} s for this plan; for an answer "
+    if estimate is None:
+        return ("time", took + "not known yet: it is measured when this model answers on this machine")
+    return ("time", f"{took}about {_seconds(estimate.seconds)} more, by {_count(estimate.num_runs, 'earlier answer')}")
+
+
+def _seconds(value: float) -> str:
+    """No more digits than an estimate has."""
+    return f"{value:.2g} s" if value < 10 else f"{value:.0f} s" if value < 100 else f"{value / 60:.0f} min"
+
+
+def _proof(plan: TokenPlan) -> list[Row]:
+    """Utility and bound; the distance between them is doubt only where the optimum is not proven."""
+    utility, bound = (f"{value:,.0f}" if value >= 1000 else f"{value:.4g}" for value in (plan.utility, plan.bound))
+    above = plan.bound / plan.utility - 1 if plan.utility > 0 else 0.0
+    if plan.method == "gap":
+        return [
+            ("utility", f"{utility}; not proven to be the most, but no plan is worth over {_percent(above)} more"),
+            ("bound", f"{bound}, by linear relaxation"),
+        ]
+    if plan.method == "":
+        return [("utility", utility), ("bound", f"{bound}: no plan is worth more")]
+    proven = ("utility", f"{utility}, the proven optimum: no plan within these limits is worth more")
+    if above < 1e-9:
+        return [proven, ("bound", f"{bound}, reached")]
+    return [
+        proven,
+        ("bound", f"{bound} ({_percent(above)} above), if one frame could stand between two scales; none can"),
+    ]
+
+
+def _limits_text(limits: Sequence[Limit]) -> str:
+    """The limits that bind, and what each costs."""
+    if not limits:
+        return "none binds: every frame has all the tokens it can use"
+    return ", ".join(
+        f"{limit.name} ({'reached' if limit.gain is None else f'without it {_percent(limit.gain)} more utility'})"
+        for limit in limits
+    )
+
+
+def _percent(share: float) -> str:
+    if share < 1e-4:
+        return "under 0.01%"
+    return f"{100 * share:.2g}%" if share < 0.1 else f"{100 * share:.0f}%"
+
+
+def _count(number: int, word: str) -> str:
+    return f"{number} {word}" + ("" if number == 1 else "s")
+
+
+def plan_text(plan: TokenPlan, *, facts: Sequence[Row] | None = None, width: int | None = None) -> str:
+    """A plan as a short table: its facts, what each scale costs, and when which frame is shown.
+
+    Args:
+        plan: the plan.
+        facts: its labelled lines, when more is known than the plan tells.
+        width: columns; None for the terminal's, or 80 without one. No line is longer, from 40 on.
+    """
+    width = shutil.get_terminal_size().columns if width is None else width
+    lines = []
+    for label, text in plan_facts(plan) if facts is None else facts:
+        lines += textwrap.wrap(
+            text, min(width, _WIDEST), initial_indent=f"{label:<9}", subsequent_indent=" " * 9, break_on_hyphens=False
+        )  # fmt: skip
+    if plan.grid_tokens is None:
+        lines += ["", f"{'tokens':>8}{'frames':>8}{'together':>10}"]
+        lines += [f"{scale:>8}{count:>8}{together:>10}" for scale, count, together in scale_rows(plan)]
+    lines += ["", f"{'time':>11}{'shot':>6}{'tokens':>8}"]
+    room = min(_FULL_BAR, width - 27)
     for frame in plan.frames[:_MOST_ROWS]:
-        bar = "#" * round(_FULL_BAR * frame.scale**0.5 / 24)
-        lines.append(f"{clock(plan.video.pts_seconds(frame.pts)):>10}  {frame.shot + 1:>4}  {frame.scale:>6}  {bar}")
+        bar = "#" * max(1, round(room * frame.scale**0.5 / 24))
+        lines.append(f"{clock(plan.video.pts_seconds(frame.pts)):>11}{frame.shot + 1:>6}{frame.scale:>8}  {bar}")
     if len(plan.frames) > _MOST_ROWS:
-        lines.append(f"... and {len(plan.frames) - _MOST_ROWS} more; --json or -o plan.json has them all")
+        lines += textwrap.wrap(f"... and {len(plan.frames) - _MOST_ROWS} more; --json or -o plan.json has all", width)
     return "\n".join(lines)
 
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from tests.video.odd_inputs import ODD_INPUTS, OddInput, Refused
 
@@ -24,6 +27,14 @@ def run(*arguments: object, timeout: float = 60, **environment: str) -> subproce
         capture_output=True, text=True, timeout=timeout, stdin=subprocess.DEVNULL,
         env={**os.environ, "COLUMNS": "80", **environment},
     )  # fmt: skip
+
+
+@pytest.fixture(autouse=True, scope="module")
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What answers took is remembered in the cache: tests have one of their own, empty at first."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield
 
 
 def one_line_error(done: subprocess.CompletedProcess[str], code: int) -> str:
@@ -70,6 +81,8 @@ def test_unknown_flag_is_a_usage_error() -> None:
         (("plan", SAMPLE, "--detail", "huge"), 2, "'low', 'medium' or 'high'"),
         (("ask", SAMPLE, "what?", "--layout", "grid", "--every-shot"), 2, "--every-shot says which frames"),
         (("plan", SAMPLE, "--start", "99:00"), 2, "0:"),
+        (("plan", SAMPLE, "--plot", "plan.jpg"), 2, "--plot (plan.jpg) must end in .png, .svg or .pdf"),
+        (("plan", SAMPLE, "--html", "no/such/plan.html"), 2, "--html (no/such/plan.html): there is no folder no/such"),
         (("plan", SAMPLE, "--config", "none.yaml"), 2, "cannot be read"),
         (("ask", SAMPLE, " "), 2, "question is empty"),
         (("ask", SAMPLE, "what?", "--model", "no/such-folder"), 1, "no/such-folder"),
@@ -136,13 +149,96 @@ def test_wishes_come_from_the_environment_and_yaml_too(tmp_path: Path) -> None:
     assert "max_gap (0.2 s) needs" in plan["warnings"][0]
 
 
+def facts(shown: str) -> dict[str, str]:
+    """The labelled lines at the head of a plan's table, unwrapped."""
+    found: dict[str, str] = {}
+    for line in shown.partition("\n\n")[0].splitlines():
+        label = line[:9].strip() or label  # noqa: F821 - wrapped lines belong to the label before
+        found[label] = f"{found.get(label, '')} {line[9:]}".strip()
+    return found
+
+
 def test_the_table_tells_the_text_tokens_and_the_proof() -> None:
-    shown = run("plan", SAMPLE, "--budget", 100).stdout
+    shown = facts(run("plan", SAMPLE, "--budget", 100).stdout)
     planned = json.loads(run("plan", SAMPLE, "--budget", 100, "--json").stdout)
-    assert f"{planned['text_tokens']} text tokens around the frames" in shown
-    assert "(the optimum), no plan can exceed" in shown
+    assert shown["tokens"] == f"{planned['total_tokens']} of 100"
+    assert shown["text"].startswith(f"{planned['text_tokens']} tokens around the frames")
+    assert "the proven optimum" in shown["utility"]
+    above = planned["bound"] / planned["utility"] - 1
+    assert f"({100 * above:.2g}% above)" in shown["bound"]
     elsewhere = run("plan", SAMPLE, "--model", "no/such-folder", HF_HUB_OFFLINE="1").stdout
-    assert "no/such-folder has no tokenizer on this machine" in elsewhere
+    assert "no/such-folder has no tokenizer on this machine" in facts(elsewhere)["text"]
+
+
+@pytest.mark.parametrize(
+    ("flags", "binding"),
+    [
+        (("--budget", 100), {"--budget 100", "--max-frames 16"}),
+        (("--budget", 99999), {"--max-frames 16"}),
+        (("--budget", 99999, "--detail", "low"), {"--detail low", "--max-frames 16"}),
+        (("--budget", 99999, "--num-frames", 4), {"--num-frames 4"}),
+        (("--budget", 99999, "--fps", 1), {"--fps 1"}),
+        (("--budget", 199999, "--max-frames", 400), set()),
+        (("--budget", 99999, "--fps", 1, "--at", "0:02=9"), {"--fps 1", "--at"}),
+        (("--budget", 9, "--max-gap", 1.5), {"--budget 9", "--max-frames 16", "--max-gap 1.5"}),
+    ],
+)
+def test_the_table_tells_which_limits_bind(flags: tuple[object, ...], binding: set[str]) -> None:
+    told = facts(run("plan", SAMPLE, *flags).stdout)["limits"]
+    names = {part.partition(" (")[0] for part in told.split(", ")} if not told.startswith("none binds") else set()
+    assert names == binding
+
+
+@pytest.mark.parametrize("flags", [(), ("--model", "/no/such/folder/with/quite/a/long/name/indeed/so/long")])
+def test_the_table_fits_a_narrow_terminal(flags: tuple[str, ...]) -> None:
+    done = run("plan", SAMPLE, "--max-gap", 1, "--detail", "low", *flags, COLUMNS="40", HF_HUB_OFFLINE="1")
+    assert max(map(len, done.stdout.splitlines())) <= 40
+    assert "\x1b" not in done.stdout
+    wide = run("plan", SAMPLE, "--max-gap", 1, "--detail", "low", *flags, HF_HUB_OFFLINE="1")
+    told, also = facts(done.stdout), facts(wide.stdout)
+    assert told.keys() == also.keys() == {"frames", "tokens", "text", "utility", "bound", "limits", "time"}
+    assert all(told[label].replace(" ", "") == also[label].replace(" ", "") for label in told if label != "time")
+
+
+def test_pictures_are_drawn_beside_pure_json(tmp_path: Path) -> None:
+    png, html, saved = tmp_path / "plan.png", tmp_path / "plan.html", tmp_path / "plan.json"
+    done = run("plan", SAMPLE, "--budget", 300, "--plot", png, "--html", html, "-o", saved, "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == json.loads(run("plan", SAMPLE, "--budget", 300, "--json").stdout)
+    assert json.loads(done.stdout) == json.loads(saved.read_text())
+    with Image.open(png) as picture:
+        assert picture.size == (1440, 900)
+    assert html.read_text(encoding="utf-8").count("<img ") == len(json.loads(done.stdout)["frames"])
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["plan.html", "plan.json", "plan.png"]
+
+
+def test_a_missing_extra_is_named_before_the_video_is_read(tmp_path: Path) -> None:
+    (tmp_path / "matplotlib").mkdir()
+    (tmp_path / "matplotlib" / "__init__.py").write_text("raise ImportError('not here')")
+    for flag in ("--plot", "--html"):
+        done = run("plan", "none.mp4", flag, tmp_path / "plan.png", PYTHONPATH=f"{tmp_path}{os.pathsep}{ROOT}")
+        assert "m3video[plots]" in one_line_error(done, 2)
+    assert run("plan", SAMPLE, PYTHONPATH=f"{tmp_path}{os.pathsep}{ROOT}").returncode == 0
+
+
+def test_time_is_told_once_it_was_measured(tmp_path: Path) -> None:
+    def told() -> str:
+        return facts(run("plan", SAMPLE, "--budget", 50, XDG_CACHE_HOME=str(tmp_path)).stdout)["time"]
+
+    assert "not known yet" in told()
+    done = run("ask", SAMPLE, "what colour?", "--budget", 50, "--json", XDG_CACHE_HOME=str(tmp_path))
+    took = sum(json.loads(done.stdout)["stage_seconds"][stage] for stage in ("load model", "fetch", "vision tower"))
+    found = re.search(r"about ([\d.]+) s more, by 1 earlier answer", told())
+    assert found is not None
+    assert took * 0.9 <= float(found[1]) <= took * 1.1 + 2
+
+
+def test_an_answer_is_given_where_nothing_can_be_kept(tmp_path: Path) -> None:
+    (tmp_path / "m3video").write_text("a file where the folder should be")
+    done = run("ask", SAMPLE, "what colour?", "--budget", 50, "--json", XDG_CACHE_HOME=str(tmp_path))
+    assert done.returncode == 0
+    assert json.loads(done.stdout)["answer"]
+    assert "plan will not know what this took" in done.stderr
 
 
 def test_plan_lists_pts_that_probe_lists() -> None:
@@ -181,6 +277,22 @@ def test_plan_and_budget_contradict(tmp_path: Path) -> None:
     saved = tmp_path / "plan.json"
     run("plan", SAMPLE, "-o", saved)
     assert "--budget" in one_line_error(run("ask", SAMPLE, "what?", "--plan", saved, "--budget", 9), 2)
+
+
+def test_plan_and_settings_from_elsewhere_are_told_apart(tmp_path: Path) -> None:
+    """What a plan has decided cannot be changed by YAML or the environment, and is not ignored silently."""
+    saved, config = tmp_path / "plan.json", tmp_path / "wishes.yaml"
+    run("plan", SAMPLE, "--budget", 60, "-o", saved)
+    config.write_text("detail: low\nevery_shot: true\nat: 0:02\nmax_new_tokens: 5\n")
+    done = run(
+        "ask", SAMPLE, "what colour?", "--plan", saved, "--config", config, M3VIDEO_MAX_GAP="2", M3VIDEO_BUDGET="60"
+    )  # fmt: skip
+    notes = [line for line in done.stderr.splitlines() if "the plan was made before" in line]
+    assert len(notes) == 1
+    assert all(name in notes[0] for name in ("detail (low)", "every_shot (True)", "at (0:02)", "max_gap (2.0)"))
+    # The same value as the plan's own contradicts nothing.
+    assert "budget" not in notes[0]
+    assert "max_new_tokens" not in notes[0]
 
 
 def test_context_overflow_is_refused_before_the_model_runs() -> None:

@@ -5,12 +5,15 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from m3video.config import Settings
 from m3video.errors import DoesNotFitError, UsageError, VideoError
 from m3video.model import checkpoint
-from m3video.pipeline import analyze_video, ask, open_for, plan_video
+from m3video.pipeline import analyze_video, ask, binding_limits, open_for, plan_video, study_reader
+from m3video.planning.plan_file import to_json
+from m3video.scales import SCALES
 from m3video.training.sample import sample_clip
 
 SAMPLE = Path(__file__).parent.parent / "m3video" / "assets" / "sample.mp4"
@@ -60,6 +63,31 @@ def test_a_file_without_an_intact_frame_is_refused(monkeypatch: pytest.MonkeyPat
 def test_a_grid_is_no_plan() -> None:
     with pytest.raises(UsageError, match="layout grid"):
         plan_video(SAMPLE, Settings(layout="grid"))
+
+
+def test_a_study_is_the_plan_with_what_it_rests_on() -> None:
+    """One pass over the video: what is shown beside the plan is what it was decided from."""
+    settings = Settings(budget=300, max_frames=20)
+    with open_for(SAMPLE, settings) as reader:
+        study = study_reader(reader, settings)
+    assert to_json(study.plan) == to_json(plan_video(SAMPLE, settings))
+    assert len(study.selection) == study.plan.num_candidates == len(study.utility_CS) == 20
+    shown = study.decided.scale_N > 0
+    assert [frame.pts for frame in study.plan.frames] == study.selection.pts_N[shown].tolist()
+    column = np.searchsorted(SCALES, study.decided.scale_N[shown])
+    assert study.utility_CS[shown, column].sum() == pytest.approx(study.plan.utility)
+    assert [limit.name for limit in binding_limits(study)] == ["--budget 300", "--max-frames 20"]
+
+
+def test_settings_that_contradict_the_plan_are_told(loaded: checkpoint.LoadedModel) -> None:
+    plan = plan_video(SAMPLE, Settings(budget=100))
+    said = ask(SAMPLE, "what", Settings(budget=200, detail="high"), plan=plan, loaded=loaded)
+    assert "the plan was made before: budget (200) of the settings is not used" in said.warnings
+    assert said.plan.frames == plan.frames
+    same = ask(SAMPLE, "what", Settings(budget=100), plan=plan, loaded=loaded)
+    assert not any("made before" in warning for warning in same.warnings)
+    with pytest.raises(UsageError, match="leave out --option or --plan"):
+        ask(SAMPLE, "which", Settings(layout="grid"), plan=plan, options=("a", "b"), loaded=loaded)
 
 
 def test_the_image_grid_spends_within_its_budget(loaded: checkpoint.LoadedModel) -> None:

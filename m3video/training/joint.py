@@ -18,11 +18,12 @@ from m3video.model.m3 import M3VideoForConditionalGeneration
 from m3video.model.nested import pack, pool
 from m3video.scales import SCALES
 from m3video.training.build import autocast
-from m3video.training.decoder import SymbolicReader, make_clip, sample_scales
+from m3video.training.decoder import make_clip, sample_scales
 from m3video.training.features import Features
 from m3video.training.loop import run_stage
 from m3video.training.recipe import Recipe, Stage
 from m3video.training.sequences import Binder, Clip, answer_loss, make_batch
+from m3video.training.symbols import Symbols
 
 ALIGN_BATCH = 24
 LENGTHS = ((200, 2.0), (720, 1.0), (1500, 0.5), (3000, 0.25), (5000, 0.25))
@@ -45,7 +46,7 @@ def start_projector(projector: Any, cache: Features) -> None:
 
 
 def train_projector(
-    model: M3VideoForConditionalGeneration, reader: SymbolicReader, cache: Features, recipe: Recipe, folder: Path, *,
+    model: M3VideoForConditionalGeneration, symbols: Symbols, cache: Features, recipe: Recipe, folder: Path, *,
     device: torch.device, resume: bool,
 ) -> None:  # fmt: skip
     """Regress pooled projected features, at every scale, to the symbolic tokens that the decoder reads already."""
@@ -53,7 +54,7 @@ def train_projector(
     projector = model.model.multi_modal_projector
     start_projector(projector, cache)
     projector.to(device)
-    symbols = reader.symbols.to(device)
+    symbols = symbols.to(device)
     stage = Stage(steps=recipe.align_steps, batch=ALIGN_BATCH, rate=2e-3, save_every=max(1, recipe.align_steps // 4))
 
     def step(number: int) -> tuple[Tensor, Mapping[str, tuple[float, float]]]:

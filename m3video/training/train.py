@@ -64,7 +64,7 @@ def train(
     model.eval()
     make_features(model, recipe, run_dir / "features", device=place)
     cache = load_features(recipe, run_dir / "features")
-    train_projector(model, reader, cache, recipe, run_dir, device=place, resume=resume)
+    train_projector(model, reader.symbols, cache, recipe, run_dir, device=place, resume=resume)
     train_joint(model, reader.binder, cache, recipe, run_dir, device=place, resume=resume)
     return export(model, out or run_dir / "model")
 

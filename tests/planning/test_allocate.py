@@ -139,13 +139,18 @@ def by_table(utility: np.ndarray, budget: int) -> float:
     return float(value[budget])
 
 
-@pytest.mark.parametrize("kind", list(kinds(np.random.default_rng(0), 1)))
-@pytest.mark.parametrize("is_hard", [False, True], ids=["as it is", "in growing cores"])
-def test_equals_the_textbook(kind: str, is_hard: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Tens of candidates; also with nothing counted as easy, so that the way of the largest instances is taken."""
-    if is_hard:
+@pytest.fixture(params=["as it is", "in growing cores"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also with nothing counted as easy, so that the way of the largest instances is taken."""
+    if request.param == "in growing cores":
         monkeypatch.setattr(knapsack, "EASY_WORK", 0)
         monkeypatch.setattr(knapsack, "FIRST_CORE", 2)
+
+
+@pytest.mark.parametrize("kind", list(kinds(np.random.default_rng(0), 1)))
+@pytest.mark.usefixtures("way")
+def test_equals_the_textbook(kind: str) -> None:
+    """Tens of candidates."""
     rng = np.random.default_rng(list(kind.encode()))
     for _ in range(12):
         n = int(rng.integers(5, 90))
@@ -258,13 +263,10 @@ def test_monotone_in_the_budget_under_constraints(n: int, seed: int) -> None:
     assert [item.utility for item in found] == sorted(item.utility for item in found)
 
 
-@pytest.mark.parametrize("is_hard", [False, True], ids=["as it is", "in growing cores"])
+@pytest.mark.usefixtures("way")
 @pytest.mark.parametrize("kind", list(kinds(np.random.default_rng(0), 1)))
-def test_order_of_equal_frames(kind: str, is_hard: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_order_of_equal_frames(kind: str) -> None:
     """Any order gives the same total, exactly, and of equal frames the earlier one has the more tokens."""
-    if is_hard:
-        monkeypatch.setattr(knapsack, "EASY_WORK", 0)
-        monkeypatch.setattr(knapsack, "FIRST_CORE", 2)
     rng = np.random.default_rng(list(kind.encode()))
     for _ in range(10):
         utility = np.tile(kinds(rng, 12)[kind], (3, 1))
