@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
 import typer
 
-from m3video import __version__, cli_eval
+from m3video import __version__, cli_batch, cli_eval
+from m3video.cli_options import given as _flags
+from m3video.cli_options import setting as _setting
 from m3video.config import PLAN_SETTINGS, Settings, load_settings
 from m3video.errors import EXIT_ERROR, M3VideoError, UsageError
 
@@ -25,19 +28,11 @@ Video = Annotated[str, typer.Argument(help="a local video file", show_default=Fa
 Config = Annotated[Path | None, typer.Option("--config", help="YAML file with settings (see configs/)")]
 Json = Annotated[bool, typer.Option("--json", help="print data as JSON")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="no progress, no notes")]
-
-
-def _setting(name: str) -> Any:
-    """A flag for one field of `Settings`: its help and default are written there, once."""
-    field = Settings.model_fields[name]
-    choices = [str(value) for value in get_args(field.annotation) if isinstance(value, str)]
-    text = field.description or ""
-    if choices:
-        text += f": {', '.join(choices)}"
-    if field.default is not None:
-        text += f" (default {field.default})"
-    return typer.Option(help=text)
-
+Workers = Annotated[int | None, typer.Option(min=1, help="read with this many processes; with --ray, tasks at a time")]
+Ray = Annotated[
+    str | None,
+    typer.Option(metavar="[ADDRESS]", help="read on Ray: started here, or auto, HOST:PORT, ray://HOST:PORT"),
+]
 
 Backend = Annotated[str | None, _setting("backend")]
 MaxPixels = Annotated[int | None, _setting("max_pixels")]
@@ -57,6 +52,8 @@ Model = Annotated[str | None, _setting("model")]
 Tower = Annotated[str | None, _setting("vision_tower")]
 Device = Annotated[str | None, _setting("device")]
 Dtype = Annotated[str | None, _setting("dtype")]
+
+_RAY_ADDRESS = re.compile(r"local|auto|(ray://)?[\w.-]+:\d+|(ray://)?\[[0-9a-f:]+\]:\d+")
 
 
 @app.callback(invoke_without_command=True)
@@ -93,26 +90,37 @@ def probe(
 def analyze(
     video: Video,
     output: Annotated[Path | None, typer.Option("-o", "--output", help="write per-frame stats (parquet)")] = None,
+    workers: Workers = None, ray: Ray = None,
     backend: Backend = None, max_pixels: MaxPixels = None, config: Config = None, json: Json = False,
     quiet: Quiet = False,
 ) -> None:  # fmt: skip
     """Measure every frame once: how much it loses at each token scale, and how much it changes.
 
+    A long video can be read by several processes, or on a Ray cluster; the result is the same to the last bit.
+
     Example: m3video analyze film.mp4 -o stats.parquet
     """
-    from m3video.pipeline import analyze_video, open_for
+    from m3video.distributed.analysis import analyze_long
+    from m3video.distributed.mapping import in_process
+    from m3video.distributed.processes import processes
+    from m3video.distributed.ray_tasks import ray_tasks
     from m3video.planning.shots import find_shots
     from m3video.planning.stats_file import save_stats
     from m3video.terminal import info_record, make_progress, print_json, print_notes, stats_record, stats_text
 
     settings = _settings(locals())
-    with open_for(video, settings) as reader:
-        stats = analyze_video(reader, progress=make_progress(quiet=quiet))
-        info, damage = reader.info, reader.damage.message
+    if ray is not None:
+        mapper = ray_tasks(ray, num_workers=workers)
+    else:
+        mapper = in_process if workers is None else processes(workers)
+    found = analyze_long(
+        video, settings, mapper=mapper, count=1 if mapper is in_process else None, progress=make_progress(quiet=quiet)
+    )
+    info, stats = found.info, found.stats
     if output is not None:
         save_stats(stats, info_record(info), output)
     record = stats_record(info, stats, shots=len(find_shots(stats)))
-    notes = [*info.notes, *([damage] if damage else [])]
+    notes = [*info.notes, *found.notes]
     if json:
         print_json({**record, "notes": notes})
     else:
@@ -217,6 +225,10 @@ def ask(
             print_notes([] if quiet else [f"plan will not know what this took: {default_file()}: {error.strerror}"])
 
 
+app.command()(cli_batch.summarize)
+app.command()(cli_batch.batch)
+
+
 @app.command()
 def convert(
     source: Annotated[str, typer.Argument(help="original M3/LLaVA folder or hub name", show_default=False)],
@@ -258,23 +270,25 @@ def train(
     print(train_model(recipe, run_dir=run_dir, device=device, smoke=smoke, resume=not fresh, out=out))
 
 
-def _flags(arguments: dict[str, Any]) -> dict[str, Any]:
-    """The arguments of a verb that are settings and were given."""
-    # An option that may be repeated is an empty list when it was not given.
-    flags = {name: arguments[name] for name in Settings.model_fields if arguments.get(name) not in (None, [])}
-    if "at" in flags:
-        flags["at"] = ",".join(flags["at"])
-    return flags
-
-
 def _settings(arguments: dict[str, Any]) -> Settings:
     return load_settings(_flags(arguments), config=arguments["config"])
+
+
+def _with_ray_address(arguments: list[str]) -> list[str]:
+    """`arguments` where a `--ray` without an address says "local": typer knows no options with optional values."""
+    for place, argument in enumerate(arguments):
+        if argument == "--":
+            break
+        following = arguments[place + 1 : place + 2]
+        if argument == "--ray" and not (following and _RAY_ADDRESS.fullmatch(following[0])):
+            return [*arguments[: place + 1], "local", *arguments[place + 1 :]]
+    return arguments
 
 
 def main() -> None:
     """Entry point: user errors are one line and an exit code; anything else is a bug and shows its traceback."""
     try:
-        app()
+        app(_with_ray_address(sys.argv[1:]))
     except M3VideoError as error:
         print(f"m3video: error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)

@@ -42,3 +42,7 @@ class DoesNotFitError(M3VideoError):
     """The request needs more context or memory than there is."""
 
     exit_code = EXIT_DOES_NOT_FIT
+
+
+class WorkerError(M3VideoError):
+    """Worker processes that died again and again, or a cluster that cannot be used."""

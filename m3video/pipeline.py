@@ -278,7 +278,7 @@ def ask(
         visual_tokens=said.visual_tokens, prompt_tokens=said.prompt_tokens, answer_tokens=said.answer_tokens,
         stage_seconds=meter.stage_seconds, peak_memory_bytes=meter.peak_memory_bytes, plan=plan,
         config=settings.model_dump(),
-        warnings=(*plan.warnings, *unused, *loaded.warnings, *_bundled_note(loaded, path), *said.warnings),
+        warnings=(*plan.warnings, *unused, *loaded.warnings, *bundled_note(loaded, path), *said.warnings),
     )  # fmt: skip
 
 
@@ -378,7 +378,7 @@ def _ask_grid(
 SAMPLE = Path(__file__).parent / "assets" / "sample.mp4"
 
 
-def _bundled_note(loaded: LoadedModel, path: str | Path) -> tuple[str, ...]:
+def bundled_note(loaded: LoadedModel, path: str | Path) -> tuple[str, ...]:
     """What a person must know who asks the bundled model about footage of their own."""
     if not loaded.is_bundled or Path(path).resolve() == SAMPLE.resolve():
         return ()

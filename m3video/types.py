@@ -124,6 +124,9 @@ class ScanFrame:
 SCAN_SIDE = 144
 """Longest side of a scan picture: 6 pixels for each cell of the 24x24 grid."""
 
+SCANS: tuple[str, ...] = ("full", "nonref", "keyframes")
+"""How the first pass reads a video: every frame, those that others are made from, or keyframes only."""
+
 SIGNATURE_SIDE = 6
 """A frame's signature is a 6x6 grid of mean Y, Cb, Cr: 108 bytes, so hours of video stay small."""
 
@@ -142,7 +145,7 @@ class FrameStats:
         signature_NK: uint8 [N, 108], the 6x6 grid of mean Y, Cb, Cr (row, column, channel).
         flags_N: uint8, bits of `FLAG_KEY`, `FLAG_CORRUPT`, `FLAG_BLACK`, `FLAG_FROZEN`.
         edge_2HW: uint8 [2, h, w], first and last luma picture, so that `concat` can fill in the change between them.
-        mode: how frames were read: "full", or a mode that skips frames.
+        mode: which frames were read, one of `SCANS`.
     """
 
     pts_N: NDArray[np.int64]
@@ -158,6 +161,8 @@ class FrameStats:
     mode: str = "full"
 
     def __post_init__(self) -> None:
+        if self.mode not in SCANS:
+            raise ValueError(f"mode ({self.mode}) must be one of {', '.join(SCANS)}")
         n = len(self.pts_N)
         columns: tuple[tuple[str, Any, tuple[int | None, ...]], ...] = (
             ("pts_N", np.int64, (n,)),
@@ -353,7 +358,7 @@ def total_tokens(scales: Iterable[int]) -> int:
 
 
 __all__: Sequence[str] = [
-    "FLAG_BLACK", "FLAG_CORRUPT", "FLAG_FROZEN", "FLAG_KEY", "METHODS", "SCAN_SIDE", "SIGNATURE_SIDE",
+    "FLAG_BLACK", "FLAG_CORRUPT", "FLAG_FROZEN", "FLAG_KEY", "METHODS", "SCANS", "SCAN_SIDE", "SIGNATURE_SIDE",
     "Allocation", "Answer", "Evidence", "Frame", "FrameStats", "PlannedFrame", "ScanFrame", "Selection",
     "TimeBase", "TokenPlan", "VideoInfo", "clock", "gap_between", "seconds", "total_tokens",
 ]  # fmt: skip

@@ -15,9 +15,7 @@ from PIL import Image
 from torch import Tensor
 from transformers import CLIPImageProcessorPil
 
-SIDE = 336
-PADDING_RGB = (122, 116, 104)
-"""int(CLIP mean * 255): what LLaVA-1.5 pads with. Black or a centre crop gives other answers."""
+from m3video.model.square import SIDE, pad_to_square
 
 _PROCESSOR = CLIPImageProcessorPil(size={"shortest_edge": SIDE}, crop_size={"height": SIDE, "width": SIDE})
 
@@ -28,17 +26,6 @@ def to_pixels(pictures: Sequence[Image.Image]) -> Tensor:
     """CLIP's own preprocessing of ready pictures: [N, 3, 336, 336] float32."""
     pixels = _PROCESSOR(images=list(pictures), return_tensors="np")["pixel_values"]
     return torch.from_numpy(np.ascontiguousarray(pixels, dtype=np.float32))
-
-
-def pad_to_square(picture: Image.Image) -> Image.Image:
-    """Centre `picture` on a square of CLIP's mean colour (reference `expand2square`)."""
-    width, height = picture.size
-    if width == height:
-        return picture
-    side = max(width, height)
-    square = Image.new("RGB", (side, side), PADDING_RGB)
-    square.paste(picture, ((side - width) // 2, (side - height) // 2))
-    return square
 
 
 def pad_pixels(pictures: Sequence[NDArray[np.uint8] | Image.Image]) -> Tensor:

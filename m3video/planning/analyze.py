@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from m3video.errors import VideoError
-from m3video.planning.complexity import cell_features, losses, signatures
+from m3video.planning.complexity import CellMeter, losses, signatures
 from m3video.types import (
     FLAG_BLACK,
     FLAG_CORRUPT,
@@ -24,8 +24,9 @@ from m3video.types import (
     TimeBase,
 )
 
-BATCH = 64
-"""Frames measured together: enough for NumPy to be quick, few enough to stay in the cache."""
+BATCH = 16
+"""Frames measured together: enough for NumPy to be quick, few enough that its arrays stay in the cache and are not
+given back to the system and cleared anew."""
 
 BLACK_LEVEL = 40.0
 """A frame is black when no cell's mean luma plus strokes exceeds this, so white words on black are not black."""
@@ -59,17 +60,18 @@ def analyze(
     chunks: dict[str, list[NDArray]] = {name: [] for name in COLUMNS}
     batch: list[ScanFrame] = []
     first = previous = None
+    meter = CellMeter(BATCH)
     for done, frame in enumerate(frames, 1):
         batch.append(frame)
         if first is None:
             first = frame.luma_HW.copy()
         if len(batch) == BATCH:
-            previous = _measure(batch, previous, chunks)
+            previous = _measure(batch, previous, meter, chunks)
             batch.clear()
         if on_frame is not None:
             on_frame(done)
     if batch:
-        previous = _measure(batch, previous, chunks)
+        previous = _measure(batch, previous, meter, chunks)
     if first is None or previous is None:
         raise VideoError("no frame to analyze: none of the video's frames could be decoded")
     # One column after the other, so that memory holds the chunks and one column, not two copies of all.
@@ -123,7 +125,7 @@ def sharpness(luma_HW: NDArray[np.uint8]) -> float:
 
 
 def _measure(
-    batch: Sequence[ScanFrame], previous: NDArray[np.uint8] | None, chunks: dict[str, list[NDArray]]
+    batch: Sequence[ScanFrame], previous: NDArray[np.uint8] | None, meter: CellMeter, chunks: dict[str, list[NDArray]]
 ) -> NDArray[np.uint8]:
     """Append the columns of one batch to `chunks`; returns its last picture."""
     size = batch[0].luma_HW.shape if previous is None else previous.shape
@@ -131,29 +133,27 @@ def _measure(
         if frame.luma_HW.shape != size:
             raise ValueError(f"scan pictures must be of one size: {frame.luma_HW.shape} after {size}")
     luma = np.stack([frame.luma_HW for frame in batch])
-    features, area = cell_features(luma, np.stack([frame.chroma_2HW for frame in batch]))
+    features, area = meter.features(luma, np.stack([frame.chroma_2HW for frame in batch]))
     loss, peak = losses(features, area)
-    held = area > 0
-    brightest = (features[:, 0] + features[:, 3])[:, held].max(axis=1)
+    is_black = (features[:, 0] + features[:, 3]).max(axis=(1, 2), where=area > 0, initial=0) <= BLACK_LEVEL
     change = np.zeros(len(batch), np.float32)
-    flags = np.zeros(len(batch), np.uint8)
-    for i, frame in enumerate(batch):
-        flags[i] = (
-            FLAG_KEY * frame.is_key | FLAG_CORRUPT * frame.is_corrupt | FLAG_BLACK * (brightest[i] <= BLACK_LEVEL)
-        )
-        before = previous if i == 0 else luma[i - 1]
-        if before is not None:
-            change[i], is_frozen = difference(before, luma[i])
-            flags[i] |= FLAG_FROZEN * is_frozen
+    is_frozen = np.zeros(len(batch), np.bool_)
+    for i, (before, after) in enumerate(itertools.pairwise(luma), 1):
+        change[i], is_frozen[i] = difference(before, after)
+    if previous is not None:
+        change[0], is_frozen[0] = difference(previous, luma[0])
+    is_key = np.array([frame.is_key for frame in batch])
+    is_corrupt = np.array([frame.is_corrupt for frame in batch])
+    flags = FLAG_KEY * is_key | FLAG_CORRUPT * is_corrupt | FLAG_BLACK * is_black | FLAG_FROZEN * is_frozen
     found = {
         "pts_N": np.array([frame.pts for frame in batch], np.int64),
         "loss_NS": loss,
         "peak_NS": peak,
         "change_N": change,
         "sharpness_N": np.array([sharpness(picture) for picture in luma], np.float32),
-        "luma_N": (luma.sum(axis=(1, 2), dtype=np.int64) / luma[0].size).astype(np.float32),
+        "luma_N": np.array([cv2.mean(picture)[0] for picture in luma], np.float32),
         "signature_NK": signatures(features, area),
-        "flags_N": flags,
+        "flags_N": flags.astype(np.uint8),
     }
     for name, column in found.items():
         chunks[name].append(column)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import av
@@ -44,8 +44,10 @@ class AvStream:
         truncated: True when reading was given up before the end of the file.
     """
 
-    def __init__(self, file: LocalFile, *, max_pixels: int) -> None:
+    def __init__(self, file: LocalFile, *, max_pixels: int, scan: str | None = None) -> None:
+        """`scan`: read for a first pass in this mode, one of `SCANS`; None for pictures as they should be seen."""
         self.file = file
+        self._scan = scan
         self.read_errors = 0
         self.damaged_packets = 0
         self.truncated = False
@@ -84,19 +86,31 @@ class AvStream:
             if other is not stream:
                 other.discard = Discard.all
         check_pixels(stream.codec_context.width, stream.codec_context.height, max_pixels=max_pixels, name=name)
-        stream.codec_context.options = {"max_pixels": str(max_pixels)}
+        stream.codec_context.options = {"max_pixels": str(max_pixels), **self._shortcuts(stream.codec_context.name)}
         stream.codec_context.thread_count = 1
         stream.thread_type = "NONE"
         return stream
 
+    def _shortcuts(self, codec: str) -> dict[str, str]:
+        """Options for the decoder of a first pass.
+
+        Frames that no other frame is made from need no deblocking to be seen small. Nor do the B-frames of H.264,
+        from which at most a few others are made. Without any deblocking, errors would add up from keyframe to keyframe.
+        """
+        if self._scan is None:
+            return {}
+        unfiltered = {"skip_loop_filter": "bidir" if codec == "h264" else "noref"}
+        return unfiltered | ({"skip_frame": "noref"} if self._scan == "nonref" else {})
+
     def packets(self) -> Iterator[Any]:
-        """Packets with data, from where the file stands to its end; errors are counted and read past."""
+        """Packets with data, in a scan of keyframes those of keyframes, from where the file stands to its end; errors
+        are counted and read past."""
         in_a_row = 0
         while True:
             try:
                 for packet in self.container.demux(self.stream):
                     in_a_row = 0
-                    if packet.size:
+                    if packet.size and (packet.is_keyframe or self._scan != "keyframes"):
                         yield packet
                 return
             except IndexError:
@@ -119,10 +133,14 @@ class AvStream:
             self.damaged_packets += 1
             return []
 
-    def frames(self) -> Iterator[VideoFrame]:
-        """Decoded frames in output order, from where the file stands to its end."""
-        for packet in self.packets():
+    def frames(self, packets: Iterable[Any] | None = None) -> Iterator[VideoFrame]:
+        """Decoded frames in output order, of `packets`, or from where the file stands to its end."""
+        for packet in self.packets() if packets is None else packets:
             yield from self.decode(packet)
+            if self._scan == "keyframes":
+                # What lies between two keyframes must not be looked for.
+                yield from self.decode(None)
+                self.stream.codec_context.flush_buffers()
         yield from self.decode(None)
 
     def seek(self, pts: int) -> bool:
@@ -132,6 +150,18 @@ class AvStream:
         except (av.error.FFmpegError, OSError):
             return False
         return True
+
+    @property
+    def knows_references(self) -> bool:
+        """Whether the stream says for sure of which frames no other is made: H.264 does, in each unit's header. HEVC's
+        mark holds within one temporal layer only; others say it in the picture's own data, or not at all."""
+        return bool(self.stream.codec_context.name == "h264")
+
+    def skip_unreferenced(self, is_on: bool) -> None:
+        """Let the decoder skip frames that no other is made from, from the next packet on."""
+        wanted = "NONREF" if is_on else "DEFAULT"
+        if self.stream.codec_context.skip_frame != wanted:
+            self.stream.codec_context.skip_frame = wanted
 
     @property
     def stores_times(self) -> bool:

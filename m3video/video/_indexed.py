@@ -62,7 +62,14 @@ class IndexedReader(VideoReader):
         """Always empty: damaged files are refused by this backend."""
         return DamageReport()
 
-    def scan(self, *, start_pts: int | None = None, end_pts: int | None = None) -> Iterator[ScanFrame]:
+    def scan(
+        self, *, mode: str = "full", start_pts: int | None = None, end_pts: int | None = None
+    ) -> Iterator[ScanFrame]:
+        if mode != "full":
+            raise BackendError(
+                f"{self._file.shown}: {self.backend} cannot skip frames at the decoder (--scan {mode}); use "
+                "--backend pyav or --scan full"
+            )
         maker = self._facts.new_maker()
         for row, picture in self._range(start_pts, end_pts):
             luma, chroma = maker.scan_rgb(picture)

@@ -5,32 +5,39 @@ Every pass opens the file anew, so a scan and a fetch never disturb each other.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
-from av.video.frame import VideoFrame
+from av.video.frame import PictureType, VideoFrame
 
 from m3video.errors import VideoError
 from m3video.types import Frame, ScanFrame
 from m3video.video._avstream import AvStream
 from m3video.video._seek import Seeker, sequence
-from m3video.video.facts import inspect_file
+from m3video.video.facts import FileFacts, inspect_file
 from m3video.video.gate import LocalFile
 from m3video.video.picture import PictureMaker
 from m3video.video.reader import DamageReport, VideoReader, check_wanted
 
+_PREDICTED = (PictureType.P, PictureType.B)
+
 
 class Reader(VideoReader):
-    """Reads one file through PyAV; see `VideoReader`."""
+    """Reads one file through PyAV; see `VideoReader`.
 
-    def __init__(self, file: LocalFile, *, max_pixels: int) -> None:
+    Attributes:
+        range_damage: what the last complete `scan` or `frames` found within the range it was asked for.
+    """
+
+    def __init__(self, file: LocalFile, *, max_pixels: int, facts: FileFacts | None = None) -> None:
         self._file = file
         self._max_pixels = max_pixels
-        facts = inspect_file(file, max_pixels=max_pixels)
+        facts = facts or inspect_file(file, max_pixels=max_pixels)
         self.index, self.info = facts.index, facts.info
         self._new_maker = facts.new_maker
         self._keys = frozenset(self.index.pts_N[self.index.is_key_N].tolist())
-        self._damage = DamageReport(num_damaged_packets=self.index.num_damaged_packets)
+        self._damage = self.range_damage = DamageReport(num_damaged_packets=self.index.num_damaged_packets)
         self._seeker: Seeker | None = None
         self._is_closed = False
 
@@ -38,11 +45,30 @@ class Reader(VideoReader):
     def damage(self) -> DamageReport:
         return self._damage
 
-    def scan(self, *, start_pts: int | None = None, end_pts: int | None = None) -> Iterator[ScanFrame]:
+    def scan(
+        self, *, mode: str = "full", start_pts: int | None = None, end_pts: int | None = None
+    ) -> Iterator[ScanFrame]:
         maker = self._maker()
-        for pts, frame in self._pass(start_pts, end_pts):
+        if reason := self._why_not_skip(mode):
+            raise VideoError(f"{self._file.shown}: --scan {mode} is not safe, because {reason}; use --scan full")
+        for pts, frame in self._pass(start_pts, end_pts, scan=mode):
+            if mode == "keyframes" and frame.pict_type in _PREDICTED:
+                raise VideoError(
+                    f"{self._file.shown}: the keyframe at pts {pts} is made from other frames (intra refresh), so "
+                    "--scan keyframes cannot read it; use --scan full"
+                )
             luma, chroma = maker.scan(frame)
             yield ScanFrame(pts, luma, chroma, is_key=pts in self._keys, is_corrupt=frame.is_corrupt)
+
+    def _why_not_skip(self, mode: str) -> str | None:
+        """Why frames skipped at the decoder could confuse which is which; None when they cannot."""
+        if mode == "full":
+            return None
+        if self.index.source != "packets" or not self.index.is_regular:
+            return "the file's packets do not tell the times of its frames"
+        if mode == "nonref" and self.info.codec != "h264":
+            return f"{self.info.codec} does not say for sure which frames others are made from (H.264 does)"
+        return None
 
     def frames(self, *, start_pts: int | None = None, end_pts: int | None = None) -> Iterator[Frame]:
         maker = self._maker()
@@ -55,7 +81,9 @@ class Reader(VideoReader):
             return []
         maker = self._maker()
         seeker = self._seeker = self._seeker or self._new_seeker()
-        got = {value: Frame(value, maker.rgb(seeker.reach(value))) for value in sorted(set(wanted))}
+        in_order = sorted(set(wanted))
+        seeker.expect(in_order)
+        got = {value: Frame(value, maker.rgb(seeker.reach(value))) for value in in_order}
         return [got[value] for value in wanted]
 
     def close(self) -> None:
@@ -64,16 +92,18 @@ class Reader(VideoReader):
             self._seeker.close()
             self._seeker = None
 
-    def _new_seeker(self) -> Seeker:
+    def _new_seeker(self, scan: str | None = None) -> Seeker:
         is_damaged = self._damage.is_partial
-        return Seeker(self._file, self.index, max_pixels=self._max_pixels, is_damaged=is_damaged)
+        return Seeker(self._file, self.index, max_pixels=self._max_pixels, is_damaged=is_damaged, scan=scan)
 
     def _maker(self) -> PictureMaker:
         if self._is_closed:
             raise VideoError(f"{self._file.shown}: the reader is closed; open the video again")
         return self._new_maker()
 
-    def _pass(self, start_pts: int | None, end_pts: int | None) -> Iterator[tuple[int, VideoFrame]]:
+    def _pass(
+        self, start_pts: int | None, end_pts: int | None, scan: str | None = None
+    ) -> Iterator[tuple[int, VideoFrame]]:
         """(pts, frame) of the range in display order; a pass over everything leaves its damage report."""
         pts_N = self.index.pts_N
         first = 0 if start_pts is None else int(np.searchsorted(pts_N, start_pts))
@@ -81,34 +111,40 @@ class Reader(VideoReader):
         if first >= last:
             return
         if first > 0 and self.index.is_seekable and not self._damage.is_partial:
-            yield from self._range(int(pts_N[first]), int(pts_N[last - 1]))
+            # A scan that skips frames begins at a keyframe, which it never skips.
+            keys = np.flatnonzero(self.index.is_key_N[: first + 1])
+            begin = first if scan in (None, "full") or not len(keys) else keys[-1]
+            with contextlib.closing(self._new_seeker(scan)) as seeker:
+                yield from self._counted(seeker.run(int(pts_N[begin])), first, last, scan, lambda: seeker.damage)
             return
-        with AvStream(self._file, max_pixels=self._max_pixels) as source:
-            num_seen = num_corrupt = num_unexpected = 0
-            for pts, frame in sequence(source, self.index):
-                row = self.index.position(pts)
-                if row is None:
-                    num_unexpected += 1
-                    continue
+        with AvStream(self._file, max_pixels=self._max_pixels, scan=scan) as source:
+            yield from self._counted(sequence(source, self.index), first, last, scan, lambda: source.damage)
+
+    def _counted(
+        self, frames: Iterator[tuple[int, VideoFrame]], first: int, last: int, scan: str | None,
+        damage: Callable[[], int],
+    ) -> Iterator[tuple[int, VideoFrame]]:  # fmt: skip
+        """Those of `frames` whose rows are in [first, last); what is wrong with them is reported at the end."""
+        num_seen = num_corrupt = num_unexpected = 0
+        before = -1
+        for pts, frame in frames:
+            row = self.index.position(pts)
+            if row is None or row <= before:
+                num_unexpected += 1
+                continue
+            if row >= last:
+                break
+            before = row
+            if row >= first:
                 num_seen += 1
                 num_corrupt += frame.is_corrupt
-                if row >= last:
-                    return
-                if row >= first:
-                    yield pts, frame
-            if first == 0 and last == len(pts_N):
-                self._damage = DamageReport(source.damage, len(pts_N) - num_seen, num_corrupt, num_unexpected)
-                if self._damage.is_partial and self._seeker:
-                    self._seeker.close()
-                    self._seeker = None
-
-    def _range(self, first_pts: int, last_pts: int) -> Iterator[tuple[int, VideoFrame]]:
-        seeker = self._new_seeker()
-        try:
-            for pts, frame in seeker.run(first_pts):
-                if pts > last_pts:
-                    return
-                if self.index.position(pts) is not None:
-                    yield pts, frame
-        finally:
-            seeker.close()
+                yield pts, frame
+        # Of frames that no other is made from nobody knows how many there are.
+        num_keys = int(self.index.is_key_N[first:last].sum())
+        due = {"keyframes": num_keys, "nonref": num_seen}.get(scan or "full", last - first)
+        self.range_damage = DamageReport(damage(), due - num_seen, num_corrupt, num_unexpected)
+        if first == 0 and last == len(self.index):
+            self._damage = self.range_damage
+            if self._damage.is_partial and self._seeker:
+                self._seeker.close()
+                self._seeker = None

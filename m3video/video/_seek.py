@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
 import numpy as np
 from av.video.frame import VideoFrame
+from numpy.typing import NDArray
 
 from m3video.errors import VideoError
 from m3video.video._avstream import AvStream
 from m3video.video.gate import LocalFile
 from m3video.video.index import FrameIndex
 from m3video.video.timeline import new_timeline
+
+Ints = NDArray[np.int64]
+
+LAST_PTS = 2**63 - 1
 
 
 class Seeker:
@@ -24,20 +29,33 @@ class Seeker:
     keyframe before that; decode from the start. An attempt fails when the frame does not come out, or when anything
     between the keyframe and the frame was damaged: then its picture would depend on how the decoder got there.
     From the start there is only one way, so there only the frame itself must be whole.
+
+    Told which frames will be asked for, it decodes besides them only frames that others are made from, and stops at
+    the last one of a GOP.
     """
 
-    def __init__(self, file: LocalFile, index: FrameIndex, *, max_pixels: int, is_damaged: bool = False) -> None:
-        self._file, self._index, self._max_pixels = file, index, max_pixels
+    def __init__(
+        self, file: LocalFile, index: FrameIndex, *, max_pixels: int, is_damaged: bool = False, scan: str | None = None
+    ) -> None:
+        """`scan`: as for `AvStream`."""
+        self._file, self._index = file, index
+        self._open = partial(AvStream, file, max_pixels=max_pixels, scan=scan)
         # In a damaged file what a frame looks like depends on how it was reached; only one way is the scan's.
         self._can_seek = index.is_seekable and not is_damaged
+        self._wanted: Ints | None = None
         self._source: AvStream | None = None
         self._frames: Iterator[tuple[int, VideoFrame]] | None = None
         self._keys = index.pts_N[index.is_key_N]
         self._at: int | None = None  # pts of the frame that came out last
         self._is_whole = False  # nothing damaged since the keyframe that decoding began at
         self._is_from_start = False
+        self._is_primed = False
         self._damage_before = 0
         self._key: int | None = None
+
+    def expect(self, pts: Sequence[int]) -> None:
+        """From now on only frames of `pts` (increasing) are asked for."""
+        self._wanted = np.array(pts, np.int64)
 
     def reach(self, pts: int) -> VideoFrame:
         """The frame at exactly `pts`, decoded without damage.
@@ -104,21 +122,23 @@ class Seeker:
 
     def _restart(self) -> bool:
         self.close()
-        self._source = AvStream(self._file, max_pixels=self._max_pixels)
+        self._source = self._open()
         self._frames = sequence(self._source, self._index)
         self._at, self._key, self._is_from_start, self._is_whole, self._damage_before = None, None, True, True, 0
+        self._is_primed = False
         return True
 
     def _seek(self, key: int, *, limit: int) -> bool:
         """Stand at a keyframe between `key` and `limit`; False when the container leads elsewhere."""
-        if self._source is None or self._frames is None:
+        if self._source is None:
             self._restart()
         assert self._source is not None
-        assert self._frames is not None
-        if self._at is None:
-            # Decode one frame before the first seek: some decoders learn what they need only from the first frame.
-            self._at = next(self._frames, (None, None))[0]
         source = self._source
+        if not self._is_primed:
+            # Decode one frame before the first seek: some decoders learn what they need only from the first frame.
+            assert self._frames is not None
+            next(self._frames, None)
+            self._is_primed = True
         self._frames, self._at, self._is_from_start = None, None, False
         if not source.seek(key):
             return False
@@ -127,8 +147,30 @@ class Seeker:
         if first is None or first.pts is None or first.pts > limit:
             return False
         self._key, self._is_whole, self._damage_before = first.pts, True, source.damage
-        self._frames = _decoded_from(source, first, packets)
+        packets = itertools.chain([first], packets)
+        if self._wanted is not None and source.knows_references:
+            packets = self._needed(source, packets, self._wanted, limit)
+        self._frames = ((frame.pts, frame) for frame in source.frames(packets) if frame.pts is not None)
         return True
+
+    @property
+    def damage(self) -> int:
+        """Packets that could not be read or decoded since the file was opened last."""
+        return self._source.damage if self._source else 0
+
+    def _needed(self, source: AvStream, packets: Iterator[Any], wanted: Ints, key: int) -> Iterator[Any]:
+        """`packets` up to the last one wanted before the next keyframe after `key`; of the others, the decoder skips
+        those of which no frame is made."""
+        after = np.searchsorted(self._keys, key, side="right")
+        low, high = np.searchsorted(wanted, [key, self._keys[after] if after < len(self._keys) else LAST_PTS])
+        missing = set(wanted[low:high].tolist())
+        for packet in packets:
+            source.skip_unreferenced(packet.pts not in missing)
+            yield packet
+            missing.discard(packet.pts)
+            if not missing:
+                break
+        source.skip_unreferenced(False)
 
     def close(self) -> None:
         if self._source:
@@ -143,8 +185,3 @@ def sequence(source: AvStream, index: FrameIndex) -> Iterator[tuple[int, VideoFr
         return
     timeline = new_timeline(source.stream)
     yield from ((timeline.stamp(frame), frame) for frame in source.frames())
-
-
-def _decoded_from(source: AvStream, first: Any, packets: Iterator[Any]) -> Iterator[tuple[int, VideoFrame]]:
-    for packet in itertools.chain([first], packets, [None]):
-        yield from ((frame.pts, frame) for frame in source.decode(packet) if frame.pts is not None)

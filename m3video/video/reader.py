@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from m3video.errors import BackendError, VideoError
 from m3video.types import Frame, ScanFrame, VideoInfo
@@ -32,7 +32,7 @@ class DamageReport:
 
     `num_damaged_packets` could not be read or decoded, `num_missing_frames` are in the index and never came out of
     the decoder, `num_corrupt_frames` came out with errors concealed, `num_unexpected_frames` came out without
-    being in the index and were not handed on.
+    being in the index, or out of its order, and were not handed on.
     """
 
     num_damaged_packets: int = 0
@@ -49,7 +49,7 @@ class DamageReport:
                 (self.num_damaged_packets, "damaged packets skipped"),
                 (self.num_missing_frames, "indexed frames did not decode"),
                 (self.num_corrupt_frames, "frames decoded with errors"),
-                (self.num_unexpected_frames, "decoded frames are not in the index"),
+                (self.num_unexpected_frames, "decoded frames are not in the index, or out of its order"),
             )
             if count
         ]
@@ -77,15 +77,22 @@ class VideoReader(ABC):
         """What the last full `scan` or `frames` found; before one, what indexing found."""
 
     @abstractmethod
-    def scan(self, *, start_pts: int | None = None, end_pts: int | None = None) -> Iterator[ScanFrame]:
-        """Small pictures of all frames with start_pts <= pts < end_pts, in display order.
+    def scan(
+        self, *, mode: str = "full", start_pts: int | None = None, end_pts: int | None = None
+    ) -> Iterator[ScanFrame]:
+        """Small pictures of the frames with start_pts <= pts < end_pts, in display order.
 
         Args:
+            mode: one of `SCANS`: all frames; without those that no other frame is made from ("nonref"), which the
+                decoder skips; or keyframes only.
             start_pts: first pts wanted, ticks; None for the beginning.
             end_pts: first pts not wanted, ticks; None for the end.
 
         Yields:
             One `ScanFrame` per frame that decodes; all of one size.
+
+        Raises:
+            VideoError: frames of this file cannot be skipped safely, or not by this backend; nothing was read.
         """
 
     @abstractmethod
@@ -110,7 +117,7 @@ class VideoReader(ABC):
     def close(self) -> None:
         """Release the decoder; using the reader afterwards is an error."""
 
-    def __enter__(self) -> VideoReader:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(

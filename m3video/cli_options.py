@@ -1,0 +1,31 @@
+"""What the verbs share: flags that are settings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, get_args
+
+import typer
+
+from m3video.config import Settings
+
+
+def setting(name: str) -> Any:
+    """A flag for one field of `Settings`: its help and default are written there, once."""
+    field = Settings.model_fields[name]
+    choices = [str(value) for value in get_args(field.annotation) if isinstance(value, str)]
+    text = field.description or ""
+    if choices:
+        text += f": {', '.join(choices)}"
+    if field.default is not None:
+        text += f" (default {field.default})"
+    return typer.Option(help=text)
+
+
+def given(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments of a verb that are settings and were given."""
+    # An option that may be repeated is an empty list when it was not given.
+    flags = {name: arguments[name] for name in Settings.model_fields if arguments.get(name) not in (None, [])}
+    if "at" in flags:
+        flags["at"] = ",".join(flags["at"])
+    return flags

@@ -1,0 +1,159 @@
+"""One long video, analyzed by many workers with the result of one: cut, map, prove, concatenate.
+
+The result is that of a single pass bit for bit, or the video is read in a single pass and a note says why. Machines
+must agree in how they round: on a cluster of unlike processors the last bits of a float may differ.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from m3video.config import Settings
+from m3video.distributed.mapping import MAX_RETRIES, ItemLostError, Mapper, in_process
+from m3video.distributed.segments import Segment, cut, num_segments
+from m3video.errors import VideoError, WorkerError
+from m3video.pipeline import Bar, Progress, analyze_video, open_for, silent
+from m3video.planning.analyze import analyze, concat
+from m3video.types import FrameStats, TimeBase, VideoInfo, clock, seconds
+from m3video.video.gate import check_file
+from m3video.video.parts import BACKEND, KnownVideo, check_same, know, open_known, why_one_piece
+from m3video.video.reader import DamageReport
+
+_MOST_NAMED = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Analysis:
+    """Stats of a video, in how many segments it was read, and lines for people: what was wrong, why in one piece."""
+
+    info: VideoInfo
+    stats: FrameStats
+    num_segments: int
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What a worker found in one segment; `stats` is None where no frame came out."""
+
+    stats: FrameStats | None
+    damage: DamageReport
+
+
+def analyze_long(
+    path: str | Path, settings: Settings, *, mapper: Mapper[Part] = in_process, count: int | None = None,
+    progress: Progress = silent,
+) -> Analysis:  # fmt: skip
+    """Analyze a video in segments, or in one piece where segments could differ from the whole.
+
+    Args:
+        path: a local video file; with a cluster, on a file system that its nodes share.
+        settings: resolved settings.
+        mapper: who does the work; it is not called for a video that is read in one piece.
+        count: how many segments, if the keyframes suffice; by default about one for 90 seconds.
+        progress: draws bars.
+
+    Returns:
+        The stats of a single pass, bit for bit.
+
+    Raises:
+        VideoError: the file is no readable video, or changed while it was read.
+        WorkerError: the workers of one segment died again and again, or the cluster cannot be used.
+    """
+    notes: list[str] = []
+    known, segments, reason = _plan(path, settings, count)
+    if reason is None:
+        with progress("analyze", len(known.facts.index)) as bar:
+            parts, reason = _map(known, segments, mapper, bar, notes)
+        if reason is None:
+            check_same(known, check_file(path))
+            return Analysis(known.facts.info, merge(known, parts), len(segments), tuple(notes))
+    if count != 1:
+        notes.append(f"read in one piece, because {reason}")
+    with open_for(path, settings) as reader:
+        stats = analyze_video(reader, progress=progress)
+        lost = named(np.setdiff1d(reader.index.pts_N, stats.pts_N), stats.time_base)
+        damage = [reader.damage.message + (f" ({lost})" if lost else "")] if reader.damage.message else []
+        return Analysis(reader.info, stats, 1, (*damage, *notes))
+
+
+def analyze_segment(known: KnownVideo, segment: Segment) -> Part:
+    """What a worker does: measure the frames of one segment. `concat` fills in the change at its first frame."""
+    with open_known(known) as reader:
+        frames = reader.scan(start_pts=segment.start_pts, end_pts=segment.end_pts)
+        first = next(frames, None)
+        stats = None
+        if first is not None:
+            stats = analyze(itertools.chain([first], frames), time_base=known.facts.index.time_base)
+        return Part(stats, reader.range_damage)
+
+
+def merge(known: KnownVideo, parts: Sequence[Part]) -> FrameStats:
+    """The stats of the whole; VideoError, with their times, unless the parts hold every frame of the index once."""
+    index = known.facts.index
+    stats = concat([part.stats for part in parts if part.stats is not None])
+    if not np.array_equal(stats.pts_N, index.pts_N):
+        lost = named(np.setdiff1d(index.pts_N, stats.pts_N), index.time_base)
+        extra = named(np.setdiff1d(stats.pts_N, index.pts_N), index.time_base)
+        raise VideoError(
+            f"{known.file.shown}: the segments do not add up: missing {lost or 'none'}, extra {extra or 'none'}"
+        )
+    return stats
+
+
+def named(pts_N: NDArray[np.int64], time_base: TimeBase) -> str:
+    """The frames at `pts_N`, some of them by time: `"3 frames, at 0:01.20, 0:01.24, 0:01.28"`; empty for none."""
+    if not len(pts_N):
+        return ""
+    times = ", ".join(clock(seconds(pts, time_base)) for pts in pts_N[:_MOST_NAMED].tolist())
+    return f"{len(pts_N)} frames, at {times}{', ...' if len(pts_N) > _MOST_NAMED else ''}"
+
+
+def _plan(
+    path: str | Path, settings: Settings, count: int | None
+) -> tuple[KnownVideo, tuple[Segment, ...], str | None]:
+    """The segments, and why the video is read in one piece (None: it is not)."""
+    known = know(path, max_pixels=settings.max_pixels)
+    index = known.facts.index
+    wanted = num_segments(index) if count is None else count
+    if settings.backend != BACKEND:
+        return known, (), f"backend {settings.backend} decodes a whole file before its first frame"
+    if wanted == 1:
+        span = known.facts.info.duration_seconds
+        return known, (), f"it is short ({span:.0f} s): workers start longer than they read"
+    reason = why_one_piece(known)
+    return known, () if reason else cut(index, wanted), reason
+
+
+def _map(
+    known: KnownVideo, segments: Sequence[Segment], mapper: Mapper[Part], bar: Bar, notes: list[str]
+) -> tuple[list[Part], str | None]:
+    """The parts in order; or, at the first segment that is not whole, why the video is to be read in one piece."""
+    parts: dict[int, Part] = {}
+    num_frames = 0
+    with closing(mapper(analyze_segment, known, segments)) as results:
+        try:
+            for done in results:
+                segment, part = segments[done.number], done.value
+                if done.num_crashes:
+                    times = "once" if done.num_crashes == 1 else f"{done.num_crashes} times"
+                    notes.append(f"the worker of segment {segment.shown} died {times}; the segment was read again")
+                if part.damage.message is not None:
+                    return [], f"segment {segment.shown} is not whole"
+                parts[done.number] = part
+                num_frames += segment.num_frames
+                bar(num_frames)
+        except ItemLostError as error:
+            shown = segments[error.number].shown
+            raise WorkerError(
+                f"{known.file.shown}: segment {shown} killed {MAX_RETRIES + 1} workers ({error.how}); "
+                "run without --workers and --ray to see where, or give the workers more memory"
+            ) from None
+    return [parts[number] for number in range(len(segments))], None

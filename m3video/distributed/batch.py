@@ -1,0 +1,220 @@
+"""The loop of a batch: what is open goes to a free worker, what comes back goes into the ledger, once.
+
+It holds the items that are being worked on and the failures, never the archive.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from m3video.distributed.isolate import Failure
+from m3video.distributed.items import Item, Questions, Source, items_of
+from m3video.distributed.ledger import DiskFullError, Ledger, now
+from m3video.distributed.progress import Report
+from m3video.distributed.work import Crew, Event, Failed, Finished, Identified, Outcome, Task, Work
+from m3video.errors import EXIT_INTERRUPTED, EXIT_SOME_FAILED, M3VideoError
+
+ATTEMPTS = {"input": 1, "bug": 1, "memory": 2, "silent": 2, "crash": 3}
+"""How often an item is tried, by what went wrong: only what may go better by itself is tried again."""
+
+_WAIT_SECONDS = 0.5
+
+
+class SomeFailedError(M3VideoError):
+    """The batch is through, and some items failed."""
+
+    exit_code = EXIT_SOME_FAILED
+
+
+class InterruptedBatchError(M3VideoError):
+    """Ctrl-C: what is finished is kept."""
+
+    exit_code = EXIT_INTERRUPTED
+
+
+@dataclass(slots=True)
+class Job:
+    """Open items of one video, on their way through the crew."""
+
+    video: str
+    items: list[Item]
+    attempt: int = 1
+    begun: float = 0.0
+    identities: list[str] = field(default_factory=list)
+
+
+def run_batch(
+    source: Source, questions: Questions, task: Task, ledger: Ledger, crew: Crew, *, retry_failed: bool = False,
+    limit: int | None = None, report: Report | None = None,
+) -> Report:  # fmt: skip
+    """Work on every open item of `source`.
+
+    Args:
+        source: the videos.
+        questions: what is asked of each.
+        task: what is done with each.
+        ledger: what is done already; takes the results.
+        crew: workers and model; closed at the end, whatever happens.
+        retry_failed: also work on items that failed in an earlier run.
+        limit: most items to begin.
+        report: counts, and shows them.
+
+    Returns:
+        The counts.
+
+    Raises:
+        InterruptedBatchError: Ctrl-C.
+        DiskFullError: results or files cannot be written; nothing is recorded as failed for that.
+    """
+    loop = _Loop(source, questions, task, ledger, crew, retry_failed, limit, report or Report())
+    try:
+        loop.run()
+    except KeyboardInterrupt:
+        counts = loop.report
+        raise InterruptedBatchError(
+            f"interrupted: {counts.done_before + counts.done} items are done in {ledger.folder}; the same command goes "
+            "on from there"
+        ) from None
+    finally:
+        crew.close()
+        loop.report.close()
+    return loop.report
+
+
+class _Loop:
+    def __init__(
+        self, source: Source, questions: Questions, task: Task, ledger: Ledger, crew: Crew, retry_failed: bool,
+        limit: int | None, report: Report,
+    ) -> None:  # fmt: skip
+        self.source, self.questions, self.task, self.ledger, self.crew = source, questions, task, ledger, crew
+        self.retry_failed, self.limit, self.report = retry_failed, limit, report
+        self.running: dict[int, Job] = {}
+        self.again: deque[Job] = deque()
+        self.copies: dict[str, list[Item]] = {}  # identity being worked on -> other items of the same content
+        self.number = 0
+
+    def run(self) -> None:
+        # Also finds, before anything begins, a folder that cannot be read.
+        self.report.total = sum(len(self.questions.of(video)) for video in self.source)
+        jobs = self._open_jobs()
+        more = True
+        while True:
+            while self.crew.num_free and (self.again or more):
+                job = self.again.popleft() if self.again else next(jobs, None)
+                if job is None:
+                    more = False
+                else:
+                    self._begin(job)
+            if not self.running and not self.again and not more:
+                return
+            for event in self.crew.wait(_WAIT_SECONDS):
+                self._handle(event)
+            self.report.show(running=sum(len(job.items) for job in self.running.values()))
+
+    def _open_jobs(self) -> Iterator[Job]:
+        begun = 0
+        for video in self.source:
+            open_items = []
+            for item in items_of(video, self.questions.of(video), config=self.task.config):
+                if self.ledger.is_done(item):
+                    self.report.done_before += 1
+                elif self.ledger.failed.get(item.place) == item.key and not self.retry_failed:
+                    self.report.failed_before += 1
+                elif self.limit is not None and begun >= self.limit:
+                    return
+                else:
+                    open_items.append(item)
+                    begun += 1
+            if open_items:
+                yield Job(video, open_items)
+
+    def _begin(self, job: Job) -> None:
+        self.number += 1
+        job.begun = time.monotonic()
+        self.running[self.number] = job
+        self.crew.identify(self.number, os.path.abspath(job.video))
+
+    def _handle(self, event: Event) -> None:
+        match event:
+            case Identified(number, fingerprint):
+                self._identified(number, fingerprint)
+            case Finished(number, outcomes):
+                self._finished(self.running.pop(number), outcomes)
+            case Failed(number, failure):
+                self._failed(self.running.pop(number), failure)
+
+    def _identified(self, number: int, fingerprint: str) -> None:
+        job = self.running[number]
+        open_items, identities = [], []
+        for item in job.items:
+            identity = item.identity(fingerprint, self.task.config)
+            if self.ledger.has(identity):
+                self.ledger.add_copy(item, identity)
+                self.report.copies += 1
+            elif identity in self.copies:
+                self.copies[identity].append(item)
+            else:
+                self.copies[identity] = []
+                open_items.append(item)
+                identities.append(identity)
+        job.items, job.identities = open_items, identities
+        if not open_items:
+            del self.running[number]
+            self.crew.release(number)
+            return
+        # Absolute, because a worker may have another working folder.
+        root = os.path.abspath(self.ledger.folder)
+        folders = tuple(os.path.join(root, "items", name[:2], name) for name in identities)
+        questions = tuple(item.question for item in open_items)
+        self.crew.carry_out(number, Work(os.path.abspath(job.video), questions, folders))
+
+    def _finished(self, job: Job, outcomes: list[Outcome]) -> None:
+        seconds = round((time.monotonic() - job.begun) / len(job.items), 3)
+        for item, identity, outcome in zip(job.items, job.identities, outcomes, strict=True):
+            copies = self.copies.pop(identity)
+            if isinstance(outcome, Failure):
+                self._give_up([item, *copies], outcome, job.attempt)
+                continue
+            extra = {"busy_seconds": seconds, "attempts": job.attempt, "finished_at": now()}
+            self.ledger.add_result(item, identity, {**outcome, **extra})
+            self.report.add(outcome)
+            for copy in copies:
+                self.ledger.add_copy(copy, identity)
+                self.report.copies += 1
+        self.report.add_video([outcome for outcome in outcomes if not isinstance(outcome, Failure)])
+
+    def _failed(self, job: Job, failure: Failure) -> None:
+        if failure.kind == "disk":
+            raise DiskFullError(
+                f"{self.ledger.folder} is full ({failure.message}): what is finished is kept; make room and run the "
+                "same command again"
+            )
+        copies = [copy for identity in job.identities for copy in self.copies.pop(identity)]
+        if job.attempt < ATTEMPTS[failure.kind]:
+            self.again.append(Job(job.video, job.items, attempt=job.attempt + 1))
+            self.again.extend(Job(copy.video, [copy]) for copy in copies)
+        else:
+            self._give_up([*job.items, *copies], failure, job.attempt)
+
+    def _give_up(self, items: list[Item], failure: Failure, attempts: int) -> None:
+        for item in items:
+            self.ledger.add_error(item, {
+                "task": self.task.name, "question": item.question.text, "question_id": item.question.id,
+                "kind": failure.kind, "error": failure.message, "detail": failure.detail, "attempts": attempts,
+                "failed_at": now(),
+            })  # fmt: skip
+            self.report.failed += 1
+
+
+def check_all_done(report: Report, ledger: Ledger) -> None:
+    """SomeFailedError when items of this batch failed, now or before."""
+    failed = report.failed + report.failed_before
+    if failed:
+        known = report.done + report.done_before + report.copies + failed
+        raise SomeFailedError(
+            f"{failed} of {known} items failed; {ledger.errors_path} says which and why, --retry-failed tries again"
+        )

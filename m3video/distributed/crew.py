@@ -1,0 +1,128 @@
+"""Workers as child processes of this one, and the model in this process.
+
+A worker that is ahead of the model waits in its pipe with one piece: that bounds memory, and it is the whole of
+back-pressure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from multiprocessing import connection
+from typing import Any
+
+from m3video.distributed.isolate import Child, failure_of
+from m3video.distributed.work import Base, Event, Failed, Finished, Identified, Piece, Task, Work
+
+DEADLINE_SECONDS = 300.0
+"""Longest time that a worker may give no sign of life: hashing 20 GB from a slow disk takes less."""
+
+
+@dataclass(slots=True)
+class _Run:
+    """What one child is doing."""
+
+    number: int
+    child: Child
+    work: Work | None = None
+    fingerprint: str = ""
+    is_waiting: bool = False
+    replies: list[Any] = field(default_factory=list)
+    base: Any = None
+
+
+class LocalCrew:
+    """Local workers for a batch."""
+
+    def __init__(self, task: Task, *, workers: int, deadline: float = DEADLINE_SECONDS) -> None:
+        """Args:
+        task: what is done with each video.
+        workers: child processes.
+        deadline: seconds without a sign of life after which a child is killed.
+        """
+        self.task = task
+        self._free = [Child(deadline=deadline) for _ in range(workers)]
+        self._runs: dict[int, _Run] = {}
+        self._loaded: Any = None
+
+    @property
+    def num_free(self) -> int:
+        return len(self._free)
+
+    def identify(self, number: int, video: str) -> None:
+        run = self._runs[number] = _Run(number, self._free.pop())
+        run.child.start(self.task.identify, video)
+
+    def carry_out(self, number: int, work: Work) -> None:
+        if self.task.needs_model and self._loaded is None:
+            self._loaded = self.task.load()
+        run = self._runs[number]
+        run.work, run.is_waiting = work, False
+        run.child.start(self.task.work, work)
+
+    def release(self, number: int) -> None:
+        self._free.append(self._runs.pop(number).child)
+
+    def wait(self, seconds: float) -> list[Event]:
+        heard = {run.child.connection: run for run in self._runs.values() if not run.is_waiting}
+        ready = connection.wait(list(heard), seconds)
+        events: list[Event] = []
+        pieces: list[tuple[_Run, Any]] = []
+        for run in [heard[place] for place in ready]:  # type: ignore[index]
+            self._receive(run, events, pieces)
+        if pieces:
+            self._answer(pieces, events)
+        silent = [run for run in heard.values() if run.number in self._runs and not run.is_waiting]
+        events += [self._failed(run, run.child.give_up()) for run in silent if run.child.is_overdue()]
+        return events
+
+    def close(self) -> None:
+        for child in [*self._free, *(run.child for run in self._runs.values())]:
+            child.kill()
+        self._runs.clear()
+        self._free.clear()
+
+    def _receive(self, run: _Run, events: list[Event], pieces: list[tuple[_Run, Any]]) -> None:
+        tag, value = run.child.receive()
+        if tag == "failed":
+            events.append(self._failed(run, value))
+        elif tag == "value" and run.work is None:
+            run.fingerprint = value
+        elif tag == "value" and isinstance(value, Piece):
+            pieces.append((run, value.content))
+        elif tag == "value":
+            assert isinstance(value, Base), f"task {self.task.name} yielded {type(value).__name__}"
+            run.base = value.content
+        elif tag == "end" and run.work is not None:
+            events.append(self._finish(run, run.work))
+        elif tag == "end":
+            run.is_waiting = True
+            events.append(Identified(run.number, run.fingerprint))
+
+    def _answer(self, pieces: Sequence[tuple[_Run, Any]], events: list[Event]) -> None:
+        asked = [(run.work, content) for run, content in pieces if run.work is not None]
+        try:
+            replies = self.task.answer(self._loaded, asked)
+        except Exception as error:
+            if len(pieces) > 1:  # whose fault it is shows when each is asked alone
+                for piece in pieces:
+                    self._answer([piece], events)
+                return
+            run = pieces[0][0]
+            run.child.kill()  # it has more pieces, which nobody wants now
+            events.append(self._failed(run, failure_of(error)))
+            return
+        for (run, _), reply in zip(pieces, replies, strict=True):
+            run.replies.append(reply)
+
+    def _finish(self, run: _Run, work: Work) -> Event:
+        try:
+            outcomes = self.task.finish(self._loaded, work, run.base, run.replies)
+        except Exception as error:
+            return self._failed(run, failure_of(error))
+        self.release(run.number)
+        return Finished(run.number, outcomes)
+
+    def _failed(self, run: _Run, failure: Any) -> Failed:
+        self.release(run.number)
+        return Failed(run.number, failure)

@@ -1,0 +1,67 @@
+"""What changes the outcome of a task: its settings, and the weights of the model that answers."""
+
+from __future__ import annotations
+
+import hashlib
+
+from m3video.config import PLAN_SETTINGS, Settings
+from m3video.distributed.items import digest
+from m3video.model.places import BUNDLED, find_folder, local_path
+
+WHERE_IT_RUNS = frozenset({"device", "vision_batch"})
+"""Settings that change how fast an answer comes, not which."""
+
+OF_ANSWERS = frozenset({"vision_tower", "dtype", "max_new_tokens"})
+OF_PLANS = frozenset({*PLAN_SETTINGS, "timestamps", "model"})
+"""Settings that change an answer only, and those that change a plan too. Any other one may change everything."""
+
+SAMPLES, SAMPLE_BYTES = 16, 65536
+"""Pieces of each file of weights that are looked at, and their size."""
+
+
+def config_of(name: str, settings: Settings, *, fetch: bool = True) -> str:
+    """Digest of the task, the settings that change its outcome, and the model where one answers.
+
+    Args:
+        name: of the task.
+        settings: resolved.
+        fetch: whether a hub model may be downloaded to see which weights it has.
+
+    Raises:
+        CheckpointError: there is no such model.
+    """
+    held = settings.model_dump()
+    without = WHERE_IT_RUNS
+    if name in ("analyze", "plan"):
+        without |= OF_ANSWERS
+    if name == "analyze":
+        without |= OF_PLANS
+    weights = "" if name in ("analyze", "plan") else weights_sample(settings.model, fetch=fetch)
+    return digest(name, {key: value for key, value in held.items() if key not in without}, weights)
+
+
+def weights_sample(model: str, *, fetch: bool) -> str:
+    """Digest of a checkpoint's config and of samples of its weights: reads a megabyte, not 14 GB.
+
+    Empty where the model is not on this machine and must not be fetched.
+    """
+    if not fetch and model != BUNDLED and local_path(model) is None and not is_cached(model):
+        return ""
+    folder = find_folder(model)
+    seen = hashlib.blake2b(digest_size=12)
+    for file in sorted(folder.iterdir()):
+        if file.suffix in (".safetensors", ".bin") or file.name == "config.json":
+            size = file.stat().st_size
+            seen.update(f"{file.name} {size}".encode())
+            with file.open("rb") as stream:
+                for number in range(SAMPLES):
+                    stream.seek(size * number // SAMPLES)
+                    seen.update(stream.read(SAMPLE_BYTES))
+    return seen.hexdigest()
+
+
+def is_cached(model: str) -> bool:
+    """Whether a hub model was fetched before."""
+    from huggingface_hub import try_to_load_from_cache
+
+    return isinstance(try_to_load_from_cache(model, "config.json"), str)

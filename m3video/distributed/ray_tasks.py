@@ -1,0 +1,156 @@
+"""The mapper over Ray core tasks, and the connection to a cluster. The only file that imports ray.
+
+Ray's own retries are off: it would retry an out-of-memory kill for ever, and here every mapper counts deaths alike.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+from collections import deque
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import ModuleType
+from typing import Any, TypeVar
+
+import m3video
+from m3video.distributed.mapping import Crashes, Done, Mapper, Work, attempt
+from m3video.errors import M3VideoError, UsageError, WorkerError
+
+R = TypeVar("R")
+
+LOCAL = "local"
+"""The address that means: start Ray on this machine, and stop it at the end."""
+
+_QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
+_KNOCK_SECONDS = 10
+_LOCAL_STORE_BYTES = 256 * 2**20
+
+
+def ray_tasks(address: str = LOCAL, *, num_workers: int | None = None) -> Mapper[Any]:
+    """A mapper over tasks of one CPU each.
+
+    Args:
+        address: "local" to start Ray here, "auto" for the cluster that this machine belongs to, HOST:PORT for one of
+            several, or ray://HOST:PORT for one that it does not belong to (needs `ray[client]`).
+        num_workers: most tasks at a time; None for as many as there are CPUs.
+    """
+
+    def run(work: Work[R], shared: Any, items: Sequence[Any]) -> Generator[Done[R], None, None]:
+        with connected(address, num_cpus=num_workers) as ray:
+            task = ray.remote(num_cpus=1, max_retries=0)(attempt if address == LOCAL else _attempt_on_node)
+            common = ray.put(shared)
+            todo, crashes = deque(range(len(items))), Crashes({})
+            running: dict[Any, int] = {}
+            try:
+                while todo or running:
+                    while todo and (num_workers is None or len(running) < num_workers):
+                        number = todo.popleft()
+                        running[task.remote(work, common, items[number])] = number
+                    (reference,), _ = ray.wait(list(running), num_returns=1)
+                    number = running.pop(reference)
+                    try:
+                        value, error = ray.get(reference)
+                    except _deaths(ray) as death:
+                        crashes.add(number, _first_line(death))
+                        todo.appendleft(number)
+                        continue
+                    except ray.exceptions.RayTaskError as failure:
+                        raise WorkerError(
+                            f"a Ray worker cannot run m3video ({_first_line(failure.cause)}); install m3video's "
+                            "requirements on every node"
+                        ) from None
+                    except ray.exceptions.RayError as failure:
+                        raise WorkerError(f"Ray gave up: {_first_line(failure)}") from None
+                    if error is not None:
+                        raise error
+                    yield crashes.done(number, value)
+            finally:
+                for reference in running:
+                    # At once by force: a soft cancel does not stop native code, nor does force after it.
+                    ray.cancel(reference, force=True)
+
+    return run
+
+
+@contextmanager
+def connected(address: str, *, num_cpus: int | None = None) -> Iterator[Any]:
+    """Ray, connected to `address`; a connection that was there already is used and left alone.
+
+    Raises:
+        UsageError: ray is not installed.
+        WorkerError: no cluster at `address`.
+    """
+    ray = _load()
+    if ray.is_initialized():
+        yield ray
+        return
+    options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+    if address == LOCAL:
+        options |= {"num_cpus": num_cpus, "include_dashboard": False, "object_store_memory": _LOCAL_STORE_BYTES}
+    else:
+        # The nodes of a cluster that somebody else started need not have m3video, and must not have another version.
+        options["runtime_env"] = {"py_modules": [str(Path(m3video.__file__).parent)]}
+    with _silent(ray):
+        try:
+            _knock(address)
+            ray.init(address=address, **options)
+        except (OSError, ImportError, ValueError, RuntimeError) as error:
+            reason = _first_line(error).partition(". ")[0]
+            raise WorkerError(f"no Ray cluster at {address} ({reason}); see `ray status`") from None
+        try:
+            yield ray
+        finally:
+            ray.shutdown()
+
+
+def _knock(address: str) -> None:
+    """OSError when nobody listens at HOST:PORT: Ray itself would try for minutes, and write about it on stderr."""
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if colon and port.isdigit():
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_KNOCK_SECONDS).close()
+
+
+@contextmanager
+def _silent(ray: Any) -> Iterator[None]:
+    """Ray tells of dead workers on stdout, whatever `log_to_driver` says; stdout is for data, and our notes say it."""
+    printer = ray._private.worker
+    printer._worker_logs_enabled = False
+    try:
+        yield
+    finally:
+        printer._worker_logs_enabled = True
+
+
+def _attempt_on_node(work: Work[R], shared: Any, item: Any) -> tuple[R | None, Exception | None]:
+    """`attempt`, and a person is told on which machine the file is missing or different."""
+    value, error = attempt(work, shared, item)
+    if isinstance(error, M3VideoError):
+        error = type(error)(f"{error} (seen from {socket.gethostname()})")
+    return value, error
+
+
+def _load() -> Any:
+    for name, value in _QUIET.items():
+        os.environ.setdefault(name, value)
+    try:
+        import ray
+    except ImportError as error:
+        raise UsageError(f'Ray does not import ({error}): pip install "m3video[ray]", or use --workers') from None
+    return ray
+
+
+def _deaths(ray: ModuleType) -> tuple[type[Exception], ...]:
+    """What a task that somebody killed raises: its process, its node, or the node that held its result."""
+    errors = ray.exceptions
+    return (
+        errors.WorkerCrashedError, errors.NodeDiedError, errors.OutOfMemoryError, errors.ObjectLostError,
+        errors.LocalRayletDiedError,
+    )  # fmt: skip
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0][:160] if lines else type(error).__name__

@@ -1,0 +1,295 @@
+"""What a batch can do with each video: analyze, plan, ask, summarize."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from m3video import __version__
+from m3video.config import Settings
+from m3video.distributed.identity import config_of
+from m3video.distributed.isolate import Failure, beat, failure_of
+from m3video.distributed.work import Base, Piece, Work
+from m3video.errors import M3VideoError, PlanError, UsageError
+from m3video.files import replacing
+from m3video.pipeline import Bar, Meter, analyze_video, bundled_note, evidence, open_for, plan_reader
+from m3video.planning.plan_file import save_plan
+from m3video.planning.shots import find_shots
+from m3video.planning.stats_file import save_stats
+from m3video.summary.formats import FORMATS
+from m3video.summary.summarize import Watched, captions, chapters, conclude, refuse_ranges
+from m3video.summary.values import to_json
+from m3video.types import TokenPlan, VideoInfo
+from m3video.video.gate import check_file, fingerprint
+
+if TYPE_CHECKING:
+    from m3video.model.answering import GeneratedAnswer
+    from m3video.model.checkpoint import LoadedModel
+
+Record = Mapping[str, Any]
+Said = tuple["GeneratedAnswer | Failure", float]
+"""An answer, or why there is none, and the seconds it took."""
+
+
+def beats(stage: str, total: int | None) -> AbstractContextManager[Bar]:
+    """A `Progress` that shows nothing and tells that the work goes on."""
+    beat()
+    return nullcontext(beat)
+
+
+@dataclass(frozen=True, slots=True)
+class VideoTask(ABC):
+    """What all tasks share."""
+
+    settings: Settings
+    config: str
+    name: str = ""
+    needs_model: bool = False
+
+    def identify(self, video: str) -> Iterator[str]:
+        yield fingerprint(check_file(video))
+
+    @abstractmethod
+    def work(self, work: Work) -> Iterator[Piece | Base]: ...
+
+    def load(self) -> Any:
+        raise AssertionError(f"{self.name} has no model")
+
+    def answer(self, loaded: Any, pieces: Sequence[tuple[Work, Any]]) -> list[Any]:
+        raise AssertionError(f"{self.name} has no model")
+
+    def finish(self, loaded: Any, work: Work, base: Any, replies: Sequence[Any]) -> list[Record | Failure]:
+        return [base]
+
+    def record(self, info: VideoInfo, meter: Meter, warnings: Sequence[str], **found: Any) -> dict[str, Any]:
+        """The record of an item, without what the model said."""
+        return {
+            "task": self.name, "m3video": __version__, "fingerprint": info.fingerprint,
+            "video_seconds": info.duration_seconds, **found,
+            "stage_seconds": {name: round(value, 4) for name, value in meter.stage_seconds.items()},
+            "warnings": [*info.notes, *warnings], "config": self.settings.model_dump(),
+        }  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Analyze(VideoTask):
+    """Per-frame stats of each video, as stats.parquet."""
+
+    name: str = "analyze"
+
+    def work(self, work: Work) -> Iterator[Piece | Base]:
+        meter = Meter()
+        with open_for(work.video, self.settings) as reader:
+            with meter.stage("analyze"):
+                stats = analyze_video(reader, progress=beats)
+            info, damage = reader.info, reader.damage.message
+        save_stats(stats, asdict(info), folder_for(work.folders[0]) / "stats.parquet")
+        yield Base(self.record(
+            info, meter, [damage] if damage else [], files=["stats.parquet"], frames=len(stats),
+            shots=len(find_shots(stats)), mean_loss=[round(float(value), 3) for value in stats.loss_NS.mean(axis=0)],
+        ))  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Plan(VideoTask):
+    """A token plan for each video, as plan.json."""
+
+    name: str = "plan"
+
+    def work(self, work: Work) -> Iterator[Piece | Base]:
+        meter = Meter()
+        with open_for(work.video, self.settings) as reader, meter.stage("plan"):
+            plan = plan_reader(reader, self.settings, progress=beats)
+        save_plan(plan, folder_for(work.folders[0]) / "plan.json")
+        yield Base(self.record(plan.video, meter, plan.warnings, files=["plan.json"], **plan_facts(plan)))
+
+
+@dataclass(frozen=True, slots=True)
+class Ask(VideoTask):
+    """One plan for each video, and an answer to each question."""
+
+    name: str = "ask"
+    needs_model: bool = True
+
+    def work(self, work: Work) -> Iterator[Piece | Base]:
+        meter = Meter()
+        with open_for(work.video, self.settings) as reader:
+            with meter.stage("plan"):
+                plan = plan_reader(reader, self.settings, progress=beats)
+            if not plan.frames:
+                raise PlanError(f"the plan shows no frame of {work.video}: give it a larger budget")
+            for folder in work.folders:
+                save_plan(plan, folder_for(folder) / "plan.json")
+            with meter.stage("fetch"):
+                squares = fetch_squares(reader, plan)
+        yield Piece((plan, squares))
+        yield Base(self.record(
+            plan.video, meter, plan.warnings, files=["plan.json"], evidence=[asdict(part) for part in evidence(plan)],
+            **plan_facts(plan),
+        ))  # fmt: skip
+
+    def load(self) -> LoadedModel:
+        """The model; DoesNotFitError when no question fits beside the budget, before anything is decoded."""
+        loaded = load_model(self.settings)
+        refuse_budget(loaded, self.settings, question="?")
+        return loaded
+
+    def answer(self, loaded: LoadedModel, pieces: Sequence[tuple[Work, Any]]) -> list[tuple[float, list[Said]]]:
+        """For each video the seconds in the vision tower, and what was said to its questions; all asked together."""
+        from m3video.model import answering, nested
+        from m3video.model.together import Asked, answer_together
+
+        asked: list[Asked] = []
+        tower_seconds = []
+        for work, (plan, squares) in pieces:
+            start = time.perf_counter()
+            grids = answering.encode(loaded, squares, vision_batch=self.settings.vision_batch)
+            visual = nested.pack(grids, [frame.scale for frame in plan.frames])
+            times = [plan.video.pts_seconds(frame.pts) for frame in plan.frames]
+            asked += [Asked(visual, question.text, times) for question in work.questions]
+            tower_seconds.append(time.perf_counter() - start)
+        start = time.perf_counter()
+        answers = iter(answer_together(
+            loaded, asked, max_new_tokens=self.settings.max_new_tokens, timestamps=self.settings.timestamps
+        ))  # fmt: skip
+        each = (time.perf_counter() - start) / len(asked)
+        return [
+            (seconds, [(failure_of(said) if isinstance(said, M3VideoError) else said, each)
+                       for said in itertools.islice(answers, len(work.questions))])
+            for seconds, (work, _) in zip(tower_seconds, pieces, strict=True)
+        ]  # fmt: skip
+
+    def finish(self, loaded: LoadedModel, work: Work, base: Any, replies: Sequence[Any]) -> list[Record | Failure]:
+        ((tower_seconds, said),) = replies
+        records: list[Record | Failure] = []
+        for question, (answer, seconds) in zip(work.questions, said, strict=True):
+            if isinstance(answer, Failure):
+                records.append(answer)
+                continue
+            stages = {"vision tower": round(tower_seconds, 4), "answer": round(seconds, 4)}
+            notes = (*loaded.warnings, *bundled_note(loaded, work.video), *answer.warnings)
+            tokens = {
+                "visual": answer.visual_tokens, "prompt": answer.prompt_tokens, "answer": answer.answer_tokens
+            }  # fmt: skip
+            records.append({
+                **base, "question": question.text, "question_id": question.id, "answer": answer.text,
+                "model": loaded.name, "tokens": tokens, "stage_seconds": {**base["stage_seconds"], **stages},
+                "warnings": [*base["warnings"], *notes],
+            })  # fmt: skip
+        return records
+
+
+@dataclass(frozen=True, slots=True)
+class Summarize(VideoTask):
+    """Chapters, captions and a summary of each video, as summary.json and in other formats."""
+
+    name: str = "summarize"
+    needs_model: bool = True
+    formats: tuple[str, ...] = ()
+
+    def work(self, work: Work) -> Iterator[Piece | Base]:
+        for part in chapters(work.video, self.settings, progress=beats, on_frame=beat):
+            yield Base(part) if isinstance(part, Watched) else Piece(part)
+
+    def load(self) -> LoadedModel:
+        loaded = load_model(self.settings)
+        refuse_budget(loaded, self.settings, question="?")
+        return loaded
+
+    def answer(self, loaded: LoadedModel, pieces: Sequence[tuple[Work, Any]]) -> list[Any]:
+        return list(captions(loaded, [shown for _, shown in pieces], self.settings))
+
+    def finish(self, loaded: LoadedModel, work: Work, base: Any, replies: Sequence[Any]) -> list[Record | Failure]:
+        made = conclude(loaded, base, replies, self.settings)
+        made = replace(made, warnings=tuple(dict.fromkeys((*made.warnings, *bundled_note(loaded, work.video)))))
+        folder, files = folder_for(work.folders[0]), []
+        for name in ("json", *self.formats):
+            files.append(f"summary.{name}")
+            with replacing(folder / files[-1]) as part:
+                part.write_text(FORMATS[name](made), encoding="utf-8", errors="backslashreplace")
+        found = {name: value for name, value in to_json(made).items() if name not in ("schema", "video")}
+        return [{
+            "task": self.name, "m3video": __version__, "fingerprint": base.info.fingerprint,
+            "video_seconds": base.info.duration_seconds, "files": files, **found,
+        }]  # fmt: skip
+
+
+def load_model(settings: Settings) -> LoadedModel:
+    """The model that `settings` names."""
+    from m3video.model import checkpoint
+
+    return checkpoint.load(
+        settings.model, device=settings.device, dtype=settings.dtype, vision_tower=settings.vision_tower
+    )
+
+
+def refuse_budget(loaded: LoadedModel, settings: Settings, *, question: str) -> None:
+    """DoesNotFitError when the budget, all frames' times and an answer exceed the context."""
+    from m3video.model import answering
+
+    frames = min(settings.max_frames, settings.budget)
+    text = answering.text_tokens(loaded, question, num_frames=frames, timestamps=settings.timestamps)
+    answering.refuse_beyond(loaded, visual=settings.budget, text=text, answer=settings.max_new_tokens)
+
+
+def fetch_squares(reader: Any, plan: TokenPlan) -> list[NDArray[np.uint8]]:
+    """The planned frames as the vision tower sees them: a third of a megabyte each, whatever the video's size."""
+    from m3video.model.square import as_square
+
+    squares = []
+    for frame in reader.fetch([planned.pts for planned in plan.frames]):
+        squares.append(as_square(frame.rgb_HW3))
+        beat()
+    return squares
+
+
+def plan_facts(plan: TokenPlan) -> dict[str, Any]:
+    """What a record says of a plan."""
+    return {
+        "visual_tokens": plan.total_tokens, "frames": len(plan.frames), "shots": len(plan.shots),
+        "utility": plan.utility, "gap": plan.gap,
+    }  # fmt: skip
+
+
+def folder_for(path: str) -> Path:
+    """The folder of an item, there and without what an earlier attempt left unfinished."""
+    folder = Path(path)
+    folder.mkdir(parents=True, exist_ok=True)
+    for part in folder.glob(".*.part"):
+        part.unlink(missing_ok=True)
+    return folder
+
+
+def make_task(name: str, settings: Settings, *, formats: Sequence[str] = (), fetch: bool = True) -> VideoTask:
+    """The task called `name`.
+
+    Args:
+        name: one of `TASKS`.
+        settings: resolved.
+        formats: further files that `summarize` writes for each video.
+        fetch: as for `config_of`.
+
+    Raises:
+        UsageError: settings that the task cannot obey.
+        CheckpointError: there is no such model.
+    """
+    if settings.layout == "grid":
+        raise UsageError("layout grid is for single questions: use m3video ask")
+    config = config_of(name, settings, fetch=fetch)
+    if name == "summarize":
+        refuse_ranges(settings)
+        return Summarize(settings, config, formats=tuple(formats))
+    kinds: dict[str, type[Analyze] | type[Plan] | type[Ask]] = {"analyze": Analyze, "plan": Plan, "ask": Ask}
+    return kinds[name](settings, config)
+
+
+TASKS = ("summarize", "ask", "analyze", "plan")

@@ -1,0 +1,28 @@
+"""A video frame as the square picture that the vision tower sees; no torch, so that many processes can do it."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+SIDE = 336
+PADDING_RGB = (122, 116, 104)
+"""int(CLIP mean * 255): what LLaVA-1.5 pads with. Black or a centre crop gives other answers."""
+
+
+def pad_to_square(picture: Image.Image) -> Image.Image:
+    """Centre `picture` on a square of CLIP's mean colour (reference `expand2square`)."""
+    width, height = picture.size
+    if width == height:
+        return picture
+    side = max(width, height)
+    square = Image.new("RGB", (side, side), PADDING_RGB)
+    square.paste(picture, ((side - width) // 2, (side - height) // 2))
+    return square
+
+
+def as_square(rgb_HW3: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """The picture padded and resized to RGB uint8 [336, 336, 3]: `images.pad_pixels` gives the same for both."""
+    square = pad_to_square(Image.fromarray(rgb_HW3, "RGB"))
+    return np.asarray(square.resize((SIDE, SIDE), Image.Resampling.BICUBIC))

@@ -1,0 +1,289 @@
+"""A video in chapters, each shown to the model under a budget of its own, then one summary of what was said of them.
+
+Three steps, so that they can run in different places: `chapters` needs the file and no model, `captions` and `conclude`
+the model and no file.
+"""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from m3video.config import Settings
+from m3video.errors import M3VideoError, UsageError
+from m3video.model.square import as_square
+from m3video.pipeline import Meter, Progress, analyze_video, open_for, plan_stats, silent
+from m3video.summary.chapters import TOKENS_PER_SHOT, find_spans
+from m3video.summary.reduce import Line, Told, reduce_lines
+from m3video.summary.values import Chapter, Sentence, Summary
+from m3video.types import TokenPlan, VideoInfo, clock
+
+if TYPE_CHECKING:
+    from m3video.model.answering import GeneratedAnswer
+    from m3video.model.checkpoint import LoadedModel
+
+SUMMARY_LENGTH = 4
+"""A summary may be this many times longer than a caption (`max_new_tokens`)."""
+
+BUNDLED_NOTE = (
+    "the bundled model answers closed questions and writes no captions: each chapter is told by its answers to two, "
+    "and the summary is these lines; a real checkpoint (--model mucai/llava-v1.5-7b-m3) writes both"
+)
+_CLOSED = ("what is shown", "is it day or night")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ChapterFrames:
+    """What the model is shown of one chapter: the plan, and its frames as RGB uint8 [336, 336, 3]."""
+
+    start_seconds: float
+    end_seconds: float
+    num_shots: int
+    plan: TokenPlan
+    squares: tuple[NDArray[np.uint8], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Watched:
+    """The facts of a video whose chapters are all there."""
+
+    info: VideoInfo
+    warnings: tuple[str, ...]
+    stage_seconds: dict[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Captioned:
+    """A chapter and what the model said of it."""
+
+    chapter: Chapter
+    told: Told
+    seconds: float
+
+
+def refuse_ranges(settings: Settings) -> None:
+    """UsageError for settings that choose frames by hand: a summary shows every chapter by the same rule."""
+    for name in ("start", "end", "fps", "num_frames", "max_gap", "at"):
+        if getattr(settings, name) is not None:
+            raise UsageError(f"{name} ({getattr(settings, name)}) is for one look at a video: no summary takes it")
+    if settings.layout != "frames":
+        raise UsageError("layout grid is for single questions: leave it out of a summary")
+
+
+def chapters(
+    path: str | Path, settings: Settings, *, progress: Progress = silent, on_frame: Callable[[], object] = int
+) -> Iterator[ChapterFrames | Watched]:
+    """Watch a video: its chapters one by one, then its facts.
+
+    Args:
+        path: a local video file.
+        settings: resolved; `budget` and `max_frames` are for each chapter.
+        progress: draws bars.
+        on_frame: called after each full-size frame.
+
+    Raises:
+        VideoError: the file is no readable video.
+        UsageError: settings that choose frames by hand.
+    """
+    refuse_ranges(settings)
+    meter, notes = Meter(), []
+    each = settings.model_copy(update={"every_shot": True})
+    with open_for(path, settings) as reader:
+        info = reader.info
+        with meter.stage("analyze"):
+            stats = analyze_video(reader, progress=progress)
+        damage = reader.damage.message
+        spans = find_spans(
+            stats, end_pts=info.end_pts + info.last_duration,
+            most_shots=max(1, min(settings.max_frames, settings.budget // TOKENS_PER_SHOT)),
+        )  # fmt: skip
+        fetching = 0.0
+        with progress("chapters", len(spans)) as bar:
+            for number, span in enumerate(spans, 1):
+                start = time.perf_counter()
+                plan = plan_stats(info, span.stats, each)
+                where = f"{clock(span.start_seconds)} - {clock(span.end_seconds)}"
+                notes += [f"{where}: {warning}" for warning in plan.warnings]
+                squares = []
+                for frame in reader.fetch([planned.pts for planned in plan.frames]):
+                    squares.append(as_square(frame.rgb_HW3))
+                    on_frame()
+                fetching += time.perf_counter() - start
+                yield ChapterFrames(span.start_seconds, span.end_seconds, span.num_shots, plan, tuple(squares))
+                bar(number)
+    meter.stage_seconds["fetch"] = fetching
+    yield Watched(info, (*info.notes, *([damage] if damage else []), *notes), dict(meter.stage_seconds))
+
+
+def captions(loaded: LoadedModel, shown: Sequence[ChapterFrames], settings: Settings) -> list[Captioned]:
+    """Ask the model what chapters show, those of several videos in one run if need be.
+
+    Raises:
+        DoesNotFitError: a chapter's tokens and the answer exceed the context.
+    """
+    from m3video.model import answering, nested
+    from m3video.model.together import Asked, answer_together
+
+    start = time.perf_counter()
+    asked, counts = [], []
+    for chapter in shown:
+        frames = chapter.plan.frames
+        grids = answering.encode(loaded, list(chapter.squares), vision_batch=settings.vision_batch)
+        visual = nested.pack(grids, [frame.scale for frame in frames])
+        times = [chapter.plan.video.pts_seconds(frame.pts) for frame in frames]
+        questions = _questions(loaded, chapter)
+        asked += [Asked(visual, question, times) for question in questions]
+        counts.append(len(questions))
+    answers = iter(answer_together(
+        loaded, asked, max_new_tokens=settings.max_new_tokens, timestamps=settings.timestamps
+    ))  # fmt: skip
+    each = (time.perf_counter() - start) / len(shown)
+    made = []
+    for chapter, count in zip(shown, counts, strict=True):
+        said = []
+        for answer in itertools.islice(answers, count):
+            if isinstance(answer, M3VideoError):
+                raise answer
+            said.append(answer)
+        made.append(_captioned(chapter, said, settings, each))
+    return made
+
+
+def _captioned(
+    shown: ChapterFrames, said: Sequence[GeneratedAnswer], settings: Settings, seconds: float
+) -> Captioned:  # fmt: skip
+    warnings = tuple(dict.fromkeys(warning for answer in said for warning in answer.warnings))
+    if any(answer.answer_tokens >= settings.max_new_tokens for answer in said):
+        where = f"{clock(shown.start_seconds)} - {clock(shown.end_seconds)}"
+        warnings += (f"{where}: the caption was cut off at --max-new-tokens ({settings.max_new_tokens})",)
+    told = Told(
+        ", ".join(answer.text for answer in said), sum(answer.prompt_tokens for answer in said),
+        sum(answer.visual_tokens for answer in said), sum(answer.answer_tokens for answer in said), warnings,
+    )  # fmt: skip
+    chapter = Chapter(
+        shown.start_seconds, shown.end_seconds, told.text, shown.num_shots, len(shown.plan.frames),
+        shown.plan.total_tokens,
+    )  # fmt: skip
+    return Captioned(chapter, told, seconds)
+
+
+def _questions(loaded: LoadedModel, shown: ChapterFrames) -> list[str]:
+    if not is_captioner(loaded):
+        frames = shown.plan.frames
+        finest = max(range(len(frames)), key=lambda number: frames[number].scale)
+        return [f"{question} in frame {finest + 1}" for question in _CLOSED]
+    return [
+        f"This is the part of a longer video from {clock(round(shown.start_seconds))} to "
+        f"{clock(round(shown.end_seconds))}. Describe in one or two sentences what is seen and what happens."
+    ]
+
+
+def is_captioner(loaded: LoadedModel) -> bool:
+    """Whether the model writes sentences; the bundled one answers closed questions."""
+    return loaded.config.prompt_style != "bundled"
+
+
+def conclude(
+    loaded: LoadedModel, watched: Watched, captioned: Sequence[Captioned], settings: Settings
+) -> Summary:  # fmt: skip
+    """Draw the captions together.
+
+    Raises:
+        DoesNotFitError: not even two captions fit in the context.
+    """
+    start = time.perf_counter()
+    lines = [
+        Line(part.chapter.start_seconds, part.chapter.end_seconds, part.chapter.caption, (number,))
+        for number, part in enumerate(captioned, 1)
+    ]
+    told = [part.told for part in captioned]
+    notes: tuple[str, ...] = loaded.warnings
+    if is_captioner(loaded):
+        teller = _Teller(loaded, settings)
+        reduced = reduce_lines(lines, tell=teller.tell, fits=teller.fits)
+        sentences, depth = reduced.sentences, reduced.depth
+        told += reduced.told
+    else:
+        sentences = [Sentence(s.text, s.start_seconds, s.end_seconds, s.chapters, True) for s in lines]
+        depth, notes = 0, (*notes, BUNDLED_NOTE)
+    notes += tuple(dict.fromkeys(warning for said in told for warning in said.warnings))
+    if not sentences:
+        notes += (f"{loaded.name} said nothing",)
+    return Summary(
+        video=watched.info.path, model=loaded.name, chapters=tuple(part.chapter for part in captioned),
+        sentences=tuple(sentences), depth=depth,
+        tokens={
+            "visual": sum(said.visual_tokens for said in told), "prompt": sum(said.prompt_tokens for said in told),
+            "answer": sum(said.answer_tokens for said in told),
+        },
+        stage_seconds={
+            **watched.stage_seconds, "captions": sum(part.seconds for part in captioned),
+            "summary": time.perf_counter() - start,
+        },
+        warnings=(*watched.warnings, *notes), config=settings.model_dump(),
+    )  # fmt: skip
+
+
+class _Teller:
+    """The model asked in words only."""
+
+    def __init__(self, loaded: LoadedModel, settings: Settings) -> None:
+        self.loaded, self.most = loaded, SUMMARY_LENGTH * settings.max_new_tokens
+
+    def tell(self, text: str) -> Told:
+        from m3video.model import answering
+
+        said = answering.answer_prompt(self.loaded, self._prompt(text), [], max_new_tokens=self.most)
+        cut = () if said.answer_tokens < self.most else (f"the summary was cut off at {self.most} tokens",)
+        return Told(said.text, said.prompt_tokens, 0, said.answer_tokens, (*said.warnings, *cut))
+
+    def fits(self, text: str) -> bool:
+        from m3video.model.text import prompt_ids
+
+        return len(prompt_ids(self.loaded.codec, self._prompt(text))) + self.most <= self.loaded.context
+
+    def _prompt(self, text: str) -> str:
+        from m3video.model.prompt import build_prompt
+
+        # A caption is a model's own words: the mark of a picture in them would stand for a frame.
+        clean = text.replace("<image>", "")
+        return build_prompt(self.loaded.config.prompt_style, clean, num_frames=0, times_seconds=None)
+
+
+def summarize(
+    path: str | Path, settings: Settings, *, loaded: LoadedModel | None = None, progress: Progress = silent
+) -> Summary:  # fmt: skip
+    """Chapters, captions, and one summary of a video.
+
+    Args:
+        path: a local video file.
+        settings: resolved; `budget`, `max_frames` and `max_new_tokens` are for each chapter.
+        loaded: a model that is already in memory; else `settings.model` is loaded.
+        progress: draws bars.
+
+    Raises:
+        VideoError: the file is no readable video.
+        UsageError: settings that choose frames by hand.
+        DoesNotFitError: a chapter, or two captions, exceed the model's context.
+    """
+    from m3video.model import checkpoint
+
+    refuse_ranges(settings)
+    captioned: list[Captioned] = []
+    for part in chapters(path, settings, progress=progress):
+        if isinstance(part, Watched):
+            assert loaded is not None
+            made = conclude(loaded, part, captioned, settings)
+            return replace(made, warnings=tuple(dict.fromkeys(made.warnings)))
+        loaded = loaded or checkpoint.load(
+            settings.model, device=settings.device, dtype=settings.dtype, vision_tower=settings.vision_tower
+        )
+        captioned += captions(loaded, [part], settings)
+    raise AssertionError("the facts come last")

@@ -1,0 +1,138 @@
+"""A task whose videos are small text files that say what shall happen to the process that works on them."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import resource
+import signal
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from m3video.distributed.isolate import beat
+from m3video.distributed.items import digest
+from m3video.distributed.work import Base, Outcome, Piece, Work
+from m3video.errors import VideoError
+
+
+@dataclass(frozen=True, slots=True)
+class Faulty:
+    """`log` gets one line for each time that work on a file begins."""
+
+    log: str
+    name: str = "faulty"
+    needs_model: bool = False
+    config: str = "faulty"
+
+    def identify(self, video: str) -> Iterator[str]:
+        path = Path(video)
+        if not path.exists():
+            raise VideoError(f"{video}: no such file")
+        yield digest(path.read_text())
+
+    def work(self, work: Work) -> Iterator[Piece | Base]:
+        path = Path(work.video)
+        with open(self.log, "a", encoding="ascii") as log:
+            log.write(f"{path.name}\n")
+        words = path.read_text().split()
+        tries = Path(self.log).read_text(encoding="ascii").split().count(path.name)
+        if words[0] not in ("good", "slow") and not (words[0].endswith("-once") and tries > 1):
+            happen(words[0].removesuffix("-once"))
+        if words[0] == "slow":
+            for _ in range(int(words[1])):
+                time.sleep(0.02)
+                beat()
+        if self.needs_model:
+            yield Piece(words[-1])
+        yield Base({"said": words[-1], "video_seconds": 1.0})
+
+    def load(self) -> Any:
+        return "model"
+
+    def answer(self, loaded: Any, pieces: Sequence[tuple[Work, Any]]) -> list[Any]:
+        return [answer_one(content) for _, content in pieces]
+
+    def finish(self, loaded: Any, work: Work, base: Any, replies: Sequence[Any]) -> list[Outcome]:
+        return [{**base, "replies": list(replies)} for _ in work.questions]
+
+
+PIECE_BYTES = 4 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Large:
+    """Videos of many large pieces, and a model that is slower than the workers. Replies are this process's memory."""
+
+    pieces: int
+    name: str = "large"
+    needs_model: bool = True
+    config: str = "large"
+
+    def identify(self, video: str) -> Iterator[str]:
+        yield digest(video)
+
+    def work(self, work: Work) -> Iterator[Piece | Base]:
+        for _ in range(self.pieces):
+            yield Piece((os.urandom(16) * (PIECE_BYTES // 16), memory_mb()))
+        yield Base({})
+
+    def load(self) -> Any:
+        return "model"
+
+    def answer(self, loaded: Any, pieces: Sequence[tuple[Work, Any]]) -> list[Any]:
+        time.sleep(0.01 * len(pieces))
+        return [(len(content), worker_mb, memory_mb()) for _, (content, worker_mb) in pieces]
+
+    def finish(self, loaded: Any, work: Work, base: Any, replies: Sequence[Any]) -> list[Outcome]:
+        return [{"worker_mb": [reply[1] for reply in replies], "mb": [reply[2] for reply in replies]}]
+
+
+def memory_mb() -> float:
+    found = re.search(r"VmRSS:\s+(\d+)", Path("/proc/self/status").read_text(encoding="ascii"))
+    assert found is not None
+    return int(found[1]) / 1024
+
+
+def answer_one(content: str) -> str:
+    if content == "unanswerable":
+        raise VideoError("the model cannot answer this")
+    if content == "deadly":  # for the process that holds the model
+        os.kill(os.getpid(), signal.SIGKILL)
+    return content.upper()
+
+
+def happen(what: str) -> None:
+    """The fault called `what`."""
+    if what == "bad":
+        raise VideoError("this is no video")
+    if what == "bug":
+        raise ZeroDivisionError("our own mistake")
+    if what == "full":
+        raise OSError(errno.ENOSPC, "No space left on device")
+    if what == "abort":
+        os.abort()
+    if what == "kill":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if what == "kill_parent":  # on Ray that is an actor; elsewhere it would be the batch itself
+        os.kill(os.getppid(), signal.SIGKILL)
+        time.sleep(10)
+    if what == "memory":
+        limits = resource.getrlimit(resource.RLIMIT_AS)
+        resource.setrlimit(resource.RLIMIT_AS, (2 << 30, limits[1]))
+        bytearray(4 << 30)
+    if what == "hang":
+        # A loop in native code that holds the GIL: nothing but a kill ends it.
+        re.match(r"(a+)+$", "a" * 60 + "b")
+    raise AssertionError(f"{what} did not happen")
+
+
+def write(folder: Path, **files: str) -> Path:
+    """`name="what to do"` as `name.mp4`."""
+    folder.mkdir(exist_ok=True)
+    for name, words in files.items():
+        (folder / f"{name}.mp4").write_text(words)
+    return folder

@@ -1,0 +1,116 @@
+"""Clips, work for workers, and comparisons that the tests of this room share."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import time
+from collections.abc import Generator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from m3video.distributed.mapping import Done, Mapper
+from m3video.errors import VideoError
+from m3video.planning.analyze import COLUMNS
+from m3video.types import FrameStats
+from tests.video.clips import Clip, write
+
+
+def long_clip(path: Path, *, num_frames: int = 600, gop: int = 20, **how: Any) -> Path:
+    """A painted clip with a keyframe every `gop` frames; 25 frames per second."""
+    return write(path, Clip(numbers=[i % 512 for i in range(num_frames)], gop=gop, **how))
+
+
+def assert_same(found: FrameStats, expected: FrameStats) -> None:
+    """Bit for bit, every column."""
+    for name in (*COLUMNS, "edge_2HW"):
+        one, other = getattr(found, name), getattr(expected, name)
+        assert one.dtype == other.dtype
+        assert np.array_equal(one, other), name
+    assert (found.time_base, found.mode) == (expected.time_base, expected.mode)
+
+
+def square(shared: int, item: int) -> int:
+    return shared + item * item
+
+
+def refuse(shared: Path, item: int) -> int:
+    """Bad input at item 1; each try leaves a mark."""
+    with (shared / str(item)).open("a") as marks:
+        marks.write("x")
+    if item == 1:
+        raise VideoError("one.mp4: bad input")
+    return item
+
+
+def fail(shared: None, item: int) -> int:
+    raise KeyError("a bug")
+
+
+def die(shared: tuple[Path, int, str], item: int) -> int:
+    """Item 2 kills its process the first few times: by SIGKILL, in native code, or by exiting."""
+    folder, num_deaths, how = shared
+    if item == 2:
+        with (folder / "deaths").open("a") as deaths:
+            deaths.write("x")
+        if (folder / "deaths").stat().st_size <= num_deaths:
+            {"kill": _kill, "native": _crash, "exit": _exit}[how]()
+    with (folder / f"runs-{item}").open("a") as runs:
+        runs.write("x")
+    return item
+
+
+def dawdle(shared: Path, item: int) -> int:
+    """Say which process this is, then hang where no Python signal handler runs."""
+    (shared / f"{os.getpid()}.pid").touch()
+    ctypes.PyDLL(None).sleep(600)  # PyDLL holds the GIL, as a decoder that hangs may
+    return item
+
+
+def with_deaths(mapper: Mapper[Any], folder: Path, places: Sequence[int], *, times: int = 1) -> Mapper[Any]:
+    """`mapper`, with workers that are killed the first `times` they are given an item at one of `places`."""
+
+    def run(work: Any, shared: Any, items: Sequence[Any]) -> Generator[Done[Any], None, None]:
+        pairs = [(times if place in places else 0, folder / f"died-{place}", item) for place, item in enumerate(items)]
+        return mapper(_work_or_die, (work, shared), pairs)
+
+    return run
+
+
+def _work_or_die(shared: Any, deadly: Any) -> Any:
+    work, common = shared
+    times, mark, item = deadly
+    if times:
+        with mark.open("a") as deaths:
+            deaths.write("x")
+        if mark.stat().st_size <= times:
+            _kill()
+    return work(common, item)
+
+
+def _kill() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _crash() -> None:
+    ctypes.string_at(0)
+
+
+def _exit() -> None:
+    os._exit(7)
+
+
+def on_two_nodes(shared: Any, item: Any) -> Any:
+    """Work that hangs on the node that will be removed, and elsewhere waits until it does."""
+    import ray
+
+    work, common, mark, leaving = shared
+    if ray.get_runtime_context().get_node_id() == leaving:
+        mark.touch()
+        time.sleep(600)
+    while not mark.exists():
+        time.sleep(0.05)
+    return work(common, item)

@@ -1,0 +1,22 @@
+"""A task of the product that takes a second longer."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from m3video.distributed.isolate import beat
+from m3video.distributed.tasks import Plan
+from m3video.distributed.work import Base, Piece, Work
+
+
+@dataclass(frozen=True, slots=True)
+class SlowPlan(Plan):
+    """Plans of real videos, slowly enough for a node to leave meanwhile."""
+
+    def work(self, work: Work) -> Iterator[Piece | Base]:
+        for _ in range(50):
+            time.sleep(0.02)
+            beat()
+        yield from Plan.work(self, work)

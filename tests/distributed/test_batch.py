@@ -1,0 +1,271 @@
+"""The loop and its faults: for each of them, nothing lost and nothing done twice."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from m3video.distributed.batch import ATTEMPTS, SomeFailedError, check_all_done, run_batch
+from m3video.distributed.crew import LocalCrew
+from m3video.distributed.items import Folder, Named, Question, Questions
+from m3video.distributed.ledger import DiskFullError, Ledger
+from m3video.distributed.progress import Report
+from tests.distributed.faults import PIECE_BYTES, Faulty, Large, memory_mb, write
+
+ROOT = Path(__file__).parents[2]
+DEADLINE = 6.0
+"""Longer than a child takes to start on a busy machine."""
+
+
+def batch(
+    folder: Path, out: Path, *, workers: int = 2, deadline: float = 30, model: bool = False, **how: Any
+) -> Report:
+    task = Faulty(str(out.with_suffix(".log")), needs_model=model)
+    crew = LocalCrew(task, workers=workers, deadline=deadline)
+    with Ledger(out) as ledger:
+        return run_batch(Folder(folder), how.pop("questions", Questions()), task, ledger, crew, **how)
+
+
+def done(out: Path) -> Counter[str]:
+    """How often each video is in results.jsonl."""
+    with Ledger(out) as ledger:
+        return Counter(Path(row["video"]).stem for row in ledger.results())
+
+
+def failed(out: Path) -> dict[str, dict[str, Any]]:
+    with Ledger(out) as ledger:
+        return {Path(row["video"]).stem: row for row in ledger.errors()}
+
+
+def begun(out: Path) -> Counter[str]:
+    return Counter(line.removesuffix(".mp4") for line in out.with_suffix(".log").read_text().split())
+
+
+GOOD = {f"good{n}": f"good {n}" for n in range(4)}
+
+
+@pytest.mark.parametrize(
+    ("fault", "kind", "words"),
+    [
+        ("bad", "input", "this is no video"),
+        ("bug", "bug", "ZeroDivisionError: our own mistake"),
+        ("abort", "crash", "killed by SIGABRT"),
+        ("kill", "crash", "killed by SIGKILL"),
+        ("memory", "memory", ""),
+        ("hang", "silent", "no sign of life for 6 s"),
+    ],
+)
+def test_a_fault_costs_one_line(tmp_path: Path, fault: str, kind: str, words: str) -> None:
+    folder, out = write(tmp_path / "v", **GOOD, evil=f"{fault} x"), tmp_path / "out"
+    report = batch(folder, out, deadline=DEADLINE)
+    assert done(out) == Counter(GOOD.keys())  # lost 0, done twice 0
+    assert (report.done, report.failed) == (4, 1)
+    error = failed(out)["evil"]
+    assert (error["kind"], error["attempts"]) == (kind, ATTEMPTS[kind])
+    assert words in error["error"]
+    assert "\n" not in error["error"]
+    assert begun(out) == Counter(GOOD.keys()) + Counter({"evil": ATTEMPTS[kind]})
+    with Ledger(out) as ledger, pytest.raises(SomeFailedError, match="1 of 5 items failed"):
+        check_all_done(report, ledger)
+
+
+@pytest.mark.parametrize("fault", ["abort-once", "kill-once", "memory-once", "hang-once"])
+def test_what_goes_better_by_itself_is_tried_again(tmp_path: Path, fault: str) -> None:
+    folder, out = write(tmp_path / "v", **GOOD, shaky=f"{fault} x"), tmp_path / "out"
+    batch(folder, out, deadline=DEADLINE)
+    assert done(out) == Counter([*GOOD, "shaky"])
+    assert failed(out) == {}
+
+
+def test_a_worker_that_somebody_kills(tmp_path: Path) -> None:
+    folder, out = write(tmp_path / "v", **{f"slow{n}": f"slow 20 {n}" for n in range(6)}), tmp_path / "out"
+    task = Faulty(str(out.with_suffix(".log")))
+    crew = LocalCrew(task, workers=2)
+    killed: list[int] = []
+
+    class Killing(Report):
+        def show(self, *, running: int) -> None:
+            if len(killed) < 2 and self.done >= len(killed):
+                child = next(iter(crew._runs.values())).child._process
+                if child is not None:
+                    os.kill(child.pid, signal.SIGKILL)
+                    killed.append(child.pid)
+
+    with Ledger(out) as ledger:
+        run_batch(Folder(folder), Questions(), task, ledger, crew, report=Killing())
+    assert len(killed) == 2
+    assert done(out) == Counter(f"slow{n}" for n in range(6))
+    assert failed(out) == {}
+
+
+def test_finished_items_are_not_touched_again_and_failures_only_when_asked(tmp_path: Path) -> None:
+    folder, out = write(tmp_path / "v", **GOOD, evil="bad x"), tmp_path / "out"
+    batch(folder, out)
+    first = begun(out)
+    report = batch(folder, out)
+    assert (report.done_before, report.failed_before, report.done, report.failed) == (4, 1, 0, 0)
+    assert begun(out) == first
+    report = batch(folder, out, retry_failed=True)
+    assert (report.done_before, report.failed_before, report.failed) == (4, 0, 1)
+    assert begun(out) == first + Counter(["evil"])
+    write(folder, evil="good now")  # a changed file is another item
+    report = batch(folder, out)
+    assert (report.done, report.failed_before) == (1, 0)
+    assert failed(out) == {}
+    assert (out / "errors.jsonl").read_text() == ""
+
+
+def test_the_same_content_is_worked_on_once(tmp_path: Path) -> None:
+    folder, out = write(tmp_path / "v", a="slow 10 x", b="slow 10 x", c="slow 10 x"), tmp_path / "out"
+    report = batch(folder, out, workers=3)
+    assert (report.done, report.copies, sum(begun(out).values())) == (1, 2, 1)
+    (folder / "a.mp4").rename(folder / "moved.mp4")
+    report = batch(folder, out)
+    assert (report.done, report.copies, report.done_before) == (0, 1, 2)
+    write(folder, d="abort x", e="abort x")
+    report = batch(folder, out, workers=2)
+    assert report.failed == 2
+    assert set(failed(out)) == {"d", "e"}
+
+
+def test_a_full_disk_stops_the_batch_and_blames_no_item(tmp_path: Path) -> None:
+    folder, out = write(tmp_path / "v", a="good x", b="full-once y", c="good z"), tmp_path / "out"
+    with pytest.raises(DiskFullError, match=r"full \(.*No space left.*run the same command again"):
+        batch(folder, out, workers=1)
+    assert failed(out) == {}
+    batch(folder, out)
+    assert done(out) == Counter("abc")
+
+
+def test_limit_begins_no_more(tmp_path: Path) -> None:
+    folder, out = write(tmp_path / "v", **GOOD), tmp_path / "out"
+    assert batch(folder, out, limit=3).done == 3
+    assert batch(folder, out, limit=3).done == 1
+    assert done(out) == Counter(GOOD.keys())
+
+
+def test_every_question_is_an_item(tmp_path: Path) -> None:
+    folder, out = write(tmp_path / "v", a="good x", b="good y"), tmp_path / "out"
+    only_b = {os.path.abspath(folder / "b.mp4"): (Question("and this?"),)}
+    asked = Questions((Question("what?"), Question("when?", "q2")), only_b)
+    assert batch(folder, out, questions=asked).done == 5
+    assert done(out) == Counter({"a": 2, "b": 3})
+    assert sum(begun(out).values()) == 2  # one pass over each video
+    asked = Questions((*asked.of_all, Question("new?")), only_b)
+    report = batch(folder, out, questions=asked)
+    assert (report.done_before, report.done) == (5, 2)
+
+
+def test_the_model_gets_every_piece_and_a_refusal_is_the_items(tmp_path: Path) -> None:
+    folder, out = write(tmp_path / "v", a="good x", b="good unanswerable", c="good z"), tmp_path / "out"
+    assert batch(folder, out, workers=3, model=True).failed == 1
+    with Ledger(out) as ledger:
+        assert {row["said"]: row["replies"] for row in ledger.results()} == {"x": ["X"], "z": ["Z"]}
+        assert [row["error"] for row in ledger.errors()] == ["the model cannot answer this"]
+
+
+def test_pieces_wait_in_their_worker_not_in_memory(tmp_path: Path) -> None:
+    """Three videos of 160 MB in pieces: neither the loop nor a worker ever holds more than a few of them."""
+    folder, out, task = write(tmp_path / "v", a="x", b="y", c="z"), tmp_path / "out", Large(40)
+    before = memory_mb()
+    with Ledger(out) as ledger:
+        run_batch(Folder(folder), Questions(), task, ledger, LocalCrew(task, workers=3))
+        rows = list(ledger.results())
+    assert [len(row["mb"]) for row in rows] == [40, 40, 40]
+    pieces = PIECE_BYTES / 2**20
+    assert max(max(row["mb"]) for row in rows) - before < 10 * pieces
+    assert all(max(row["worker_mb"]) - row["worker_mb"][0] < 5 * pieces for row in rows)
+
+
+def test_no_child_outlives_the_batch(tmp_path: Path) -> None:
+    folder, out = write(tmp_path / "v", **GOOD), tmp_path / "out"
+    task = Faulty(str(out.with_suffix(".log")))
+    crew = LocalCrew(task, workers=2)
+    seen: set[int] = set()
+
+    class Watching(Report):
+        def show(self, *, running: int) -> None:
+            seen.update(run.child._process.pid for run in crew._runs.values() if run.child._process)
+
+    with Ledger(out) as ledger:
+        run_batch(Named(tuple(Folder(folder))), Questions(), task, ledger, crew, report=Watching())
+    assert seen
+    assert not [pid for pid in seen if is_alive(pid)]
+
+
+# --- the process of the batch itself ----------------------------------------------------------------------------------
+def start_driver(folder: Path, out: Path) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "tests.distributed.driver", folder, out], cwd=ROOT, text=True,
+        stderr=subprocess.PIPE, env={**os.environ, "PYTHONPATH": str(ROOT)}, start_new_session=True,
+    )  # fmt: skip
+
+
+def wait_for_results(out: Path, count: int) -> None:
+    results = out / "results.jsonl"
+    for _ in range(1500):
+        if results.exists() and results.read_bytes().count(b"\n") >= count:
+            return
+        time.sleep(0.01)
+    raise AssertionError(f"no {count} results within 15 s")
+
+
+def is_alive(pid: int) -> bool:
+    """Whether it runs; what is dead and not yet reaped does not."""
+    status = Path(f"/proc/{pid}/stat")
+    return status.exists() and status.read_text().rpartition(")")[2].split()[0] not in "ZX"
+
+
+def children_of(pid: int) -> list[int]:
+    return [int(name) for name in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def test_a_killed_driver_loses_and_doubles_nothing(tmp_path: Path) -> None:
+    folder = write(tmp_path / "v", **{f"v{n:02d}": f"slow {3 + n % 3} {n}" for n in range(24)}, evil="bad x")
+    out = tmp_path / "out"
+    for count in (1, 8, 16):
+        driver = start_driver(folder, out)
+        wait_for_results(out, count)
+        children = children_of(driver.pid)
+        driver.kill()
+        driver.communicate()
+        assert driver.returncode == -signal.SIGKILL
+        time.sleep(0.2)
+        assert not [pid for pid in children if is_alive(pid)], "a worker outlived its driver"
+    before = set(done(out))
+    assert len(before) >= 16
+    driver = start_driver(folder, out)
+    _, stderr = driver.communicate(timeout=60)
+    assert driver.returncode == 3, stderr
+    assert done(out) == Counter(f"v{n:02d}" for n in range(24))  # lost 0, done twice 0
+    assert set(failed(out)) == {"evil"}
+    again = begun(out)
+    assert all(again[name] <= 1 + 3 for name in again)
+    # What was in the results when it was killed was not begun again.
+    assert sum(again.values()) <= 25 + 3 * 2 + 1
+
+
+def test_ctrl_c_keeps_what_is_finished(tmp_path: Path) -> None:
+    folder, out = write(tmp_path / "v", **{f"v{n:02d}": f"slow 5 {n}" for n in range(12)}), tmp_path / "out"
+    driver = start_driver(folder, out)
+    wait_for_results(out, 3)
+    os.killpg(driver.pid, signal.SIGINT)  # as a terminal does it
+    _, stderr = driver.communicate(timeout=30)
+    assert driver.returncode == 130, stderr
+    said = re.search(r"interrupted: (\d+) items are done", stderr)
+    assert said is not None
+    assert "Traceback" not in stderr
+    assert sum(done(out).values()) == int(said[1]) >= 3
+    driver = start_driver(folder, out)
+    driver.communicate(timeout=60)
+    assert driver.returncode == 0
+    assert done(out) == Counter(f"v{n:02d}" for n in range(12))

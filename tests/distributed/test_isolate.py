@@ -1,0 +1,91 @@
+"""A child process: what it says, how it dies, and that a busy one is not taken for a silent one."""
+
+from __future__ import annotations
+
+import errno
+import os
+import time
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+
+from m3video.distributed.isolate import Child, FailedError, beat, failure_of
+from m3video.errors import PlanError, VideoError
+
+
+def numbers(count: int) -> Iterator[int]:
+    yield from range(count)
+
+
+def arrays(count: int) -> Iterator[np.ndarray]:
+    for number in range(count):
+        yield np.full((300, 1000), number)
+
+
+def busy(seconds: float) -> Iterator[str]:
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        beat()
+        time.sleep(0.01)
+    yield "done"
+
+
+def chatty() -> Iterator[int]:
+    os.write(2, b"something the decoder said\n")
+    os.write(1, b"and on stdout\n")
+    os._exit(7)
+    yield 1
+
+
+def wrong(which: str) -> Iterator[int]:
+    if which == "video":
+        raise VideoError("two\n lines")
+    yield 1
+    raise ValueError("late")
+
+
+@pytest.fixture
+def child() -> Iterator[Child]:
+    made = Child(deadline=4)
+    yield made
+    made.kill()
+
+
+def test_one_child_does_one_thing_after_the_other(child: Child) -> None:
+    assert list(child.run(numbers, 3)) == [0, 1, 2]
+    assert [int(array[0, 0]) for array in child.run(arrays, 3)] == [0, 1, 2]
+    with pytest.raises(FailedError) as caught:
+        list(child.run(wrong, "video"))
+    assert (caught.value.failure.kind, caught.value.failure.message) == ("input", "two lines")
+    with pytest.raises(FailedError) as caught:
+        list(child.run(wrong, "late"))
+    assert caught.value.failure.kind == "bug"
+    assert 'raise ValueError("late")' in caught.value.failure.detail
+    assert list(child.run(numbers, 2)) == [0, 1]
+
+
+def test_a_sign_of_life_is_enough(child: Child) -> None:
+    assert list(child.run(busy, 6.0)) == ["done"]
+
+
+def test_what_it_said_before_it_died_is_kept(child: Child) -> None:
+    with pytest.raises(FailedError) as caught:
+        list(child.run(chatty))
+    assert caught.value.failure.kind == "crash"
+    assert "exit code 7" in caught.value.failure.message
+    assert "something the decoder said" in caught.value.failure.detail
+
+
+def test_a_full_disk_is_found_at_the_root() -> None:
+    def hidden() -> None:
+        try:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        except OSError:
+            raise PlanError("plan.json cannot be written") from None
+
+    with pytest.raises(PlanError) as caught:
+        hidden()
+    assert failure_of(caught.value).kind == "disk"
+    assert failure_of(MemoryError()).kind == "memory"
+    assert failure_of(OSError(errno.EACCES, "no")).kind == "bug"

@@ -1,0 +1,115 @@
+"""What a batch consists of, and when two items are the same."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from m3video.config import Settings
+from m3video.distributed.identity import config_of
+from m3video.distributed.items import Question, items_of, open_source, read_questions
+from m3video.distributed.tasks import make_task
+from m3video.errors import CheckpointError, UsageError
+from tests.model.tiny import save_tiny
+
+
+def test_a_folder_is_walked_in_order_without_what_is_no_video(tmp_path: Path) -> None:
+    for name in ("b.MP4", "a/z.mkv", "a/.hidden.mp4", ".git/x.mp4", "a/notes.txt", "c.webm"):
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+    (tmp_path / "loop").symlink_to(tmp_path)
+    (tmp_path / "link.mp4").symlink_to(tmp_path / "b.MP4")
+    source = open_source(str(tmp_path))
+    expected = [str(tmp_path / name) for name in ("a/z.mkv", "b.MP4", "c.webm", "link.mp4")]
+    assert list(source) == expected == list(source)
+
+
+def test_a_list_may_name_anything(tmp_path: Path) -> None:
+    listed = tmp_path / "list.txt"
+    listed.write_bytes(b"a.mp4\r\n\n  b c.xyz\n\xff.mp4")
+    assert list(open_source(str(listed))) == ["a.mp4", "  b c.xyz", os.fsdecode(b"\xff.mp4")]
+
+
+def test_questions_of_all_and_of_one(tmp_path: Path) -> None:
+    path = tmp_path / "q.jsonl"
+    path.write_text('{"question": "what?"}\n\n{"question": "who?", "id": 7, "video": "v/a.mp4", "answer": "me"}\n')
+    questions = read_questions(path)
+    assert questions.of(str(tmp_path / "b.mp4")) == (Question("what?"),)
+    assert questions.of(os.path.relpath(tmp_path / "v" / "a.mp4")) == (Question("what?"), Question("who?", "7"))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "empty"),
+        ("what?", "line 1 is not JSON"),
+        ('{"question": "a"}\n{"q": "b"}', "line 2 is no question"),
+        ('{"question": " "}', "line 1 is no question"),
+        ('{"question": "a", "video": 3}', "must be texts"),
+        ('{"question": "a"}\n{"question": "a"}', "line 2: the same question"),
+    ],
+)
+def test_what_is_no_question_is_named(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "q.jsonl"
+    path.write_text(text)
+    with pytest.raises(UsageError, match=message):
+        read_questions(path)
+
+
+def test_an_item_is_its_content_question_task_and_config(tmp_path: Path) -> None:
+    video = tmp_path / "a.mp4"
+    video.write_text("x")
+    (item,) = items_of(str(video), [Question("q")], config="c")
+    (again,) = items_of(os.path.relpath(video), [Question("q")], config="c")
+    assert (item.place, item.key) == (again.place, again.key)
+    same = item.identity("f", "c")
+    (elsewhere,) = items_of(str(tmp_path / "b.mp4"), [Question("q")], config="c")
+    assert elsewhere.identity("f", "c") == same
+    assert elsewhere.place != item.place
+    for question, fingerprint, config in (("p", "f", "c"), ("q", "g", "c"), ("q", "f", "d")):
+        assert items_of(str(video), [Question(question)], config=config)[0].identity(fingerprint, config) != same
+    os.utime(video, ns=(1, 1))
+    (touched,) = items_of(str(video), [Question("q")], config="c")
+    assert touched.key != item.key
+    assert touched.place == item.place
+
+
+def test_config_is_what_changes_the_outcome(tmp_path: Path) -> None:
+    model = save_tiny(tmp_path / "m")
+    plain = Settings(model=str(model))
+
+    def changes(task: str, **how: object) -> bool:
+        return config_of(task, plain.model_copy(update=how)) != config_of(task, plain)
+
+    assert not changes("analyze", budget=9)
+    assert changes("analyze", backend="opencv")
+    assert changes("plan", budget=9)
+    assert not changes("plan", max_new_tokens=9)
+    assert changes("ask", max_new_tokens=9)
+    assert not changes("ask", device="cuda", vision_batch=1)
+    assert config_of("ask", plain) != config_of("summarize", plain)
+    before = config_of("ask", plain)
+    weights = next(model.glob("*.safetensors"))
+    data = bytearray(weights.read_bytes())
+    data[len(data) // 2] ^= 1
+    weights.write_bytes(data)
+    assert config_of("ask", plain) != before
+
+
+def test_settings_that_a_task_cannot_obey(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="grid"):
+        make_task("ask", Settings(layout="grid"))
+    with pytest.raises(UsageError, match="fps"):
+        make_task("summarize", Settings(fps=1.0))
+    with pytest.raises(CheckpointError):
+        make_task("ask", Settings(model=str(tmp_path / "none")))
+    assert make_task("ask", Settings(model="nobody/nothing-that-is-cached"), fetch=False).needs_model
+
+
+def test_digests_need_no_utf8() -> None:
+    (odd,) = items_of(os.fsdecode(b"/\xff.mp4"), [Question()], config="c")
+    assert json.dumps(odd.key)
