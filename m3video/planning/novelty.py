@@ -37,9 +37,9 @@ REACH = 1.0
 FADE_SECONDS = 0.5
 """A frame of a cross-fade is a mixture of the frames this long before and after it."""
 
-FADE_LEVEL, FADE_REST, FADE_SHARE = 24.0, 0.25, 0.08
-"""These two differ by at least the first (grey levels, as above); at most the second of their distance is left
-unexplained by the mixture; each makes up at least the third of it."""
+FADE_LEVEL, FADE_REST, FADE_SHARE = 12.0, 0.25, 0.08
+"""These two differ by at least the first (grey levels, mean over all blocks: an object that moves changes a few); at
+most the second of their distance is left unexplained by the mixture; each makes up at least the third of it."""
 
 
 def novelty(stats: FrameStats, selection: Selection) -> Floats:
@@ -143,7 +143,7 @@ def _between(signature_NK: Bytes, before: Rows, rows: Rows, after: Rows) -> NDAr
     length = np.maximum(np.square(line).sum(axis=1), 1e-6)
     share = (here * line).sum(axis=1) / length
     rest = np.sqrt(np.square(here - share[:, None] * line).sum(axis=1) / length)
-    far = block_distance(signature_NK[after], signature_NK[before]) >= FADE_LEVEL
+    far = np.sqrt(np.square(line).reshape(len(line), SIGNATURE_SIDE**2, 3).sum(axis=-1)).mean(axis=-1) >= FADE_LEVEL
     return far & (share > FADE_SHARE) & (share < 1 - FADE_SHARE) & (rest < FADE_REST)
 
 

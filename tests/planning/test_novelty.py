@@ -143,3 +143,16 @@ def test_motion_within_a_shot_is_not_news_a_new_object_is() -> None:
     second[40:70, 100:130] = 220
     appears = stats_of([with_square(20, 20)] * 20 + [second] * 20)
     assert fresh_of(appears, 5, 30)[1] >= 0.5
+
+
+def test_a_large_object_that_drifts_is_no_fade() -> None:
+    """Its blocks change as a mixture's do, the others not at all."""
+
+    def at(left: int) -> np.ndarray:
+        picture = plain(60)
+        picture[16:64, left : left + 48] = 220
+        return picture
+
+    stats = stats_of([plain(200)] * 10 + [at(20 + i // 2) for i in range(10)])
+    assert not mixed(stats, np.arange(len(stats))).any()
+    assert fresh_of(stats, 5, 18) == [1, 1]
