@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 
+from m3video.errors import UsageError
 from m3video.planning.worth import SIGNALS, Calibration
 from m3video.scales import SCALES
 
@@ -31,9 +32,13 @@ def fit(signals_FJ: Floats, share_FS: Floats, *, made: Mapping[str, Any]) -> Cal
         signals_FJ: what the scan says of each frame.
         share_FS: which share of the questions about it the model answers right at each scale, 0 to 1.
         made: what to write beside the numbers.
+
+    Raises:
+        UsageError: no more frames than signals.
     """
-    if len(signals_FJ) < 2 * signals_FJ.shape[1]:
-        raise ValueError(f"{len(signals_FJ)} frames are too few to fit {signals_FJ.shape[1]} signals")
+    frames, number = signals_FJ.shape
+    if frames <= number:
+        raise UsageError(f"{frames} frames are too few to fit {number} signals: take more --calibration-clips")
     low, high = signals_FJ.min(axis=0), signals_FJ.max(axis=0)
     mean, spread = signals_FJ.mean(axis=0), np.maximum(signals_FJ.std(axis=0), 1e-6)
     low, high, mean, spread = (part.round(DIGITS) for part in (low, high, mean, spread))

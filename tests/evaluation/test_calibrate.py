@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from m3video.errors import UsageError
 from m3video.evaluation.calibrate import fit
 from m3video.planning.worth import SIGNALS
 
@@ -37,5 +38,5 @@ def test_always_right_and_never_right_stay_finite() -> None:
 
 
 def test_too_few_frames_are_refused() -> None:
-    with pytest.raises(ValueError, match="3 frames are too few"):
+    with pytest.raises(UsageError, match="3 frames are too few"):
         fit(np.zeros((3, len(SIGNALS))), np.zeros((3, 5)), made={})
