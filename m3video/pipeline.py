@@ -19,11 +19,11 @@ from m3video.config import DETAIL, PLAN_SETTINGS, Settings
 from m3video.errors import PlanError, UsageError, VideoError
 from m3video.planning.allocate import allocate
 from m3video.planning.analyze import analyze
-from m3video.planning.complexity import utility
 from m3video.planning.limits import Limit, limits
 from m3video.planning.plan_file import check_matches
 from m3video.planning.sample import rows_in_range
 from m3video.planning.wishes import Wishes, candidates, rules
+from m3video.planning.worth import utility
 from m3video.scales import SCALES
 from m3video.types import (
     FLAG_CORRUPT,

@@ -148,7 +148,7 @@ def make_records(spec: FootageSpec, *, folder: Path, progress: Progress = silent
 
 def ask_clip(recipe: Recipe, *, video: str, rng: random.Random, number: int) -> list[Record]:
     """`number` questions about a clip, as even over the three groups as its content allows, no two alike."""
-    offers = [*_about_moments(recipe, rng), *_about_all(recipe, rng)]
+    offers = [*about_moments(recipe, rng), *_about_all(recipe, rng)]
     by_group: dict[str, dict[str, list[Record]]] = {group: {} for group in GROUPS}
     for offer in offers:
         by_group[offer.group].setdefault(offer.family, []).append(offer)
@@ -177,7 +177,7 @@ def _intervals(clip: Clip) -> list[tuple[float, float]]:
     return out
 
 
-def _about_moments(recipe: Recipe, rng: random.Random) -> list[Record]:
+def about_moments(recipe: Recipe, rng: random.Random) -> list[Record]:
     """Every family once for every shot, where its answer holds for the whole shot."""
     offers = []
     for shot, (start, end) in zip(recipe.clip.shots, _intervals(recipe.clip), strict=True):

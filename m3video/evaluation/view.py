@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from m3video.config import Settings
 from m3video.pipeline import plan_stats
-from m3video.planning.complexity import utility
 from m3video.planning.sample import sample
+from m3video.planning.worth import utility
 from m3video.types import FrameStats, Selection, TokenPlan, VideoInfo
 
 

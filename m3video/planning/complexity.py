@@ -1,4 +1,4 @@
-"""How much of a picture is lost at each token scale, and what showing it is worth.
+"""How much of a picture is lost at each token scale.
 
 The geometry is the model's: the picture is padded to a square, cut into 24x24 cells (the tokens of scale 576), and
 every coarser scale averages blocks of cells. A cell is described by its mean Y, Cb, Cr and by its strokes, the strength
@@ -16,8 +16,8 @@ and a plain colour needs one token at any aspect ratio.
 All sums over pixels are sums of whole numbers below 2^24, exact in float32; so a frame's numbers depend on that
 frame alone, not on what was measured together with it.
 
-Shape legend: B frames of a batch, N frames or candidates, S scales, H W picture, R C 24 rows and columns of cells,
-F the four features, K signature values.
+Shape legend: B frames of a batch, S scales, H W picture, R C 24 rows and columns of cells, F the four features, K
+signature values.
 """
 
 from __future__ import annotations
@@ -29,14 +29,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from m3video.scales import FULL_SIDE, GRID_SIDES, SCALES
-from m3video.types import (
-    FLAG_BLACK,
-    FLAG_CORRUPT,
-    SCAN_SIDE,
-    SIGNATURE_SIDE,
-    FrameStats,
-    Selection,
-)
+from m3video.types import SCAN_SIDE, SIGNATURE_SIDE
 
 Floats = NDArray[np.float32]
 Bytes = NDArray[np.uint8]
@@ -52,23 +45,6 @@ PEAK_SHARE = 0.05
 
 BORDER_GREY = np.array([116, 121, 132], np.float32)
 """Y, Cb, Cr of the border the model pads with, RGB (122, 116, 104)."""
-
-COVERAGE = 255.0**2 / 8
-"""What the first token of a wholly new frame is worth, in squared grey levels: as much as the best that a token can
-buy elsewhere, black turned to white by 8 more tokens. So a small budget visits many frames before it looks closely."""
-
-NOVELTY_FLOOR = 0.05
-"""A frame that shows nothing new keeps this share of its worth."""
-
-NOVELTY_NOISE, NOVELTY_FULL = 3.0, 30.0
-"""Distance of signatures, in grey levels over the blocks that differ most: up to the first is nothing new, from the
-second on all is."""
-
-PEAK_BLOCKS = 4
-"""Signature blocks (of 36) over which that distance is taken: a new sign fills a part of the picture only."""
-
-NEIGHBOURS = 4096
-"""A candidate is compared with this many candidates before it, and up to 255 more."""
 
 
 def cell_features(luma_BHW: Bytes, chroma_B2HW: Bytes) -> tuple[Floats, Floats]:
@@ -247,88 +223,3 @@ def signatures(features_BFRC: Floats, area_RC: Floats) -> Bytes:
 def _fold(array: Floats, axis: int) -> Floats:
     """Sum over `axis`, first to last."""
     return _sum_last(np.moveaxis(array, axis, -1))
-
-
-def utility(
-    stats: FrameStats, selection: Selection, *, saliency_N: NDArray[np.floating] | None = None
-) -> NDArray[np.float64]:
-    """What showing each candidate at each scale is worth: (coverage + peak detail shown) x novelty.
-
-    Args:
-        stats: the analyzed frames.
-        selection: the candidates, rows of `stats`.
-        saliency_N: optional weight per candidate, >= 0, from a question; multiplies.
-
-    Returns:
-        float64 [N, 5], squared grey levels, non-negative, non-decreasing in scale.
-
-    Raises:
-        ValueError: saliency of another length, or negative, or not finite.
-    """
-    rows = selection.index_N
-    peak = stats.peak_NS[rows].astype(np.float64)
-    shown = COVERAGE + (peak[:, :1] - peak)
-    worth = novelty(stats, selection)[:, None] * shown
-    hidden = (stats.flags_N[rows] & (FLAG_BLACK | FLAG_CORRUPT)) > 0
-    worth[hidden] *= NOVELTY_FLOOR
-    if saliency_N is None:
-        return worth
-    saliency = np.asarray(saliency_N, dtype=np.float64)
-    if saliency.shape != (len(selection),) or not (np.isfinite(saliency) & (saliency >= 0)).all():
-        raise ValueError(f"saliency_N must be {len(selection)} finite weights, each 0 or more")
-    return worth * saliency[:, None]
-
-
-def novelty(stats: FrameStats, selection: Selection) -> NDArray[np.float64]:
-    """How much of each candidate no earlier candidate has shown, `NOVELTY_FLOOR` to 1; the first counts 1.
-
-    The signature is compared with the candidate before and with the most similar of all before. A sudden change
-    since the candidate before counts half, because text may be replaced under an equal signature.
-    """
-    rows = selection.index_N
-    if len(rows) < 2:
-        return np.ones(len(rows))
-    signature = stats.signature_NK[rows]
-    distance = np.minimum(
-        block_distance(signature[1:], signature[:-1]),
-        block_distance(signature[1:], signature[_most_similar_before(signature)]),
-    )
-    fresh = (distance - NOVELTY_NOISE) / (NOVELTY_FULL - NOVELTY_NOISE)
-    jump = np.maximum.reduceat(_sudden(_true_change(stats))[: rows[-1] + 1], rows[:-1] + 1)
-    jump = (jump - NOVELTY_NOISE) / (NOVELTY_FULL - NOVELTY_NOISE)
-    return np.concatenate([[1.0], np.clip(np.maximum(fresh, np.minimum(jump, 0.5)), NOVELTY_FLOOR, 1.0)])
-
-
-def block_distance(first_NK: Bytes, second_NK: Bytes) -> NDArray[np.float64]:
-    """Distance of signatures in grey levels: mean over the `PEAK_BLOCKS` blocks that differ most, float64 [N]."""
-    gap = first_NK.astype(np.float32) - second_NK
-    blocks = np.sqrt(np.square(gap).reshape(len(gap), -1, 3).sum(axis=-1))
-    return np.partition(blocks, -PEAK_BLOCKS, axis=-1)[:, -PEAK_BLOCKS:].mean(axis=-1, dtype=np.float64)
-
-
-def _most_similar_before(signature_NK: Bytes) -> NDArray[np.int64]:
-    """For each candidate but the first, the one before it with the least squared distance, int64 [N-1]."""
-    values = signature_NK.astype(np.float32)
-    square = np.square(values).sum(axis=1)
-    nearest = np.empty(len(values) - 1, np.int64)
-    for start in range(1, len(values), 256):
-        stop = min(start + 256, len(values))
-        low = max(0, start - NEIGHBOURS)
-        apart = square[low:stop] - 2 * (values[start:stop] @ values[low:stop].T)
-        apart[np.arange(low, stop)[None, :] >= np.arange(start, stop)[:, None]] = np.inf
-        nearest[start - 1 : stop - 1] = low + apart.argmin(axis=1)
-    return nearest
-
-
-def _true_change(stats: FrameStats) -> Floats:
-    """Change without that into and out of corrupt frames, which shows nothing of the video."""
-    corrupt = (stats.flags_N & FLAG_CORRUPT) > 0
-    return np.where(corrupt | np.concatenate([[False], corrupt[:-1]]), np.float32(0), stats.change_N)
-
-
-def _sudden(change_N: Floats) -> NDArray[np.float64]:
-    """Change beyond that of the neighbouring frames: motion and noise go on, a cut or a new caption does not."""
-    change = change_N.astype(np.float64)
-    padded = np.concatenate([[0.0, 0.0], change, [0.0, 0.0]])
-    around = np.stack([padded[:-4], padded[1:-3], padded[3:-1], padded[4:]])
-    return change - np.partition(around, 2, axis=0)[2]

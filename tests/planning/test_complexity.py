@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -11,16 +10,13 @@ import pytest
 import skimage
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from hypothesis.extra import numpy as hnp
 from PIL import Image
 
 from m3video.planning import complexity
-from m3video.planning.analyze import analyze
-from m3video.planning.complexity import block_distance, cell_features, losses, novelty, signatures, utility
-from m3video.planning.sample import sample
+from m3video.planning.complexity import cell_features, losses, signatures
 from m3video.scales import FULL_SIDE, GRID_SIDES, SCALES
-from m3video.types import FLAG_CORRUPT, SCAN_SIDE, FrameStats, Selection
-from tests.planning.frames import TIME_BASE, noise, plain, scan_frame, stats_of
+from m3video.types import SCAN_SIDE
+from tests.planning.frames import noise
 
 SIDES = st.integers(1, SCAN_SIDE)
 WHOLE = np.full((FULL_SIDE, FULL_SIDE), 36, np.float32)
@@ -195,107 +191,3 @@ def test_text_needs_more_tokens_than_a_landscape_and_a_texture_says_little() -> 
     assert blurred[at[144]] < 0.1 * blurred[at[1]]
     assert peak["page"][at[144]] > 0.4 * peak["page"][at[1]]
     assert blurred[at[144]] < 0.02 * peak["page"][at[144]]
-
-
-@st.composite
-def any_stats(draw: st.DrawFn) -> tuple[FrameStats, Selection]:
-    """Measured pictures of a few kinds, some damaged, and the candidates among them."""
-    kinds = draw(st.lists(st.sampled_from(["black", "grey", "noise", "other", "damaged"]), min_size=1, max_size=30))
-    pictures = {"black": plain(0), "grey": plain(120), "noise": noise(1), "other": noise(2), "damaged": noise(3)}
-    frames = [scan_frame(i * 40, pictures[kind], corrupt=kind == "damaged") for i, kind in enumerate(kinds)]
-    stats = analyze(frames, time_base=TIME_BASE)
-    return stats, sample(stats, max_frames=draw(st.integers(1, 30)))
-
-
-@settings(deadline=None, max_examples=60)
-@given(any_stats(), st.data())
-def test_utility_is_never_negative_and_never_falls_with_the_scale(
-    made: tuple[FrameStats, Selection], data: st.DataObject
-) -> None:
-    stats, chosen = made
-    worth = utility(stats, chosen)
-    assert worth.shape == (len(chosen), len(SCALES))
-    assert (worth > 0).all()
-    assert (np.diff(worth, axis=1) >= 0).all()
-    assert np.isfinite(worth).all()
-    fresh = novelty(stats, chosen)
-    assert fresh[0] == 1
-    assert ((fresh >= complexity.NOVELTY_FLOOR) & (fresh <= 1)).all()
-    saliency = data.draw(hnp.arrays(np.float64, len(chosen), elements=st.floats(0, 1e6)))
-    assert np.allclose(utility(stats, chosen, saliency_N=saliency), worth * saliency[:, None])
-
-
-@pytest.mark.parametrize("saliency", [[1.0], [1.0, -1.0], [1.0, np.nan], [1.0, np.inf], [[1.0, 1.0]]])
-def test_saliency_is_checked(saliency: list) -> None:
-    stats = stats_of([plain(50), plain(200)])
-    with pytest.raises(ValueError, match="2 finite weights"):
-        utility(stats, sample(stats, max_frames=2), saliency_N=np.array(saliency))
-
-
-def fresh_of(stats: FrameStats, *rows: int) -> list[float]:
-    every = sample(stats, max_frames=len(stats))
-    picked = list(rows)
-    chosen = replace(
-        every, index_N=every.index_N[picked], pts_N=every.pts_N[picked], shot_N=every.shot_N[picked],
-        reason_N=tuple(every.reason_N[row] for row in picked),
-    )  # fmt: skip
-    return novelty(stats, chosen).tolist()
-
-
-def test_what_was_shown_before_is_not_new() -> None:
-    a, b = noise(1), plain(30)
-    stats = stats_of([a] * 10 + [b] * 10 + [a] * 10)
-    assert fresh_of(stats, 5, 15) == [1, 1]
-    assert fresh_of(stats, 5, 8) == [1, complexity.NOVELTY_FLOOR]
-    # It returns with a cut: worth half, because words may have changed under an equal signature.
-    assert fresh_of(stats, 5, 15, 25) == [1, 1, 0.5]
-    assert fresh_of(stats, 5, 15, 22, 25) == [1, 1, 0.5, complexity.NOVELTY_FLOOR]
-
-
-def test_new_words_under_an_equal_signature_count_half_motion_does_not() -> None:
-    rng = np.random.default_rng(0)
-    words = [np.where(rng.random((80, 144)) < 0.5, 40, 210).astype(np.uint8) for _ in range(2)]
-    assert block_distance(*(stats_of([picture]).signature_NK for picture in words))[0] < 30
-    before, after = fresh_of(stats_of([words[0]] * 10 + [words[1]] * 10), 5, 15)
-    assert (before, after) == (1, 0.5)
-    restless = stats_of([words[i % 2] for i in range(20)])
-    assert fresh_of(restless, 6, 14)[1] == complexity.NOVELTY_FLOOR
-
-
-def test_damage_between_two_candidates_is_nothing_new() -> None:
-    pictures = [noise(1)] * 20
-    frames = [scan_frame(i * 40, picture) for i, picture in enumerate(pictures)]
-    frames[10] = scan_frame(10 * 40, plain(255), corrupt=True)
-    stats = analyze(frames, time_base=TIME_BASE)
-    assert (stats.flags_N[10] & FLAG_CORRUPT) > 0
-    assert fresh_of(stats, 5, 15) == [1, complexity.NOVELTY_FLOOR]
-
-
-def test_black_and_corrupt_candidates_are_worth_little() -> None:
-    stats = stats_of([plain(0), plain(120)])
-    worth = utility(stats, sample(stats, max_frames=2))
-    assert worth[0, 0] == pytest.approx(complexity.COVERAGE * complexity.NOVELTY_FLOOR)
-    assert worth[1, 0] == pytest.approx(complexity.COVERAGE)
-
-
-def test_the_nearest_candidate_before_is_found_across_blocks_of_256() -> None:
-    rng = np.random.default_rng(7)
-    signature = rng.integers(0, 256, (600, 108)).astype(np.uint8)
-    signature[599] = signature[3]
-    signature[300] = signature[299]
-    nearest = complexity._most_similar_before(signature)
-    assert nearest[598] == 3
-    assert nearest[299] == 299
-    gap = signature.astype(np.int64)
-    for i in range(1, 600, 37):
-        assert nearest[i - 1] == np.square(gap[:i] - gap[i]).sum(axis=1).argmin()
-
-
-def test_candidates_further_back_than_the_neighbours_are_not_compared(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(complexity, "NEIGHBOURS", 200)
-    signature = np.random.default_rng(7).integers(0, 256, (600, 108)).astype(np.uint8)
-    signature[599] = signature[3]
-    signature[598] = signature[500]
-    nearest = complexity._most_similar_before(signature)
-    assert nearest[597] == 500
-    assert nearest[598] != 3

@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 
 from m3video.errors import PlanError
 from m3video.planning.allocate import allocate
-from m3video.planning.complexity import utility
 from m3video.planning.plan_file import SCHEMA, check_matches, from_json, load_plan, save_plan, to_json
 from m3video.planning.sample import sample
+from m3video.planning.worth import utility
 from m3video.scales import SCALES
 from m3video.types import METHODS, PlannedFrame, TokenPlan, VideoInfo
 from tests.planning.frames import TIME_BASE, noise, plain, stats_of

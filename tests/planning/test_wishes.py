@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from m3video.errors import UsageError
 from m3video.planning.allocate import allocate
 from m3video.planning.analyze import analyze
-from m3video.planning.complexity import utility
 from m3video.planning.sample import sample
 from m3video.planning.wishes import Wishes, candidates, rules
+from m3video.planning.worth import utility
 from m3video.types import Allocation, FrameStats, Selection
 from tests.planning.frames import noise, plain, stats_of, video
 

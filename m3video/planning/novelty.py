@@ -1,0 +1,175 @@
+"""What a candidate shows that no earlier candidate has shown.
+
+Three things look new and are not: a picture that stands still or comes back, things that move or a view that pans
+within a shot, and the mixture of two shots in a cross-fade. Two things are new and look little: a small sign in a
+part of the picture, and words that are replaced under an equal signature.
+
+Shape legend: N frames or candidates, K signature values, R C rows and columns of the signature's blocks.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from m3video.types import FLAG_CORRUPT, SIGNATURE_SIDE, FrameStats, Selection
+
+Bytes = NDArray[np.uint8]
+Rows = NDArray[np.int64]
+Floats = NDArray[np.float64]
+
+NOVELTY_FLOOR = 0.02
+"""A frame that shows nothing new keeps this share of its worth: 30 of them are worth less than half a new one."""
+
+NOVELTY_NOISE, NOVELTY_FULL = 3.0, 30.0
+"""Distance of signatures, in grey levels over the blocks that differ most: up to the first is nothing new, from the
+second on all is."""
+
+PEAK_BLOCKS = 4
+"""Signature blocks (of 36) over which that distance is taken: a new sign fills a part of the picture only."""
+
+NEIGHBOURS = 4096
+"""A candidate is compared with this many candidates before it, and up to 255 more."""
+
+REACH = 1.0
+"""Within a shot a block may have come from this many blocks away, in steps of half a block: motion is not news."""
+
+FADE_SECONDS = 0.5
+"""A frame of a cross-fade is a mixture of the frames this long before and after it."""
+
+FADE_LEVEL, FADE_REST, FADE_SHARE = 12.0, 0.25, 0.08
+"""These two differ by at least the first (grey levels, mean over all blocks: an object that moves changes a few); at
+most the second of their distance is left unexplained by the mixture; each makes up at least the third of it."""
+
+
+def novelty(stats: FrameStats, selection: Selection) -> Floats:
+    """How much of each candidate no earlier candidate has shown, `NOVELTY_FLOOR` to 1; the first counts 1.
+
+    The signature is compared with the candidate before and with the most similar of all before, after motion where
+    they are of one shot. A sudden change since the candidate before counts half, because text may be replaced under
+    an equal signature. Mixtures of two shots show nothing that the shots do not show.
+
+    Returns:
+        float64 [N].
+    """
+    found = np.full(len(selection), NOVELTY_FLOOR)
+    kept = np.flatnonzero(~mixed(stats, selection.index_N))
+    found[kept] = _fresh(stats, selection.index_N[kept], selection.shot_N[kept])
+    return found
+
+
+def _fresh(stats: FrameStats, rows: Rows, shot_N: Rows) -> Floats:
+    if len(rows) < 2:
+        return np.ones(len(rows))
+    signature = stats.signature_NK[rows]
+    before, near = np.arange(len(rows) - 1), _most_similar_before(signature)
+    distance = np.minimum(*(
+        np.where(
+            shot_N[1:] == shot_N[other], moved_distance(signature[1:], signature[other]),
+            block_distance(signature[1:], signature[other]),
+        )
+        for other in (before, near)
+    ))  # fmt: skip
+    jump = np.maximum.reduceat(_sudden(_true_change(stats))[: rows[-1] + 1], rows[:-1] + 1)
+    fresh, jump = ((part - NOVELTY_NOISE) / (NOVELTY_FULL - NOVELTY_NOISE) for part in (distance, jump))
+    return np.concatenate([[1.0], np.clip(np.maximum(fresh, np.minimum(jump, 0.5)), NOVELTY_FLOOR, 1.0)])
+
+
+def block_distance(first_NK: Bytes, second_NK: Bytes) -> Floats:
+    """Distance of signatures in grey levels: mean over the `PEAK_BLOCKS` blocks that differ most, float64 [N]."""
+    gap = first_NK.astype(np.float32) - second_NK
+    return _peak(np.sqrt(np.square(gap).reshape(len(gap), SIGNATURE_SIDE**2, 3).sum(axis=-1)))
+
+
+def moved_distance(new_NK: Bytes, old_NK: Bytes) -> Floats:
+    """`block_distance` where each block of the new picture is held against the best of all places in the old one from
+    which it may have moved here; never more than `block_distance`, float64 [N]."""
+    shape = (-1, SIGNATURE_SIDE, SIGNATURE_SIDE, 3)
+    new, old = (grid.astype(np.float32).reshape(shape) for grid in (new_NK, old_NK))
+    least = np.full(new.shape[:3], np.inf, np.float32)
+    steps = np.arange(-REACH, REACH + 0.25, 0.5)
+    for down in steps:
+        shifted = _shifted(old, down, axis=1)
+        for right in steps:
+            gap = np.square(new - _shifted(shifted, right, axis=2)).sum(axis=-1)
+            np.minimum(least, gap, out=least)
+    return _peak(np.sqrt(least).reshape(len(least), -1))
+
+
+def _shifted(grid: NDArray[np.float32], step: float, *, axis: int) -> NDArray[np.float32]:
+    """The grid moved by a number of blocks, the edge repeated; half a block is the mean of two."""
+    side = grid.shape[axis]
+    low, high = (np.clip(np.arange(side) + move, 0, side - 1) for move in (int(np.floor(step)), int(np.ceil(step))))
+    both: NDArray[np.float32] = np.take(grid, low, axis=axis) + np.take(grid, high, axis=axis)
+    return both / np.float32(2)
+
+
+def _peak(blocks_NB: NDArray[np.float32]) -> Floats:
+    return np.partition(blocks_NB, -PEAK_BLOCKS, axis=-1)[:, -PEAK_BLOCKS:].mean(axis=-1, dtype=np.float64)
+
+
+def mixed(stats: FrameStats, rows: Rows) -> NDArray[np.bool_]:
+    """Which frames are mixtures of two others shortly before and after them that are none themselves, bool like `rows`.
+
+    A cross-fade is one. In a smooth pan each frame looks like a mixture too, but so do the frames around it.
+    """
+    clean = np.flatnonzero((stats.flags_N & FLAG_CORRUPT) == 0)
+    if len(clean) == 0:
+        return np.zeros(len(rows), bool)
+    found = _is_mixture(stats, clean, rows)
+    for end in _around(stats, clean, rows):
+        found &= ~_is_mixture(stats, clean, end)
+    return found
+
+
+def _is_mixture(stats: FrameStats, clean: Rows, rows: Rows) -> NDArray[np.bool_]:
+    before, after = _around(stats, clean, rows)
+    return _between(stats.signature_NK, before, rows, after)
+
+
+def _around(stats: FrameStats, clean: Rows, rows: Rows) -> tuple[Rows, Rows]:
+    """The intact frames furthest from each within `FADE_SECONDS` before and after."""
+    # Counted from the first frame, so that rounding does not depend on where the clock starts.
+    times = (stats.pts_N - stats.pts_N[0]) * (stats.time_base[0] / stats.time_base[1])
+    before = np.searchsorted(times[clean], times[rows] - FADE_SECONDS - 1e-6)
+    after = np.searchsorted(times[clean], times[rows] + FADE_SECONDS + 1e-6, side="right") - 1
+    return clean[before.clip(0, len(clean) - 1)], clean[after.clip(0, len(clean) - 1)]
+
+
+def _between(signature_NK: Bytes, before: Rows, rows: Rows, after: Rows) -> NDArray[np.bool_]:
+    """Whether each frame's signature lies on the line between those of two others that differ; motion leaves it."""
+    start, end = signature_NK[before].astype(np.float32), signature_NK[after].astype(np.float32)
+    line, here = end - start, signature_NK[rows] - start
+    length = np.maximum(np.square(line).sum(axis=1), 1e-6)
+    share = (here * line).sum(axis=1) / length
+    rest = np.sqrt(np.square(here - share[:, None] * line).sum(axis=1) / length)
+    far = np.sqrt(np.square(line).reshape(len(line), SIGNATURE_SIDE**2, 3).sum(axis=-1)).mean(axis=-1) >= FADE_LEVEL
+    return far & (share > FADE_SHARE) & (share < 1 - FADE_SHARE) & (rest < FADE_REST)
+
+
+def _most_similar_before(signature_NK: Bytes) -> Rows:
+    """For each candidate but the first, the one before it with the least squared distance, int64 [N-1]."""
+    values = signature_NK.astype(np.float32)
+    square = np.square(values).sum(axis=1)
+    nearest = np.empty(len(values) - 1, np.int64)
+    for start in range(1, len(values), 256):
+        stop = min(start + 256, len(values))
+        low = max(0, start - NEIGHBOURS)
+        apart = square[low:stop] - 2 * (values[start:stop] @ values[low:stop].T)
+        apart[np.arange(low, stop)[None, :] >= np.arange(start, stop)[:, None]] = np.inf
+        nearest[start - 1 : stop - 1] = low + apart.argmin(axis=1)
+    return nearest
+
+
+def _true_change(stats: FrameStats) -> NDArray[np.float32]:
+    """Change without that into and out of corrupt frames, which shows nothing of the video."""
+    corrupt = (stats.flags_N & FLAG_CORRUPT) > 0
+    return np.where(corrupt | np.concatenate([[False], corrupt[:-1]]), np.float32(0), stats.change_N)
+
+
+def _sudden(change_N: NDArray[np.float32]) -> Floats:
+    """Change beyond that of the neighbouring frames: motion and noise go on, a cut or a new caption does not."""
+    change = change_N.astype(np.float64)
+    padded = np.concatenate([[0.0, 0.0], change, [0.0, 0.0]])
+    around = np.stack([padded[:-4], padded[1:-3], padded[3:-1], padded[4:]])
+    return change - np.partition(around, 2, axis=0)[2]
