@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+import types
 from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -73,6 +74,14 @@ def test_a_bug_shows_the_traceback_of_its_worker(local_ray: None) -> None:
     with pytest.raises(KeyError, match="a bug") as caught:
         list(ray_tasks()(made.fail, None, [1]))
     assert "in fail" in caught.value.__notes__[0]
+
+
+def test_a_node_that_lacks_a_package_is_one_line(local_ray: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = types.ModuleType("only_here")
+    exec("def work(shared, item): return item", module.__dict__)
+    monkeypatch.setitem(sys.modules, "only_here", module)
+    with pytest.raises(WorkerError, match=r"cannot run m3video .*No module named 'only_here'.*on every node"):
+        list(ray_tasks()(module.work, None, [1]))
 
 
 def test_stats_are_bit_identical_and_survive_a_killed_worker(clip: Path, local_ray: None, tmp_path: Path) -> None:
