@@ -100,8 +100,11 @@ def connected(address: str, *, num_cpus: int | None = None) -> Iterator[Any]:
         try:
             _knock(address)
             ray.init(address=address, **options)
-        except (OSError, ImportError, ValueError, RuntimeError) as error:
+        except Exception as error:  # Ray raises many kinds, some of them plain `Exception`
+            ray.shutdown()
             reason = _first_line(error).partition(". ")[0]
+            if address == LOCAL:
+                raise WorkerError(f"Ray does not start here ({reason}); use --workers") from None
             raise WorkerError(f"no Ray cluster at {address} ({reason}); see `ray status`") from None
         try:
             yield ray
