@@ -80,11 +80,14 @@ def connected(address: str, *, num_cpus: int | None = None) -> Iterator[Any]:
     """Ray, connected to `address`; a connection that was there already is used and left alone.
 
     Raises:
-        UsageError: ray is not installed.
+        UsageError: ray is not installed, or connected to another cluster.
         WorkerError: no cluster at `address`.
     """
     ray = _load()
     if ray.is_initialized():
+        here = ray.get_runtime_context().gcs_address
+        if address not in (LOCAL, "auto", here):
+            raise UsageError(f"Ray is connected to {here} already, not to {address}: call ray.shutdown() first")
         yield ray
         return
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
@@ -97,8 +100,11 @@ def connected(address: str, *, num_cpus: int | None = None) -> Iterator[Any]:
         try:
             _knock(address)
             ray.init(address=address, **options)
-        except (OSError, ImportError, ValueError, RuntimeError) as error:
+        except Exception as error:  # Ray raises many kinds, some of them plain `Exception`
+            ray.shutdown()
             reason = _first_line(error).partition(". ")[0]
+            if address == LOCAL:
+                raise WorkerError(f"Ray does not start here ({reason}); use --workers") from None
             raise WorkerError(f"no Ray cluster at {address} ({reason}); see `ray status`") from None
         try:
             yield ray

@@ -111,6 +111,9 @@ def on_two_nodes(shared: Any, item: Any) -> Any:
     if ray.get_runtime_context().get_node_id() == leaving:
         mark.touch()
         time.sleep(600)
+    end = time.monotonic() + 300
     while not mark.exists():
+        if time.monotonic() > end:
+            raise TimeoutError("no task came to the leaving node")
         time.sleep(0.05)
     return work(common, item)

@@ -1,15 +1,11 @@
-"""Ray, for real: a local instance, and a cluster of two nodes that loses one in the middle."""
+"""Ray, for real: a local instance that all tests of this file share."""
 
 from __future__ import annotations
 
-import os
-import subprocess
 import sys
-import threading
-import time
-from collections.abc import Generator, Iterator, Sequence
+import types
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -75,6 +71,14 @@ def test_a_bug_shows_the_traceback_of_its_worker(local_ray: None) -> None:
     assert "in fail" in caught.value.__notes__[0]
 
 
+def test_a_node_that_lacks_a_package_is_one_line(local_ray: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = types.ModuleType("only_here")
+    exec("def work(shared, item): return item", module.__dict__)
+    monkeypatch.setitem(sys.modules, "only_here", module)
+    with pytest.raises(WorkerError, match=r"cannot run m3video .*No module named 'only_here'.*on every node"):
+        list(ray_tasks()(module.work, None, [1]))
+
+
 def test_stats_are_bit_identical_and_survive_a_killed_worker(clip: Path, local_ray: None, tmp_path: Path) -> None:
     with open_for(clip, PLAIN) as reader:
         expected = analyze_video(reader)
@@ -87,74 +91,6 @@ def test_stats_are_bit_identical_and_survive_a_killed_worker(clip: Path, local_r
     assert len(found.notes) == 1
 
 
-def test_cluster_that_loses_a_node(clip: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    """Workers run code that was shipped to them; what the lost node held is read again; stdout stays empty."""
-    from ray.cluster_utils import Cluster
-
-    with open_for(clip, PLAIN) as reader:
-        expected = analyze_video(reader)
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
-    try:
-        leaving = cluster.add_node(num_cpus=1)
-        capfd.readouterr()
-        mark = tmp_path / "a task is on the leaving node"
-
-        def mapper(work: Any, shared: Any, items: Sequence[Any]) -> Generator[Done[Any], None, None]:
-            yield from ray_tasks(cluster.address)(made.on_two_nodes, (work, shared, mark, leaving.node_id), items)
-
-        def remove() -> None:
-            while not mark.exists():
-                time.sleep(0.05)
-            cluster.remove_node(leaving, allow_graceful=False)
-
-        remover = threading.Thread(target=remove, daemon=True)
-        remover.start()
-        found = analyze_long(clip, PLAIN, count=7, mapper=mapper)
-        remover.join(30)
-        made.assert_same(found.stats, expected)
-        assert found.num_segments == 7
-        assert len(found.notes) == 1
-        assert "died once; the segment was read again" in found.notes[0]
-        assert capfd.readouterr().out == ""
-    finally:
-        cluster.shutdown()
-
-
-def test_cli_is_quiet_and_byte_identical(tmp_path: Path) -> None:
-    video = made.long_clip(tmp_path / "a.mp4", num_frames=300, times=[i * 12 for i in range(300)])  # 144 s
-    one, other = tmp_path / "one.parquet", tmp_path / "other.parquet"
-    plain = run("analyze", video, "-o", one)
-    on_ray = run("analyze", video, "-o", other, "--ray", "--workers", 2)
-    assert (on_ray.returncode, on_ray.stderr) == (0, "")
-    assert on_ray.stdout == plain.stdout
-    assert other.read_bytes() == one.read_bytes()
-
-
-def test_short_videos_do_not_start_ray() -> None:
-    start = time.monotonic()
-    done = run("analyze", ROOT / "m3video" / "assets" / "sample.mp4", "--ray")
-    assert done.returncode == 0
-    assert done.stderr.splitlines()[-1].startswith("m3video: note: read in one piece, because it is short")
-    assert len(done.stderr.splitlines()) == 1, done.stderr
-    assert time.monotonic() - start < 20
-
-
-@pytest.mark.parametrize("address", ["auto", "127.0.0.1:1", "ray://127.0.0.1:1", "host.invalid:6379"])
-def test_no_cluster_is_one_line(address: str) -> None:
-    start = time.monotonic()
-    with pytest.raises(WorkerError, match=f"^no Ray cluster at {address} .*; see `ray status`$"):
-        list(ray_tasks(address)(made.square, 1, [1]))
-    assert time.monotonic() - start < 15
-
-
-def test_missing_ray_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(UsageError, match=r'pip install "m3video\[ray\]"'):
-        list(ray_tasks()(made.square, 1, [1]))
-
-
-def run(*arguments: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "m3video.cli", *map(str, arguments)], capture_output=True, text=True, timeout=120,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-    )  # fmt: skip
+def test_another_cluster_is_not_taken_for_this_one(local_ray: None) -> None:
+    with pytest.raises(UsageError, match=r"connected to .* already, not to 127.0.0.1:1: call"):
+        list(ray_tasks("127.0.0.1:1")(made.square, 1, [1]))

@@ -1,0 +1,108 @@
+"""Ray, for real: a cluster of two nodes that loses one in the middle, and the command line."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Generator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from m3video.config import Settings
+from m3video.distributed.analysis import analyze_long
+from m3video.distributed.mapping import Done
+from m3video.distributed.ray_tasks import ray_tasks
+from m3video.errors import UsageError, WorkerError
+from m3video.pipeline import analyze_video, open_for
+from tests.distributed import made
+
+ray = pytest.importorskip("ray", reason='needs ray: pip install "m3video[ray]"')
+# Ray leaves files and child processes to its own shutdown; whether Python notices depends on when it collects.
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning", "ignore::DeprecationWarning:ray"
+)
+
+ROOT = Path(__file__).parents[2]
+PLAIN = Settings()
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return made.long_clip(tmp_path_factory.mktemp("clip") / "a.mp4")
+
+
+def test_cluster_that_loses_a_node(clip: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """Workers run code that was shipped to them; what the lost node held is read again; stdout stays empty."""
+    from ray.cluster_utils import Cluster
+
+    with open_for(clip, PLAIN) as reader:
+        expected = analyze_video(reader)
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+    try:
+        leaving = cluster.add_node(num_cpus=1)
+        capfd.readouterr()
+        mark = tmp_path / "a task is on the leaving node"
+
+        def mapper(work: Any, shared: Any, items: Sequence[Any]) -> Generator[Done[Any], None, None]:
+            yield from ray_tasks(cluster.address)(made.on_two_nodes, (work, shared, mark, leaving.node_id), items)
+
+        def remove() -> None:
+            while not mark.exists():
+                time.sleep(0.05)
+            cluster.remove_node(leaving, allow_graceful=False)
+
+        remover = threading.Thread(target=remove, daemon=True)
+        remover.start()
+        found = analyze_long(clip, PLAIN, count=7, mapper=mapper)
+        remover.join(30)
+        made.assert_same(found.stats, expected)
+        assert found.num_segments == 7
+        assert len(found.notes) == 1
+        assert "died once; the segment was read again" in found.notes[0]
+        assert capfd.readouterr().out == ""
+    finally:
+        cluster.shutdown()
+
+
+def test_cli_is_quiet_and_byte_identical(tmp_path: Path) -> None:
+    video = made.long_clip(tmp_path / "a.mp4", num_frames=300, times=[i * 12 for i in range(300)])  # 144 s
+    one, other = tmp_path / "one.parquet", tmp_path / "other.parquet"
+    plain = run("analyze", video, "-o", one)
+    on_ray = run("analyze", video, "-o", other, "--ray", "--workers", 2)
+    assert (on_ray.returncode, on_ray.stderr) == (0, "")
+    assert on_ray.stdout == plain.stdout
+    assert other.read_bytes() == one.read_bytes()
+
+
+def test_short_videos_do_not_even_import_ray(tmp_path: Path) -> None:
+    (tmp_path / "ray.py").write_text("raise SystemExit('imported')")
+    done = run("analyze", ROOT / "m3video" / "assets" / "sample.mp4", "--ray", path=tmp_path)
+    assert done.returncode == 0
+    assert done.stderr.startswith("m3video: note: read in one piece, because it is short")
+    assert len(done.stderr.splitlines()) == 1, done.stderr
+
+
+@pytest.mark.parametrize("address", ["auto", "127.0.0.1:1", "ray://127.0.0.1:1", "host.invalid:6379"])
+def test_no_cluster_is_one_line(address: str) -> None:
+    start = time.monotonic()
+    with pytest.raises(WorkerError, match=f"^no Ray cluster at {address} .*; see `ray status`$"):
+        list(ray_tasks(address)(made.square, 1, [1]))
+    assert time.monotonic() - start < 60
+
+
+def test_missing_ray_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(UsageError, match=r'pip install "m3video\[ray\]"'):
+        list(ray_tasks()(made.square, 1, [1]))
+
+
+def run(*arguments: object, path: Path = ROOT) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "m3video.cli", *map(str, arguments)], capture_output=True, text=True, timeout=300,
+        env={**os.environ, "PYTHONPATH": f"{path}:{ROOT}"},
+    )  # fmt: skip
