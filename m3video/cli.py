@@ -41,6 +41,7 @@ def _setting(name: str) -> Any:
 
 Backend = Annotated[str | None, _setting("backend")]
 MaxPixels = Annotated[int | None, _setting("max_pixels")]
+Scan = Annotated[str | None, _setting("scan")]
 Budget = Annotated[int | None, _setting("budget")]
 MaxFrames = Annotated[int | None, _setting("max_frames")]
 Sampling = Annotated[str | None, _setting("sampling")]
@@ -93,26 +94,26 @@ def probe(
 def analyze(
     video: Video,
     output: Annotated[Path | None, typer.Option("-o", "--output", help="write per-frame stats (parquet)")] = None,
-    backend: Backend = None, max_pixels: MaxPixels = None, config: Config = None, json: Json = False,
-    quiet: Quiet = False,
+    scan: Scan = None, backend: Backend = None, max_pixels: MaxPixels = None, config: Config = None,
+    json: Json = False, quiet: Quiet = False,
 ) -> None:  # fmt: skip
     """Measure every frame once: how much it loses at each token scale, and how much it changes.
 
     Example: m3video analyze film.mp4 -o stats.parquet
     """
-    from m3video.pipeline import analyze_video, open_for
+    from m3video.pipeline import analyze_video, open_for, scan_note
     from m3video.planning.shots import find_shots
     from m3video.planning.stats_file import save_stats
     from m3video.terminal import info_record, make_progress, print_json, print_notes, stats_record, stats_text
 
     settings = _settings(locals())
     with open_for(video, settings) as reader:
-        stats = analyze_video(reader, progress=make_progress(quiet=quiet))
+        stats = analyze_video(reader, scan=settings.scan, progress=make_progress(quiet=quiet))
         info, damage = reader.info, reader.damage.message
     if output is not None:
         save_stats(stats, info_record(info), output)
     record = stats_record(info, stats, shots=len(find_shots(stats)))
-    notes = [*info.notes, *([damage] if damage else [])]
+    notes = [*info.notes, *scan_note(info, stats), *([damage] if damage else [])]
     if json:
         print_json({**record, "notes": notes})
     else:
@@ -127,8 +128,8 @@ def plan(
     budget: Budget = None, max_frames: MaxFrames = None, sampling: Sampling = None, start: Start = None,
     end: End = None, fps: Fps = None, num_frames: NumFrames = None, detail: Detail = None,
     every_shot: EveryShot = None, max_gap: MaxGap = None, at: At = None, model: Model = None,
-    timestamps: Timestamps = None, backend: Backend = None, max_pixels: MaxPixels = None, config: Config = None,
-    json: Json = False, quiet: Quiet = False,
+    timestamps: Timestamps = None, scan: Scan = None, backend: Backend = None, max_pixels: MaxPixels = None,
+    config: Config = None, json: Json = False, quiet: Quiet = False,
 ) -> None:  # fmt: skip
     """Choose the frames to show and the token scale of each, provably best within the budget.
 
@@ -164,8 +165,8 @@ def ask(
     model: Model = None, vision_tower: Tower = None, device: Device = None, dtype: Dtype = None,
     vision_batch: Annotated[int | None, _setting("vision_batch")] = None,
     max_new_tokens: Annotated[int | None, _setting("max_new_tokens")] = None,
-    backend: Backend = None, max_pixels: MaxPixels = None, config: Config = None, json: Json = False,
-    quiet: Quiet = False,
+    scan: Scan = None, backend: Backend = None, max_pixels: MaxPixels = None, config: Config = None,
+    json: Json = False, quiet: Quiet = False,
 ) -> None:  # fmt: skip
     """Ask a question about a video.
 

@@ -130,7 +130,7 @@ class Reader(VideoReader):
                     self._seeker = None
 
     def _range(self, first: int, last: int, scan: str | None) -> Iterator[tuple[int, VideoFrame]]:
-        """Rows `first` to `last` - 1, by seeking; a scan that skips frames begins at a keyframe, which it never skips."""
+        """Rows `first` to `last` - 1, by seeking; a scan that skips frames begins at a keyframe, never skipped."""
         start, end = int(self.index.pts_N[first]), int(self.index.pts_N[last - 1])
         keys = np.flatnonzero(self.index.is_key_N[: first + 1])
         begin = start if scan in (None, "full") or not len(keys) else int(self.index.pts_N[keys[-1]])
