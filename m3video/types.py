@@ -307,7 +307,7 @@ class TokenPlan:
             raise ValueError(f"scan ({self.scan}) must be one of {', '.join(SCANS)}")
         if self.num_analyzed is not None and not 0 < self.num_analyzed <= self.video.num_frames:
             raise ValueError(
-                f"num_analyzed ({self.num_analyzed}) must be 1 to {self.video.num_frames}, the video's frames"
+                f"num_analyzed ({self.num_analyzed}) must be 1 to num_frames ({self.video.num_frames})"
             )
         if self.method not in ("", *METHODS):
             raise ValueError(f"method ({self.method}) must be one of {', '.join(METHODS)}, or empty")

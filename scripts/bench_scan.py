@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from m3video.config import Settings
 from m3video.pipeline import plan_stats
 from m3video.planning.analyze import analyze
-from m3video.types import FLAG_KEY, SCANS, FrameStats
+from m3video.types import FLAG_KEY, SCANS, FrameStats, VideoInfo
 from m3video.video.reader import open_video
 
 Bytes = NDArray[np.uint8]
@@ -188,11 +188,9 @@ def fetched(path: Path, pts: list[int]) -> list[Bytes]:
     return [frame.rgb_HW3 for frame in frames]
 
 
-def fetch_ratios(path: Path, max_frames: int, budget: int) -> dict[str, Any]:
+def fetch_ratios(path: Path, info: VideoInfo, stats: FrameStats, max_frames: int, budget: int) -> dict[str, Any]:
     """Fetching our plan against independent seeks to the plan of one who does not know what decoding costs."""
     settings = Settings(max_frames=max_frames, budget=budget)
-    with open_video(path) as reader:
-        stats, info = analyze(reader.scan(), time_base=reader.info.time_base), reader.info
     ours, blind = (plan_stats(info, each, settings) for each in (stats, without_keys(stats)))
     pts = {name: [frame.pts for frame in plan.frames] for name, plan in (("our", ours), ("blind", blind))}
     spent: dict[str, float] = {}
@@ -246,7 +244,9 @@ def report(folder: Path, *, quick: bool, say: Callable[[str], None]) -> dict[str
         for way, row in found["speed"][name].items():
             say(f"  {way:<26}{row['speed']:8.2f} times as quick{row['frames']:8.0f} frames or shots seen")
     half_hour = looped(folder / "half_hour.mp4", clips["smooth"], round((60 if quick else 1800) / seconds))
-    found["fetch"] = [fetch_ratios(half_hour, count, 144 * count) for count in (16, 64, 256)]
+    with open_video(half_hour) as reader:
+        stats, info = analyze(reader.scan(), time_base=reader.info.time_base), reader.info
+    found["fetch"] = [fetch_ratios(half_hour, info, stats, count, 144 * count) for count in (16, 64, 256)]
     for row in found["fetch"]:
         say(f"\nfetching the {row['frames']} frames planned of {row['candidates']} candidates in {row['minutes']:.0f} "
             "minutes; 1.00 is a seek of its own for each")  # fmt: skip
