@@ -36,6 +36,7 @@ Ray = Annotated[
 
 Backend = Annotated[str | None, _setting("backend")]
 MaxPixels = Annotated[int | None, _setting("max_pixels")]
+Scan = Annotated[str | None, _setting("scan")]
 Budget = Annotated[int | None, _setting("budget")]
 MaxFrames = Annotated[int | None, _setting("max_frames")]
 Sampling = Annotated[str | None, _setting("sampling")]
@@ -90,7 +91,7 @@ def probe(
 def analyze(
     video: Video,
     output: Annotated[Path | None, typer.Option("-o", "--output", help="write per-frame stats (parquet)")] = None,
-    workers: Workers = None, ray: Ray = None,
+    workers: Workers = None, ray: Ray = None, scan: Scan = None,
     backend: Backend = None, max_pixels: MaxPixels = None, config: Config = None, json: Json = False,
     quiet: Quiet = False,
 ) -> None:  # fmt: skip
@@ -137,8 +138,8 @@ def plan(
     budget: Budget = None, max_frames: MaxFrames = None, sampling: Sampling = None, start: Start = None,
     end: End = None, fps: Fps = None, num_frames: NumFrames = None, detail: Detail = None,
     every_shot: EveryShot = None, max_gap: MaxGap = None, at: At = None, model: Model = None,
-    timestamps: Timestamps = None, backend: Backend = None, max_pixels: MaxPixels = None, config: Config = None,
-    json: Json = False, quiet: Quiet = False,
+    timestamps: Timestamps = None, scan: Scan = None, backend: Backend = None, max_pixels: MaxPixels = None,
+    config: Config = None, json: Json = False, quiet: Quiet = False,
 ) -> None:  # fmt: skip
     """Choose the frames to show and the token scale of each, provably best within the budget.
 
@@ -191,8 +192,8 @@ def ask(
     model: Model = None, vision_tower: Tower = None, device: Device = None, dtype: Dtype = None,
     vision_batch: Annotated[int | None, _setting("vision_batch")] = None,
     max_new_tokens: Annotated[int | None, _setting("max_new_tokens")] = None,
-    backend: Backend = None, max_pixels: MaxPixels = None, config: Config = None, json: Json = False,
-    quiet: Quiet = False,
+    scan: Scan = None, backend: Backend = None, max_pixels: MaxPixels = None, config: Config = None,
+    json: Json = False, quiet: Quiet = False,
 ) -> None:  # fmt: skip
     """Ask a question about a video.
 

@@ -29,6 +29,7 @@ Device = Annotated[str | None, setting("device")]
 Dtype = Annotated[str | None, setting("dtype")]
 VisionBatch = Annotated[int | None, setting("vision_batch")]
 MaxNewTokens = Annotated[int | None, setting("max_new_tokens")]
+Scan = Annotated[str | None, setting("scan")]
 Backend = Annotated[str | None, setting("backend")]
 MaxPixels = Annotated[int | None, setting("max_pixels")]
 Config = Annotated[Path | None, typer.Option("--config", help="YAML file with settings (see configs/)")]
@@ -62,7 +63,7 @@ def batch(
                                             "ray://HOST:PORT")] = None,
     budget: Budget = None, max_frames: MaxFrames = None, detail: Detail = None, timestamps: Timestamps = None,
     model: Model = None, vision_tower: Tower = None, device: Device = None, dtype: Dtype = None,
-    vision_batch: VisionBatch = None, max_new_tokens: MaxNewTokens = None, backend: Backend = None,
+    vision_batch: VisionBatch = None, max_new_tokens: MaxNewTokens = None, scan: Scan = None, backend: Backend = None,
     max_pixels: MaxPixels = None, config: Config = None, json: Json = False, quiet: Quiet = False,
 ) -> None:  # fmt: skip
     """Work through many videos; the same command goes on where it stopped.
@@ -152,7 +153,7 @@ def summarize(
     format: Annotated[Literal["json", "csv", "srt", "vtt", "md"], typer.Option(help="of what is printed")] = "md",
     budget: Budget = None, max_frames: MaxFrames = None, detail: Detail = None, timestamps: Timestamps = None,
     model: Model = None, vision_tower: Tower = None, device: Device = None, dtype: Dtype = None,
-    vision_batch: VisionBatch = None, max_new_tokens: MaxNewTokens = None, backend: Backend = None,
+    vision_batch: VisionBatch = None, max_new_tokens: MaxNewTokens = None, scan: Scan = None, backend: Backend = None,
     max_pixels: MaxPixels = None, config: Config = None, quiet: Quiet = False,
 ) -> None:  # fmt: skip
     """Tell what a video shows: chapters with captions, then a summary that says which time each sentence rests on.

@@ -19,7 +19,7 @@ from m3video.config import Settings
 from m3video.distributed.mapping import MAX_RETRIES, ItemLostError, Mapper, in_process
 from m3video.distributed.segments import Segment, cut, num_segments
 from m3video.errors import VideoError, WorkerError
-from m3video.pipeline import Bar, Progress, analyze_video, open_for, silent
+from m3video.pipeline import Bar, Progress, analyze_video, open_for, scan_note, silent
 from m3video.planning.analyze import analyze, concat
 from m3video.types import FrameStats, TimeBase, VideoInfo, clock, seconds
 from m3video.video.gate import check_file
@@ -78,10 +78,12 @@ def analyze_long(
     if count != 1:
         notes.append(f"read in one piece, because {reason}")
     with open_for(path, settings) as reader:
-        stats = analyze_video(reader, progress=progress)
-        lost = named(np.setdiff1d(reader.index.pts_N, stats.pts_N), stats.time_base)
+        stats = analyze_video(reader, scan=settings.scan, progress=progress)
+        # A scan that skips frames does not know which of those that it lacks should have come.
+        absent = np.setdiff1d(reader.index.pts_N, stats.pts_N) if settings.scan == "full" else np.empty(0, np.int64)
+        lost = named(absent, stats.time_base)
         damage = [reader.damage.message + (f" ({lost})" if lost else "")] if reader.damage.message else []
-        return Analysis(reader.info, stats, 1, (*damage, *notes))
+        return Analysis(reader.info, stats, 1, (*scan_note(reader.info, stats), *damage, *notes))
 
 
 def analyze_segment(known: KnownVideo, segment: Segment) -> Part:

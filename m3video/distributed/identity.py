@@ -12,7 +12,7 @@ WHERE_IT_RUNS = frozenset({"device", "vision_batch"})
 """Settings that change how fast an answer comes, not which."""
 
 OF_ANSWERS = frozenset({"vision_tower", "dtype", "max_new_tokens"})
-OF_PLANS = frozenset({*PLAN_SETTINGS, "timestamps", "model"})
+OF_PLANS = frozenset({*PLAN_SETTINGS, "timestamps", "model"} - {"scan"})
 """Settings that change an answer only, and those that change a plan too. Any other one may change everything."""
 
 SAMPLES, SAMPLE_BYTES = 16, 65536

@@ -90,7 +90,7 @@ class Analyze(VideoTask):
         meter = Meter()
         with open_for(work.video, self.settings) as reader:
             with meter.stage("analyze"):
-                stats = analyze_video(reader, progress=beats)
+                stats = analyze_video(reader, scan=self.settings.scan, progress=beats)
             info, damage = reader.info, reader.damage.message
         save_stats(stats, asdict(info), folder_for(work.folders[0]) / "stats.parquet")
         yield Base(self.record(

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from m3video.config import Settings
 from m3video.errors import M3VideoError, UsageError
 from m3video.model.square import as_square
-from m3video.pipeline import Meter, Progress, analyze_video, open_for, plan_stats, silent
+from m3video.pipeline import Meter, Progress, analyze_video, open_for, plan_stats, scan_note, silent
 from m3video.summary.chapters import TOKENS_PER_SHOT, find_spans
 from m3video.summary.reduce import Line, Told, reduce_lines
 from m3video.summary.values import Chapter, Sentence, Summary
@@ -98,8 +98,8 @@ def chapters(
     with open_for(path, settings) as reader:
         info = reader.info
         with meter.stage("analyze"):
-            stats = analyze_video(reader, progress=progress)
-        damage = reader.damage.message
+            stats = analyze_video(reader, scan=settings.scan, progress=progress)
+        notes += [*scan_note(info, stats), *([reader.damage.message] if reader.damage.message else [])]
         spans = find_spans(
             stats, end_pts=info.end_pts + info.last_duration,
             most_shots=max(1, min(settings.max_frames, settings.budget // TOKENS_PER_SHOT)),
@@ -119,7 +119,7 @@ def chapters(
                 yield ChapterFrames(span.start_seconds, span.end_seconds, span.num_shots, plan, tuple(squares))
                 bar(number)
     meter.stage_seconds["fetch"] = fetching
-    yield Watched(info, (*info.notes, *([damage] if damage else []), *notes), dict(meter.stage_seconds))
+    yield Watched(info, (*info.notes, *notes), dict(meter.stage_seconds))
 
 
 def captions(loaded: LoadedModel, shown: Sequence[ChapterFrames], settings: Settings) -> list[Captioned]:
