@@ -52,7 +52,7 @@ def wilson(right: int, count: int) -> str:
         return "-"
     z, p = 1.96, right / count
     middle, spread = p + z * z / (2 * count), z * ((p * (1 - p) + z * z / (4 * count)) / count) ** 0.5
-    low, high = (middle - spread) / (1 + z * z / count), (middle + spread) / (1 + z * z / count)
+    low, high = max(0.0, middle - spread) / (1 + z * z / count), (middle + spread) / (1 + z * z / count)
     return f"{100 * p:.0f} [{100 * low:.0f}-{100 * high:.0f}]"
 
 
