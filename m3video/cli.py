@@ -48,6 +48,7 @@ def _setting(name: str) -> Any:
 
 Backend = Annotated[str | None, _setting("backend")]
 MaxPixels = Annotated[int | None, _setting("max_pixels")]
+Scan = Annotated[str | None, _setting("scan")]
 Budget = Annotated[int | None, _setting("budget")]
 MaxFrames = Annotated[int | None, _setting("max_frames")]
 Sampling = Annotated[str | None, _setting("sampling")]
@@ -103,8 +104,8 @@ def analyze(
     video: Video,
     output: Annotated[Path | None, typer.Option("-o", "--output", help="write per-frame stats (parquet)")] = None,
     workers: Workers = None, ray: Ray = None,
-    backend: Backend = None, max_pixels: MaxPixels = None, config: Config = None, json: Json = False,
-    quiet: Quiet = False,
+    scan: Scan = None, backend: Backend = None, max_pixels: MaxPixels = None, config: Config = None,
+    json: Json = False, quiet: Quiet = False,
 ) -> None:  # fmt: skip
     """Measure every frame once: how much it loses at each token scale, and how much it changes.
 
@@ -116,6 +117,7 @@ def analyze(
     from m3video.distributed.mapping import in_process
     from m3video.distributed.processes import processes
     from m3video.distributed.ray_tasks import ray_tasks
+    from m3video.pipeline import scan_note
     from m3video.planning.shots import find_shots
     from m3video.planning.stats_file import save_stats
     from m3video.terminal import info_record, make_progress, print_json, print_notes, stats_record, stats_text
@@ -132,7 +134,7 @@ def analyze(
     if output is not None:
         save_stats(stats, info_record(info), output)
     record = stats_record(info, stats, shots=len(find_shots(stats)))
-    notes = [*info.notes, *found.notes]
+    notes = [*info.notes, *scan_note(info, stats), *found.notes]
     if json:
         print_json({**record, "notes": notes})
     else:
@@ -147,8 +149,8 @@ def plan(
     budget: Budget = None, max_frames: MaxFrames = None, sampling: Sampling = None, start: Start = None,
     end: End = None, fps: Fps = None, num_frames: NumFrames = None, detail: Detail = None,
     every_shot: EveryShot = None, max_gap: MaxGap = None, at: At = None, model: Model = None,
-    timestamps: Timestamps = None, backend: Backend = None, max_pixels: MaxPixels = None, config: Config = None,
-    json: Json = False, quiet: Quiet = False,
+    timestamps: Timestamps = None, scan: Scan = None, backend: Backend = None, max_pixels: MaxPixels = None,
+    config: Config = None, json: Json = False, quiet: Quiet = False,
 ) -> None:  # fmt: skip
     """Choose the frames to show and the token scale of each, provably best within the budget.
 
@@ -184,8 +186,8 @@ def ask(
     model: Model = None, vision_tower: Tower = None, device: Device = None, dtype: Dtype = None,
     vision_batch: Annotated[int | None, _setting("vision_batch")] = None,
     max_new_tokens: Annotated[int | None, _setting("max_new_tokens")] = None,
-    backend: Backend = None, max_pixels: MaxPixels = None, config: Config = None, json: Json = False,
-    quiet: Quiet = False,
+    scan: Scan = None, backend: Backend = None, max_pixels: MaxPixels = None, config: Config = None,
+    json: Json = False, quiet: Quiet = False,
 ) -> None:  # fmt: skip
     """Ask a question about a video.
 

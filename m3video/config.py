@@ -21,7 +21,7 @@ _OTHER_VARIABLES = frozenset({"PARITY_DIR", "VIDEOS_DIR", "ANNOTATIONS_DIR"})
 
 
 PLAN_SETTINGS = (
-    "budget", "max_frames", "sampling", "start", "end", "fps", "num_frames", "layout", "detail", "every_shot",
+    "scan", "budget", "max_frames", "sampling", "start", "end", "fps", "num_frames", "layout", "detail", "every_shot",
     "max_gap", "at",
 )  # fmt: skip
 """Settings that a saved plan has already decided."""
@@ -37,6 +37,10 @@ class Settings(BaseModel):
 
     backend: Literal["pyav", "decord", "torchcodec", "opencv"] = Field("pyav", description="video decoder")
     max_pixels: int = Field(8192 * 8192, ge=1, description="refuse frames with more pixels than this")
+
+    scan: Literal["full", "nonref", "keyframes"] = Field(
+        "full", description="frames looked at before planning: all, those that others are made from, or keyframes only"
+    )
 
     budget: int = Field(720, ge=1, description="most visual tokens for the whole video")
     max_frames: int = Field(16, ge=1, le=4096, description="most candidate frames")
@@ -90,9 +94,16 @@ class Settings(BaseModel):
             for flag, is_set in (
                 ("--at", self.at is not None), ("--every-shot", self.every_shot),
                 ("--max-gap", self.max_gap is not None), ("--detail", self.detail != "high"),
+                ("--scan", self.scan != "full"),
             ):  # fmt: skip
                 if is_set:
                     raise ValueError(f"{flag} says which frames stand in a sequence: leave it out with --layout grid")
+        return self
+
+    @model_validator(mode="after")
+    def _pins_are_seen(self) -> Settings:
+        if self.scan != "full" and self.at is not None:
+            raise ValueError(f"--at names a frame that --scan {self.scan} may skip: use --scan full")
         return self
 
     @model_validator(mode="after")

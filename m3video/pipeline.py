@@ -82,14 +82,31 @@ def open_for(path: str | Path, settings: Settings) -> VideoReader:
     return open_video(path, backend=settings.backend, max_pixels=settings.max_pixels)
 
 
-def analyze_video(reader: VideoReader, *, progress: Progress = silent) -> FrameStats:
-    """One pass over the whole video, low resolution."""
+def analyze_video(reader: VideoReader, *, scan: str = "full", progress: Progress = silent) -> FrameStats:
+    """One pass over the whole video, low resolution.
+
+    Args:
+        reader: an open video.
+        scan: which frames to look at, one of `SCANS`.
+        progress: draws bars.
+
+    Raises:
+        VideoError: no frame is intact, or frames of this file cannot be skipped safely.
+    """
     info = reader.info
-    with progress("analyze", info.num_frames) as bar:
-        stats = analyze(reader.scan(), time_base=info.time_base, on_frame=bar)
+    total = {"full": info.num_frames, "keyframes": info.num_keyframes}.get(scan)
+    with progress("analyze", total) as bar:
+        stats = analyze(reader.scan(mode=scan), time_base=info.time_base, mode=scan, on_frame=bar)
     if ((stats.flags_N & FLAG_CORRUPT) > 0).all():
         raise VideoError(f"{info.path}: no frame could be decoded intact ({reader.damage.message}); is it encrypted?")
     return stats
+
+
+def scan_note(info: VideoInfo, stats: FrameStats) -> tuple[str, ...]:
+    """What was not looked at, for people; nothing where all was."""
+    if stats.mode == "full":
+        return ()
+    return (f"scan {stats.mode}: {len(stats)} of {info.num_frames} frames were looked at, the others were skipped",)
 
 
 def plan_stats(info: VideoInfo, stats: FrameStats, settings: Settings) -> TokenPlan:
@@ -122,7 +139,8 @@ def plan_stats(info: VideoInfo, stats: FrameStats, settings: Settings) -> TokenP
     return TokenPlan(
         video=info, budget=settings.budget, frames=frames, utility=decided.utility, bound=decided.bound,
         num_candidates=len(selection), shots=selection.shots, config=settings.model_dump(),
-        warnings=(*selection.notes, *obeyed.notes), method=decided.method,
+        warnings=(*scan_note(info, stats), *selection.notes, *obeyed.notes), method=decided.method, scan=stats.mode,
+        num_analyzed=len(stats),
     )  # fmt: skip
 
 
@@ -151,7 +169,7 @@ def plan_reader(reader: VideoReader, settings: Settings, *, progress: Progress =
 
     if settings.layout == "grid":
         raise UsageError("layout grid is no plan of scales: use it with ask, without --plan")
-    stats = analyze_video(reader, progress=progress)
+    stats = analyze_video(reader, scan=settings.scan, progress=progress)
     plan = plan_stats(reader.info, stats, settings)
     times = [plan.video.pts_seconds(frame.pts) for frame in plan.frames]
     text = text_around(settings.model, times_seconds=times, timestamps=settings.timestamps)

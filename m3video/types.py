@@ -283,7 +283,8 @@ class TokenPlan:
     certificate `utility >= (1 - gap) * bound` is known; empty where nothing was allocated. `text_tokens` are the
     positions of the prompt around the frames (times, numbers, template; not the question), None where the model's
     tokenizer is not at hand. `grid_tokens` is set when the frames stand in one image grid: the tokens of that one
-    picture.
+    picture. `scan` names the frames that were looked at, one of `SCANS`, and `num_analyzed` how many those were, None
+    where nobody counted.
     """
 
     video: VideoInfo
@@ -298,8 +299,16 @@ class TokenPlan:
     grid_tokens: int | None = None
     method: str = ""
     text_tokens: int | None = None
+    scan: str = "full"
+    num_analyzed: int | None = None
 
     def __post_init__(self) -> None:
+        if self.scan not in SCANS:
+            raise ValueError(f"scan ({self.scan}) must be one of {', '.join(SCANS)}")
+        if self.num_analyzed is not None and not 0 < self.num_analyzed <= self.video.num_frames:
+            raise ValueError(
+                f"num_analyzed ({self.num_analyzed}) must be 1 to num_frames ({self.video.num_frames})"
+            )
         if self.method not in ("", *METHODS):
             raise ValueError(f"method ({self.method}) must be one of {', '.join(METHODS)}, or empty")
         if self.text_tokens is not None and self.text_tokens < 0:

@@ -1,7 +1,9 @@
-"""What the allocation costs: process time and peak memory over sizes and kinds of instances, beside a plain table.
+"""What planning costs: reading the video (`bench_scan.py`), and allocation over sizes and kinds of instances, beside a
+plain table.
 
-    python scripts/bench_planner.py              # all sizes; about a minute of processor time
-    python scripts/bench_planner.py --quick      # the middle size only
+    python scripts/bench_planner.py              # all sizes; about a quarter of an hour
+    python scripts/bench_planner.py --quick      # short clips, the middle size only
+    python scripts/bench_planner.py --only scan  # or: --only allocation
     python scripts/bench_planner.py --json
 
 Every row is measured in a process of its own, one thread. Time is the process's own time (other programs on the
@@ -17,12 +19,15 @@ import os
 import resource
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 os.environ["OMP_NUM_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = "1"
 
+import bench_scan
 import numpy as np
 from numpy.typing import NDArray
 
@@ -137,29 +142,17 @@ def line(row: dict[str, Any]) -> str:
 HEAD = f"{'kind':<11}{'frames':>8}{'budget':>9}  {'under':<6}{'ms':>9}{'most ms':>9}{'MiB':>7}  proof      gap"
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--runs", type=int, default=3)
-    parser.add_argument("--quick", action="store_true", help="the middle size only, one run")
-    parser.add_argument("--json", action="store_true", help="print data as JSON")
-    parser.add_argument("--one", nargs=5, help=argparse.SUPPRESS)
-    asked = parser.parse_args()
-    if asked.one:
-        kind, n, budget, under, runs = asked.one
-        print(json.dumps(measure(kind, int(n), int(budget), under, int(runs))))
-        return 0
-    runs = 1 if asked.quick else asked.runs
-    sizes = [(4096, 16384)] if asked.quick else [(64, 2880), (4096, 16384), (100_000, 100_000)]
+def allocation(*, quick: bool, runs: int, say: Callable[[str], None]) -> dict[str, Any]:
+    """All rows, and how often as long the plain table takes."""
+    sizes = [(4096, 16384)] if quick else [(64, 2880), (4096, 16384), (100_000, 100_000)]
     rows: list[dict[str, Any]] = []
 
     def add(*arguments: object) -> dict[str, Any]:
         rows.append(in_a_process(*arguments, runs))
-        if not asked.json:
-            print(line(rows[-1]), flush=True)
+        say(line(rows[-1]))
         return rows[-1]
 
-    if not asked.json:
-        print("\n".join(f"{name:<11}{text}" for name, (text, _) in KINDS.items()), end=f"\n\n{HEAD}\n")
+    say("\n".join(f"{name:<11}{text}" for name, (text, _) in KINDS.items()) + f"\n\n{HEAD}")
     late = []
     for n, budget in sizes:
         for kind in KINDS:
@@ -177,13 +170,38 @@ def main() -> int:
             if ours["utility"] < plain["utility"] * (1 - 1e-12):
                 raise SystemExit(f"{kind} at {n} x {budget}: {ours['utility']} is below the table's {plain['utility']}")
             ratios[f"{kind} {n} x {budget}"] = plain["seconds"] / ours["seconds"]
+    say("\nplain table against allocate, time of the same optimum:")
+    say("\n".join(f"  {name:<26}{ratio:8.1f} times" for name, ratio in ratios.items()))
+    say("goals (150 ms at 4096 x 16384; 3 s and 1 GiB at 100000 x 100000): " + (", ".join(late) or "all kept"))
+    return {"rows": rows, "times_faster_than_the_table": ratios, "beyond_the_goal": late}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--runs", type=int, default=3, help="of each allocation")
+    parser.add_argument("--quick", action="store_true", help="short clips, the middle size only, one run")
+    parser.add_argument("--only", choices=("scan", "allocation"), help="leave the other half out")
+    parser.add_argument("--json", action="store_true", help="print data as JSON")
+    parser.add_argument("--one", nargs=5, help=argparse.SUPPRESS)
+    asked = parser.parse_args()
+    if asked.one:
+        kind, n, budget, under, runs = asked.one
+        print(json.dumps(measure(kind, int(n), int(budget), under, int(runs))))
+        return 0
+
+    def say(text: str) -> None:
+        if not asked.json:
+            print(text, flush=True)
+
+    found: dict[str, Any] = {}
+    if asked.only != "allocation":
+        with tempfile.TemporaryDirectory() as folder:
+            found |= bench_scan.report(Path(folder), quick=asked.quick, say=say)
+    if asked.only != "scan":
+        found |= allocation(quick=asked.quick, runs=1 if asked.quick else asked.runs, say=say)
     if asked.json:
-        print(json.dumps({"rows": rows, "times_faster_than_the_table": ratios, "beyond_the_goal": late}, indent=2))
-        return 1 if late else 0
-    print("\nplain table against allocate, time of the same optimum:")
-    print("\n".join(f"  {name:<26}{ratio:8.1f} times" for name, ratio in ratios.items()))
-    print("goals (150 ms at 4096 x 16384; 3 s and 1 GiB at 100000 x 100000): " + (", ".join(late) or "all kept"))
-    return 1 if late else 0
+        print(json.dumps(found, indent=2))
+    return 1 if found.get("beyond_the_goal") else 0
 
 
 if __name__ == "__main__":

@@ -50,10 +50,10 @@ def test_other_footage_gets_a_word_of_warning(loaded: checkpoint.LoadedModel, tm
 def test_a_file_without_an_intact_frame_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     with open_for(SAMPLE, Settings()) as reader:
         broken = [replace(frame, is_corrupt=True) for frame in reader.scan()]
-        monkeypatch.setattr(reader, "scan", lambda: iter(broken))
+        monkeypatch.setattr(reader, "scan", lambda **_: iter(broken))
         with pytest.raises(VideoError, match="no frame could be decoded intact"):
             analyze_video(reader)
-        monkeypatch.setattr(reader, "scan", lambda: iter([*broken[:-1], replace(broken[-1], is_corrupt=False)]))
+        monkeypatch.setattr(reader, "scan", lambda **_: iter([*broken[:-1], replace(broken[-1], is_corrupt=False)]))
         assert len(analyze_video(reader)) == len(broken)
 
 

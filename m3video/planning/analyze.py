@@ -24,9 +24,8 @@ from m3video.types import (
     TimeBase,
 )
 
-BATCH = 16
-"""Frames measured together: enough for NumPy to be quick, few enough that its arrays stay in the cache and are not
-given back to the system and cleared anew."""
+BATCH = 64
+"""Frames measured together: enough for NumPy to be quick."""
 
 BLACK_LEVEL = 40.0
 """A frame is black when no cell's mean luma plus strokes exceeds this, so white words on black are not black."""
@@ -47,7 +46,7 @@ def analyze(
     Args:
         frames: small pictures in display order, all of one size; read once and not kept.
         time_base: ticks of their pts.
-        mode: how they were read, "full" when none was skipped.
+        mode: which of the video's frames they are, one of `SCANS`.
         on_frame: called with the number of frames done, after each.
 
     Returns:

@@ -36,6 +36,8 @@ def to_json(plan: TokenPlan) -> dict[str, Any]:
         "gap": plan.gap,
         "method": plan.method,
         "text_tokens": plan.text_tokens,
+        "scan": plan.scan,
+        "num_analyzed": plan.num_analyzed,
         "num_candidates": plan.num_candidates,
         "config": dict(plan.config),
         "warnings": list(plan.warnings),
@@ -80,10 +82,15 @@ def from_json(data: Any) -> TokenPlan:
         raise PlanError(f"plan.gap ({told:g}) is not that of its utility and bound ({gap_between(utility, bound):g})")
     method = top.take("method", str) if "method" in top.left else ""
     text_tokens = top.take("text_tokens", int, optional=True) if "text_tokens" in top.left else None
+    scan = top.take("scan", str) if "scan" in top.left else "full"
+    if config.get("scan", scan) != scan:
+        raise PlanError(f"plan.scan ({scan}) is not that of its config ({_kind(config['scan'])})")
+    num_analyzed = top.take("num_analyzed", int, optional=True) if "num_analyzed" in top.left else None
     plan: TokenPlan = _build(
         TokenPlan, "plan", video=video, budget=top.take("budget", int), frames=frames, utility=utility, bound=bound,
         method=method, text_tokens=text_tokens, num_candidates=top.take("num_candidates", int), shots=shots,
-        config=config, warnings=_texts(top.take("warnings", list), "plan.warnings"),
+        scan=scan, num_analyzed=num_analyzed, config=config,
+        warnings=_texts(top.take("warnings", list), "plan.warnings"),
     )  # fmt: skip
     top.finish()
     return plan

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from m3video.errors import UsageError
+from m3video.planning.decode_cost import cheapest_like, frames_before
 from m3video.planning.shots import find_shots
 from m3video.types import FLAG_BLACK, FLAG_CORRUPT, FLAG_KEY, FrameStats, Selection, clock, seconds
 
@@ -21,7 +22,8 @@ Floats = NDArray[np.floating]
 
 NEARLY_AS_SHARP = 0.9
 """Frames this sharp, against the sharpest of their piece, are as good; among them a keyframe is preferred, because
-it is the cheapest to decode, then the one nearest to the middle."""
+it is the cheapest to decode. Where there is none it is the one nearest to the middle, or one that shows the same and
+comes earlier after a keyframe."""
 
 CHANGE_CAP = 20.0
 """Change counts up to this many grey levels per frame, so that one cut or flash does not draw all candidates."""
@@ -183,8 +185,9 @@ def _by_shots(
         notes.append(
             f"{len(shots)} shots, but max_frames is {max_frames}: {len(shots) - served} shots have no candidate"
         )
+    cost = frames_before(stats)
     chosen = [
-        _best_of_shot(stats, clean[at : at + size], progress[at : at + size], int(count))
+        _best_of_shot(stats, clean[at : at + size], progress[at : at + size], int(count), cost)
         for at, size, count in zip(first, capacity, share, strict=True)
         if count > 0
     ]
@@ -257,7 +260,7 @@ def _spread(weight_M: Floats, total: int) -> Rows:
     return np.concatenate([order[:sure], rest[np.searchsorted(done, middles)]])
 
 
-def _best_of_shot(stats: FrameStats, rows: Rows, progress_N: Floats, count: int) -> Rows:
+def _best_of_shot(stats: FrameStats, rows: Rows, progress_N: Floats, count: int, cost_N: Rows) -> Rows:
     """`count` frames of one shot: the best of as many pieces of equal progress."""
     if count >= len(rows):
         return rows
@@ -268,19 +271,20 @@ def _best_of_shot(stats: FrameStats, rows: Rows, progress_N: Floats, count: int)
     edges = np.maximum(edges, np.arange(1, count))
     edges = np.maximum.accumulate(edges - np.arange(count - 1)) + np.arange(count - 1)
     edges = np.minimum(edges, len(rows) - count + np.arange(1, count))
-    return np.array([_best_frame(stats, piece) for piece in np.split(rows, edges)], np.int64)
+    return np.array([_best_frame(stats, piece, cost_N) for piece in np.split(rows, edges)], np.int64)
 
 
-def _best_frame(stats: FrameStats, rows: Rows) -> int:
-    """A sharp frame that is not black, a keyframe among nearly equal ones, else the one nearest to the middle."""
+def _best_frame(stats: FrameStats, rows: Rows, cost_N: Rows) -> int:
+    """A sharp frame that is not black and cheap to decode, near the middle."""
     lit = rows[(stats.flags_N[rows] & FLAG_BLACK) == 0]
     rows = lit if len(lit) else rows
     sharp = stats.sharpness_N[rows]
     good = rows[sharp >= NEARLY_AS_SHARP * sharp.max()]
     keys = good[(stats.flags_N[good] & FLAG_KEY) > 0]
-    good = keys if len(keys) else good
+    near = keys if len(keys) else good
     middle = (rows[0] + rows[-1]) / 2
-    return int(good[np.argmin(np.abs(good - middle))])
+    choice = int(near[np.argmin(np.abs(near - middle))])
+    return choice if len(keys) else cheapest_like(stats, choice, good, cost_N)
 
 
 def selection_of(

@@ -9,7 +9,7 @@ import contextlib
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
-from av.video.frame import PictureType, VideoFrame
+from av.video.frame import VideoFrame
 
 from m3video.errors import VideoError
 from m3video.types import Frame, ScanFrame
@@ -19,8 +19,6 @@ from m3video.video.facts import FileFacts, inspect_file
 from m3video.video.gate import LocalFile
 from m3video.video.picture import PictureMaker
 from m3video.video.reader import DamageReport, VideoReader, check_wanted
-
-_PREDICTED = (PictureType.P, PictureType.B)
 
 
 class Reader(VideoReader):
@@ -52,11 +50,6 @@ class Reader(VideoReader):
         if reason := self._why_not_skip(mode):
             raise VideoError(f"{self._file.shown}: --scan {mode} is not safe, because {reason}; use --scan full")
         for pts, frame in self._pass(start_pts, end_pts, scan=mode):
-            if mode == "keyframes" and frame.pict_type in _PREDICTED:
-                raise VideoError(
-                    f"{self._file.shown}: the keyframe at pts {pts} is made from other frames (intra refresh), so "
-                    "--scan keyframes cannot read it; use --scan full"
-                )
             luma, chroma = maker.scan(frame)
             yield ScanFrame(pts, luma, chroma, is_key=pts in self._keys, is_corrupt=frame.is_corrupt)
 
@@ -145,6 +138,11 @@ class Reader(VideoReader):
         self.range_damage = DamageReport(damage(), due - num_seen, num_corrupt, num_unexpected)
         if first == 0 and last == len(self.index):
             self._damage = self.range_damage
+            if scan == "keyframes" and num_seen < due and not damage():
+                raise VideoError(
+                    f"{self._file.shown}: {due - num_seen} of its {due} keyframes are made of other frames (intra "
+                    "refresh), so --scan keyframes cannot read them; use --scan full"
+                )
             if self._damage.is_partial and self._seeker:
                 self._seeker.close()
                 self._seeker = None

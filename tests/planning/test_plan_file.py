@@ -20,7 +20,7 @@ from m3video.planning.complexity import utility
 from m3video.planning.plan_file import SCHEMA, check_matches, from_json, load_plan, save_plan, to_json
 from m3video.planning.sample import sample
 from m3video.scales import SCALES
-from m3video.types import METHODS, PlannedFrame, TokenPlan, VideoInfo
+from m3video.types import METHODS, SCANS, PlannedFrame, TokenPlan, VideoInfo
 from tests.planning.frames import TIME_BASE, noise, plain, stats_of
 
 VIDEO = VideoInfo(
@@ -33,7 +33,7 @@ PLAN = TokenPlan(
     video=VIDEO, budget=720, frames=(PlannedFrame(-3000, 144, 0, "shot"), PlannedFrame(90001, 576, 1, "change")),
     utility=12.5, bound=12.75, num_candidates=16, shots=((-3000, 90000), (90000, 903000)),
     config={"budget": 720, "start": None, "sampling": "shots"}, warnings=("1 of 2 shots", "für alle"),
-    method="dp", text_tokens=42,
+    method="dp", text_tokens=42, scan="nonref", num_analyzed=151,
 )  # fmt: skip
 
 
@@ -73,9 +73,11 @@ def any_plan(draw: st.DrawFn) -> TokenPlan:
     return TokenPlan(
         video=video, budget=spent + draw(st.integers(0, 999)), frames=frames, utility=draw(NUMBERS),
         bound=draw(NUMBERS), num_candidates=draw(st.integers(0, 4096)), shots=shots,
-        config=draw(st.dictionaries(TEXTS, JSON_VALUES, max_size=4).filter(lambda made: made.get("layout") != "grid")),
+        config=draw(st.dictionaries(TEXTS, JSON_VALUES, max_size=4).filter(
+            lambda made: made.get("layout") != "grid" and "scan" not in made)),
         warnings=tuple(draw(st.lists(TEXTS, max_size=3))), method=draw(st.sampled_from(["", *METHODS])),
-        text_tokens=draw(st.none() | st.integers(0, 9999)),
+        text_tokens=draw(st.none() | st.integers(0, 9999)), scan=draw(st.sampled_from(SCANS)),
+        num_analyzed=draw(st.none() | st.integers(1, video.num_frames)),
     )  # fmt: skip
 
 
@@ -96,7 +98,7 @@ def test_the_layout_is_the_documented_one() -> None:
     data = written()
     assert list(data) == [
         "schema", "video", "backend", "budget", "total_tokens", "utility", "bound", "gap", "method", "text_tokens",
-        "num_candidates", "config", "warnings", "shots", "frames",
+        "scan", "num_analyzed", "num_candidates", "config", "warnings", "shots", "frames",
     ]  # fmt: skip
     assert data["schema"] == SCHEMA == "m3video.plan/1"
     assert data["video"]["time_base"] == [1, 90000]
@@ -184,6 +186,12 @@ def in_video(**changes: Any) -> Callable[[dict[str, Any]], None]:
         (spoiled(method="guess"), r"plan: method \(guess\) must be one of fits, hull, dp, gap"),
         (spoiled(text_tokens=-1), r"plan: text_tokens \(-1\) must be 0 or more"),
         (spoiled(text_tokens="4"), 'plan.text_tokens must be an integer, not "4"'),
+        (spoiled(scan="some"), r"plan: scan \(some\) must be one of full, nonref, keyframes"),
+        (spoiled(scan=3), "plan.scan must be a text, not 3"),
+        (spoiled(scan="full", config={"scan": "nonref"}), r'plan.scan \(full\) is not that of its config \("nonref"\)'),
+        (spoiled(num_analyzed=0), r"plan: num_analyzed \(0\) must be 1 to num_frames \(302\)"),
+        (spoiled(num_analyzed=303), r"plan: num_analyzed \(303\) must be 1 to num_frames \(302\)"),
+        (spoiled(num_analyzed=1.5), "plan.num_analyzed must be an integer, not 1.5"),
         (spoiled(utility=False), "plan.utility must be a number, not false"),
         (spoiled(config="x" * 99), r'plan.config must be an object, not "x{36}\.\.\.$'),
         (spoiled(config={"layout": "grid"}), "the plan of an image grid cannot be replayed"),
@@ -203,7 +211,7 @@ def test_a_spoiled_plan_is_refused_in_one_line(
     assert "\n" not in str(caught.value)
 
 
-LATER_FIELDS = ("gap", "method", "text_tokens")
+LATER_FIELDS = ("gap", "method", "text_tokens", "scan", "num_analyzed")
 FIELDS = [(name,) for name in written() if name not in LATER_FIELDS] + [("video", name) for name in written()["video"]]
 FIELDS += [("frames", 0, name) for name in written()["frames"][0] if name != "pts_seconds"]
 
@@ -238,7 +246,7 @@ def test_a_plan_from_before_the_proof_was_written_is_read() -> None:
     data = written()
     for name in LATER_FIELDS:
         del data[name]
-    assert from_json(data) == replace(PLAN, method="", text_tokens=None)
+    assert from_json(data) == replace(PLAN, method="", text_tokens=None, scan="full", num_analyzed=None)
 
 
 def test_seconds_may_be_left_out_by_whoever_writes_by_hand() -> None:

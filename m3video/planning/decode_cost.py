@@ -1,0 +1,60 @@
+"""Which of several frames that show the same is the cheapest to decode.
+
+A decoder reaches a frame through all frames since the keyframe before it, so a keyframe costs one frame and the last
+of a GOP of 250 costs 250. Legend: N frames.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from m3video.planning.complexity import COVERAGE, NOVELTY_NOISE, block_distance
+from m3video.types import FLAG_KEY, FrameStats
+
+Rows = NDArray[np.int64]
+
+LOST = 0.01
+"""Most that a cheaper frame may lose of what the other one shows, at any scale."""
+
+
+def frames_before(stats: FrameStats) -> Rows:
+    """Analyzed frames from the keyframe before each frame up to it, int64 [N]; 0 for keyframes and before the first."""
+    rows = np.arange(len(stats))
+    last_key = np.maximum.accumulate(np.where((stats.flags_N & FLAG_KEY) > 0, rows, -1))
+    return np.where(last_key < 0, 0, rows - last_key)
+
+
+def cheapest_like(stats: FrameStats, choice: int, rows: Rows, cost_N: Rows) -> int:
+    """The frame of least cost that shows as much as `choice`, with nothing new in between.
+
+    Args:
+        stats: the analyzed frames.
+        choice: a row of `stats`, one of `rows`.
+        rows: the frames to choose from, increasing.
+        cost_N: `frames_before(stats)`.
+
+    Returns:
+        One of `rows`; `choice` itself when no other is cheaper.
+    """
+    low, high = _still_around(stats, choice, int(rows[0]), int(rows[-1]))
+    near = rows[(rows >= low) & (rows <= high)]
+    shown = COVERAGE + stats.peak_NS[near, :1] - stats.peak_NS[near]
+    wanted = COVERAGE + stats.peak_NS[choice, :1] - stats.peak_NS[choice]
+    near = near[(shown >= (1 - LOST) * wanted).all(axis=1)]
+    return int(near[np.lexsort((np.abs(near - choice), cost_N[near]))[0]])
+
+
+def _still_around(stats: FrameStats, choice: int, first: int, last: int) -> tuple[int, int]:
+    """The rows around `choice`, no further than `first` and `last`, up to which nothing new is seen: no step of more
+    than noise from frame to frame, and no signature further from that of `choice`."""
+    span = np.arange(first, last + 1)
+    signature = stats.signature_NK[span]
+    is_new = block_distance(signature, np.broadcast_to(stats.signature_NK[choice], signature.shape)) > NOVELTY_NOISE
+    is_step = stats.change_N[span] > NOVELTY_NOISE
+    at = choice - first
+    # Going back from a frame crosses the step into it, going forward the step into the next one.
+    back = np.flatnonzero(is_new[:at] | is_step[1 : at + 1])
+    ahead = np.flatnonzero(is_new[at + 1 :] | is_step[at + 1 :])
+    low = choice if at == 0 else first + (int(back[-1]) + 1 if len(back) else 0)
+    return low, choice + (int(ahead[0]) if len(ahead) else last - choice)
