@@ -91,9 +91,9 @@ def probe(
 def analyze(
     video: Video,
     output: Annotated[Path | None, typer.Option("-o", "--output", help="write per-frame stats (parquet)")] = None,
-    workers: Workers = None, ray: Ray = None, scan: Scan = None,
-    backend: Backend = None, max_pixels: MaxPixels = None, config: Config = None, json: Json = False,
-    quiet: Quiet = False,
+    workers: Workers = None, ray: Ray = None,
+    scan: Scan = None, backend: Backend = None, max_pixels: MaxPixels = None, config: Config = None,
+    json: Json = False, quiet: Quiet = False,
 ) -> None:  # fmt: skip
     """Measure every frame once: how much it loses at each token scale, and how much it changes.
 
@@ -105,6 +105,7 @@ def analyze(
     from m3video.distributed.mapping import in_process
     from m3video.distributed.processes import processes
     from m3video.distributed.ray_tasks import ray_tasks
+    from m3video.pipeline import scan_note
     from m3video.planning.shots import find_shots
     from m3video.planning.stats_file import save_stats
     from m3video.terminal import info_record, make_progress, print_json, print_notes, stats_record, stats_text
@@ -121,7 +122,7 @@ def analyze(
     if output is not None:
         save_stats(stats, info_record(info), output)
     record = stats_record(info, stats, shots=len(find_shots(stats)))
-    notes = [*info.notes, *found.notes]
+    notes = [*info.notes, *scan_note(info, stats), *found.notes]
     if json:
         print_json({**record, "notes": notes})
     else:

@@ -19,10 +19,11 @@ from m3video.config import Settings
 from m3video.distributed.mapping import MAX_RETRIES, ItemLostError, Mapper, in_process
 from m3video.distributed.segments import Segment, cut, num_segments
 from m3video.errors import VideoError, WorkerError
-from m3video.pipeline import Bar, Progress, analyze_video, open_for, scan_note, silent
+from m3video.pipeline import Bar, Progress, analyze_video, open_for, silent
 from m3video.planning.analyze import analyze, concat
 from m3video.types import FrameStats, TimeBase, VideoInfo, clock, seconds
 from m3video.video.gate import check_file
+from m3video.video.index import FrameIndex
 from m3video.video.parts import BACKEND, KnownVideo, check_same, know, open_known, why_one_piece
 from m3video.video.reader import DamageReport
 
@@ -71,43 +72,51 @@ def analyze_long(
     known, segments, reason = _plan(path, settings, count)
     if reason is None:
         with progress("analyze", len(known.facts.index)) as bar:
-            parts, reason = _map(known, segments, mapper, bar, notes)
+            parts, reason = _map((known, settings.scan), segments, mapper, bar, notes)
         if reason is None:
             check_same(known, check_file(path))
-            return Analysis(known.facts.info, merge(known, parts), len(segments), tuple(notes))
+            return Analysis(known.facts.info, merge(known, parts, scan=settings.scan), len(segments), tuple(notes))
     if count != 1:
         notes.append(f"read in one piece, because {reason}")
     with open_for(path, settings) as reader:
         stats = analyze_video(reader, scan=settings.scan, progress=progress)
-        # A scan that skips frames does not know which of those that it lacks should have come.
-        absent = np.setdiff1d(reader.index.pts_N, stats.pts_N) if settings.scan == "full" else np.empty(0, np.int64)
-        lost = named(absent, stats.time_base)
+        lost = named(np.setdiff1d(_due(reader.index, settings.scan), stats.pts_N), stats.time_base)
         damage = [reader.damage.message + (f" ({lost})" if lost else "")] if reader.damage.message else []
-        return Analysis(reader.info, stats, 1, (*scan_note(reader.info, stats), *damage, *notes))
+        return Analysis(reader.info, stats, 1, (*damage, *notes))
 
 
-def analyze_segment(known: KnownVideo, segment: Segment) -> Part:
+def analyze_segment(shared: tuple[KnownVideo, str], segment: Segment) -> Part:
     """What a worker does: measure the frames of one segment. `concat` fills in the change at its first frame."""
+    known, scan = shared
     with open_known(known) as reader:
-        frames = reader.scan(start_pts=segment.start_pts, end_pts=segment.end_pts)
+        frames = reader.scan(mode=scan, start_pts=segment.start_pts, end_pts=segment.end_pts)
         first = next(frames, None)
         stats = None
         if first is not None:
-            stats = analyze(itertools.chain([first], frames), time_base=known.facts.index.time_base)
+            stats = analyze(itertools.chain([first], frames), time_base=known.facts.index.time_base, mode=scan)
         return Part(stats, reader.range_damage)
 
 
-def merge(known: KnownVideo, parts: Sequence[Part]) -> FrameStats:
-    """The stats of the whole; VideoError, with their times, unless the parts hold every frame of the index once."""
+def merge(known: KnownVideo, parts: Sequence[Part], *, scan: str = "full") -> FrameStats:
+    """The stats of the whole; VideoError, with their times, unless the parts hold every frame of the index once.
+
+    A scan of keyframes must hold exactly those, one without unreferenced frames these and no frame beyond the index.
+    """
     index = known.facts.index
     stats = concat([part.stats for part in parts if part.stats is not None])
-    if not np.array_equal(stats.pts_N, index.pts_N):
-        lost = named(np.setdiff1d(index.pts_N, stats.pts_N), index.time_base)
-        extra = named(np.setdiff1d(stats.pts_N, index.pts_N), index.time_base)
+    due_N = _due(index, scan)
+    lost = named(np.setdiff1d(due_N, stats.pts_N), index.time_base)
+    extra = named(np.setdiff1d(stats.pts_N, index.pts_N if scan == "nonref" else due_N), index.time_base)
+    if lost or extra:
         raise VideoError(
             f"{known.file.shown}: the segments do not add up: missing {lost or 'none'}, extra {extra or 'none'}"
         )
     return stats
+
+
+def _due(index: FrameIndex, scan: str) -> NDArray[np.int64]:
+    """The frames that a scan certainly sees."""
+    return index.pts_N if scan == "full" else index.pts_N[index.is_key_N]
 
 
 def named(pts_N: NDArray[np.int64], time_base: TimeBase) -> str:
@@ -135,12 +144,12 @@ def _plan(
 
 
 def _map(
-    known: KnownVideo, segments: Sequence[Segment], mapper: Mapper[Part], bar: Bar, notes: list[str]
+    shared: tuple[KnownVideo, str], segments: Sequence[Segment], mapper: Mapper[Part], bar: Bar, notes: list[str]
 ) -> tuple[list[Part], str | None]:
     """The parts in order; or, at the first segment that is not whole, why the video is to be read in one piece."""
     parts: dict[int, Part] = {}
     num_frames = 0
-    with closing(mapper(analyze_segment, known, segments)) as results:
+    with closing(mapper(analyze_segment, shared, segments)) as results:
         try:
             for done in results:
                 segment, part = segments[done.number], done.value
@@ -155,7 +164,7 @@ def _map(
         except ItemLostError as error:
             shown = segments[error.number].shown
             raise WorkerError(
-                f"{known.file.shown}: segment {shown} killed {MAX_RETRIES + 1} workers ({error.how}); "
+                f"{shared[0].file.shown}: segment {shown} killed {MAX_RETRIES + 1} workers ({error.how}); "
                 "run without --workers and --ray to see where, or give the workers more memory"
             ) from None
     return [parts[number] for number in range(len(segments))], None

@@ -143,6 +143,11 @@ class Reader(VideoReader):
             )
         if first == 0 and last == len(self.index):
             self._damage = self.range_damage
+            if scan == "keyframes" and num_seen < due and not damage():
+                raise VideoError(
+                    f"{self._file.shown}: {due - num_seen} of its {due} keyframes are made of other frames (intra "
+                    "refresh), so --scan keyframes cannot read them; use --scan full"
+                )
             if self._damage.is_partial and self._seeker:
                 self._seeker.close()
                 self._seeker = None

@@ -88,6 +88,17 @@ def test_rendered_clip_is_bit_identical(clip: Path, count: int) -> None:
     assert_same(found.stats, expected)
 
 
+@pytest.mark.parametrize("scan", ["nonref", "keyframes"])
+def test_scans_that_skip_frames_are_bit_identical(clip: Path, scan: str) -> None:
+    settings = Settings(scan=scan)  # type: ignore[arg-type]
+    with open_for(clip, settings) as reader:
+        expected = analyze_video(reader, scan=scan)
+    assert len(expected) < 600
+    found = analyze_long(clip, settings, count=7)
+    assert found.num_segments == 7
+    assert_same(found.stats, expected)
+
+
 def test_boundary_signals_cross_the_cuts(clip: Path) -> None:
     stats = analyze_long(clip, PLAIN, count=40).stats
     rows = np.arange(15, 600, 15)
@@ -183,7 +194,7 @@ def test_first_segment_that_is_not_whole_stops_the_others(clip: Path) -> None:
 
 def test_merge_names_what_is_missing(clip: Path) -> None:
     known = know(clip, max_pixels=PLAIN.max_pixels)
-    parts = [analyze_segment(known, segment) for segment in cut(known.facts.index, 4)]
+    parts = [analyze_segment((known, "full"), segment) for segment in cut(known.facts.index, 4)]
     assert len(merge(known, parts)) == 600
     with pytest.raises(VideoError, match=r"missing 150 frames, at 0:06, 0:06.04, .*, \.\.\., extra none"):
         merge(known, [parts[0], *parts[2:]])
