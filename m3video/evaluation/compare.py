@@ -21,7 +21,7 @@ from m3video.evaluation.needs import NeedyClip
 from m3video.evaluation.records import Record
 from m3video.evaluation.spending import Taste, best_taste, gap_closed, oracle_utility, rank_correlation, seen, spend
 from m3video.planning.novelty import novelty
-from m3video.planning.worth import ESTIMATORS, Calibration, by_calibration, signals
+from m3video.planning.worth import ESTIMATORS, Calibration, by_calibration, new_part, signals
 from m3video.scales import SCALES
 
 Floats = NDArray[np.float64]
@@ -159,7 +159,7 @@ def _row(
     name: str, estimator: Estimator, *, test: Sequence[Case], budgets: Sequence[int], base: Floats, ideal: Floats,
     taste: Taste | None = None, novelty: Estimator = _planned_novelty,
 ) -> Row:  # fmt: skip
-    ours = _spent(test, lambda c: estimator(c) * novelty(c)[:, None], budgets)
+    ours = _spent(test, lambda c: new_part(estimator(c), novelty(c)), budgets)
     alone = _spent(test, estimator, budgets)
     lost = [worth[:, -1:] - worth for worth in map(estimator, test)]
     score = np.concatenate([table[case.rows].sum(axis=1) for table, case in zip(lost, test, strict=True)])
@@ -184,7 +184,7 @@ def _spent(cases: Sequence[Case], utility: Estimator, budgets: Sequence[int]) ->
 
 def _tuned(cases: Sequence[Case], name: str, budgets: Sequence[int]) -> Taste:
     def total(taste: Taste) -> float:
-        return float(_spent(cases, lambda c: taste.worth(c.clip.tables[name]) * c.novelty_N[:, None], budgets).sum())
+        return float(_spent(cases, lambda c: new_part(taste.worth(c.clip.tables[name]), c.novelty_N), budgets).sum())
 
     return best_taste([case.clip.tables[name] for case in cases], total)
 

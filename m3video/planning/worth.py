@@ -101,11 +101,22 @@ ESTIMATORS: dict[str, Callable[[FrameStats, NDArray[np.int64]], Floats]] = {
 }  # fmt: skip
 
 
+def new_part(shown_NS: Floats, novelty_N: Floats) -> Floats:
+    """What of each frame is new, float64 [N, 5].
+
+    A frame that shows nothing new is worth a little, because one token tells that all is still there; its detail was
+    seen before and is worth nothing.
+    """
+    detail_N = np.maximum(0.0, novelty_N - NOVELTY_FLOOR) / (1 - NOVELTY_FLOOR)
+    first_N1 = shown_NS[:, :1]
+    return novelty_N[:, None] * first_N1 + detail_N[:, None] * (shown_NS - first_N1)
+
+
 def utility(
     stats: FrameStats, selection: Selection, *, saliency_N: NDArray[np.floating] | None = None,
     estimator: str = DEFAULT,
 ) -> Floats:  # fmt: skip
-    """What showing each candidate at each scale is worth: what it shows x how new that is (x saliency).
+    """What showing each candidate at each scale is worth: what of it is new (x saliency).
 
     Args:
         stats: the analyzed frames.
@@ -120,7 +131,7 @@ def utility(
         ValueError: saliency of another length, or negative, or not finite.
     """
     rows = selection.index_N
-    worth = novelty(stats, selection)[:, None] * ESTIMATORS[estimator](stats, rows)
+    worth = new_part(ESTIMATORS[estimator](stats, rows), novelty(stats, selection))
     hidden = (stats.flags_N[rows] & (FLAG_BLACK | FLAG_CORRUPT)) > 0
     worth[hidden] *= NOVELTY_FLOOR
     if saliency_N is None:

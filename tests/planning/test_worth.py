@@ -18,7 +18,7 @@ from m3video.planning.allocate import allocate
 from m3video.planning.analyze import analyze
 from m3video.planning.novelty import NOVELTY_FLOOR, novelty
 from m3video.planning.sample import sample
-from m3video.planning.worth import ESTIMATORS, calibration, signals, utility
+from m3video.planning.worth import ESTIMATORS, calibration, new_part, signals, utility
 from m3video.scales import SCALES
 from m3video.types import SCAN_SIDE, FrameStats, ScanFrame, Selection
 from tests.planning.frames import TIME_BASE, noise, plain, scan_frame, stats_of
@@ -60,6 +60,16 @@ def test_saliency_is_checked(saliency: list) -> None:
     stats = stats_of([plain(50), plain(200)])
     with pytest.raises(ValueError, match="2 finite weights"):
         utility(stats, sample(stats, max_frames=2), saliency_N=np.array(saliency))
+
+
+def test_of_a_repeated_frame_only_the_first_token_is_worth_anything() -> None:
+    """New, half new and repeated: the detail of the last was seen before."""
+    shown = np.tile([0.4, 0.5, 0.7, 0.9, 1.0], (3, 1))
+    new, half, old = new_part(shown, np.array([1.0, (1 + NOVELTY_FLOOR) / 2, NOVELTY_FLOOR]))
+    assert new == pytest.approx(shown[0])
+    assert np.diff(half) == pytest.approx(np.diff(shown[0]) / 2)
+    assert old == pytest.approx(np.full(5, 0.4 * NOVELTY_FLOOR))
+    assert allocate(np.stack([new, old]), budget=2000).scale_N.tolist() == [576, 1]
 
 
 def test_black_and_corrupt_candidates_are_worth_little() -> None:
