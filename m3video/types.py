@@ -306,9 +306,7 @@ class TokenPlan:
         if self.scan not in SCANS:
             raise ValueError(f"scan ({self.scan}) must be one of {', '.join(SCANS)}")
         if self.num_analyzed is not None and not 0 < self.num_analyzed <= self.video.num_frames:
-            raise ValueError(
-                f"num_analyzed ({self.num_analyzed}) must be 1 to num_frames ({self.video.num_frames})"
-            )
+            raise ValueError(f"num_analyzed ({self.num_analyzed}) must be 1 to num_frames ({self.video.num_frames})")
         if self.method not in ("", *METHODS):
             raise ValueError(f"method ({self.method}) must be one of {', '.join(METHODS)}, or empty")
         if self.text_tokens is not None and self.text_tokens < 0:
