@@ -16,7 +16,6 @@ import argparse
 import itertools
 import json
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -118,7 +117,7 @@ def measure(kind: str, n: int, budget: int, under: str, runs: int) -> dict[str, 
             made = allocate(utility, budget=budget, cover_M2=cover)
             found = {"utility": made.utility, "gap": made.gap, "method": made.method, "tokens": made.total_tokens}
         spent.append(time.process_time() - start)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    peak = bench_scan.resident_bytes()
     return {"kind": kind, "frames": n, "budget": budget, "under": under, "seconds": sorted(spent)[len(spent) // 2],
             "most_seconds": max(spent), "peak_bytes": peak, **found}  # fmt: skip
 

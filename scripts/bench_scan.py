@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import resource
 import subprocess
 import sys
 import time
@@ -209,21 +208,28 @@ def fetch_ratios(path: Path, info: VideoInfo, stats: FrameStats, max_frames: int
     }  # fmt: skip
 
 
+def resident_bytes(field: str = "VmHWM") -> int:
+    """The process's greatest resident memory, or with "VmRSS" the present one. Linux; `getrusage` would also tell that
+    of the process this one was started from."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return 1024 * int(next(line for line in lines if line.startswith(field)).split()[1])
+
+
 def memory(path: Path) -> dict[str, float]:
-    """MiB that a whole first pass adds to what the process held after a hundred frames; call it in a process of its
-    own."""
+    """MiB that a whole first pass adds at its peak to what the process held after a hundred frames; call it in a
+    process of its own."""
     at_start = 0
     with open_video(path) as reader:
 
         def watch(done: int) -> None:
             nonlocal at_start
             if done == 100:
-                at_start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+                at_start = resident_bytes("VmRSS")
 
         stats = analyze(reader.scan(), time_base=reader.info.time_base, on_frame=watch)
         hours = reader.info.duration_seconds / 3600
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return {"hours": hours, "frames": len(stats), "start_mib": at_start / 1024, "added_mib": (peak - at_start) / 1024}
+    added = resident_bytes() - at_start
+    return {"hours": hours, "frames": len(stats), "start_mib": at_start / 2**20, "added_mib": added / 2**20}
 
 
 def memory_apart(path: Path) -> dict[str, float]:
