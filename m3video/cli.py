@@ -149,9 +149,10 @@ def plan(
     Example: m3video plan film.mp4 --budget 2880 -o plan.json --plot plan.png
     """
     from m3video.figures import MOST_IN_PLOT, check_drawable, draw_plan, save_picture
-    from m3video.pipeline import Meter, binding_limits, open_for, study_reader
+    from m3video.pipeline import binding_limits, open_for, study_reader
     from m3video.plan_page import MOST_IN_PAGE, save_page
     from m3video.planning.plan_file import save_plan, to_json
+    from m3video.progress import Meter
     from m3video.terminal import make_progress, plan_facts, plan_text, print_json, print_notes, time_fact
     from m3video.thumbnails import fetch_thumbnails
     from m3video.timing import default_file, estimate

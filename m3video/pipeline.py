@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import itertools
-import resource
-import sys
-import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from m3video.config import DETAIL, PLAN_SETTINGS, Settings
 from m3video.errors import PlanError, UsageError, VideoError
+from m3video.image_grid import ask_grid
 from m3video.planning.allocate import allocate
 from m3video.planning.analyze import analyze
 from m3video.planning.limits import Limit, limits
@@ -24,7 +21,7 @@ from m3video.planning.plan_file import check_matches
 from m3video.planning.sample import rows_in_range
 from m3video.planning.wishes import Wishes, candidates, rules
 from m3video.planning.worth import utility
-from m3video.scales import SCALES
+from m3video.progress import Meter, Progress, silent
 from m3video.types import (
     FLAG_CORRUPT,
     Allocation,
@@ -42,46 +39,6 @@ from m3video.video.reader import VideoReader, open_video
 if TYPE_CHECKING:
     from m3video.model.answering import GeneratedAnswer
     from m3video.model.checkpoint import LoadedModel
-
-
-class Bar(Protocol):
-    """One running progress bar."""
-
-    def __call__(self, done: int) -> None: ...
-
-
-class Progress(Protocol):
-    """What shows progress; the command line draws bars, a library user gets none."""
-
-    def __call__(self, stage: str, total: int | None) -> AbstractContextManager[Bar]: ...
-
-
-def silent(stage: str, total: int | None) -> AbstractContextManager[Bar]:
-    """A `Progress` that shows nothing."""
-    return nullcontext(lambda done: None)
-
-
-@dataclass(slots=True)
-class Meter:
-    """Wall seconds of each stage, and the process's peak memory when it ended."""
-
-    stage_seconds: dict[str, float] = field(default_factory=dict)
-    peak_memory_bytes: dict[str, int] = field(default_factory=dict)
-
-    @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        start = time.perf_counter()
-        yield
-        self.stage_seconds[name] = time.perf_counter() - start
-        self.peak_memory_bytes[name] = peak_memory_bytes()
-
-
-def peak_memory_bytes() -> int:
-    """The process's high-water mark; on CUDA the allocator's, because that is what runs out."""
-    torch = sys.modules.get("torch")
-    if torch is not None and torch.cuda.is_initialized():
-        return int(torch.cuda.max_memory_allocated())
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def open_for(path: str | Path, settings: Settings) -> VideoReader:
@@ -289,7 +246,7 @@ def ask(
                 settings.model, device=settings.device, dtype=settings.dtype, vision_tower=settings.vision_tower
             )
         if plan is None:
-            plan, said = _ask_grid(reader, question, settings, options, loaded, meter, progress)
+            plan, said = ask_grid(reader, question, settings, options, loaded, meter, progress)
         else:
             plan = replace(plan, text_tokens=_text_tokens(plan, settings, loaded))
             said = _ask_frames(reader, question, settings, plan, loaded, meter, progress)
@@ -348,51 +305,6 @@ def _ask_frames(
             loaded, nested.pack(grids, scales), question, times_seconds=times,
             max_new_tokens=settings.max_new_tokens, timestamps=settings.timestamps,
         )  # fmt: skip
-
-
-def _ask_grid(
-    reader: VideoReader, question: str, settings: Settings, options: Sequence[str], loaded: LoadedModel, meter: Meter,
-    progress: Progress,
-) -> tuple[TokenPlan, GeneratedAnswer]:  # fmt: skip
-    """The IG-VLM protocol of the M3 paper: six frames in one picture, at the finest scale the budget allows."""
-    from m3video.model import answering, grid
-    from m3video.model.text import prompt_ids
-
-    info, pts_N = reader.info, reader.index.pts_N
-    fps = (info.num_frames - 1) / max(1e-9, info.pts_seconds(info.end_pts) - info.pts_seconds(info.start_pts))
-    first, last = (None if t is None else t - info.pts_seconds(info.start_pts) for t in (settings.start, settings.end))
-    # Rounded: the reference multiplies the container's own duration and rate, whose product is a whole number.
-    numbers = grid.igvlm_indices(
-        round(info.num_frames / fps, 6) + 1e-6, fps, start_seconds=first, end_seconds=last
-    )  # fmt: skip
-    if numbers[-1] >= len(pts_N):
-        raise UsageError(f"--end ({settings.end} s) lies beyond the video's {info.duration_seconds:.2f} s")
-    pts = [int(pts_N[number]) for number in numbers]
-    # Sizes are known before anything is decoded: six equal frames in two columns.
-    width, height = info.width * 2, info.height * 3
-    costs = {scale: answering.image_tokens(loaded, size_wh=(width, height), scale=scale) for scale in SCALES}
-    fitting = [scale for scale, cost in costs.items() if cost <= settings.budget]
-    if not fitting:
-        raise UsageError(f"--budget ({settings.budget}) is below the {min(costs.values())} tokens of the coarsest grid")
-    scale = fitting[-1]
-    prompt = grid.mc_prompt(question, options) if options else grid.oe_prompt(question)
-    words = len(prompt_ids(loaded.codec, prompt)) - 1
-    answering.refuse_beyond(loaded, visual=costs[scale], text=words, answer=settings.max_new_tokens)
-    with meter.stage("fetch"), progress("fetch", None):
-        picture = grid.make_grid([frame.rgb_HW3 for frame in reader.fetch(pts)])
-    with meter.stage("vision tower"), progress("vision tower", None):
-        block = answering.encode_image(loaded, picture, scale=scale)
-    with meter.stage("answer"), progress("answer", None):
-        said = answering.answer_prompt(loaded, prompt, [block], max_new_tokens=settings.max_new_tokens)
-    if options:
-        chosen = grid.parse_mc(said.text, len(options))
-        said = replace(said, text="no option named: " + said.text if chosen is None else options[chosen])
-    plan = TokenPlan(
-        video=info, budget=settings.budget, grid_tokens=len(block), num_candidates=len(pts), utility=0.0, bound=0.0,
-        frames=tuple(PlannedFrame(pts=p, scale=scale, reason="grid") for p in pts),
-        shots=((info.start_pts, info.end_pts + info.last_duration),), config=settings.model_dump(),
-    )  # fmt: skip
-    return plan, said
 
 
 SAMPLE = Path(__file__).parent / "assets" / "sample.mp4"

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from m3video.pipeline import Progress, silent
+from m3video.progress import Progress, silent
 from m3video.types import PlannedFrame, TokenPlan
 from m3video.video.reader import VideoReader
 

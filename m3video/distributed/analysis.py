@@ -19,8 +19,9 @@ from m3video.config import Settings
 from m3video.distributed.mapping import MAX_RETRIES, ItemLostError, Mapper, in_process
 from m3video.distributed.segments import Segment, cut, num_segments
 from m3video.errors import VideoError, WorkerError
-from m3video.pipeline import Bar, Progress, analyze_video, open_for, silent
+from m3video.pipeline import analyze_video, open_for
 from m3video.planning.analyze import analyze, concat
+from m3video.progress import Bar, Progress, silent
 from m3video.types import FrameStats, TimeBase, VideoInfo, clock, seconds
 from m3video.video.gate import check_file
 from m3video.video.index import FrameIndex

@@ -21,10 +21,11 @@ from m3video.distributed.isolate import Failure, beat, failure_of
 from m3video.distributed.work import Base, Piece, Work
 from m3video.errors import M3VideoError, PlanError, UsageError
 from m3video.files import replacing
-from m3video.pipeline import Bar, Meter, analyze_video, bundled_note, evidence, open_for, plan_reader
+from m3video.pipeline import analyze_video, bundled_note, evidence, open_for, plan_reader
 from m3video.planning.plan_file import save_plan
 from m3video.planning.shots import find_shots
 from m3video.planning.stats_file import save_stats
+from m3video.progress import Bar, Meter
 from m3video.summary.formats import FORMATS
 from m3video.summary.summarize import Watched, captions, chapters, conclude, refuse_ranges
 from m3video.summary.values import to_json

@@ -24,7 +24,7 @@ import PIL
 
 from m3video.evaluation.records import GROUPS, Group, Record
 from m3video.files import replacing
-from m3video.pipeline import Progress, silent
+from m3video.progress import Progress, silent
 from m3video.training import footage, glyphs, questions, render, scenes, words
 from m3video.training.footage import FADE_SECONDS, Clip, clip_frames, encode_h264
 from m3video.training.questions import FAMILIES, Asked, Found, Question, plain, refined

@@ -25,7 +25,8 @@ from m3video.evaluation.samples import Row, RunFolder
 from m3video.evaluation.view import ClipView
 from m3video.model import answering
 from m3video.model.checkpoint import LoadedModel
-from m3video.pipeline import Progress, analyze_video, open_for, peak_memory_bytes, silent
+from m3video.pipeline import analyze_video, open_for
+from m3video.progress import Progress, peak_memory_bytes, silent
 from m3video.types import clock
 from m3video.video.reader import VideoReader
 

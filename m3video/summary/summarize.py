@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 from m3video.config import Settings
 from m3video.errors import M3VideoError, UsageError
 from m3video.model.square import as_square
-from m3video.pipeline import Meter, Progress, analyze_video, open_for, plan_stats, scan_note, silent
+from m3video.pipeline import analyze_video, open_for, plan_stats, scan_note
+from m3video.progress import Meter, Progress, silent
 from m3video.summary.chapters import TOKENS_PER_SHOT, find_spans
 from m3video.summary.reduce import Line, Told, reduce_lines
 from m3video.summary.values import Chapter, Sentence, Summary

@@ -1,0 +1,51 @@
+"""What runs: bars that callers may draw, wall seconds and peak memory of each stage."""
+
+from __future__ import annotations
+
+import resource
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, field
+from typing import Protocol
+
+
+class Bar(Protocol):
+    """One running progress bar."""
+
+    def __call__(self, done: int) -> None: ...
+
+
+class Progress(Protocol):
+    """What shows progress; the command line draws bars, a library user gets none."""
+
+    def __call__(self, stage: str, total: int | None) -> AbstractContextManager[Bar]: ...
+
+
+def silent(stage: str, total: int | None) -> AbstractContextManager[Bar]:
+    """A `Progress` that shows nothing."""
+    return nullcontext(lambda done: None)
+
+
+@dataclass(slots=True)
+class Meter:
+    """Wall seconds of each stage, and the process's peak memory when it ended."""
+
+    stage_seconds: dict[str, float] = field(default_factory=dict)
+    peak_memory_bytes: dict[str, int] = field(default_factory=dict)
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        start = time.perf_counter()
+        yield
+        self.stage_seconds[name] = time.perf_counter() - start
+        self.peak_memory_bytes[name] = peak_memory_bytes()
+
+
+def peak_memory_bytes() -> int:
+    """The process's high-water mark; on CUDA the allocator's, because that is what runs out."""
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_initialized():
+        return int(torch.cuda.max_memory_allocated())
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
