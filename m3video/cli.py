@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from m3video import __version__, cli_batch, cli_eval
+from m3video.cli_options import check_outputs
 from m3video.cli_options import given as _flags
 from m3video.cli_options import setting as _setting
 from m3video.config import PLAN_SETTINGS, Settings, load_settings
@@ -110,6 +111,7 @@ def analyze(
     from m3video.planning.stats_file import save_stats
     from m3video.terminal import info_record, make_progress, print_json, print_notes, stats_record, stats_text
 
+    check_outputs(video, {"-o": output})
     settings = _settings(locals())
     if ray is not None:
         mapper = ray_tasks(ray, num_workers=workers)
@@ -158,6 +160,7 @@ def plan(
     from m3video.timing import default_file, estimate
 
     settings, progress = _settings(locals()), make_progress(quiet=quiet)
+    check_outputs(video, {"-o": output, "--plot": plot, "--html": html})
     check_drawable(plot, html)
     meter = Meter()
     with open_for(video, settings) as reader:

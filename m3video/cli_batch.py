@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -190,10 +191,12 @@ def _summaries(videos: list[str], settings: Settings, format: str, *, quiet: boo
                 failed += 1
                 print(f"m3video: error: {error}", file=sys.stderr)
                 continue
+            about = (*made.warnings, *bundled_note(loaded, video))
+            made = replace(made, warnings=tuple(dict.fromkeys(about)))
             text = FORMATS[format](made)
             # One table, not one for each video.
             print(text.partition("\n")[2] if format == "csv" and number > failed else text, end="")
-            print_notes([] if quiet or format == "md" else [*made.warnings, *bundled_note(loaded, video)])
+            print_notes([] if quiet or format == "md" else made.warnings)
     except KeyboardInterrupt:
         raise InterruptedBatchError("interrupted") from None
     if failed:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, get_args
 
 import typer
 
 from m3video.config import Settings
+from m3video.errors import UsageError
 
 
 def setting(name: str) -> Any:
@@ -29,3 +31,23 @@ def given(arguments: Mapping[str, Any]) -> dict[str, Any]:
     if "at" in flags:
         flags["at"] = ",".join(flags["at"])
     return flags
+
+
+def check_outputs(video: str, outputs: Mapping[str, Path | None]) -> None:
+    """Refuse to write over the video, or two things to one file.
+
+    Args:
+        video: the file that is read.
+        outputs: flag -> where it writes, if it was given.
+
+    Raises:
+        UsageError: such an output; the flag is named.
+    """
+    taken = {Path(video).resolve(): "the video itself"}
+    for flag, path in outputs.items():
+        if path is None:
+            continue
+        place = path.resolve()
+        if place in taken or (path.exists() and Path(video).exists() and path.samefile(video)):
+            raise UsageError(f"{flag} ({path}) is {taken.get(place, 'the video itself')}: name another file")
+        taken[place] = f"what {flag} writes"

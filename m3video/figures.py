@@ -74,7 +74,7 @@ def check_drawable(plot: Path | None, html: Path | None) -> None:
         html: where the page goes, if one is wished.
 
     Raises:
-        UsageError: matplotlib is not installed, a folder does not exist, or the picture's name ends in no known format.
+        UsageError: matplotlib is not installed, a folder does not exist, or a name ends in no known format.
     """
     if plot is None and html is None:
         return
@@ -87,6 +87,8 @@ def check_drawable(plot: Path | None, html: Path | None) -> None:
             raise UsageError(f"{flag} ({path}): there is no folder {path.parent}")
     if plot is not None and plot.suffix.lower() not in FORMATS:
         raise UsageError(f"--plot ({plot}) must end in {', '.join(FORMATS[:-1])} or {FORMATS[-1]}")
+    if html is not None and html.suffix.lower() not in (".html", ".htm"):
+        raise UsageError(f"--html ({html}) must end in .html or .htm")
 
 
 def save_picture(figure: Any, path: Path) -> None:

@@ -16,7 +16,7 @@ from m3video.distributed.items import Item, Questions, Source, items_of
 from m3video.distributed.ledger import DiskFullError, Ledger, now
 from m3video.distributed.progress import Report
 from m3video.distributed.work import Crew, Event, Failed, Finished, Identified, Outcome, Task, Work
-from m3video.errors import EXIT_INTERRUPTED, EXIT_SOME_FAILED, M3VideoError
+from m3video.errors import EXIT_INTERRUPTED, EXIT_SOME_FAILED, M3VideoError, UsageError
 
 ATTEMPTS = {"input": 1, "bug": 1, "memory": 2, "silent": 2, "crash": 3}
 """How often an item is tried, by what went wrong: only what may go better by itself is tried again."""
@@ -45,6 +45,7 @@ class Job:
     attempt: int = 1
     begun: float = 0.0
     identities: list[str] = field(default_factory=list)
+    fingerprint: str = ""
 
 
 def run_batch(
@@ -76,8 +77,8 @@ def run_batch(
     except KeyboardInterrupt:
         counts = loop.report
         raise InterruptedBatchError(
-            f"interrupted: {counts.done_before + counts.done} items are done in {ledger.folder}; the same command goes "
-            "on from there"
+            f"interrupted: {counts.done} items were done this time and are kept in {ledger.folder}; the same command "
+            "goes on from there"
         ) from None
     finally:
         crew.close()
@@ -100,6 +101,8 @@ class _Loop:
     def run(self) -> None:
         # Also finds, before anything begins, a folder that cannot be read.
         self.report.total = sum(len(self.questions.of(video)) for video in self.source)
+        if not self.report.total:
+            raise UsageError("there is nothing to do: no video was found, or no question is about one that was")
         jobs = self._open_jobs()
         more = True
         while True:
@@ -118,13 +121,15 @@ class _Loop:
     def _open_jobs(self) -> Iterator[Job]:
         begun = 0
         for video in self.source:
-            open_items = []
+            open_items: list[Item] = []
             for item in items_of(video, self.questions.of(video), config=self.task.config):
                 if self.ledger.is_done(item):
                     self.report.done_before += 1
                 elif self.ledger.failed.get(item.place) == item.key and not self.retry_failed:
                     self.report.failed_before += 1
                 elif self.limit is not None and begun >= self.limit:
+                    if open_items:
+                        yield Job(video, open_items)
                     return
                 else:
                     open_items.append(item)
@@ -149,6 +154,7 @@ class _Loop:
 
     def _identified(self, number: int, fingerprint: str) -> None:
         job = self.running[number]
+        job.fingerprint = fingerprint
         open_items, identities = [], []
         for item in job.items:
             identity = item.identity(fingerprint, self.task.config)
@@ -176,6 +182,11 @@ class _Loop:
         seconds = round((time.monotonic() - job.begun) / len(job.items), 3)
         for item, identity, outcome in zip(job.items, job.identities, outcomes, strict=True):
             copies = self.copies.pop(identity)
+            if not isinstance(outcome, Failure) and outcome.get("fingerprint", job.fingerprint) != job.fingerprint:
+                # What was found is true of other content; files of the same content as before are read themselves.
+                outcome = Failure("input", "the file changed while it was read: run the same command again")
+                self.again.extend(Job(copy.video, [copy]) for copy in copies)
+                copies = []
             if isinstance(outcome, Failure):
                 self._give_up([item, *copies], outcome, job.attempt)
                 continue

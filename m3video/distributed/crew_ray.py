@@ -51,13 +51,14 @@ class Worker:
 
         base, references = None, []
         try:
-            for value in self.child.run(self.task.work, work):
-                if isinstance(value, Piece):
-                    references.append(place.answer.remote(work, value.content))
-                    if len(references) > UNANSWERED:
-                        ray.wait([references[-1 - UNANSWERED]])
-                else:
-                    base = value.content
+            with contextlib.closing(self.child.run(self.task.work, work)) as values:
+                for value in values:
+                    if isinstance(value, Piece):
+                        references.append(place.answer.remote(work, value.content))
+                        if len(references) > UNANSWERED:
+                            ray.wait([references[-1 - UNANSWERED]])
+                    else:
+                        base = value.content
             if place is None:
                 return self.task.finish(None, work, base, [])
             replies = ray.get(references)

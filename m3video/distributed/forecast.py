@@ -81,7 +81,7 @@ def forecast(
 
 def _seconds_of(child: Child, video: str) -> float | None:
     try:
-        return next(child.run(header_seconds, [video]), None)
+        return next(iter(list(child.run(header_seconds, [video]))), None)
     except FailedError:
         return None
 

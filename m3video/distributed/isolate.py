@@ -20,7 +20,7 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import Any, Literal, NoReturn
@@ -60,7 +60,8 @@ def failure_of(error: BaseException) -> Failure:
     if isinstance(error, M3VideoError):
         return Failure("input", one_line(error))
     detail = "".join(traceback.format_exception(error))
-    if isinstance(error, MemoryError):
+    # torch has an error of its own, which is no MemoryError.
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return Failure("memory", one_line(error) or "out of memory", detail)
     return Failure("bug", f"{type(error).__name__}: {one_line(error)}", detail)
 
@@ -142,7 +143,7 @@ class Child:
         said = self.kill()
         return Failure("silent", f"gave no sign of life for {self.deadline:g} s and was killed", said)
 
-    def run(self, function: Callable[..., Iterator[Any]], *arguments: Any) -> Iterator[Any]:
+    def run(self, function: Callable[..., Iterator[Any]], *arguments: Any) -> Generator[Any, None, None]:
         """`function(*arguments)` in the child, its values as they come.
 
         Raises:
@@ -158,7 +159,11 @@ class Child:
             if tag == "end":
                 return
             if tag == "value":
-                yield value
+                try:
+                    yield value
+                except GeneratorExit:
+                    self.kill()  # what it still says must not be taken for an answer to the next question
+                    raise
 
     def kill(self) -> str:
         """Kill the child if there is one; returns the end of what it wrote to stderr."""

@@ -5,6 +5,7 @@ Nothing here grows with the number of videos: they are walked again whenever the
 
 from __future__ import annotations
 
+import codecs
 import hashlib
 import json
 import os
@@ -75,7 +76,7 @@ class Listed:
         try:
             with self.file.open("rb") as lines:
                 for line in lines:
-                    name = line.rstrip(b"\r\n")
+                    name = line.removeprefix(codecs.BOM_UTF8).rstrip(b"\r\n")
                     if name.strip():
                         yield os.fsdecode(name)
         except OSError as error:
@@ -136,7 +137,7 @@ def read_questions(path: Path) -> Questions:
     of_all: dict[Question, None] = {}
     of_one: dict[str, dict[Question, None]] = {}
     try:
-        with path.open(encoding="utf-8") as lines:
+        with path.open(encoding="utf-8-sig") as lines:
             for number, line in enumerate(lines, 1):
                 if not line.strip():
                     continue

@@ -7,7 +7,7 @@ import io
 import json
 from collections.abc import Callable, Mapping
 
-from m3video.summary.values import Summary, to_json
+from m3video.summary.values import Chapter, Summary, to_json
 from m3video.types import clock
 
 
@@ -28,8 +28,7 @@ def as_csv(summary: Summary) -> str:
 def as_srt(summary: Summary) -> str:
     """The chapters as subtitles."""
     return "".join(
-        f"{number}\n{_stamp(c.start_seconds, ',')} --> {_stamp(c.end_seconds, ',')}\n{_cue(c.caption)}\n\n"
-        for number, c in enumerate(summary.chapters, 1)
+        f"{number}\n{_span(summary, c, ',')}\n{_cue(c.caption)}\n\n" for number, c in enumerate(summary.chapters, 1)
     )
 
 
@@ -37,7 +36,7 @@ def as_vtt(summary: Summary) -> str:
     """The chapters as WebVTT, the summary as a note."""
     note = summary.text.replace("-->", "->")
     cues = "".join(
-        f"{number}\n{_stamp(c.start_seconds, '.')} --> {_stamp(c.end_seconds, '.')}\n{_escaped(_cue(c.caption))}\n\n"
+        f"{number}\n{_span(summary, c, '.')}\n{_escaped(_cue(c.caption))}\n\n"
         for number, c in enumerate(summary.chapters, 1)
     )
     return f"WEBVTT\n\nNOTE {note}\n\n{cues}"
@@ -62,8 +61,14 @@ FORMATS: Mapping[str, Callable[[Summary], str]] = {
 }  # fmt: skip
 
 
+def _span(summary: Summary, chapter: Chapter, point: str) -> str:
+    """From when to when in a player, which starts at 0 whatever the container's clock says."""
+    times = (chapter.start_seconds, chapter.end_seconds)
+    return " --> ".join(_stamp(seconds - summary.clock_start_seconds, point) for seconds in times)
+
+
 def _stamp(seconds: float, point: str) -> str:
-    """`01:02:03,004`; players start at 0, so a clock below that is 0."""
+    """`01:02:03,004`."""
     milliseconds = round(max(0.0, seconds) * 1000)
     hours, rest = divmod(milliseconds // 1000, 3600)
     return f"{hours:02d}:{rest // 60:02d}:{rest % 60:02d}{point}{milliseconds % 1000:03d}"

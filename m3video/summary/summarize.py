@@ -229,6 +229,7 @@ def conclude(
             "summary": time.perf_counter() - start,
         },
         warnings=(*watched.warnings, *notes), config=settings.model_dump(),
+        clock_start_seconds=watched.info.pts_seconds(watched.info.start_pts),
     )  # fmt: skip
 
 

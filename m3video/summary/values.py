@@ -41,7 +41,8 @@ class Summary:
     """What one video shows.
 
     `depth` is how many times captions were drawn together: 0 for a single chapter, 1 where all captions fit in the
-    context, more for long videos. `tokens` are sums over all prompts and answers.
+    context, more for long videos. `tokens` are sums over all prompts and answers. `clock_start_seconds`: what the
+    container's clock says at the first frame; players count from there.
     """
 
     video: str
@@ -53,6 +54,7 @@ class Summary:
     stage_seconds: Mapping[str, float]
     warnings: tuple[str, ...] = ()
     config: Mapping[str, Any] = field(default_factory=dict)
+    clock_start_seconds: float = 0.0
 
     @property
     def text(self) -> str:

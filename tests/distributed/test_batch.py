@@ -19,6 +19,7 @@ from m3video.distributed.crew import LocalCrew
 from m3video.distributed.items import Folder, Named, Question, Questions
 from m3video.distributed.ledger import DiskFullError, Ledger
 from m3video.distributed.progress import Report
+from m3video.errors import UsageError
 from tests.distributed.faults import PIECE_BYTES, Faulty, Large, memory_mb, write
 
 ROOT = Path(__file__).parents[2]
@@ -153,6 +154,34 @@ def test_limit_begins_no_more(tmp_path: Path) -> None:
     assert done(out) == Counter(GOOD.keys())
 
 
+def test_limit_counts_questions_of_one_video(tmp_path: Path) -> None:
+    folder, out = write(tmp_path / "v", a="good x", b="good y"), tmp_path / "out"
+    asked = Questions((Question("what?"), Question("when?")))
+    assert [batch(folder, out, questions=asked, limit=3).done for _ in range(2)] == [3, 1]
+    assert done(out) == Counter({"a": 2, "b": 2})
+
+
+def test_nothing_to_do_is_told(tmp_path: Path) -> None:
+    (tmp_path / "v").mkdir()
+    with pytest.raises(UsageError, match="nothing to do: no video was found"):
+        batch(tmp_path / "v", tmp_path / "out")
+    write(tmp_path / "v", a="good x")
+    with pytest.raises(UsageError, match="no question is about one"):
+        batch(tmp_path / "v", tmp_path / "out", questions=Questions((), {"/no/such.mp4": (Question("what?"),)}))
+
+
+def test_a_file_that_changes_meanwhile_is_no_result_of_what_it_was(tmp_path: Path) -> None:
+    """Two files of one content that grow while they are read: each is read itself, and again when it is whole."""
+    folder, out = write(tmp_path / "v", a="growing x", b="growing x"), tmp_path / "out"
+    assert batch(folder, out).done == 0
+    assert {name: row["error"].partition(":")[0] for name, row in failed(out).items()} == dict.fromkeys(
+        "ab", "the file changed while it was read"
+    )
+    report = batch(folder, out)
+    assert (report.done, report.copies, report.failed) == (1, 1, 0)
+    assert not failed(out)
+
+
 def test_every_question_is_an_item(tmp_path: Path) -> None:
     folder, out = write(tmp_path / "v", a="good x", b="good y"), tmp_path / "out"
     only_b = {os.path.abspath(folder / "b.mp4"): (Question("and this?"),)}
@@ -261,7 +290,7 @@ def test_ctrl_c_keeps_what_is_finished(tmp_path: Path) -> None:
     os.killpg(driver.pid, signal.SIGINT)  # as a terminal does it
     _, stderr = driver.communicate(timeout=30)
     assert driver.returncode == 130, stderr
-    said = re.search(r"interrupted: (\d+) items are done", stderr)
+    said = re.search(r"interrupted: (\d+) items were done", stderr)
     assert said is not None
     assert "Traceback" not in stderr
     assert sum(done(out).values()) == int(said[1]) >= 3

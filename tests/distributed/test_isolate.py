@@ -89,3 +89,12 @@ def test_a_full_disk_is_found_at_the_root() -> None:
     assert failure_of(caught.value).kind == "disk"
     assert failure_of(MemoryError()).kind == "memory"
     assert failure_of(OSError(errno.EACCES, "no")).kind == "bug"
+
+
+def test_what_nobody_waited_for_is_no_answer_to_the_next_question() -> None:
+    child = Child(deadline=30)
+    try:
+        assert next(child.run(numbers, 3)) == 0
+        assert list(child.run(numbers, 2)) == [0, 1]
+    finally:
+        child.kill()

@@ -28,6 +28,15 @@ def test_a_folder_is_walked_in_order_without_what_is_no_video(tmp_path: Path) ->
     assert list(source) == expected == list(source)
 
 
+def test_a_byte_order_mark_is_no_part_of_a_name(tmp_path: Path) -> None:
+    listed = tmp_path / "list.txt"
+    listed.write_bytes(b"\xef\xbb\xbfa.mp4\n")
+    assert list(open_source(str(listed))) == ["a.mp4"]
+    asked = tmp_path / "q.jsonl"
+    asked.write_bytes(b'\xef\xbb\xbf{"question": "what?"}\n')
+    assert read_questions(asked).of_all == (Question("what?"),)
+
+
 def test_a_list_may_name_anything(tmp_path: Path) -> None:
     listed = tmp_path / "list.txt"
     listed.write_bytes(b"a.mp4\r\n\n  b c.xyz\n\xff.mp4")

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import re
+from dataclasses import replace
 
 from m3video.summary.formats import FORMATS
 from m3video.summary.values import Chapter, Sentence, Summary
@@ -51,6 +52,12 @@ def test_subtitles_have_a_cue_for_each_chapter_and_no_more() -> None:
         ("00:00:00.000", "00:01:01.250"), ("00:01:01.250", "01:01:40.000")
     ]  # fmt: skip
     assert "first -&gt; line 2 &lt;b&gt;|x|" in vtt
+
+
+def test_subtitles_count_from_the_first_frame_as_players_do() -> None:
+    late = replace(SUMMARY, clock_start_seconds=-0.5)
+    assert re.findall(r"^00.* --> .*$", FORMATS["srt"](late), re.M)[1] == "00:01:01,750 --> 01:01:40,500"
+    assert re.findall(r"^00.* --> .*$", FORMATS["vtt"](late), re.M)[0] == "00:00:00.000 --> 00:01:01.750"
 
 
 def test_page() -> None:
