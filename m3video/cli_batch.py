@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from m3video.distributed.progress import Report
     from m3video.distributed.work import Crew, Task
 
-Budget = Annotated[int | None, setting("budget")]
+_BUDGET = f"most visual tokens for each video, for each chapter of a summary (default {Settings().budget})"
+Budget = Annotated[int | None, typer.Option(help=_BUDGET)]
 MaxFrames = Annotated[int | None, setting("max_frames")]
 Detail = Annotated[str | None, setting("detail")]
 Timestamps = Annotated[bool | None, setting("timestamps")]
@@ -79,6 +80,7 @@ def batch(
     from m3video.distributed.ledger import Ledger
     from m3video.distributed.progress import Report
     from m3video.distributed.tasks import make_task
+    from m3video.terminal import print_notes
 
     if (task == "ask") != ((question is None) != (questions is None)):
         raise UsageError(f"--task {task} takes {'one of' if task == 'ask' else 'neither'} --question and --questions")
@@ -103,6 +105,8 @@ def batch(
             run_batch(source, asked, made, ledger, crew, retry_failed=retry_failed, limit=limit, report=report)
             ledger.close()
             _print(_counts(report, ledger), _counts_text(report, ledger), json=json)
+            if format and report.done_before and not quiet:
+                print_notes([f"{report.done_before} summaries were made before and are not written as {format[0]}"])
             check_all_done(report, ledger)
     except KeyboardInterrupt:  # Ray takes seconds to start
         raise InterruptedBatchError("interrupted before the first item") from None
