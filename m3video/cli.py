@@ -170,7 +170,8 @@ def plan(
             save_plan(study.plan, output)
         most = MOST_IN_PAGE if html is not None else MOST_IN_PLOT if plot is not None else 0
         thumbnails = fetch_thumbnails(reader, study.plan, most=most, progress=progress) if most else {}
-    facts = plan_facts(study.plan, binding_limits(study))
+    are_shown = not json or plot is not None or html is not None
+    facts = plan_facts(study.plan, binding_limits(study) if are_shown else None)
     if plot is not None:
         save_picture(draw_plan(study, facts, thumbnails), plot)
     if html is not None:

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Every accuracy figure of the README and the model card, again, from the shipped weights: bash scripts/reproduce_claims.sh [SEED]
-# Writes runs/claims-SEED/: matrix.txt (task family x scale) and the method table of `m3video eval footage` with its plots.
+# (but for what single training stages reached: those were read off the training run).
+# Writes runs/claims-SEED/: matrix.txt (task family x scale), the method table of `m3video eval footage` with its plots, and estimators.txt.
 # The matrix takes minutes and starts over when killed; the method table, up to a minute a clip on one core, goes on.
 source "$(dirname "${BASH_SOURCE[0]}")/setup.sh" plots
 seed="${1:-1}"
@@ -12,4 +13,7 @@ mv "$out/matrix.part" "$out/matrix.txt"
 say "methods at equal tokens"
 .venv/bin/m3video eval footage --seed "$seed" --plots --out "$out/footage" | tee "$out/methods.part"
 mv "$out/methods.part" "$out/methods.txt"
+say "estimators of what a frame needs"
+.venv/bin/python scripts/eval_estimators.py --seed "$seed" --json "$out/estimators.json" | tee "$out/estimators.part"
+mv "$out/estimators.part" "$out/estimators.txt"
 say "written to $out"

@@ -118,7 +118,7 @@ class Reader(VideoReader):
         damage: Callable[[], int],
     ) -> Iterator[tuple[int, VideoFrame]]:  # fmt: skip
         """Those of `frames` whose rows are in [first, last); what is wrong with them is reported at the end."""
-        num_seen = num_corrupt = num_unexpected = 0
+        num_seen = num_keys_seen = num_corrupt = num_unexpected = 0
         before = -1
         for pts, frame in frames:
             row = self.index.position(pts)
@@ -130,11 +130,12 @@ class Reader(VideoReader):
             before = row
             if row >= first:
                 num_seen += 1
+                num_keys_seen += int(self.index.is_key_N[row])
                 num_corrupt += frame.is_corrupt
                 yield pts, frame
-        # Of frames that no other is made from nobody knows how many there are.
+        # Of frames that no other is made from nobody knows how many there are; keyframes are never skipped.
         num_keys = int(self.index.is_key_N[first:last].sum())
-        due = {"keyframes": num_keys, "nonref": num_seen}.get(scan or "full", last - first)
+        due = {"keyframes": num_keys, "nonref": num_seen + num_keys - num_keys_seen}.get(scan or "full", last - first)
         self.range_damage = DamageReport(damage(), due - num_seen, num_corrupt, num_unexpected)
         if scan == "keyframes" and num_seen < due and not self.range_damage.num_damaged_packets:
             raise VideoError(
@@ -143,11 +144,6 @@ class Reader(VideoReader):
             )
         if first == 0 and last == len(self.index):
             self._damage = self.range_damage
-            if scan == "keyframes" and num_seen < due and not damage():
-                raise VideoError(
-                    f"{self._file.shown}: {due - num_seen} of its {due} keyframes are made of other frames (intra "
-                    "refresh), so --scan keyframes cannot read them; use --scan full"
-                )
             if self._damage.is_partial and self._seeker:
                 self._seeker.close()
                 self._seeker = None
