@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, get_args
@@ -43,11 +44,11 @@ def check_outputs(video: str, outputs: Mapping[str, Path | None]) -> None:
     Raises:
         UsageError: such an output; the flag is named.
     """
-    taken = {Path(video).resolve(): "the video itself"}
+    taken = {os.path.realpath(video): "the video itself"}
     for flag, path in outputs.items():
         if path is None:
             continue
-        place = path.resolve()
-        if place in taken or (path.exists() and Path(video).exists() and path.samefile(video)):
+        place = os.path.realpath(path)
+        if place in taken or (os.path.exists(path) and os.path.exists(video) and os.path.samefile(path, video)):
             raise UsageError(f"{flag} ({path}) is {taken.get(place, 'the video itself')}: name another file")
         taken[place] = f"what {flag} writes"

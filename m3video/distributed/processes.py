@@ -11,6 +11,7 @@ import ctypes
 import multiprocessing
 import os
 import signal
+import threading
 from collections import deque
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
@@ -96,9 +97,15 @@ class _Worker:
 def _start(number: int) -> _Worker:
     ours, theirs = _CONTEXT.Pipe()
     process = _CONTEXT.Process(target=_serve, args=(theirs, os.getpid()), daemon=True)
-    with _one_thread(), _without_interrupts():
-        process.start()
-    theirs.close()
+    try:
+        with _one_thread(), _without_interrupts():
+            process.start()
+    except KeyboardInterrupt:
+        if process.pid is not None:
+            process.kill()
+        raise
+    finally:
+        theirs.close()
     return _Worker(process, ours, number)
 
 
@@ -134,10 +141,19 @@ def _one_thread() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _without_interrupts() -> Iterator[None]:
-    """Children started here never see Ctrl-C, not even while they import: this process hears it, and stops them."""
+    """Children started here never see Ctrl-C, not even while they import: this process hears it, and stops them. It
+    hears it after the block, because a child that is not yet told what to do would complain."""
     resource_tracker.ensure_running()  # on its start it would unblock the signal again
+    heard: list[int] = []
+    # Blocking is for this thread and the children; another thread may take the signal, and the handler still runs here.
+    is_main = threading.current_thread() is threading.main_thread()
+    usual = signal.signal(signal.SIGINT, lambda number, _: heard.append(number)) if is_main else None
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        if is_main:
+            signal.signal(signal.SIGINT, usual if usual is not None else signal.SIG_DFL)
+    if heard and callable(usual):
+        usual(signal.SIGINT, None)
