@@ -83,16 +83,6 @@ class Listed:
             raise UsageError(f"list {self.file} cannot be read: {error.strerror}") from None
 
 
-@dataclass(frozen=True, slots=True)
-class Named:
-    """Videos named one by one."""
-
-    videos: tuple[str, ...]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.videos)
-
-
 def open_source(text: str) -> Source:
     """`FOLDER`, a file that lists videos, or `-` for a list on stdin.
 

@@ -18,6 +18,13 @@ from m3video.planning.analyze import COLUMNS
 from m3video.types import FrameStats
 from tests.video.clips import Clip, write
 
+RAY_WARNINGS = (
+    "ignore::ResourceWarning",
+    "ignore::pytest.PytestUnraisableExceptionWarning",
+    "ignore::DeprecationWarning:ray",
+)
+"""Ray leaves files and child processes to its own shutdown; whether Python notices depends on when it collects."""
+
 
 def long_clip(path: Path, *, num_frames: int = 600, gop: int = 20, **how: Any) -> Path:
     """A painted clip with a keyframe every `gop` frames; 25 frames per second."""

@@ -16,7 +16,7 @@ import pytest
 
 from m3video.distributed.batch import ATTEMPTS, SomeFailedError, check_all_done, run_batch
 from m3video.distributed.crew import LocalCrew
-from m3video.distributed.items import Folder, Named, Question, Questions
+from m3video.distributed.items import Folder, Question, Questions
 from m3video.distributed.ledger import DiskFullError, Ledger
 from m3video.distributed.progress import Report
 from m3video.errors import UsageError
@@ -226,7 +226,7 @@ def test_no_child_outlives_the_batch(tmp_path: Path) -> None:
             seen.update(run.child._process.pid for run in crew._runs.values() if run.child._process)
 
     with Ledger(out) as ledger:
-        run_batch(Named(tuple(Folder(folder))), Questions(), task, ledger, crew, report=Watching())
+        run_batch(tuple(Folder(folder)), Questions(), task, ledger, crew, report=Watching())
     assert seen
     assert not [pid for pid in seen if is_alive(pid)]
 

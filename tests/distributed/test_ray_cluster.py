@@ -22,10 +22,7 @@ from m3video.pipeline import analyze_video, open_for
 from tests.distributed import made
 
 ray = pytest.importorskip("ray", reason='needs ray: pip install "m3video[ray]"')
-# Ray leaves files and child processes to its own shutdown; whether Python notices depends on when it collects.
-pytestmark = pytest.mark.filterwarnings(
-    "ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning", "ignore::DeprecationWarning:ray"
-)
+pytestmark = pytest.mark.filterwarnings(*made.RAY_WARNINGS)
 
 ROOT = Path(__file__).parents[2]
 PLAIN = Settings()
