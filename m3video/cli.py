@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from m3video import __version__, cli_batch, cli_eval
+from m3video import __version__, cli_batch, cli_eval, cli_tune
 from m3video.cli_options import check_outputs
 from m3video.cli_options import given as _flags
 from m3video.cli_options import setting as _setting
@@ -234,6 +234,7 @@ def ask(
 
 app.command()(cli_batch.summarize)
 app.command()(cli_batch.batch)
+app.command()(cli_tune.tune)
 
 
 @app.command()

@@ -60,6 +60,7 @@ class TuneReport:
     rows: tuple[TuneRow, ...]
     recommended: TuneRow
     why: str
+    videos: int
     judged: str
     intervals: str
     reference: str
@@ -91,7 +92,7 @@ def make_tune_report(tuned: Tuned, notes: Sequence[str] = ()) -> TuneReport:
     chosen = next(row for row in rows if row.minus_best is not None and not row.minus_best.high < 0)
     known = sum(bool(outcome.record.answer) for outcome in some)
     return TuneReport(
-        tuple(rows), chosen, _why(chosen, best), _judged(known, len(some)), _intervals(len(some), len(videos)),
+        tuple(rows), chosen, _why(chosen, best), len(videos), _judged(known, len(some)), _intervals(len(some), len(videos)),
         tuned.reference, (*notes, *_notes(tuned, rows, chosen)),
     )  # fmt: skip
 
@@ -197,7 +198,7 @@ def points(value: Estimate) -> str:
 def tune_json(report: TuneReport, *, command: str) -> dict[str, Any]:
     """Everything as JSON values; numbers that do not exist are null."""
     return {
-        "schema": "m3video.tune/1", "judged": report.judged, "intervals": report.intervals,
+        "schema": "m3video.tune/1", "videos": report.videos, "judged": report.judged, "intervals": report.intervals,
         "reference": report.reference or None, "rule": RULE,
         "recommended": {"budget": report.recommended.setting.budget, "why": report.why, "command": command},
         "rows": [_row_json(row) for row in report.rows], "notes": list(report.notes),
