@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shlex
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -13,7 +12,7 @@ import typer
 
 from m3video.cli_eval import parse_budgets
 from m3video.cli_options import check_outputs, given, setting
-from m3video.config import Settings, load_settings
+from m3video.config import load_settings
 from m3video.errors import EXIT_INTERRUPTED, M3VideoError, UsageError
 
 if TYPE_CHECKING:

@@ -17,8 +17,8 @@ LAYERS = {
     "video": 1, "planning": 1, "model": 1,
     "pipeline": 2, "image_grid": 2, "session": 2, "summary": 2,
     "distributed": 3, "evaluation": 3, "training": 3,
-    "cli": 4, "cli_eval": 4, "cli_batch": 4, "cli_tune": 4, "cli_options": 4, "terminal": 4, "serve": 4, "figures": 4, "__main__": 4,
-    "plan_page": 4, "thumbnails": 4, "timing": 4,
+    "cli": 4, "cli_eval": 4, "cli_batch": 4, "cli_options": 4, "terminal": 4, "serve": 4, "figures": 4, "__main__": 4,
+    "cli_tune": 4, "plan_page": 4, "thumbnails": 4, "timing": 4,
 }  # fmt: skip
 # Values share one floor and so do the faces; the rooms between them must not know their siblings.
 OPEN_LAYERS = {0, 4}

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from m3video.model.checkpoint import LoadedModel
 
 FULL = "full tokens"
-"""The method that stands for the truth where it is not known: candidates at 576 tokens, as many as the context holds."""
+"""What stands for the truth where it is not known: candidates at 576 tokens, as many as the context holds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +98,7 @@ def fitting_budgets(
     left = loaded.context - _most_text(asked, loaded, settings) - settings.max_new_tokens
     kept = [budget for budget in budgets if budget <= left]
     dropped = [str(budget) for budget in budgets if budget > left]
-    why = f"{loaded.name} has a context of {loaded.context}, which leaves {left} visual tokens beside the longest question"
+    why = f"the context of {loaded.name} ({loaded.context}) leaves {left} visual tokens beside the longest question"
     if not kept:
         raise DoesNotFitError(f"no budget fits ({', '.join(dropped)}): {why}; use --budgets {max(1, left)} or less")
     return kept, (f"left out, because they do not fit: --budgets {', '.join(dropped)}; {why}",) if dropped else ()

@@ -44,9 +44,8 @@ def _panel(axis: Any, report: TuneReport, x: Callable[[TuneRow], float], label: 
         front = sorted((x(row), 100 * row.score.value) for row in report.rows if row.is_on_front)
         axis.step([p for p, _ in front], [q for _, q in front], where="post", color="black", linewidth=1,
                   label="Pareto front", zorder=2)  # fmt: skip
-        ticks = sorted({round(x(row)) for row in report.rows})
         axis.set_xscale("log")
-        _plain_ticks(axis, ticks)
+        _plain_ticks(axis, sorted({row.setting.budget for row in report.rows}))
     chosen = report.recommended
     axis.scatter([x(chosen)], [100 * chosen.score.value], s=260, facecolors="none", edgecolors="black", linewidths=1.6,
                  label=f"recommended: --budget {chosen.setting.budget}", zorder=5)  # fmt: skip
@@ -55,8 +54,8 @@ def _panel(axis: Any, report: TuneReport, x: Callable[[TuneRow], float], label: 
 
 
 def _plain_ticks(axis: Any, ticks: Sequence[int]) -> None:
-    """The tokens that were spent, as numbers; those that would overlap are left out."""
-    from matplotlib.ticker import NullFormatter, ScalarFormatter
+    """The budgets as plain numbers; those that would overlap are left out."""
+    from matplotlib.ticker import NullLocator, ScalarFormatter
 
     kept: list[int] = []
     for tick in ticks:
@@ -64,7 +63,7 @@ def _plain_ticks(axis: Any, ticks: Sequence[int]) -> None:
             kept.append(tick)
     axis.set_xticks(kept)
     axis.xaxis.set_major_formatter(ScalarFormatter())
-    axis.xaxis.set_minor_formatter(NullFormatter())
+    axis.xaxis.set_minor_locator(NullLocator())
 
 
 def _line(axis: Any, rows: Sequence[TuneRow], x: Callable[[TuneRow], float], method: str) -> None:

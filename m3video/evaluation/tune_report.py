@@ -92,8 +92,8 @@ def make_tune_report(tuned: Tuned, notes: Sequence[str] = ()) -> TuneReport:
     chosen = next(row for row in rows if row.minus_best is not None and not row.minus_best.high < 0)
     known = sum(bool(outcome.record.answer) for outcome in some)
     return TuneReport(
-        tuple(rows), chosen, _why(chosen, best), len(videos), _judged(known, len(some)), _intervals(len(some), len(videos)),
-        tuned.reference, (*notes, *_notes(tuned, rows, chosen)),
+        tuple(rows), chosen, _why(chosen, best), len(videos), _judged(known, len(some)),
+        _intervals(len(some), len(videos)), tuned.reference, (*notes, *_notes(tuned, rows, chosen)),
     )  # fmt: skip
 
 
@@ -153,7 +153,7 @@ def _peak(way: Setting, tuned: Tuned) -> int | None:
 
 def _why(chosen: TuneRow, best: Setting) -> str:
     if chosen.setting == best:
-        return "no smaller budget is as good within its interval, and none is better"
+        return "it is the best of those tried, and no smaller one is as good within its interval"
     assert chosen.minus_best is not None
     return f"{points(chosen.minus_best)} points to the best, --budget {best.budget}, and the interval holds 0"
 
@@ -182,9 +182,10 @@ def _notes(tuned: Tuned, rows: Sequence[TuneRow], chosen: TuneRow) -> tuple[str,
     smallest = min(row.setting.budget for row in rows if row.setting.method == "adaptive")
     if chosen.setting.budget == smallest:
         notes.append(f"{smallest} is the smallest budget tried: a smaller one may do as well")
-    gain = chosen.minus_uniform
-    if gain is not None and gain.high < 0:
-        notes.append(f"uniform frames do better than the plan at this budget: {points(gain)} points")
+    behind = [row for row in rows if row.minus_uniform is not None and row.minus_uniform.high < 0]
+    if behind:
+        budgets = ", ".join(f"{row.setting.budget} ({points(row.minus_uniform)})" for row in behind if row.minus_uniform)
+        notes.append(f"the plan answers less than even frames, beyond its interval, at a budget of {budgets}")
     return tuple(notes)
 
 
