@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import copy
+import itertools
 import json
 import sys
 import tempfile
@@ -33,6 +34,7 @@ from m3video.model.checkpoint import LoadedModel
 from m3video.model.encoding import encode_pooled
 from m3video.model.images import normalise, to_pixels
 from m3video.model.nested import VisualTokens
+from m3video.model.prefix import Prefix
 from m3video.model.square import as_square
 from m3video.model.text import IMAGE_ID, prompt_ids
 from m3video.model.together import Asked, answer_together
@@ -197,8 +199,12 @@ def plain_answer(bench: Bench, plain: Any, pictures: Sequence[Picture], new_toke
 
 
 def our_answer(bench: Bench, visual: VisualTokens, new_tokens: int) -> answering.GeneratedAnswer:
-    times = [float(n) for n in range(len(visual))]
-    return answering.answer(bench.loaded, visual, QUESTION, times_seconds=times, max_new_tokens=new_tokens)
+    return prefix_of(bench, visual).answer(QUESTION, max_new_tokens=new_tokens)
+
+
+def prefix_of(bench: Bench, visual: VisualTokens) -> Prefix:
+    """Frames that the decoder has not read yet."""
+    return Prefix(bench.loaded, visual, times_seconds=[float(n) for n in range(len(visual))])
 
 
 def bench_answers(bench: Bench, *, frames: int) -> None:
@@ -226,6 +232,13 @@ def bench_answers(bench: Bench, *, frames: int) -> None:
         prefill, _ = bench.first_and_rate(lambda visual=visual: our_answer(bench, visual, new))
         bench.watch.row("TTFT", label, 1000 * ours, "ms", of={name: 1000 * value for name, value in first.items()})
         bench.watch.row("TTFT", "  of it prefill", 1000 * prefill, "ms")
+        prefix = prefix_of(bench, visual)
+        prefix.answer(QUESTION, max_new_tokens=1)
+        asked = itertools.count()
+        following, _ = bench.first_and_rate(lambda prefix=prefix, asked=asked: prefix.answer(
+            f"And what stands at {next(asked)}?", max_new_tokens=new))  # fmt: skip
+        bench.watch.row("TTFT", "  of a follow-up question, prefix reused", 1000 * following, "ms", of={
+            "the first question": 1000 * ours, **{name: 1000 * value for name, value in first.items()}})  # fmt: skip
         bench.watch.row("decode", label, ours_rate, "tokens/s", of=rate)
 
 
