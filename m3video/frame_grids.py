@@ -50,7 +50,7 @@ class FrameGrids:
         Raises:
             VideoError: a frame cannot be decoded.
         """
-        from m3video.model import answering
+        from m3video.model.encoding import encode
 
         step = max(1, DECODED_TOGETHER // self._batch) * self._batch
         for first in range(0, len(pts), step):
@@ -62,7 +62,7 @@ class FrameGrids:
             with meter.stage("fetch"), self._progress("fetch", None):
                 pictures = [frame.rgb_HW3 for frame in self._reader.fetch(missing)]
             with meter.stage("vision tower"), self._progress("vision tower", len(missing)) as bar:
-                made = answering.encode(loaded, pictures, vision_batch=self._batch, on_batch=bar) if missing else ()
+                made = encode(loaded, pictures, vision_batch=self._batch, on_batch=bar) if missing else ()
             fresh = dict(zip(missing, made, strict=True))
             with meter.stage("cache"):
                 for value, grid in fresh.items():

@@ -31,7 +31,7 @@ from transformers import GenerationConfig, LlavaForConditionalGeneration
 
 from m3video.model import answering
 from m3video.model.checkpoint import LoadedModel
-from m3video.model.encoding import encode_pooled
+from m3video.model.encoding import encode, encode_pooled
 from m3video.model.images import normalise, to_pixels
 from m3video.model.nested import VisualTokens
 from m3video.model.prefix import Prefix
@@ -155,13 +155,13 @@ def bench_overlap(bench: Bench) -> None:
         decoder, decode = clip_decoder(bench.pictures, Path(folder))
         scales = spread(36 * len(bench.pictures), len(bench.pictures))
 
-        def encode(pictures: Iterator[Picture]) -> None:
+        def pooled(pictures: Iterator[Picture]) -> None:
             encode_pooled(bench.loaded, pictures, scales, vision_batch=bench.vision_batch)
 
         held = list(decode())
         decoding = bench.watch.seconds(lambda: sum(1 for _ in decode()))
-        encoding = bench.watch.seconds(lambda: encode(iter(held)))
-        both = bench.watch.seconds(lambda: encode(decode()))
+        encoding = bench.watch.seconds(lambda: pooled(iter(held)))
+        both = bench.watch.seconds(lambda: pooled(decode()))
     count = len(held)
     alone = {"decode": count / decoding, "encode": count / encoding}
     bench.watch.row("overlap", f"decode alone ({decoder})", alone["decode"], "frames/s")
@@ -223,12 +223,12 @@ def bench_answers(bench: Bench, *, frames: int) -> None:
     for budget in BUDGETS:
         scales = spread(budget, frames)
 
-        def encode(scales: list[int] = scales) -> VisualTokens:
+        def pooled(scales: list[int] = scales) -> VisualTokens:
             return encode_pooled(bench.loaded, shown, scales, vision_batch=bench.vision_batch)
 
-        visual = encode()
+        visual = pooled()
         label = f"m3video, {frames} frames, {sum(scales)} visual tokens"
-        ours, ours_rate = bench.first_and_rate(lambda: our_answer(bench, encode(), new))
+        ours, ours_rate = bench.first_and_rate(lambda: our_answer(bench, pooled(), new))
         prefill, _ = bench.first_and_rate(lambda visual=visual: our_answer(bench, visual, new))
         bench.watch.row("TTFT", label, 1000 * ours, "ms", of={name: 1000 * value for name, value in first.items()})
         bench.watch.row("TTFT", "  of it prefill", 1000 * prefill, "ms")
@@ -269,7 +269,7 @@ def bench_memory(bench: Bench, *, frames: int) -> None:
     peak = bench.watch.peak_bytes(lambda: encode_pooled(
         bench.loaded, many, spread(BUDGETS[1], len(many)), vision_batch=bench.vision_batch))  # fmt: skip
     bench.watch.row("memory", f"{len(many)} frames pooled in their micro-batch", peak and peak / 2**20, "MiB")
-    whole = bench.watch.peak_bytes(lambda: answering.encode(bench.loaded, many, vision_batch=bench.vision_batch))
+    whole = bench.watch.peak_bytes(lambda: encode(bench.loaded, many, vision_batch=bench.vision_batch))
     bench.watch.row("memory", f"{len(many)} frames, all grids kept (sessions)", whole and whole / 2**20, "MiB")
 
 

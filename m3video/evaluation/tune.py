@@ -11,8 +11,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from m3video.config import DETAIL, Settings
 from m3video.errors import DoesNotFitError, UsageError, VideoError
 from m3video.evaluation.methods import even_scales
@@ -232,10 +230,9 @@ def _plan(session: VideoSession, way: Setting) -> TokenPlan:
     if way.method == FULL:
         study = session.study(budget=way.budget)
         count = len(study.selection)
-        scales = np.zeros(count, int)
         shown = min(count, way.budget // FULL_SCALE)
-        scales[((np.arange(shown) + 0.5) * count / shown).astype(int)] = FULL_SCALE
-        return session.plan_with(study, scales.tolist(), budget=way.budget)
+        held = {int((n + 0.5) * count / shown) for n in range(shown)}
+        return session.plan_with(study, [FULL_SCALE * (n in held) for n in range(count)], budget=way.budget)
     free = {"at": None, "every_shot": False, "max_gap": None, "sampling": "uniform"}
     study = session.study(budget=way.budget, **free)
     if len(study.selection) > way.budget:

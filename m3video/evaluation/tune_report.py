@@ -184,8 +184,8 @@ def _notes(tuned: Tuned, rows: Sequence[TuneRow], chosen: TuneRow) -> tuple[str,
         notes.append(f"{smallest} is the smallest budget tried: a smaller one may do as well")
     behind = [row for row in rows if row.minus_uniform is not None and row.minus_uniform.high < 0]
     if behind:
-        budgets = ", ".join(f"{row.setting.budget} ({points(row.minus_uniform)})" for row in behind if row.minus_uniform)
-        notes.append(f"the plan answers less than even frames, beyond its interval, at a budget of {budgets}")
+        budgets = ", ".join(str(row.setting.budget) for row in behind)
+        notes.append(f"at a budget of {budgets} even frames answer more than the plan, beyond the interval")
     return tuple(notes)
 
 

@@ -1,11 +1,11 @@
-"""Asking a loaded model: pictures to grids, grids and a question to an answer, and whether all of it fits.
+"""Asking a loaded model: tokens of pictures and a prompt to an answer, and whether all of it fits.
 
 Shape legend: N frames, T tokens of one picture, L positions of the prompt, D decoder width.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -55,37 +55,6 @@ def within_memory(what: str, way_out: str) -> Iterator[None]:
         yield
     except torch.cuda.OutOfMemoryError:
         raise DoesNotFitError(f"{what} needs more GPU memory than there is: {way_out}") from None
-
-
-@torch.inference_mode()
-def encode(
-    loaded: LoadedModel, pictures: Sequence[Picture], *, vision_batch: int = 16,
-    on_batch: Callable[[int], object] | None = None,
-) -> Tensor:  # fmt: skip
-    """The vision tower and the projector over frames, a batch at a time.
-
-    Args:
-        loaded: the model.
-        pictures: N RGB uint8 [H, W, 3] arrays, of any sizes; each is padded to a square.
-        vision_batch: frames in one run of the tower.
-        on_batch: told how many frames are done after each batch.
-
-    Returns:
-        [N, 576, D] projected grids on the model's device, not pooled.
-
-    Raises:
-        DoesNotFitError: a batch does not fit in the GPU's memory.
-    """
-    if not pictures:
-        raise ValueError("no pictures to encode")
-    grids = []
-    for start in range(0, len(pictures), vision_batch):
-        batch = pictures[start : start + vision_batch]
-        with within_memory(f"a vision batch of {len(batch)} frames", "use a smaller --vision-batch"):
-            grids.append(loaded.model.visual_grids(pad_pixels(batch)))
-        if on_batch is not None:
-            on_batch(start + len(batch))
-    return torch.cat(grids)
 
 
 @torch.inference_mode()

@@ -43,7 +43,7 @@ def encode_pooled(
         on_batch: told how many frames are done after each batch.
 
     Returns:
-        The packed tokens, those of `nested.pack(answering.encode(...), scales)`.
+        The packed tokens, those of `nested.pack(encode(...), scales)`.
 
     Raises:
         ValueError: no frame, or another number of pictures than of scales.
@@ -67,6 +67,26 @@ def encode_pooled(
     if tokens_TD is None or done != len(scales):
         raise ValueError(f"{done} pictures with {len(scales)} scales: one scale for each, and at least one picture")
     return VisualTokens(tokens_TD, tuple(offsets), tuple(scales))
+
+
+@torch.inference_mode()
+def encode(
+    loaded: LoadedModel, pictures: Iterable[Picture], *, vision_batch: int = 16,
+    on_batch: Callable[[int], object] | None = None,
+) -> Tensor:  # fmt: skip
+    """Frames whose grids are kept, to be pooled later; arguments and errors as for `encode_pooled`.
+
+    Returns:
+        [N, 576, D] projected grids on the model's device, not pooled.
+    """
+    grids: list[Tensor] = []
+    for batch in grid_batches(loaded, pictures, vision_batch=vision_batch):
+        grids.append(batch)
+        if on_batch is not None:
+            on_batch(sum(map(len, grids)))
+    if not grids:
+        raise ValueError("no pictures to encode")
+    return torch.cat(grids)
 
 
 def grid_batches(loaded: LoadedModel, pictures: Iterable[Picture], *, vision_batch: int = 16) -> Iterator[Tensor]:

@@ -12,9 +12,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from m3video.model import answering
 from m3video.model.checkpoint import LoadedModel
-from m3video.model.encoding import encode_pooled, grid_batches
+from m3video.model.encoding import encode, encode_pooled, grid_batches
 from m3video.model.nested import pack
 from tests.model.tiny import load_tiny
 
@@ -38,7 +37,7 @@ def frames(n: int) -> list[np.ndarray]:
 def test_the_tokens_are_those_of_whole_grids(loaded: LoadedModel, vision_batch: int) -> None:
     done: list[int] = []
     ours = encode_pooled(loaded, iter(frames(7)), SCALES, vision_batch=vision_batch, on_batch=done.append)
-    whole = pack(answering.encode(loaded, frames(7), vision_batch=vision_batch), SCALES)
+    whole = pack(encode(loaded, frames(7), vision_batch=vision_batch), SCALES)
     assert torch.equal(ours.tokens_TD, whole.tokens_TD)
     assert (ours.offsets_N, ours.scale_N) == (whole.offsets_N, whole.scale_N)
     assert done == [*range(vision_batch, 7, vision_batch), 7]
@@ -94,4 +93,4 @@ def test_a_decoder_that_fails_says_so(loaded: LoadedModel) -> None:
 def test_grids_come_in_batches(loaded: LoadedModel) -> None:
     batches = list(grid_batches(loaded, iter(frames(5)), vision_batch=2))
     assert [len(batch) for batch in batches] == [2, 2, 1]
-    assert torch.equal(torch.cat(batches), answering.encode(loaded, frames(5), vision_batch=2))
+    assert torch.equal(torch.cat(batches), encode(loaded, frames(5), vision_batch=2))
