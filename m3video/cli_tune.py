@@ -111,6 +111,8 @@ def _videos(source: str) -> list[str]:
     found = list(dict.fromkeys(open_source(source)))
     if not found:
         raise UsageError(f"{source} holds no video")
+    if any("\0" in name for name in found):
+        raise UsageError(f"{source} is no list of videos: it is not text")
     return found
 
 

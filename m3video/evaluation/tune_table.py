@@ -18,7 +18,7 @@ def tune_text(report: TuneReport, command: str) -> str:
     lines.append(f"{'':1}{'method':<12}{'budget':>7}{'spent':>7}{'frames':>8}{'% right':>16}{'minus uniform':>21}")
     lines += [_score_line(row) for row in report.rows]
     lines += ["* nothing is better without spending more", ""]
-    lines.append("seconds of one question about a new video, by stage; of a further one; peak memory")
+    lines.append("seconds of a question about a new video, by stage; of a next one; peak memory")
     lines.append(f"{'':1}{'method':<12}{'budget':>7}{'analyze':>8}{'plan':>7}{'fetch':>7}{'vision':>8}{'answer':>8}"
                  f"{'next':>7}{'MiB':>8}")  # fmt: skip
     lines += [_cost_line(row) for row in report.rows]

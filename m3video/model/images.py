@@ -50,19 +50,20 @@ def normalise(squares_NHW3: Tensor) -> Tensor:
     Returns:
         [N, 3, 336, 336] float32, on the same device.
     """
-    table_3V = torch.from_numpy(_levels()).to(squares_NHW3.device)
+    table_3V = _levels(squares_NHW3.device)
     channels = torch.arange(3, device=squares_NHW3.device)[:, None, None]
-    levels_N3HW = squares_NHW3.permute(0, 3, 1, 2).to(torch.long, memory_format=torch.contiguous_format)
+    levels_N3HW = squares_NHW3.permute(0, 3, 1, 2).to(torch.int32, memory_format=torch.contiguous_format)
     return table_3V[channels, levels_N3HW]
 
 
 @functools.cache
-def _levels() -> NDArray[np.float32]:
-    """What CLIP's own preprocessing makes of each grey level: [3, V]."""
+def _levels(device: torch.device) -> Tensor:
+    """What CLIP's own preprocessing makes of each grey level: float32 [3, V]; on a GPU once, as copying waits for it."""
     square = np.zeros((SIDE * SIDE, 3), np.uint8)
     square[:256] = np.arange(256)[:, None]
     pixels = to_pixels([Image.fromarray(square.reshape(SIDE, SIDE, 3), "RGB")])
-    return pixels[0].reshape(3, -1)[:, :256].numpy().copy()
+    with torch.inference_mode(False):  # training uses it too
+        return pixels[0].reshape(3, -1)[:, :256].clone().to(device)
 
 
 def best_size(size_wh: Size, pinpoints_wh: Sequence[Sequence[int]]) -> Size:

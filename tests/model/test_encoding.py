@@ -10,11 +10,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor
 
 from m3video.model.checkpoint import LoadedModel
 from m3video.model.encoding import encode, encode_pooled, grid_batches
+from m3video.model.images import normalise, pad_pixels, to_pixels
 from m3video.model.nested import pack
+from m3video.model.square import as_square, pad_to_square
 from tests.model.tiny import load_tiny
 
 SCALES = [576, 1, 9, 144, 36, 576, 1]
@@ -88,6 +91,16 @@ def test_a_decoder_that_fails_says_so(loaded: LoadedModel) -> None:
 
     with pytest.raises(OSError, match="broken file"):
         encode_pooled(loaded, broken(), [1, 1])
+
+
+@pytest.mark.parametrize("size", [(30, 40), (336, 336), (1, 700), (900, 50)])
+def test_squares_are_what_clips_own_preprocessing_gives(size: tuple[int, int]) -> None:
+    pictures = list(np.random.default_rng(1).integers(0, 255, (2, *size, 3), dtype=np.uint8))
+    theirs = to_pixels([pad_to_square(Image.fromarray(picture)) for picture in pictures])
+    assert torch.equal(pad_pixels(pictures), theirs)
+    with torch.inference_mode():
+        assert torch.equal(normalise(torch.from_numpy(np.stack([as_square(p) for p in pictures]))), theirs)
+    assert not pad_pixels(pictures).is_inference()
 
 
 def test_grids_come_in_batches(loaded: LoadedModel) -> None:
