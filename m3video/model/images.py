@@ -58,7 +58,7 @@ def normalise(squares_NHW3: Tensor) -> Tensor:
 
 @functools.cache
 def _levels(device: torch.device) -> Tensor:
-    """What CLIP's own preprocessing makes of each grey level: float32 [3, V]; on a GPU once, as copying waits for it."""
+    """What CLIP's own preprocessing makes of each grey level, float32 [3, V]; kept, since a copy to a GPU waits."""
     square = np.zeros((SIDE * SIDE, 3), np.uint8)
     square[:256] = np.arange(256)[:, None]
     pixels = to_pixels([Image.fromarray(square.reshape(SIDE, SIDE, 3), "RGB")])
