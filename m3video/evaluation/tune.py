@@ -142,7 +142,7 @@ def tune(
                 f"questions without an answer are compared with a frame at {FULL_SCALE} tokens, which does not fit in "
                 f"the context of {loaded.name} ({loaded.context}): give answers"
             )
-        ways.insert(0, Setting(FULL, room * FULL_SCALE))
+        ways.insert(0, Setting(FULL, min(room, settings.max_frames) * FULL_SCALE))
     outcomes: list[Outcome] = []
     costs, failed = [], []
     with progress("tune", len(ways) * sum(map(len, asked.values()))) as bar:

@@ -36,12 +36,14 @@ def draw_tune(report: TuneReport, command: str) -> Any:
 
 
 def _panel(axis: Any, report: TuneReport, x: Callable[[TuneRow], float], label: str, *, with_front: bool) -> None:
-    for method in ("adaptive", "uniform", FULL):
+    # The reference takes so much longer that nothing else could be told apart.
+    for method in ("adaptive", "uniform", FULL) if with_front else ("adaptive", "uniform"):
         rows = [row for row in report.rows if row.setting.method == method]
         if rows:
             _line(axis, rows, x, method)
     if with_front:
         front = sorted((x(row), 100 * row.score.value) for row in report.rows if row.is_on_front)
+        front.append((max(x(row) for row in report.rows), front[-1][1]))
         axis.step([p for p, _ in front], [q for _, q in front], where="post", color="black", linewidth=1,
                   label="Pareto front", zorder=2)  # fmt: skip
         axis.set_xscale("log")

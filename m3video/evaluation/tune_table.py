@@ -15,7 +15,7 @@ def tune_text(report: TuneReport, command: str) -> str:
     """Scores, then costs, then the recommended command; no row is wrapped, and none is wider than 79 columns."""
     videos = f"{report.videos} video{'' if report.videos == 1 else 's'}"
     lines = [f"{report.rows[0].score.answers} questions about {videos}: {report.judged}", report.intervals, ""]
-    lines.append(f"{'':1}{'method':<12}{'budget':>7}{'spent':>7}{'frames':>8}{'% right':>16}{'minus uniform':>21}")
+    lines.append(f"{'':1}{'method':<12}{'budget':>7}{'spent':>7}{'frames':>8}{'score, %':>16}{'minus uniform':>21}")
     lines += [_score_line(row) for row in report.rows]
     lines += ["* nothing is better without spending more", ""]
     lines.append("seconds of a question about a new video, by stage; of a next one; peak memory")
