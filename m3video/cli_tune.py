@@ -104,9 +104,11 @@ def _tune(
 def _videos(source: str) -> list[str]:
     """One video, or those of a folder or a list."""
     from m3video.distributed.items import SUFFIXES, open_source
+    from m3video.video.gate import check_file
 
     path = Path(source)
     if source != "-" and not path.is_dir() and (path.suffix.lower() in SUFFIXES or not path.is_file()):
+        check_file(source)  # before a model is loaded
         return [source]
     found = list(dict.fromkeys(open_source(source)))
     if not found:

@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from m3video.cli_tune import _command, _videos
-from m3video.errors import UsageError
+from m3video.errors import UsageError, VideoError
 from tests.evaluation.made import record
 
 SAMPLE = Path(__file__).parents[1] / "m3video" / "assets" / "sample.mp4"
@@ -126,7 +126,9 @@ def test_ctrl_c_ends_in_one_line_and_writes_nothing(asked: Path, tmp_path: Path)
 
 
 def test_what_a_source_may_be(tmp_path: Path) -> None:
-    assert _videos("film.mp4") == ["film.mp4"]
+    assert _videos(str(SAMPLE)) == [str(SAMPLE)]
+    with pytest.raises(VideoError, match=r"nowhere\.mp4"):
+        _videos("nowhere.mp4")
     (tmp_path / "a.mkv").touch()
     assert _videos(str(tmp_path)) == [str(tmp_path / "a.mkv")]
     (tmp_path / "list.txt").write_text("x.mp4\nx.mp4\ny.mp4\n")
