@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from drawn_clip import Picture, clip_decoder, draw
 from PIL import Image
 from random_model import CONTEXT, SHAPES, random_model
 from stopwatch import Stopwatch, machine
@@ -40,7 +40,6 @@ from m3video.model.text import IMAGE_ID, prompt_ids
 from m3video.model.together import Asked, answer_together
 from m3video.scales import FULL_SCALE, SCALES
 
-Picture = NDArray[np.uint8]
 QUESTION = "What happens in this video, and in which order does it happen?"
 BUDGETS = (180, 720, 2880)
 
@@ -99,54 +98,6 @@ def bench_vision(bench: Bench, *, compiled: bool) -> None:
     ready = [as_square(picture) for picture in pictures[:count]]
     rate = count / bench.watch.seconds(lambda: encode_pooled(bench.loaded, ready, scales, vision_batch=size))
     bench.watch.row("vision", "encode path: 336x336 frames to pooled tokens", rate, "frames/s", of=beside)
-
-
-def clip_decoder(pictures: Sequence[Picture], folder: Path) -> tuple[str, Callable[[], Iterator[Picture]]]:
-    """A clip of `pictures`, and a way to decode it: with PyAV where it is installed, else OpenCV, else drawn frames."""
-    path = folder / "clip.mp4"
-    try:
-        import av
-
-        from m3video.training.footage import encode_h264
-
-        encode_h264(pictures, path, fps=30, crf=23, preset="veryfast")
-
-        def by_pyav() -> Iterator[Picture]:
-            with av.open(str(path)) as clip:
-                clip.streams.video[0].thread_type = "AUTO"
-                for frame in clip.decode(video=0):
-                    yield frame.to_ndarray(format="rgb24")
-
-        return f"PyAV {av.__version__}, H.264", by_pyav
-    except ImportError:
-        pass
-    import cv2
-
-    height, width = pictures[0].shape[:2]
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), 30, (width, height))
-    for picture in pictures if writer.isOpened() else ():
-        writer.write(picture[:, :, ::-1])
-    is_written = writer.isOpened()
-    writer.release()
-
-    def by_opencv() -> Iterator[Picture]:
-        clip = cv2.VideoCapture(str(path))
-        while (found := clip.read())[0]:
-            yield cv2.cvtColor(found[1], cv2.COLOR_BGR2RGB)
-        clip.release()
-
-    if is_written and sum(1 for _ in by_opencv()) == len(pictures):
-        return f"OpenCV {cv2.__version__}, MPEG-4", by_opencv
-    return "no decoder: frames are drawn", lambda: draw(len(pictures), width, height)
-
-
-def draw(count: int, width: int, height: int) -> Iterator[Picture]:
-    """Frames with texture and movement, made one at a time."""
-    rng = np.random.default_rng(0)
-    noise = rng.integers(0, 60, (height, width, 3), dtype=np.uint8)
-    slope = np.linspace(0, 190, width, dtype=np.uint8)[None, :, None]
-    for n in range(count):
-        yield np.roll(noise, 7 * n, axis=1) + np.roll(slope, 13 * n, axis=1)
 
 
 def bench_overlap(bench: Bench) -> None:

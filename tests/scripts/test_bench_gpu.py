@@ -73,6 +73,19 @@ def test_spread_spends_the_budget_over_two_adjacent_scales(bench_gpu: Any, budge
     assert budget - sum(scales) < max(next_step, 1) or used == [576]
 
 
+def test_a_clip_is_decoded_with_what_is_there(bench_gpu: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pictures = list(bench_gpu.draw(5, 64, 48))
+    for missing, name in (((), "PyAV"), (("av",), "OpenCV"), (("av", "cv2"), "frames are drawn")):
+        for module in missing:
+            monkeypatch.setitem(sys.modules, module, None)
+        said, decode = bench_gpu.clip_decoder(pictures, tmp_path)
+        assert name in said
+        shown = list(decode())
+        assert len(shown) == len(list(decode())) == 5
+        assert all(frame.shape == (48, 64, 3) for frame in shown)
+        assert abs(float(shown[0].mean()) - float(pictures[0].mean())) < 8
+
+
 def test_half_precision_weights_keep_the_angles_in_single(bench_gpu: Any) -> None:
     before = torch.get_default_dtype()
     loaded = bench_gpu.random_model("tiny", device=torch.device("cpu"), dtype=torch.bfloat16)
