@@ -13,17 +13,16 @@ from torch import Tensor, nn
 from transformers import CLIPVisionConfig
 
 from m3video.errors import CheckpointError, UsageError
+from m3video.model.headers import read_json, weight_files
 from m3video.model.layouts import (
     hf_config,
     is_original,
     original_config,
     our_config,
     our_name,
-    read_json,
     read_tensors,
     tower_name,
     vision_config_of,
-    weight_files,
 )
 from m3video.model.m3 import MODEL_TYPE, M3VideoConfig, M3VideoForConditionalGeneration
 from m3video.model.places import BUNDLED, find_folder, find_tower, tower_beside

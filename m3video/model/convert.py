@@ -15,7 +15,7 @@ from transformers.utils import logging as transformers_logging
 
 from m3video.errors import CheckpointError
 from m3video.model import checkpoint
-from m3video.model.layouts import read_json
+from m3video.model.headers import read_json
 from m3video.model.places import find_folder
 from m3video.model.text import TEXT_FILES
 
