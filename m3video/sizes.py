@@ -8,15 +8,25 @@ from dataclasses import dataclass
 MIB = 2**20
 GIB = 2**30
 
-_UNITS = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12, "KIB": 2**10, "MIB": MIB, "GIB": GIB, "TIB": 2**40}
+_UNITS = {
+    "B": 1,
+    "KB": 10**3,
+    "MB": 10**6,
+    "GB": 10**9,
+    "TB": 10**12,
+    "KIB": 2**10,
+    "MIB": MIB,
+    "GIB": GIB,
+    "TIB": 2**40,
+}
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT]?I?B)", re.IGNORECASE)
 
 
 def parse_size(text: str) -> int:
-    """`"8GiB"`, `"8 GB"` or `"512MiB"` as bytes; ValueError for anything else, a bare number included."""
+    """Bytes of `"8GiB"`, `"8 GB"` or `"512MiB"`; ValueError for anything else, a bare number included."""
     found = _SIZE.fullmatch(text.strip())
     if found is None:
-        raise ValueError(f"size ({text}) must be a number with a unit, e.g. 8GiB, 8GB or 8192MiB")
+        raise ValueError(f"size ({text}) must be a number with a unit, e.g. 8GiB, 8GB or 8192MiB, or auto")
     size = int(float(found[1]) * _UNITS[found[2].upper()])
     if size < 1:
         raise ValueError(f"size ({text}) must be more than 0")

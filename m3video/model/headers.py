@@ -1,4 +1,4 @@
-"""What a checkpoint folder says of itself before a weight is read: JSON files, shards, safetensors headers. No torch."""
+"""What a checkpoint folder says of itself before a weight is read: JSON, shards, safetensors headers. No torch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How large a model is, from its config.json and safetensors headers alone: no weight is read, torch is not imported."""
+"""How large a model is, from config.json and safetensors headers alone: no weight is read, torch not imported."""
 
 from __future__ import annotations
 
@@ -86,8 +86,10 @@ def _size(name: str, folder: Path, raw: Mapping[str, Any], vision_tower: str | N
             raise CheckpointError(f"{folder} keeps its vision tower apart; --vision-tower FOLDER names it")
     formula = _by_config(text, vision)
     counts = _by_shapes(shapes, apart, is_inside=is_inside, by_config=formula) if shapes else formula
-    newlines = bool(raw.get("use_image_newline")) or raw.get("model_type") == "llava_next" or (
-        is_original and raw.get("image_aspect_ratio") == "anyres"
+    newlines = (
+        bool(raw.get("use_image_newline"))
+        or raw.get("model_type") == "llava_next"
+        or (is_original and raw.get("image_aspect_ratio") == "anyres")
     )
     heads, width, positions = text["num_attention_heads"], text["hidden_size"], int(text["max_position_embeddings"])
     told = raw.get("tokenizer_model_max_length") or positions if is_original else raw.get("max_context") or positions

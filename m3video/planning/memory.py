@@ -26,6 +26,12 @@ PIXELS = 3 * 336 * 336
 SQUARE_BYTES = PIXELS
 """One shown frame as it waits for the tower: RGB bytes on the host."""
 
+MOST_KEPT = GIB
+"""Bytes of 24x24 grids that a session keeps on the host (`model.grids.MOST_IN_MEMORY`)."""
+
+DECODED_TOGETHER = 16
+"""Frames that are decoded, encoded and pooled before the next ones (`frame_grids.DECODED_TOGETHER`)."""
+
 PREPARED_BYTES = 7 * 336 * 336 + 3 * 4 * PIXELS
 """What preparing one picture of a batch holds: its PIL square (4 bytes a pixel), an array (3), and three of floats."""
 
@@ -132,27 +138,38 @@ def tower_bytes(size: ModelSize, place: Place, frames: int) -> int:
     return pixels + max((size.tower_layers + 2) * state + mlp, (size.tower_layers + 1) * state + 2 * grids)
 
 
-def vision_bytes(size: ModelSize, place: Place, shape: Shape) -> int:
-    """The vision phase: waiting pictures, grids that are done, one batch; at the end all grids are copied together."""
-    grid = grid_bytes(size, place)
-    batch = min(shape.vision_batch, shape.frames)
-    done = (shape.frames - batch) * grid
-    work = tower_bytes(size, place, batch)
+def kept_bytes(size: ModelSize, place: Place, frames: int) -> int:
+    """Grids of frames that are kept for other plans; a GPU's are copied to the host."""
     if place.on_gpu:
-        return max(done + work, 2 * shape.frames * grid)
-    pictures = shape.frames * SQUARE_BYTES
-    return pictures + max(done + max(work, batch * PREPARED_BYTES), 2 * shape.frames * grid)
+        return 0
+    group = min(frames, DECODED_TOGETHER)
+    return min(frames * grid_bytes(size, place), MOST_KEPT + group * grid_bytes(size, place))
+
+
+def vision_bytes(size: ModelSize, place: Place, shape: Shape) -> int:
+    """The vision phase: pooled tokens and kept grids of earlier frames, then a group of frames, batch by batch.
+
+    At the end of a group its grids are copied together.
+    """
+    grid, batch = grid_bytes(size, place), min(shape.vision_batch, shape.frames)
+    group = min(max(1, DECODED_TOGETHER // shape.vision_batch) * shape.vision_batch, shape.frames)
+    work = tower_bytes(size, place, batch)
+    if not place.on_gpu:
+        work = max(work, batch * PREPARED_BYTES)
+    held = shape.visual * size.width * place.item + kept_bytes(size, place, shape.frames - group)
+    pictures = 0 if place.on_gpu else group * SQUARE_BYTES
+    return held + pictures + max((group - batch) * grid + work, 2 * group * grid)
 
 
 def prefill_bytes(size: ModelSize, place: Place, shape: Shape) -> int:
     """What the decoder holds besides the KV cache while it reads one prompt.
 
-    The widest moment is the MLP (three arrays [L, inner]); five arrays [L, width] stand beside it: the prompt and its
-    copy, a layer's input, its state after attention, and that state normalized. Then the visual tokens, the angles
-    of the rotary embedding, one logit row with its float32 copy, and an unpacked layer where weights are quantized.
+    The widest moment is the MLP (three arrays [L, inner]); four arrays [L, width] stand beside it: the prompt, a
+    layer's input, its state after attention, and that state normalized. Then the visual tokens, the angles of the
+    rotary embedding, one logit row with its float32 copy, and an unpacked layer where weights are quantized.
     """
     positions = shape.positions
-    states = (5 * positions + shape.visual) * size.width * place.item
+    states = (4 * positions + shape.visual) * size.width * place.item
     mlp = 3 * positions * size.inner * place.item
     angles = 2 * positions * size.head_dim * place.item
     logits = size.vocab * (place.item + 4)
@@ -161,10 +178,9 @@ def prefill_bytes(size: ModelSize, place: Place, shape: Shape) -> int:
 
 
 def answer_bytes(size: ModelSize, place: Place, shape: Shape) -> int:
-    """The answering phase: pictures and grids are still there, then for each prompt its reading and its KV cache."""
-    held = shape.frames * (grid_bytes(size, place) + (0 if place.on_gpu else SQUARE_BYTES))
+    """The answering phase: kept grids are still there, then for each prompt its reading and its KV cache."""
     one = prefill_bytes(size, place, shape) + shape.positions * kv_bytes_per_token(size, place)
-    return shape.streams * (held + one)
+    return shape.streams * (one + kept_bytes(size, place, shape.frames))
 
 
 def need(size: ModelSize, place: Place, shape: Shape) -> Need:
