@@ -228,9 +228,7 @@ def load_model(settings: Settings) -> LoadedModel:
     """The model that `settings` names."""
     from m3video.model import checkpoint
 
-    return checkpoint.load(
-        settings.model, device=settings.device, dtype=settings.dtype, vision_tower=settings.vision_tower
-    )
+    return checkpoint.load_for(settings)
 
 
 def refuse_budget(loaded: LoadedModel, settings: Settings, *, question: str) -> None:

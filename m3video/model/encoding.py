@@ -16,10 +16,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from m3video.model.answering import Picture, within_memory
+from m3video.model.answering import Picture
 from m3video.model.checkpoint import LoadedModel
 from m3video.model.images import normalise
 from m3video.model.nested import VisualTokens, pool
+from m3video.model.room import within_memory
 from m3video.model.square import as_square
 from m3video.scales import check_scale
 
@@ -47,7 +48,7 @@ def encode_pooled(
 
     Raises:
         ValueError: no frame, or another number of pictures than of scales.
-        DoesNotFitError: a batch does not fit in the GPU's memory.
+        OutOfMemoryError: a batch does not fit in the memory.
     """
     offsets = [0, *itertools.accumulate(check_scale(scale) for scale in scales)]
     tokens_TD: Tensor | None = None
@@ -86,7 +87,8 @@ def encode(
             on_batch(sum(map(len, grids)))
     if not grids:
         raise ValueError("no pictures to encode")
-    return torch.cat(grids)
+    with within_memory(f"the grids of {sum(map(len, grids))} frames", "show fewer frames", step="vision"):
+        return torch.cat(grids)
 
 
 def grid_batches(loaded: LoadedModel, pictures: Iterable[Picture], *, vision_batch: int = 16) -> Iterator[Tensor]:
@@ -94,7 +96,7 @@ def grid_batches(loaded: LoadedModel, pictures: Iterable[Picture], *, vision_bat
     device = loaded.model.device
     queued: list[torch.cuda.Event] = []
     for squares in _square_batches(iter(pictures), vision_batch):
-        with within_memory(f"a vision batch of {len(squares)} frames", "use a smaller --vision-batch"):
+        with within_memory(f"a vision batch of {len(squares)} frames", "use a smaller --vision-batch", step="vision"):
             if device.type == "cuda":
                 squares = squares.pin_memory().to(device, non_blocking=True)
             yield _grids(loaded, squares)
@@ -110,7 +112,8 @@ def grid_batches(loaded: LoadedModel, pictures: Iterable[Picture], *, vision_bat
 
 @torch.inference_mode()
 def _grids(loaded: LoadedModel, squares: Tensor) -> Tensor:
-    return loaded.model.visual_grids(normalise(squares), batch_size=len(squares))
+    pixels = normalise(squares).to(loaded.model.dtype)
+    return loaded.model.visual_grids(pixels, batch_size=len(squares))
 
 
 def _square_batches(pictures: Iterator[Picture], size: int) -> Iterator[Tensor]:

@@ -284,8 +284,6 @@ def summarize(
             assert loaded is not None
             made = conclude(loaded, part, captioned, settings)
             return replace(made, warnings=tuple(dict.fromkeys(made.warnings)))
-        loaded = loaded or checkpoint.load(
-            settings.model, device=settings.device, dtype=settings.dtype, vision_tower=settings.vision_tower
-        )
+        loaded = loaded or checkpoint.load_for(settings)
         captioned += captions(loaded, [part], settings)
     raise AssertionError("the facts come last")
