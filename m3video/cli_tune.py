@@ -39,6 +39,9 @@ def tune(
     timestamps: Annotated[bool | None, setting("timestamps")] = None,
     model: Annotated[str | None, setting("model")] = None,
     vision_tower: Annotated[str | None, setting("vision_tower")] = None,
+    memory: Annotated[str | None, typer.Option(help="leave out budgets that do not fit in this memory, e.g. 8GiB, or "
+                                               "in what is free now (auto)")] = None,
+    quantize: Annotated[str | None, setting("quantize")] = None,
     device: Annotated[str | None, setting("device")] = None,
     dtype: Annotated[str | None, setting("dtype")] = None,
     vision_batch: Annotated[int | None, setting("vision_batch")] = None,
@@ -78,15 +81,17 @@ def _tune(
     asked, left_out = records_of(videos, read_questions(questions))
     from m3video.distributed.tasks import load_model
     from m3video.evaluation.tune import fitting_budgets, tune
+    from m3video.evaluation.tune_memory import hold_in_memory
     from m3video.evaluation.tune_plot import draw_tune
     from m3video.evaluation.tune_report import make_tune_report, tune_json
     from m3video.evaluation.tune_table import tune_text
 
     progress = make_progress(quiet=quiet)
-    loaded = load_model(settings)
-    kept, dropped = fitting_budgets(budgets, asked, loaded, settings)
-    tuned = tune(asked, kept, loaded, settings, progress=progress)
-    report = make_tune_report(tuned, (*left_out, *dropped))
+    held = hold_in_memory(budgets, settings)
+    loaded = load_model(held.settings)
+    kept, dropped = fitting_budgets(held.budgets, asked, loaded, held.settings)
+    tuned = tune(asked, kept, loaded, held.settings, most_visual=held.most_visual, progress=progress)
+    report = make_tune_report(tuned, (*left_out, *held.notes, *dropped))
     command = _command(source, asked, questions, report.recommended.setting.budget, flags, config)
     if plot is not None:
         save_picture(draw_tune(report, command), plot)

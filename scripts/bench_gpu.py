@@ -35,10 +35,13 @@ from m3video.model.encoding import encode, encode_pooled
 from m3video.model.images import normalise, to_pixels
 from m3video.model.nested import VisualTokens
 from m3video.model.prefix import Prefix
+from m3video.model.size import read_size
 from m3video.model.square import as_square
 from m3video.model.text import IMAGE_ID, prompt_ids
 from m3video.model.together import Asked, answer_together
+from m3video.planning.memory import Place, Shape, grid_bytes, need, tower_bytes, weight_bytes
 from m3video.scales import FULL_SCALE, SCALES
+from m3video.sizes import MIB
 
 QUESTION = "What happens in this video, and in which order does it happen?"
 BUDGETS = (180, 720, 2880)
@@ -208,20 +211,37 @@ def bench_batch(bench: Bench, *, frames: int) -> None:
 
 
 def bench_memory(bench: Bench, *, frames: int) -> None:
-    """Peak memory of each phase at each budget."""
-    weights = sum(p.numel() * p.element_size() for p in bench.loaded.model.parameters())
-    bench.watch.row("memory", "weights", weights / 2**20, "MiB")
+    """Peak memory of each phase at each budget, beside what `m3video plan --memory` predicts for it."""
+    loaded, watch = bench.loaded, bench.watch
+    with tempfile.TemporaryDirectory() as folder:
+        loaded.config.save_pretrained(folder)
+        size = read_size(folder)
+    place = Place(0, on_gpu=watch.device.type == "cuda", dtype=str(loaded.model.dtype).removeprefix("torch."))
+    held = sum(p.numel() * p.element_size() for p in loaded.model.parameters())
+    watch.row("memory", "weights", held / MIB, "MiB", of={"predicted": weight_bytes(size, place) / MIB})
     for budget in BUDGETS:
         scales = spread(budget, frames)
-        visual = encode_pooled(bench.loaded, bench.pictures[:frames], scales, vision_batch=bench.vision_batch)
-        peak = bench.watch.peak_bytes(lambda visual=visual: our_answer(bench, visual, bench.answer_tokens))
-        bench.watch.row("memory", f"answer from {sum(scales)} tokens", peak and peak / 2**20, "MiB")
+        visual = encode_pooled(loaded, bench.pictures[:frames], scales, vision_batch=bench.vision_batch)
+        text = answering.text_tokens(loaded, QUESTION, num_frames=frames) + bench.answer_tokens
+        found = need(size, place, Shape(frames, sum(scales), text, bench.vision_batch))
+        _peak(bench, f"answer from {sum(scales)} tokens", found.weights + found.answer,
+              lambda visual=visual: our_answer(bench, visual, bench.answer_tokens))  # fmt: skip
     many = bench.pictures
-    peak = bench.watch.peak_bytes(lambda: encode_pooled(
-        bench.loaded, many, spread(BUDGETS[1], len(many)), vision_batch=bench.vision_batch))  # fmt: skip
-    bench.watch.row("memory", f"{len(many)} frames pooled in their micro-batch", peak and peak / 2**20, "MiB")
-    whole = bench.watch.peak_bytes(lambda: encode(bench.loaded, many, vision_batch=bench.vision_batch))
-    bench.watch.row("memory", f"{len(many)} frames, all grids kept (sessions)", whole and whole / 2**20, "MiB")
+    scales = spread(BUDGETS[1], len(many))
+    tower = held + tower_bytes(size, place, bench.vision_batch)
+    pooled = tower + sum(scales) * size.width * place.item
+    kept = tower + len(many) * grid_bytes(size, place)
+    _peak(bench, f"{len(many)} frames pooled in their micro-batch", pooled, lambda: encode_pooled(
+        loaded, many, scales, vision_batch=bench.vision_batch))  # fmt: skip
+    _peak(bench, f"{len(many)} frames, all grids kept", kept, lambda: encode(
+        loaded, many, vision_batch=bench.vision_batch))  # fmt: skip
+
+
+def _peak(bench: Bench, what: str, predicted: int, run: Callable[[], object]) -> None:
+    """On CPU only the prediction: scripts/bench_memory.py measures there, each row in a process of its own."""
+    peak = bench.watch.peak_bytes(run)
+    label = f"{what}, predicted {predicted / MIB:,.0f} MiB"
+    bench.watch.row("memory", label, peak and peak / MIB, "MiB", of={"predicted": predicted / MIB})
 
 
 def main() -> None:

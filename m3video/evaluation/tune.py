@@ -115,7 +115,7 @@ def _most_text(asked: Mapping[str, Sequence[Record]], loaded: LoadedModel, setti
 
 def tune(
     asked: Mapping[str, Sequence[Record]], budgets: Sequence[int], loaded: LoadedModel, settings: Settings, *,
-    progress: Progress = silent,
+    most_visual: int | None = None, progress: Progress = silent,
 ) -> Tuned:  # fmt: skip
     """Answer every question with every budget, adaptive and uniform.
 
@@ -124,6 +124,7 @@ def tune(
         budgets: increasing; all fit (`fitting_budgets`).
         loaded: the model.
         settings: everything else; the cache folder is not used, so that every stage is measured.
+        most_visual: no more visual tokens fit in the memory; None where only the context counts.
         progress: draws a bar over the answers.
 
     Raises:
@@ -133,14 +134,15 @@ def tune(
     if settings.layout == "grid":
         raise UsageError("layout grid is no plan of scales: leave it out, budgets are compared in the frames layout")
     settings = settings.model_copy(update={"cache": False})
-    room = (loaded.context - _most_text(asked, loaded, settings) - settings.max_new_tokens) // FULL_SCALE
+    room = loaded.context - _most_text(asked, loaded, settings) - settings.max_new_tokens
+    room = min(room, room if most_visual is None else most_visual) // FULL_SCALE
     needs_reference = any(not record.answer for records in asked.values() for record in records)
     ways = [Setting(method, budget) for budget in budgets for method in ("adaptive", "uniform")]
     if needs_reference:
         if room < 1:
             raise DoesNotFitError(
-                f"questions without an answer are compared with a frame at {FULL_SCALE} tokens, which does not fit in "
-                f"the context of {loaded.name} ({loaded.context}): give answers"
+                f"questions without an answer are compared with a frame at {FULL_SCALE} tokens, which does not fit "
+                f"in the memory or the context of {loaded.name} ({loaded.context}): give answers"
             )
         ways.insert(0, Setting(FULL, min(room, settings.max_frames) * FULL_SCALE))
     outcomes: list[Outcome] = []

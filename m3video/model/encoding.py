@@ -94,12 +94,14 @@ def encode(
 def grid_batches(loaded: LoadedModel, pictures: Iterable[Picture], *, vision_batch: int = 16) -> Iterator[Tensor]:
     """Projected grids [up to `vision_batch`, 576, D], not pooled; arguments and errors as for `encode_pooled`."""
     device = loaded.model.device
+    batches = _pixel_batches(iter(pictures), vision_batch, device, loaded.model.dtype)
     queued: list[torch.cuda.Event] = []
-    for squares in _square_batches(iter(pictures), vision_batch):
-        with within_memory(f"a vision batch of {len(squares)} frames", "use a smaller --vision-batch", step="vision"):
-            if device.type == "cuda":
-                squares = squares.pin_memory().to(device, non_blocking=True)
-            yield _grids(loaded, squares)
+    while True:
+        with within_memory(f"a vision batch of {vision_batch} frames", "use a smaller --vision-batch", step="vision"):
+            pixels = next(batches, None)
+            if pixels is None:
+                break
+            yield _grids(loaded, pixels)
         if device.type == "cuda":
             # Two micro-batches are under way at most: what is prepared ahead must not fill the memory.
             queued.append(torch.cuda.Event())
@@ -111,14 +113,21 @@ def grid_batches(loaded: LoadedModel, pictures: Iterable[Picture], *, vision_bat
 
 
 @torch.inference_mode()
-def _grids(loaded: LoadedModel, squares: Tensor) -> Tensor:
-    pixels = normalise(squares).to(loaded.model.dtype)
-    return loaded.model.visual_grids(pixels, batch_size=len(squares))
+def _grids(loaded: LoadedModel, pixels: Tensor) -> Tensor:
+    return loaded.model.visual_grids(pixels, batch_size=len(pixels))
 
 
-def _square_batches(pictures: Iterator[Picture], size: int) -> Iterator[Tensor]:
-    """Uint8 [up to `size`, 336, 336, 3]; one picture is decoded while others are resized."""
+def _pixel_batches(
+    pictures: Iterator[Picture], size: int, device: torch.device, dtype: torch.dtype
+) -> Iterator[Tensor]:  # fmt: skip
+    """What the tower takes, [up to `size`, 3, 336, 336]; one picture is decoded while others are resized."""
     threads = min(_MOST_THREADS, len(os.sched_getaffinity(0)))
     with ThreadPoolExecutor(threads, thread_name_prefix="square") as workers:
         while tasks := [workers.submit(as_square, picture) for picture in itertools.islice(pictures, size)]:
-            yield torch.from_numpy(np.stack([task.result() for task in tasks]))
+            squares = torch.from_numpy(np.stack([task.result() for task in tasks]))
+            tasks.clear()
+            if device.type == "cuda":
+                squares = squares.pin_memory().to(device, non_blocking=True)
+            pixels = normalise(squares).to(dtype)
+            del squares  # before the tower runs
+            yield pixels

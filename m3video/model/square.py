@@ -29,5 +29,7 @@ def as_picture(picture: NDArray[np.uint8] | Image.Image) -> Image.Image:
 
 def as_square(picture: NDArray[np.uint8] | Image.Image) -> NDArray[np.uint8]:
     """The picture padded and resized to RGB uint8 [336, 336, 3]: `images.pad_pixels` gives the same for both."""
+    if isinstance(picture, np.ndarray) and picture.shape == (SIDE, SIDE, 3):
+        return picture
     square = pad_to_square(as_picture(picture))
     return np.asarray(square.resize((SIDE, SIDE), Image.Resampling.BICUBIC))
