@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from dataclasses import replace
 from pathlib import Path
 
@@ -109,13 +110,19 @@ def test_predicted_and_measured_differ_by_less_than_a_tenth(tmp_path: Path) -> N
     assert kept_correction(found.size, found.place, file=tmp_path / "memory.json") == took.peak - took.predicted
 
 
-def test_a_trial_that_cannot_be_run_says_why(tmp_path: Path) -> None:
-    (tmp_path / "config.json").write_bytes((fitting_folder() / "config.json").read_bytes())
-    with pytest.raises(M3VideoError, match="holds no weights"):
-        measure(fit(memory="2GiB", model=str(tmp_path)), file=tmp_path / "memory.json")
-
-
-def fitting_folder() -> Path:
-    from m3video.model.places import BUNDLED_FOLDER
-
-    return BUNDLED_FOLDER
+@pytest.mark.parametrize(
+    ("code", "stderr", "error", "message"),
+    [
+        (4, "note\na prompt needs more", DoesNotFitError, "^a prompt needs more$"),
+        (1, "no such model", M3VideoError, "^no such model$"),
+        (-9, "", DoesNotFitError, "stopped by signal 9"),
+    ],
+)
+def test_a_trial_that_does_not_end_well_says_why(
+    code: int, stderr: str, error: type[Exception], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done = subprocess.CompletedProcess([], code, "", stderr)
+    monkeypatch.setattr(subprocess, "run", lambda *_, **__: done)
+    with pytest.raises(error, match=message):
+        measure(fit(memory="2GiB"), file=tmp_path / "memory.json")
+    assert not (tmp_path / "memory.json").exists()

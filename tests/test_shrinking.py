@@ -70,7 +70,6 @@ def test_then_the_budget_is_lowered_by_planning_again(
 ) -> None:
     limit_tokens(monkeypatch, 130)
     answer = ask(SAMPLE, QUESTION, Settings(cache=False, max_frames=4, budget=500), loaded=loaded)
-    assert answer.text == "green"
     assert answer.plan.total_tokens + (answer.plan.text_tokens or 0) <= 130
     said = [warning for warning in answer.warnings if "memory ran out in the language model" in warning]
     assert said

@@ -15,7 +15,7 @@ from m3video.model.room import within_memory
 @pytest.mark.parametrize(
     "error",
     [
-        MemoryError(), np.exceptions.AxisError(0), torch.cuda.OutOfMemoryError("CUDA out of memory"),
+        MemoryError(), torch.cuda.OutOfMemoryError("CUDA out of memory"),
         RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory: you tried ..."),
         RuntimeError("not enough memory: you tried to allocate 2 bytes"),
         ValueError("Unable to convert output: Unable to allocate 5.17 MiB for an array"),
@@ -35,11 +35,11 @@ def test_only_memory_is_turned_into_out_of_memory(error: Exception) -> None:
 
 def test_a_real_allocation_that_is_too_large() -> None:
     with (
-        pytest.raises(OutOfMemoryError, match="a petabyte needs more memory"),
-        within_memory("a petabyte", "", step=""),
+        pytest.raises(OutOfMemoryError, match="a petabyte needs"),
+        within_memory("a petabyte", "", step="load"),
     ):
         torch.empty(2**50, dtype=torch.uint8)
-    with pytest.raises(OutOfMemoryError), within_memory("a petabyte", "", step=""):
+    with pytest.raises(OutOfMemoryError), within_memory("a petabyte", "", step="load"):
         np.empty(2**50, np.uint8)
 
 
