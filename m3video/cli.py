@@ -16,7 +16,7 @@ from m3video.cli_options import check_outputs, refuse_decided
 from m3video.cli_options import given as _flags
 from m3video.cli_options import setting as _setting
 from m3video.config import Settings, load_settings
-from m3video.errors import EXIT_ERROR, M3VideoError
+from m3video.errors import EXIT_DOES_NOT_FIT, EXIT_ERROR, M3VideoError
 
 app = typer.Typer(
     name="m3video", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
@@ -312,6 +312,9 @@ def main() -> None:
     except M3VideoError as error:
         print(f"m3video: error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
+    except MemoryError:
+        print("m3video: error: the machine has no memory left; free some, or read less of the video", file=sys.stderr)
+        sys.exit(EXIT_DOES_NOT_FIT)
     except BrokenPipeError:
         # The reader of our stdout (head, less) went away: nothing is wrong, and there is nobody to tell.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)

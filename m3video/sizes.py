@@ -51,6 +51,8 @@ class ModelSize:
         tower_params, projector_params: weights that are never quantized.
         layers, width, inner, heads, kv_heads, head_dim, vocab: of the decoder.
         tower_layers, tower_width, tower_inner, tower_places: of the vision tower; places are patches and the class.
+        tower_states: arrays [places, width] alive at once in its last layer: 4, or all layers' where transformers keeps
+            the outputs of all.
         tower_copies: arrays [places, inner] alive at once in its widest moment: 3 for quick_gelu, else 2.
         context: most positions of prompt and answer together.
         stored_dtype: how the weights are stored.
@@ -76,6 +78,7 @@ class ModelSize:
     tower_width: int
     tower_inner: int
     tower_places: int
+    tower_states: int
     tower_copies: int
     context: int
     stored_dtype: str

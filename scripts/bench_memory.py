@@ -14,7 +14,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from m3video.measuring import peak_of
 from m3video.model.checkpoint import DTYPES, load_for
 from m3video.model.random_weights import load_random, write_config
 from m3video.model.size import read_size
-from m3video.planning.memory import Shape, need
+from m3video.planning.memory import LIBRARIES_BYTES, Shape, need
 from m3video.sizes import MIB
 
 TEXT = 300
@@ -61,7 +61,7 @@ def measure(model: str, device: str, dtype: str, quantize: str, shape: Shape) ->
     """A row: megabytes beyond what stood before the model was loaded, predicted and measured."""
     settings = Settings(model=model, device=device, dtype=dtype, quantize=quantize, memory="1TiB")
     size = read_size(model)
-    found = need(size, find_place(settings, size), replace(shape))
+    found = need(size, find_place(settings, size), shape)
     order = json.dumps({"settings": settings.model_dump(exclude_unset=True), "shape": asdict(shape)})
     done = subprocess.run(
         [sys.executable, __file__, "--child"], input=order, capture_output=True, text=True, env=os.environ
@@ -69,7 +69,8 @@ def measure(model: str, device: str, dtype: str, quantize: str, shape: Shape) ->
     if done.returncode:
         raise SystemExit(f"{model} {dtype} {shape}: {done.stderr.strip()[-2000:]}")
     peak, before = json.loads(done.stdout.strip().splitlines()[-1])
-    predicted, measured = (found.total - before) / MIB, (peak - before) / MIB
+    predicted = (found.total - (found.runtime if device == "cuda" else LIBRARIES_BYTES)) / MIB
+    measured = (peak - before) / MIB
     return {
         "dtype": dtype + ("" if quantize == "none" else f" {quantize}"), "device": device, "frames": shape.frames,
         "tokens": shape.visual, "batch": shape.vision_batch, "weights": round(found.weights / MIB),

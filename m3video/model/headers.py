@@ -66,7 +66,10 @@ def read_header(path: Path) -> dict[str, tuple[int, ...]]:
             (length,) = struct.unpack("<Q", file.read(8))
             if length > LONGEST_HEADER:
                 raise ValueError(f"its header claims {length} bytes")
-            entries = json.loads(file.read(length))
+            text = file.read(length)
+            if len(text) < length:
+                raise ValueError(f"its header has {len(text)} of {length} bytes")
+            entries = json.loads(text)
         return {
             str(name): tuple(int(side) for side in entry["shape"])
             for name, entry in entries.items() if name != "__metadata__"

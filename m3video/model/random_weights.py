@@ -9,6 +9,7 @@ from torch import nn
 from transformers import CLIPVisionConfig, LlamaConfig
 
 from m3video.model.checkpoint import LoadedModel, restore_buffers
+from m3video.model.heap import give_back_at_once
 from m3video.model.layouts import our_config
 from m3video.model.m3 import M3VideoConfig, M3VideoForConditionalGeneration
 from m3video.model.places import BUNDLED_FOLDER
@@ -58,6 +59,8 @@ def load_random(folder: Path, *, device: str, dtype: torch.dtype) -> LoadedModel
         dtype: of all weights.
     """
     config, place = our_config(folder), torch.device(device)
+    if place.type == "cpu":
+        give_back_at_once()
     config._attn_implementation = "sdpa"
     with torch.device("meta"):
         model = M3VideoForConditionalGeneration(config)

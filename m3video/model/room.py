@@ -10,15 +10,18 @@ import torch
 
 from m3video.errors import OutOfMemoryError
 
-# What torch's CPU allocator, oneDNN and MKL say when the system gives no more; they have no class of their own.
-_ON_HOST = re.compile(r"DefaultCPUAllocator|not enough memory|allocate memory|out of memory|bad_alloc", re.IGNORECASE)
+# What torch's CPU allocator and oneDNN say when the system gives no more, and transformers, which turns NumPy's
+# MemoryError into a ValueError; none of them has a class of its own.
+_ON_HOST = re.compile(
+    r"DefaultCPUAllocator|not enough memory|allocate memory|out of memory|bad_alloc|Unable to allocate", re.IGNORECASE
+)
 
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error says that memory ran out."""
     if isinstance(error, (MemoryError, torch.cuda.OutOfMemoryError)):
         return True
-    return isinstance(error, RuntimeError) and _ON_HOST.search(str(error)) is not None
+    return isinstance(error, (RuntimeError, ValueError)) and _ON_HOST.search(str(error)) is not None
 
 
 @contextmanager
@@ -32,7 +35,7 @@ def within_memory(what: str, way_out: str, *, step: str) -> Iterator[None]:
     """
     try:
         yield
-    except (MemoryError, RuntimeError) as error:
+    except (MemoryError, RuntimeError, ValueError) as error:
         if not is_out_of_memory(error):
             raise
         # The traceback's frames hold the very arrays that filled the memory.

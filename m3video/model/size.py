@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import math
 import re
 from collections.abc import Iterable, Mapping
@@ -100,10 +101,17 @@ def _size(name: str, folder: Path, raw: Mapping[str, Any], vision_tower: str | N
         kv_heads=text.get("num_key_value_heads") or heads, head_dim=text.get("head_dim") or width // heads,
         vocab=text["vocab_size"], tower_layers=vision["num_hidden_layers"], tower_width=vision["hidden_size"],
         tower_inner=vision["intermediate_size"], tower_places=_places(vision),
+        tower_states=4 if _keeps_one_state() else vision["num_hidden_layers"] + 2,
         tower_copies=3 if vision["hidden_act"] == "quick_gelu" else 2, context=min(int(told), positions),
         stored_dtype=str(raw.get("dtype") or raw.get("torch_dtype") or "").removeprefix("torch."),
         newlines=newlines, notes=notes,
     )  # fmt: skip
+
+
+def _keeps_one_state() -> bool:
+    """Whether this transformers keeps only the layer's output that is asked for; known of 5.24, others are not safe."""
+    major, minor = importlib.metadata.version("transformers").split(".")[:2]
+    return (int(major), int(minor)) >= (5, 24)
 
 
 def _folder(name: str) -> Path:

@@ -20,6 +20,9 @@ QUANTIZE = ("none", "int8", "int4")
 INT4_BITS = 4 + 8 / 64 + 32 / (64 * 256)
 """nf4 with double quantization: a byte for each block of 64 weights, a float32 for each 256 of those bytes."""
 
+LIBRARIES_BYTES = 397 * MIB
+"""Python with torch, transformers and the decoders imported, before any model is loaded."""
+
 PIXELS = 3 * 336 * 336
 """Numbers of one picture as the tower takes it."""
 
@@ -61,8 +64,13 @@ class Place:
 
     @property
     def runtime(self) -> int:
-        """Before any weight: a CUDA context, or Python with its libraries on the host."""
-        return 512 * MIB if self.on_gpu else 424 * MIB
+        """Before any weight: a CUDA context; on the host Python with its libraries, and what a first question brings.
+
+        That is 30 MiB (tokenizer, buffers of the libraries), and 36 with 16-bit numbers, whose kernels are compiled.
+        """
+        if self.on_gpu:
+            return 512 * MIB
+        return LIBRARIES_BYTES + (30 if self.item == 4 else 36) * MIB
 
     @property
     def margin(self) -> int:
@@ -130,12 +138,13 @@ def grid_bytes(size: ModelSize, place: Place) -> int:
 
 
 def tower_bytes(size: ModelSize, place: Place, frames: int) -> int:
-    """The vision tower and projector on one batch: every layer's output is kept until the projector has run."""
+    """The vision tower and projector on one batch: its pixels, the states that are kept, and the MLP or the grids."""
     state = frames * size.tower_places * size.tower_width * place.item
     mlp = size.tower_copies * frames * size.tower_places * size.tower_inner * place.item
     grids = frames * grid_bytes(size, place)
-    pixels = frames * PIXELS * (place.item if place.on_gpu else 4)
-    return pixels + max((size.tower_layers + 2) * state + mlp, (size.tower_layers + 1) * state + 2 * grids)
+    # On the host the pixels come as float32 and stay beside their copy in another format.
+    floats = place.item if place.on_gpu else 4 + (0 if place.item == 4 else place.item)
+    return frames * PIXELS * floats + size.tower_states * state + max(mlp, 2 * grids)
 
 
 def kept_bytes(size: ModelSize, place: Place, frames: int) -> int:
