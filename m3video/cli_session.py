@@ -118,8 +118,8 @@ class _Talk:
         from m3video.terminal import answer_record, plan_text
 
         assert self.plan is not None
-        if "\\ud" in ascii(line):
-            raise UsageError(f"question ({line!a}) is no UTF-8")
+        if "\ufffd" in line:
+            raise UsageError(f"question ({line}) is no UTF-8")
         command, _, argument = line.partition(" ")
         if command == "/plan" and not argument:
             if self.json:
@@ -159,14 +159,14 @@ def _lines(*, is_terminal: bool) -> Iterator[str]:
     """Lines without the blank ones; from a terminal with a prompt, which is not data."""
     if not is_terminal:
         for raw in sys.stdin.buffer:
-            line = raw.decode("utf-8", "surrogateescape").strip().removeprefix("\ufeff")
+            line = raw.decode("utf-8", "replace").strip().removeprefix("\ufeff")
             if line:
                 yield line
         return
     import readline  # noqa: F401 - gives input() line editing
 
     if isinstance(sys.stdin, io.TextIOWrapper):
-        sys.stdin.reconfigure(errors="surrogateescape")
+        sys.stdin.reconfigure(errors="replace")
     while True:
         try:
             if sys.stdout.isatty():
