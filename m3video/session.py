@@ -257,7 +257,8 @@ class VideoSession:
             with within_memory(f"the visual tokens of {len(shown)} frames", "show fewer frames", step="vision"):
                 visual, cached = self.tokens(plan)
             self._prefix = shown, Prefix(
-                self.loaded, visual, times_seconds=self._times(plan), timestamps=self.settings.timestamps
+                self.loaded, visual, times_seconds=self._times(plan), shots_seconds=plan.shots_seconds,
+                timestamps=self.settings.timestamps,
             )  # fmt: skip
         room = within_memory(f"a plan of {plan.total_tokens} tokens", "use a smaller --budget", step="answer")
         with self._meter.stage("answer"), self._progress("answer", None), room:

@@ -327,6 +327,11 @@ class TokenPlan:
         """The certificate: `utility >= (1 - gap) * bound`."""
         return gap_between(self.utility, self.bound)
 
+    @property
+    def shots_seconds(self) -> list[float]:
+        """When each shot begins."""
+        return [self.video.pts_seconds(start) for start, _ in self.shots]
+
 
 @dataclass(frozen=True, slots=True)
 class Evidence:

@@ -13,7 +13,7 @@ import torch
 from m3video.cache import Cache
 from m3video.config import Settings
 from m3video.errors import PlanError, UsageError
-from m3video.model import answering, checkpoint
+from m3video.model import checkpoint, encoding
 from m3video.model.grids import Grids, grid_weights, grids_key
 from m3video.model.nested import pool
 from m3video.pipeline import analyze_video, open_for
@@ -45,7 +45,7 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
     import m3video.pipeline as arrows
 
     seen = {"encoded": 0, "scans": 0}
-    encode, scan = answering.encode, arrows.analyze_video
+    encode, scan = encoding.encode, arrows.analyze_video
 
     def counting_encode(model: Any, pictures: Any, **more: Any) -> torch.Tensor:
         seen["encoded"] += len(pictures)
@@ -55,7 +55,7 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
         seen["scans"] += 1
         return scan(*args, **more)
 
-    monkeypatch.setattr(answering, "encode", counting_encode)
+    monkeypatch.setattr(encoding, "encode", counting_encode)
     monkeypatch.setattr(arrows, "analyze_video", counting_scan)
     return seen
 

@@ -156,7 +156,7 @@ class Ask(VideoTask):
             scales = [frame.scale for frame in plan.frames]
             visual = encode_pooled(loaded, squares, scales, vision_batch=self.settings.vision_batch)
             times = [plan.video.pts_seconds(frame.pts) for frame in plan.frames]
-            asked += [Asked(visual, question.text, times) for question in work.questions]
+            asked += [Asked(visual, question.text, times, plan.shots_seconds) for question in work.questions]
             tower_seconds.append(time.perf_counter() - start)
         start = time.perf_counter()
         answers = iter(answer_together(

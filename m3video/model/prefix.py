@@ -49,7 +49,7 @@ class Prefix:
 
     def __init__(
         self, loaded: LoadedModel, visual: VisualTokens, *, times_seconds: Sequence[float] | None,
-        timestamps: Timestamps = "auto",
+        shots_seconds: Sequence[float] = (), timestamps: Timestamps = "auto",
     ) -> None:  # fmt: skip
         """Nothing is read yet.
 
@@ -57,10 +57,11 @@ class Prefix:
             loaded: the model.
             visual: the frames' tokens, one scale for each.
             times_seconds: the frames' times, N numbers, or None where they are not known.
+            shots_seconds: when each shot begins; a time in a question is told by a frame of its shot.
             timestamps: whether times are written before the frames.
         """
         self._loaded, self._visual = loaded, visual
-        self._times, self._timestamps = times_seconds, timestamps
+        self._times, self._shots, self._timestamps = times_seconds, shots_seconds, timestamps
         self._blocks = answering.frame_blocks(loaded, visual)
         self._without_question = self._ids(self._prompt(""))
         self._held: _Held | None = None
@@ -77,7 +78,8 @@ class Prefix:
             UsageError: a question that holds an image mark.
         """
         asked, notes = worded(
-            self._loaded.config.prompt_style, question, self._times, timestamps=self._timestamps
+            self._loaded.config.prompt_style, question, self._times, scales=self._visual.scale_N,
+            shots_seconds=self._shots, timestamps=self._timestamps,
         )  # fmt: skip
         prompt = self._prompt(asked)
         ids = self._ids(prompt)

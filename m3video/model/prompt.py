@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import re
 from collections.abc import Sequence
 
@@ -64,47 +65,64 @@ def _bundled(question: str, *, num_frames: int, times_seconds: Sequence[float] |
 
 
 def worded(
-    style: str, question: str, times_seconds: Sequence[float] | None, *, timestamps: bool | str
-) -> tuple[str, tuple[str, ...]]:
+    style: str, question: str, times_seconds: Sequence[float] | None, *, scales: Sequence[int],
+    shots_seconds: Sequence[float] = (), timestamps: bool | str,
+) -> tuple[str, tuple[str, ...]]:  # fmt: skip
     """The question as a model of this style was taught to read it, and a line for each time in it that was changed.
 
     Args:
         style: one of `TEMPLATES`, or "bundled".
         question: the user's words.
         times_seconds: the shown frames' times, or None where they are not known.
-        timestamps: whether they are written before the frames.
+        scales: the shown frames' tokens.
+        shots_seconds: when each shot begins, increasing; empty where that is not known.
+        timestamps: whether times are written before the frames.
     """
     if style == "bundled" and times_seconds and timestamps:
-        return snap_times(question, times_seconds)
+        return name_times(question, times_seconds, scales=scales, shots_seconds=shots_seconds)
     return question, ()
 
 
-_CLOCK = re.compile(r"\b(?:(\d+):)?(\d+):(\d\d)(?:\.\d+)?\b")
+_CLOCK = re.compile(r"\b(at )?(?:(\d+):)?(\d+):(\d\d)(\.\d+)?\b", re.IGNORECASE)
 
 
-def snap_times(question: str, times_seconds: Sequence[float]) -> tuple[str, tuple[str, ...]]:
-    """Each time that a question names ("at 0:07") as the time of the nearest frame that is shown.
+def name_times(
+    question: str, times_seconds: Sequence[float], *, scales: Sequence[int], shots_seconds: Sequence[float] = ()
+) -> tuple[str, tuple[str, ...]]:
+    """Each time that a question names ("at 0:07") as a frame that is shown ("in frame 3").
 
-    For the bundled model, which was only ever asked about times that stand before a frame.
+    For the bundled model, which was only ever asked about frames before it. A shot is told by the one of its frames
+    that has most tokens; where no frame of the shot is shown, by the nearest frame of all.
 
     Args:
-        question: the user's words.
-        times_seconds: the shown frames' times.
+        question, times_seconds, scales, shots_seconds: as for `worded`.
 
     Returns:
         The question to ask, and a line for each time that was changed.
     """
     notes = []
 
-    def nearest(found: re.Match[str]) -> str:
-        hours, minutes, seconds = (int(part or 0) for part in found.groups())
-        asked = hours * 3600 + minutes * 60 + seconds
-        named = whole_clock(min(times_seconds, key=lambda time: abs(int(time) - asked)))
-        if named != whole_clock(asked):
-            notes.append(f"no frame is shown at {found[0]}; asked about the nearest shown frame, at {named}")
-        return named
+    def named(found: re.Match[str]) -> str:
+        hours, minutes, seconds = (int(part or 0) for part in found.groups()[1:4])
+        # Clocks show whole seconds, rounded down.
+        moment = hours * 3600 + minutes * 60 + seconds + float(found[5] or 0.5)
+        frame, is_of_shot = _telling(moment, times_seconds, scales, shots_seconds)
+        clock_text = whole_clock(times_seconds[frame])
+        if clock_text != whole_clock(moment):
+            asked = found[0].removeprefix(found[1] or "")
+            why = f"{asked} is told by a frame of its shot," if is_of_shot else f"{asked} is told by the nearest frame,"
+            notes.append(f"{why} shown at {clock_text}")
+        return f"in frame {frame + 1}" if found[1] else clock_text
 
-    return _CLOCK.sub(nearest, question), tuple(notes)
+    return _CLOCK.sub(named, question), tuple(notes)
+
+
+def _telling(moment: float, times: Sequence[float], scales: Sequence[int], shots: Sequence[float]) -> tuple[int, bool]:
+    """The shown frame that tells most of `moment`, and whether it is of the same shot."""
+    near = sorted(range(len(times)), key=lambda frame: abs(times[frame] - moment))
+    shot = bisect.bisect_right(shots, moment)
+    inside = [frame for frame in near if shots and bisect.bisect_right(shots, times[frame]) == shot]
+    return (max(inside, key=lambda frame: scales[frame]), True) if inside else (near[0], False)
 
 
 def whole_clock(value: float) -> str:

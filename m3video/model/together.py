@@ -28,11 +28,12 @@ MOST_TOGETHER = 8
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Asked:
-    """One question about frames that are encoded; `times_seconds` as for `Prefix.answer`."""
+    """One question about frames that are encoded; `times_seconds` and `shots_seconds` as for `Prefix`."""
 
     visual: VisualTokens
     question: str
     times_seconds: Sequence[float]
+    shots_seconds: Sequence[float] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -100,7 +101,8 @@ def _run(
 def _prompt(loaded: LoadedModel, one: Asked, max_new_tokens: int, timestamps: Timestamps) -> _Prompt:
     """As `Prefix.answer` words and counts it."""
     question, notes = worded(
-        loaded.config.prompt_style, one.question, one.times_seconds, timestamps=timestamps
+        loaded.config.prompt_style, one.question, one.times_seconds, scales=one.visual.scale_N,
+        shots_seconds=one.shots_seconds, timestamps=timestamps,
     )  # fmt: skip
     words = answering.frames_prompt(
         loaded, question, num_frames=len(one.visual), times_seconds=one.times_seconds, timestamps=timestamps

@@ -11,6 +11,7 @@ from transformers import MistralConfig
 
 from m3video.model import answering, checkpoint, prefix
 from m3video.model.checkpoint import LoadedModel
+from m3video.model.encoding import encode
 from m3video.model.nested import VisualTokens, pack
 from m3video.model.prefix import Prefix, common_length
 from m3video.model.text import prompt_ids
@@ -28,7 +29,7 @@ LOGITS = 1e-4
 def shown(loaded: LoadedModel, scales: tuple[int, ...] = (36, 144, 9)) -> VisualTokens:
     made = torch.Generator().manual_seed(2)
     pixels = torch.rand(len(scales), 60, 80, 3, generator=made)
-    return pack(answering.encode(loaded, [(picture * 255).byte().numpy() for picture in pixels]), scales)
+    return pack(encode(loaded, [(picture * 255).byte().numpy() for picture in pixels]), scales)
 
 
 def one_pass(loaded: LoadedModel, visual: VisualTokens, question: str) -> tuple[list[int], torch.Tensor]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from m3video.errors import UsageError
-from m3video.model.prompt import TEMPLATES, build_prompt, snap_times, whole_clock
+from m3video.model.prompt import TEMPLATES, build_prompt, name_times, whole_clock
 
 
 def test_bundled_prompt_numbers_frames_and_rounds_times_down() -> None:
@@ -41,17 +41,34 @@ def test_every_frame_needs_its_time() -> None:
 @pytest.mark.parametrize(
     ("question", "asked", "noted"),
     [
-        ("what is at 0:07?", "what is at 0:07?", []),  # shown at 7.9 s
-        ("what is at 0:11?", "what is at 0:07?", ["0:11"]),
-        ("what is at 1:07.5 and 00:20", "what is at 1:07 and 0:07", ["00:20"]),
-        ("what is at 0:01:07", "what is at 1:07", []),
+        ("what is at 0:07?", "what is in frame 2?", []),  # shown at 7.9 s
+        ("At 0:11, what is it", "in frame 2, what is it", ["0:11"]),
+        ("what is at 1:07.5 and 00:20", "what is in frame 3 and 0:07", ["00:20"]),
+        ("what is at 0:01:07", "what is in frame 3", []),
         ("what is in frame 2", "what is in frame 2", []),
     ],
 )
-def test_a_time_in_a_question_becomes_the_nearest_shown_one_and_says_so(
+def test_a_time_in_a_question_becomes_the_nearest_shown_frame_and_says_so(
     question: str, asked: str, noted: list[str]
 ) -> None:
-    snapped, notes = snap_times(question, [0.0, 7.9, 67.0])
+    snapped, notes = name_times(question, [0.0, 7.9, 67.0], scales=[1, 1, 576])
     assert snapped == asked
-    assert [note.split()[5].rstrip(";") for note in notes] == noted
-    assert all(note.endswith("at 0:07") for note in notes)
+    assert [note.split()[0] for note in notes] == noted
+    assert all(note.endswith("is told by the nearest frame, shown at 0:07") for note in notes)
+
+
+@pytest.mark.parametrize(
+    ("moment", "frame", "note"),
+    [
+        ("0:02", 2, "a frame of its shot, shown at 0:04"),  # the first shot's frame at 1 s has fewer tokens
+        ("0:04", 2, None),
+        ("0:05", 3, "a frame of its shot, shown at 0:09"),  # 4.9 s is nearer, but another shot
+        ("0:12", 3, "the nearest frame, shown at 0:09"),  # of its shot nothing is shown
+        ("0:25", 4, "a frame of its shot, shown at 0:20"),
+    ],
+)
+def test_a_shot_is_told_by_its_frame_with_most_tokens(moment: str, frame: int, note: str | None) -> None:
+    shown = {"scales": [1, 36, 9, 1], "shots_seconds": [0.0, 5.0, 10.0, 16.0]}
+    asked, notes = name_times(f"what is at {moment}", [1.0, 4.9, 9.0, 20.0], **shown)
+    assert asked == f"what is in frame {frame}"
+    assert list(notes) == ([] if note is None else [f"{moment} is told by {note}"])
