@@ -30,7 +30,7 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 def run(*arguments: object, stdin: str | bytes = "", **environment: str) -> subprocess.CompletedProcess[str]:
     said = subprocess.run(
-        [sys.executable, "-m", "m3video.cli", *map(str, arguments)], capture_output=True, timeout=60,
+        [sys.executable, "-m", "m3video.cli", *map(str, arguments)], capture_output=True, timeout=120,
         input=stdin.encode() if isinstance(stdin, str) else stdin,
         env={**os.environ, "COLUMNS": "80", **environment},
     )  # fmt: skip
@@ -64,23 +64,23 @@ def test_answers_are_those_of_ask_with_and_without_the_cache() -> None:
     assert told.returncode == 0
     assert max(map(len, told.stdout.splitlines())) <= 44
     blocks = told.stdout.strip().split("\n\n")
-    for question, block in zip((COLOUR, NIGHT), blocks, strict=True):
-        assert "looked at 0:00 - " in block
-        kept, fresh = (json.loads(run("ask", SAMPLE, question, "--budget", 200, "--json", *flag).stdout)
-                       for flag in ((), ("--no-cache",)))  # fmt: skip
-        assert kept["answer"] == fresh["answer"] == block.splitlines()[0]
-        assert kept["cached"] == {"frames": len(kept["plan"]["frames"]), "scan": True}
-        assert fresh["cached"] == {"frames": 0, "scan": False}
-        assert fresh["plan"]["frames"] == kept["plan"]["frames"]
+    assert all("looked at 0:00 - " in block for block in blocks)
+    kept, fresh = (json.loads(run("ask", SAMPLE, NIGHT, "--budget", 200, "--json", *flag).stdout)
+                   for flag in ((), ("--no-cache",)))  # fmt: skip
+    assert kept["answer"] == fresh["answer"] == blocks[1].splitlines()[0]
+    assert kept["cached"] == {"frames": len(kept["plan"]["frames"]), "scan": True}
+    assert fresh["cached"] == {"frames": 0, "scan": False}
+    assert fresh["plan"]["frames"] == kept["plan"]["frames"]
 
 
-def test_commands_show_and_change_the_plan(tmp_path: Path) -> None:
+def test_commands_show_and_change_the_plan() -> None:
     done = run("chat", SAMPLE, "--budget", 200, "--json", stdin=f"/plan\n/budget 60\n/plan\n{COLOUR}\n")
     first, second, answer = (json.loads(line) for line in done.stdout.splitlines())
     assert first["plan"]["total_tokens"] > 60 >= second["plan"]["total_tokens"] == answer["tokens"]["visual"]
     assert not any("made before" in warning for warning in answer["warnings"])
-    assert "60 tokens" in done.stderr or "tokens" in done.stderr
-    assert run("chat", SAMPLE, stdin="/plan\n").stdout.startswith("frames ")
+    assert (
+        done.stderr.splitlines()[-1] == f"{len(second['plan']['frames'])} frames, {answer['tokens']['visual']} tokens"
+    )
 
 
 @pytest.mark.parametrize(
@@ -101,11 +101,6 @@ def test_what_cannot_work_is_told_before_a_question(arguments: tuple[object, ...
     assert done.stdout == ""
 
 
-def test_nothing_asked_is_nothing_done() -> None:
-    done = run("chat", SAMPLE, stdin="")
-    assert (done.returncode, done.stdout) == (0, "")
-
-
 def test_a_terminal_has_a_prompt_and_ctrl_c_ends_cleanly() -> None:
     mine, theirs = pty.openpty()
     process = subprocess.Popen(
@@ -115,29 +110,31 @@ def test_a_terminal_has_a_prompt_and_ctrl_c_ends_cleanly() -> None:
     os.close(theirs)
     assert process.stdout is not None
     os.write(mine, f"\n{COLOUR}\nwhat <image>\n".encode())
-    assert process.stdout.readline() == "green\n"
+    told = [process.stdout.readline() for _ in range(2)]
+    assert told[0] == "green\n"
+    assert "looked at" in told[1]
     time.sleep(0.5)  # back at the prompt
     process.send_signal(signal.SIGINT)
-    rest, errors = process.communicate(timeout=30)
+    _, errors = process.communicate(timeout=60)
     os.close(mine)
     assert process.returncode == 130
     assert "Traceback" not in errors
     assert "> " in errors
     assert "the question contains <image>" in errors
     assert errors.rstrip().endswith("m3video: interrupted")
-    assert "looked at" in rest
 
 
-def test_end_of_input_leaves_a_terminal(tmp_path: Path) -> None:
+def test_end_of_input_leaves_a_terminal() -> None:
     mine, theirs = pty.openpty()
-    process = subprocess.Popen(
+    os.write(mine, b"\x04")
+    done = subprocess.run(
         [sys.executable, "-m", "m3video.cli", "chat", str(SAMPLE), "--budget", "200"], stdin=theirs,
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        capture_output=True, text=True, timeout=120,
     )  # fmt: skip
     os.close(theirs)
-    os.write(mine, b"\x04")
-    assert process.wait(timeout=30) == 0
     os.close(mine)
+    assert (done.returncode, done.stdout) == (0, "")
+    assert "> " in done.stderr
 
 
 def test_the_cache_is_listed_and_pruned(own_cache: Path) -> None:
