@@ -10,12 +10,12 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from m3video import __version__, cli_batch, cli_eval
-from m3video.cli_options import check_outputs
+from m3video import __version__, cli_batch, cli_cache, cli_eval, cli_session
+from m3video.cli_options import check_outputs, refuse_decided
 from m3video.cli_options import given as _flags
 from m3video.cli_options import setting as _setting
-from m3video.config import PLAN_SETTINGS, Settings, load_settings
-from m3video.errors import EXIT_ERROR, M3VideoError, UsageError
+from m3video.config import Settings, load_settings
+from m3video.errors import EXIT_ERROR, M3VideoError
 
 app = typer.Typer(
     name="m3video", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
@@ -24,6 +24,7 @@ app = typer.Typer(
 )  # fmt: skip
 
 app.add_typer(cli_eval.app)
+app.add_typer(cli_cache.app)
 
 Video = Annotated[str, typer.Argument(help="a local video file", show_default=False)]
 Config = Annotated[Path | None, typer.Option("--config", help="YAML file with settings (see configs/)")]
@@ -198,6 +199,7 @@ def ask(
     model: Model = None, vision_tower: Tower = None, device: Device = None, dtype: Dtype = None,
     vision_batch: Annotated[int | None, _setting("vision_batch")] = None,
     max_new_tokens: Annotated[int | None, _setting("max_new_tokens")] = None,
+    cache: Annotated[bool | None, _setting("cache")] = None,
     scan: Scan = None, backend: Backend = None, max_pixels: MaxPixels = None, config: Config = None,
     json: Json = False, quiet: Quiet = False,
 ) -> None:  # fmt: skip
@@ -205,16 +207,13 @@ def ask(
 
     Example: m3video ask film.mp4 "What colour is the background at 0:03?" --budget 720
     """
-    from m3video.pipeline import ask as ask_video
     from m3video.planning.plan_file import load_plan
+    from m3video.session import ask as ask_video
     from m3video.terminal import answer_record, answer_text, make_progress, print_json, print_notes
     from m3video.timing import default_file, remember
 
     given = _flags(locals())
-    if plan is not None:
-        decided = [name for name in given if name in PLAN_SETTINGS]
-        if decided:
-            raise UsageError(f"--plan {plan} already decides --{decided[0].replace('_', '-')}: give one of the two")
+    refuse_decided(plan, given)
     settings = load_settings(given, config=config)
     answer = ask_video(
         video, question, settings, plan=None if plan is None else load_plan(plan), options=option or (),
@@ -232,6 +231,7 @@ def ask(
             print_notes([] if quiet else [f"plan will not know what this took: {default_file()}: {error.strerror}"])
 
 
+app.command()(cli_session.chat)
 app.command()(cli_batch.summarize)
 app.command()(cli_batch.batch)
 

@@ -16,8 +16,8 @@ from m3video.scales import SCALES
 
 ENV_PREFIX = "M3VIDEO_"
 
-# Read elsewhere: where the tests look for data that no clone has.
-_OTHER_VARIABLES = frozenset({"PARITY_DIR", "VIDEOS_DIR", "ANNOTATIONS_DIR"})
+# Read elsewhere: where the cache lies, and where the tests look for data that no clone has.
+_OTHER_VARIABLES = frozenset({"CACHE_DIR", "PARITY_DIR", "VIDEOS_DIR", "ANNOTATIONS_DIR"})
 
 
 PLAN_SETTINGS = (
@@ -66,6 +66,9 @@ class Settings(BaseModel):
     timestamps: bool = Field(True, description="tell the model each frame's time")
     vision_batch: int = Field(8, ge=1, description="frames in one run of the vision tower")
     max_new_tokens: int = Field(64, ge=1, description="longest answer, in tokens")
+
+    cache: bool = Field(True, description="keep scans and frames' visual features on disk and use them again")
+    cache_gib: float = Field(4.0, gt=0, description="most GiB that the cache folder keeps")
 
     @field_validator("start", "end", mode="before")
     @classmethod

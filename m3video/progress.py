@@ -30,7 +30,7 @@ def silent(stage: str, total: int | None) -> AbstractContextManager[Bar]:
 
 @dataclass(slots=True)
 class Meter:
-    """Wall seconds of each stage, and the process's peak memory when it ended."""
+    """Wall seconds of each stage, added up where it runs again, and the process's peak memory when it last ended."""
 
     stage_seconds: dict[str, float] = field(default_factory=dict)
     peak_memory_bytes: dict[str, int] = field(default_factory=dict)
@@ -39,7 +39,7 @@ class Meter:
     def stage(self, name: str) -> Iterator[None]:
         start = time.perf_counter()
         yield
-        self.stage_seconds[name] = time.perf_counter() - start
+        self.stage_seconds[name] = self.stage_seconds.get(name, 0.0) + time.perf_counter() - start
         self.peak_memory_bytes[name] = peak_memory_bytes()
 
 

@@ -8,7 +8,7 @@ from m3video.config import PLAN_SETTINGS, Settings
 from m3video.distributed.items import digest
 from m3video.model.places import BUNDLED, find_folder, local_path
 
-WHERE_IT_RUNS = frozenset({"device", "vision_batch"})
+WHERE_IT_RUNS = frozenset({"device", "vision_batch", "cache", "cache_gib"})
 """Settings that change how fast an answer comes, not which."""
 
 OF_ANSWERS = frozenset({"vision_tower", "dtype", "max_new_tokens"})

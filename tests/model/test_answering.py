@@ -12,6 +12,7 @@ from m3video.errors import DoesNotFitError, UsageError
 from m3video.model import answering, checkpoint
 from m3video.model.checkpoint import LoadedModel
 from m3video.model.nested import pack
+from m3video.model.prefix import Prefix
 from m3video.model.processor import M3VideoProcessor, write_processor
 from tests.model.tiny import load_tiny
 
@@ -35,7 +36,7 @@ def test_encoding_reports_progress_and_batches_do_not_matter(loaded: LoadedModel
 
 def test_an_answer_counts_its_tokens(loaded: LoadedModel) -> None:
     visual = pack(answering.encode(loaded, frames(2)), [9, 1])
-    said = answering.answer(loaded, visual, "What is it?", times_seconds=[0.0, 3.2], max_new_tokens=5)
+    said = Prefix(loaded, visual, times_seconds=[0.0, 3.2]).answer("What is it?", max_new_tokens=5)
     assert said.visual_tokens == 10
     # <s> frame 1 0:00 frame 2 0:03 question what is it answer
     assert said.text_tokens == 12
@@ -43,7 +44,7 @@ def test_an_answer_counts_its_tokens(loaded: LoadedModel) -> None:
     assert said.prompt_tokens == 22
     assert said.answer_tokens <= 5
     assert said.warnings == ()
-    assert answering.answer(loaded, visual, "What is it?", times_seconds=[0.0, 3.2], max_new_tokens=5) == said
+    assert Prefix(loaded, visual, times_seconds=[0.0, 3.2]).answer("What is it?", max_new_tokens=5) == said
 
 
 def test_times_change_what_the_model_reads(loaded: LoadedModel) -> None:
@@ -58,7 +59,7 @@ def test_times_change_what_the_model_reads(loaded: LoadedModel) -> None:
 
 def test_unknown_words_are_named(loaded: LoadedModel) -> None:
     visual = pack(answering.encode(loaded, frames(1)), [1])
-    said = answering.answer(loaded, visual, "what is a zebra?", times_seconds=[700.0], max_new_tokens=1)
+    said = Prefix(loaded, visual, times_seconds=[700.0]).answer("what is a zebra?", max_new_tokens=1)
     assert "zebra" in said.warnings[0]
     assert "0:11:40" in said.warnings[0]
     assert "what" not in said.warnings[0].split(": ", 1)[1]
@@ -78,7 +79,7 @@ def test_the_refusal_comes_before_the_model_runs(loaded: LoadedModel, monkeypatc
     visual = pack(answering.encode(loaded, frames(1)), [576])
     monkeypatch.setattr(answering, "generate", lambda *args, **kwargs: pytest.fail("the model ran"))
     with pytest.raises(DoesNotFitError, match="576 visual"):
-        answering.answer(loaded, visual, "what", times_seconds=None)
+        Prefix(loaded, visual, times_seconds=None).answer("what")
 
 
 def test_next_frames_end_with_their_newline(tmp_path: Path) -> None:
@@ -87,7 +88,7 @@ def test_next_frames_end_with_their_newline(tmp_path: Path) -> None:
     blocks = answering.frame_blocks(model, visual)
     assert [len(block) for block in blocks] == [10, 2]
     assert torch.equal(blocks[1][1], model.model.model.image_newline)
-    said = answering.answer(model, visual, "what", times_seconds=None, max_new_tokens=1)
+    said = Prefix(model, visual, times_seconds=None).answer("what", max_new_tokens=1)
     assert said.visual_tokens == 10
     assert said.text_tokens == answering.text_tokens(model, "what", num_frames=2, timestamps=False)
 
@@ -108,7 +109,7 @@ def test_half_precision_stays_close(loaded: LoadedModel, dtype: str) -> None:
     half = checkpoint.load(str(loaded.folder), device="cpu", dtype=dtype)
     grids = answering.encode(half, frames(2))
     torch.testing.assert_close(grids.float(), answering.encode(loaded, frames(2)), atol=0.05, rtol=0.05)
-    said = answering.answer(half, pack(grids, [1, 9]), "what is it", times_seconds=[1, 2], max_new_tokens=3)
+    said = Prefix(half, pack(grids, [1, 9]), times_seconds=[1, 2]).answer("what is it", max_new_tokens=3)
     assert 0 <= said.answer_tokens <= 3
 
 
@@ -123,7 +124,7 @@ def test_processor_and_model_alone_give_the_same_answer(loaded: LoadedModel) -> 
     )  # fmt: skip
     visual = pack(answering.encode(loaded, frames(2)), [9, 1])
     said = loaded.model.generate(**inputs, max_new_tokens=6, do_sample=False, eos_token_id=2, pad_token_id=0)
-    ours = answering.answer(loaded, visual, "what is it", times_seconds=[1.0, 2.0], max_new_tokens=6)
+    ours = Prefix(loaded, visual, times_seconds=[1.0, 2.0]).answer("what is it", max_new_tokens=6)
     new = said[0, inputs["input_ids"].shape[1] :].tolist()
     assert loaded.codec.decode([token for token in new if token != 2]) == ours.text
     with pytest.raises(ValueError, match="image tokens in the prompt"):

@@ -12,6 +12,7 @@ from m3video.model.answering import GeneratedAnswer
 from m3video.model.checkpoint import LoadedModel
 from m3video.model.images import pad_pixels
 from m3video.model.nested import pack
+from m3video.model.prefix import Prefix
 from m3video.model.square import as_square
 from m3video.model.together import Asked, answer_together
 from tests.model.tiny import load_tiny
@@ -33,7 +34,7 @@ def asked(loaded: LoadedModel, count: int) -> list[Asked]:
 @pytest.mark.parametrize("count", [1, 5, 19])
 def test_together_is_as_alone(loaded: LoadedModel, count: int) -> None:
     questions = asked(loaded, count)
-    alone = [answering.answer(loaded, one.visual, one.question, times_seconds=one.times_seconds, max_new_tokens=6)
+    alone = [Prefix(loaded, one.visual, times_seconds=one.times_seconds).answer(one.question, max_new_tokens=6)
              for one in questions]  # fmt: skip
     assert answer_together(loaded, questions, max_new_tokens=6) == alone
     # Random weights: in the longer template they say the same to all.
