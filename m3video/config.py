@@ -22,7 +22,7 @@ _OTHER_VARIABLES = frozenset({"CACHE_DIR", "PARITY_DIR", "VIDEOS_DIR", "ANNOTATI
 
 PLAN_SETTINGS = (
     "scan", "budget", "max_frames", "sampling", "start", "end", "fps", "num_frames", "layout", "detail", "every_shot",
-    "max_gap", "at",
+    "max_gap", "at", "saliency",
 )  # fmt: skip
 """Settings that a saved plan has already decided."""
 
@@ -56,6 +56,10 @@ class Settings(BaseModel):
     )
     at: str | None = Field(
         None, description="always show the frame at this time (repeat for more), at a scale if one is named: 12:31=576"
+    )
+
+    saliency: Literal["off", "times", "attention"] = Field(
+        "off", description="spend the budget where the question looks: at times it names; else, where the model attends"
     )
 
     model: str = Field("bundled", description="'bundled', a checkpoint folder, or a hub name")

@@ -15,7 +15,7 @@ PACKAGE = Path(m3video.__file__).parent
 LAYERS = {
     "types": 0, "files": 0, "cache": 0, "progress": 0, "scales": 0, "config": 0, "errors": 0, "__init__": 0,
     "video": 1, "planning": 1, "model": 1,
-    "pipeline": 2, "image_grid": 2, "frame_grids": 2, "session": 2, "summary": 2,
+    "pipeline": 2, "image_grid": 2, "frame_grids": 2, "saliency": 2, "session": 2, "summary": 2,
     "distributed": 3, "evaluation": 3, "training": 3,
     "cli": 4, "cli_eval": 4, "cli_batch": 4, "cli_session": 4, "cli_cache": 4, "cli_options": 4, "terminal": 4,
     "serve": 4, "figures": 4, "__main__": 4,
@@ -28,7 +28,8 @@ OPEN_LAYERS = {0, 4}
 MAY_ALSO_IMPORT = {
     "evaluation": {"training"},
     "summary": {"pipeline"},
-    "session": {"pipeline", "image_grid", "frame_grids"},
+    "session": {"pipeline", "image_grid", "frame_grids", "saliency"},
+    "saliency": {"pipeline"},
 }
 MODULES = sorted(PACKAGE.rglob("*.py"))
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from m3video.errors import UsageError
 from m3video.model.text import IMAGE
-from m3video.types import clock
+from m3video.types import CLOCK, clock, whole_seconds
 
 _USER = (
     "A chat between a curious user and an artificial intelligence assistant. The assistant gives helpful, detailed, "
@@ -79,9 +79,6 @@ def worded(
     return question, ()
 
 
-_CLOCK = re.compile(r"\b(?:(\d+):)?(\d+):(\d\d)(?:\.\d+)?\b")
-
-
 def snap_times(question: str, times_seconds: Sequence[float]) -> tuple[str, tuple[str, ...]]:
     """Each time that a question names ("at 0:07") as the time of the nearest frame that is shown.
 
@@ -97,14 +94,13 @@ def snap_times(question: str, times_seconds: Sequence[float]) -> tuple[str, tupl
     notes = []
 
     def nearest(found: re.Match[str]) -> str:
-        hours, minutes, seconds = (int(part or 0) for part in found.groups())
-        asked = hours * 3600 + minutes * 60 + seconds
+        asked = whole_seconds(found)
         named = whole_clock(min(times_seconds, key=lambda time: abs(int(time) - asked)))
         if named != whole_clock(asked):
             notes.append(f"no frame is shown at {found[0]}; asked about the nearest shown frame, at {named}")
         return named
 
-    return _CLOCK.sub(nearest, question), tuple(notes)
+    return CLOCK.sub(nearest, question), tuple(notes)
 
 
 def whole_clock(value: float) -> str:
