@@ -272,8 +272,8 @@ class VideoSession:
         return Answer(
             question=question, text=said.text, evidence=evidence(plan), model=loaded.name,
             visual_tokens=looked + said.visual_tokens, prompt_tokens=said.prompt_tokens,
-            answer_tokens=said.answer_tokens, stage_seconds=meter.stage_seconds, peak_memory_bytes=meter.peak_memory_bytes, plan=plan,
-            config=settings.model_dump(), warnings=(
+            answer_tokens=said.answer_tokens, stage_seconds=meter.stage_seconds,
+            peak_memory_bytes=meter.peak_memory_bytes, plan=plan, config=settings.model_dump(), warnings=(
                 *plan.warnings, *unused, *loaded.warnings, *bundled_note(loaded, self.path), *said.warnings,
                 *self._take_notes(),
             ), cached_frames=cached, is_scan_cached=is_scan_cached, reused_tokens=said.reused_tokens,

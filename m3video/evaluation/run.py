@@ -277,7 +277,8 @@ class ClipRunner:
             **row, "input": text, "filtered_resps": [said.text], "acc": float(is_right(record, said.text)),
             "token_counts": {"input_tokens": visual + said.text_tokens, "output_tokens": said.answer_tokens,
                              "visual_tokens": visual, "text_tokens": said.text_tokens},
-            "frames": len(shown(plan)), "plan": self._name(plan), "plan_seconds": plan_seconds, "answer_seconds": seconds,
+            "frames": len(shown(plan)), "plan": self._name(plan), "plan_seconds": plan_seconds,
+            "answer_seconds": seconds,
         }  # fmt: skip
 
     def _name(self, plan: Plan) -> str:

@@ -70,7 +70,7 @@ class ClipView:
 
     def study(self, budget: int, **wishes: str) -> Study:
         """What that plan was decided from; `wishes` are further settings, e.g. `at`."""
-        settings = Settings(budget=budget, max_frames=self.max_frames, **wishes)  # type: ignore[arg-type]
+        settings = Settings(budget=budget, max_frames=self.max_frames, **wishes)
         key = settings.model_dump_json()
         if key not in self._studies:
             self._studies[key] = study_stats(self.info, self.stats, settings)
