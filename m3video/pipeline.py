@@ -20,13 +20,8 @@ from m3video.planning.limits import Limit, limits
 from m3video.planning.sample import rows_in_range
 from m3video.planning.scan_cache import load_scan, save_scan
 from m3video.planning.wishes import Wishes, candidates, rules
-<<<<<<< HEAD
-from m3video.planning.worth import utility
-from m3video.progress import Progress, silent
-=======
 from m3video.planning.worth import estimate_name, utility
-from m3video.progress import Meter, Progress, silent
->>>>>>> main
+from m3video.progress import Progress, silent
 from m3video.types import (
     FLAG_CORRUPT,
     Allocation,
@@ -165,11 +160,7 @@ def study_stats(
         utility=decided.utility, bound=decided.bound,
         num_candidates=len(selection), shots=selection.shots, config=settings.model_dump(),
         warnings=(*selection.notes, *obeyed.notes), method=decided.method, scan=stats.mode,
-<<<<<<< HEAD
-        num_analyzed=len(stats), focus=focus,
-=======
-        num_analyzed=len(stats), estimate=estimate_name(),
->>>>>>> main
+        num_analyzed=len(stats), estimate=estimate_name(), focus=focus,
     )  # fmt: skip
     return Study(plan, stats, selection, worth, decided, wishes, pinned, settings)
 

@@ -319,12 +319,8 @@ class TokenPlan:
     positions of the prompt around the frames (times, numbers, template; not the question), None where the model's
     tokenizer is not at hand. `grid_tokens` is set when the frames stand in one image grid: the tokens of that one
     picture. `scan` names the frames that were looked at, one of `SCANS`, and `num_analyzed` how many those were, None
-<<<<<<< HEAD
-    where nobody counted. `focus` is set where a question decided what is shown; the tokens of its first look and those
-    of the frames together stay within the budget.
-=======
-    where nobody counted. `estimate` says what the utility of a frame was taken from.
->>>>>>> main
+    where nobody counted. `estimate` says what the utility of a frame was taken from. `focus` is set where a question
+    decided what is shown; the tokens of its first look and those of the frames together stay within the budget.
     """
 
     video: VideoInfo
@@ -341,11 +337,8 @@ class TokenPlan:
     text_tokens: int | None = None
     scan: str = "full"
     num_analyzed: int | None = None
-<<<<<<< HEAD
-    focus: Focus | None = None
-=======
     estimate: str = ""
->>>>>>> main
+    focus: Focus | None = None
 
     def __post_init__(self) -> None:
         if self.scan not in SCANS:

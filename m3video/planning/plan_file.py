@@ -93,11 +93,7 @@ def from_json(data: Any) -> TokenPlan:
     plan: TokenPlan = _build(
         TokenPlan, "plan", video=video, budget=top.take("budget", int), frames=frames, utility=utility, bound=bound,
         method=method, text_tokens=text_tokens, num_candidates=top.take("num_candidates", int), shots=shots,
-<<<<<<< HEAD
-        scan=scan, num_analyzed=num_analyzed, focus=focus, config=config,
-=======
-        scan=scan, num_analyzed=num_analyzed, estimate=estimate, config=config,
->>>>>>> main
+        scan=scan, num_analyzed=num_analyzed, estimate=estimate, focus=focus, config=config,
         warnings=_texts(top.take("warnings", list), "plan.warnings"),
     )  # fmt: skip
     top.finish()
