@@ -1,8 +1,8 @@
 """From a question to what each candidate is worth to it: the frames it is about, and whether it is about any.
 
 Whether a question is about a moment or about the whole video is told by how it is read, not by its words: a measure
-gives every candidate a share of the question, and only where nearly all of it falls on frames that show the same does
-the question get a plan of its own. Every other question keeps the plan without a question.
+gives every candidate a share of the question, and only where most of it falls on frames that show the same does the
+question get a plan of its own. Every other question keeps the plan without a question.
 
 Shape legend: N candidates, S the five scales, M shots.
 """
@@ -30,11 +30,11 @@ FIRST_SCALE = 9
 """Tokens of a frame, at most, at the first look: at 1 the bundled model finds the frame that a question without a time
 is about half as often."""
 
-MOVED = 0.5
-"""Of its attention the question must move at least this share away from where any question would draw it."""
+MOVED = 0.1
+"""Of its attention a question must move at least this share away from where any question would draw it."""
 
-ON_ONE = 0.9
-"""At least this share of what it moves must fall on frames that show the same."""
+ON_ONE, LEAST = 0.7, 0.1
+"""At least the first share of what it moves must fall on frames that show the same; what else is shown has the second."""
 
 ELSEWHERE = frozenset("before after until till since from between during first last then next when".split())
 """A question with one of these may ask for other frames than those at the time it names."""
@@ -109,7 +109,7 @@ def by_attention(relevance_N: NDArray[np.floating], alike_N: Ints, *, moved: flo
     together = np.bincount(alike_N, relevance_N)
     if moved < MOVED or together.max() < ON_ONE:
         return None
-    share_N = np.where(alike_N == together.argmax(), relevance_N, 0.0)
+    share_N = np.where(together[alike_N] >= LEAST, relevance_N, 0.0)
     return np.asarray(share_N / share_N.sum(), np.float64)
 
 
