@@ -79,6 +79,12 @@ class Settings(BaseModel):
     def _in_seconds(cls, value: Any) -> Any:
         return parse_clock(value) if isinstance(value, str) else value
 
+    @field_validator("saliency", mode="before")
+    @classmethod
+    def _off(cls, value: Any) -> Any:
+        """YAML reads `off` as false."""
+        return "off" if value is False else value
+
     @field_validator("at", mode="before")
     @classmethod
     def _joined(cls, value: Any) -> Any:
@@ -101,7 +107,7 @@ class Settings(BaseModel):
             for flag, is_set in (
                 ("--at", self.at is not None), ("--every-shot", self.every_shot),
                 ("--max-gap", self.max_gap is not None), ("--detail", self.detail != "high"),
-                ("--scan", self.scan != "full"),
+                ("--scan", self.scan != "full"), ("--saliency", self.saliency != "off"),
             ):  # fmt: skip
                 if is_set:
                     raise ValueError(f"{flag} says which frames stand in a sequence: leave it out with --layout grid")

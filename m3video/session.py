@@ -134,21 +134,23 @@ class VideoSession:
         """The plan for the session's settings with `changes`."""
         return self.study(**changes).plan
 
-    def plan_for(self, question: str) -> TokenPlan:
-        """The plan for one question, as the setting `saliency` says; a question about the whole video gets `plan()`.
+    def plan_for(self, question: str, **changes: Any) -> TokenPlan:
+        """The plan for one question, as the setting `saliency` says; `changes` as for `study`.
+
+        A question about the whole video gets the plan that `plan` gives, less what a first look has cost.
 
         Raises:
             DoesNotFitError: the candidates' coarse tokens exceed the context.
         """
         settings = self.settings
         if settings.saliency == "off":
-            return self.plan()
-        study = self.study(**named_pins(question, self.stats(), settings))
+            return self.plan(**changes)
+        study = self.study(**{**changes, **named_pins(question, self.stats(), settings)})
         found = focus_on(
             question, study, measure=settings.saliency, look=lambda scales: self._look(question, study, scales)
         )  # fmt: skip
         if found is None:
-            return self.plan()
+            return self.plan(**changes)
         with self._meter.stage("plan"):
             return study_reader(
                 self._reader, study.settings, stats=self.stats(), focus=found[0], share_N=found[1],
@@ -228,16 +230,20 @@ class VideoSession:
             cached += was_kept
         return nested.pack_tokens(blocks, scales), cached
 
-    def ask(self, question: str, *, plan: TokenPlan | None = None, options: Sequence[str] = ()) -> Answer:
+    def ask(
+        self, question: str, *, plan: TokenPlan | None = None, options: Sequence[str] = (), **changes: Any
+    ) -> Answer:  # fmt: skip
         """Answer one question as if it were the only one.
 
         Args:
             question: in the words a person would use.
             plan: show exactly these frames instead of planning.
             options: the answers to choose from (image grid only).
+            changes: settings of the plan that is made, as for `study`.
 
         Returns:
-            The answer with its evidence, plan, and what each stage cost since the last answer.
+            The answer with its evidence, plan, and what each stage cost since the last answer; `visual_tokens` are
+            those of a first look and those of the answer together.
 
         Raises:
             VideoError: a planned frame cannot be decoded.
@@ -258,7 +264,7 @@ class VideoSession:
             is_own = any(study.plan.config == plan.config for study in self._studies.values())
             unused = () if is_own else _decided_already(plan, settings)
         elif settings.layout == "frames":
-            plan = self.plan_for(question)
+            plan = self.plan_for(question, **changes)
             looked = plan.first_tokens
         loaded, cached = self.loaded, 0
         if plan is None:

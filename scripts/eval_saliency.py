@@ -63,7 +63,7 @@ def table(rows: Sequence[Row], records: Sequence[Record]) -> list[dict[str, Any]
 
 
 def print_table(found: Sequence[dict[str, Any]], budgets: Sequence[int]) -> None:
-    """As Markdown: per cent right; points gained on adaptive, then on uniform; frames shown. Families are in the JSON."""
+    """As Markdown: per cent right, points gained on adaptive and on uniform, frames shown; families are in the JSON."""
     kinds = ("all", *KINDS)
     print("| questions | tokens | " + " | ".join(SHOWN) + " |")
     print("|---" * (2 + len(SHOWN)) + "|")
