@@ -1,12 +1,13 @@
 """Does a budget that is spent where the question looks answer more, at equal visual tokens? The first look counted.
 
-    python scripts/eval_saliency.py [--seed 1] [--clips 12] [--budgets 144,360,720] [--json FILE]
+    python scripts/eval_saliency.py [--seed 1] [--clips 12] [--budgets 144,360,720] [--measures] [--json FILE]
 
 Rendered clips that no training has seen. Questions are of three kinds: about a moment whose time they name, about a
 moment without naming it, and about the whole clip. `saliency-times` and `saliency-attention` are the product's
 settings; `saliency-look` uses the model's attention even where a time is named. Differences are paired, with 95 %
-intervals over clips; uniform stands at the frame count that was best on these very questions. Ctrl-C keeps what is
-answered: the same command goes on from there. About ten minutes on one core.
+intervals over clips; uniform stands at the frame count that was best on these very questions. `--measures` compares
+measures of relevance instead: how often each finds the frame. Ctrl-C keeps what is answered: the same command goes on
+from there. About ten minutes on one core.
 """
 
 from __future__ import annotations
@@ -24,11 +25,13 @@ from m3video.evaluation.intervals import Estimate
 from m3video.evaluation.methods import SALIENT, make_methods
 from m3video.evaluation.records import Record
 from m3video.evaluation.run import RunSettings, run
+from m3video.evaluation.saliency_measures import hits
 from m3video.evaluation.saliency_set import KINDS, describe, kind_of, make_records
 from m3video.evaluation.samples import Row
 from m3video.evaluation.scores import difference, make_cells
 from m3video.files import replacing
 from m3video.model import checkpoint
+from m3video.model.checkpoint import LoadedModel
 from m3video.terminal import make_progress
 
 SHOWN = ("uniform", "adaptive", *SALIENT)
@@ -87,6 +90,19 @@ def points(value: Estimate) -> str:
     return f"{100 * value.value:+.0f} [{100 * value.low:+.0f}, {100 * value.high:+.0f}]"
 
 
+def print_measures(args: argparse.Namespace, loaded: LoadedModel, records: Sequence[Record]) -> None:
+    """How often each measure finds the frame, every candidate at one token and at nine."""
+    about_moments = [record for record in records if record.localised]
+    print("| measure | tokens a frame | " + " | ".join(KINDS[:2]) + " |\n|---|---|---|---|")
+    for scale in (1, 9):
+        found = hits(
+            about_moments, loaded, scale=scale, max_frames=args.max_frames, progress=make_progress(quiet=False)
+        )
+        for name, by_kind in found.items():
+            shares = [sum(by_kind[kind]) / max(1, len(by_kind[kind])) for kind in KINDS[:2]]
+            print(f"| {name} | {scale} | " + " | ".join(f"{100 * share:.0f}" for share in shares) + " |", flush=True)
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="bundled")
@@ -96,12 +112,16 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--max-frames", type=int, default=32, help="most candidates of a clip")
     parser.add_argument("--out", type=Path, help="folder of answers, to go on in (default runs/eval-saliency-...)")
     parser.add_argument("--cache", type=Path, default=default_cache(), help="folder of rendered clips")
+    parser.add_argument("--measures", action="store_true", help="compare measures of relevance instead")
     parser.add_argument("--json", type=Path, help="also write everything to this file")
     args = parser.parse_args(argv)
     budgets, progress = parse_budgets(args.budgets), make_progress(quiet=False)
     spec = FootageSpec(seed=args.seed, clips=args.clips, questions=QUESTIONS)
     loaded = checkpoint.load(args.model, device="cpu")
     records = make_records(spec, folder=args.cache, timeless=TIMELESS, overall=OVERALL, progress=progress)
+    if args.measures:
+        print_measures(args, loaded, records)
+        return
     out = args.out or Path("runs") / f"eval-saliency-{args.seed}-{args.clips}-{Path(args.model).name}"
     print(f"{describe(records)}; answers go to {out}", file=sys.stderr)
     methods = tuple(make_methods(SHOWN, max_frames=args.max_frames, context=loaded.context))
