@@ -53,5 +53,5 @@ def view(seed: int, frames: int, *, max_frames: int, moments: tuple[float, ...] 
         last_duration=40, num_frames=frames, num_keyframes=1,
     )  # fmt: skip
     clip = ClipView(info, stats, max_frames=max_frames, moments=moments)
-    clip.look = lambda record, pts, scales: Look(rng.dirichlet(np.full(len(pts), 0.1)), float(rng.random()))
+    clip.look = lambda record, pts, scales: Look(np.random.default_rng(seed).dirichlet(np.ones(len(pts)) / 4), 0.5)
     return clip
