@@ -12,6 +12,7 @@ from m3video.evaluation.methods import (
     DEFAULT_NAMES,
     GRANULARITY_FRAMES,
     NAMES,
+    SALIENT,
     Piece,
     make_methods,
     shown,
@@ -90,7 +91,7 @@ def test_llava_is_fixed_at_576_and_names_are_known() -> None:
         make_methods(["adaptve"], max_frames=32)
     names = [method.name for method in make_methods(NAMES, max_frames=32)]
     assert len(names) == len(set(names))
-    assert set(DEFAULT_NAMES) == set(NAMES) - {"llava"}
+    assert set(DEFAULT_NAMES) == set(NAMES) - {"llava", *SALIENT}
     assert {m.name for m in make_methods(["uniform"], max_frames=5)} == {"uniform@2", "uniform@4", "uniform@5"}
 
 
