@@ -28,6 +28,7 @@ def chat(
     video: Annotated[str, typer.Argument(help="a local video file", show_default=False)],
     plan: Annotated[Path | None, typer.Option("--plan", help="show exactly the frames of this plan")] = None,
     budget: Annotated[int | None, setting("budget")] = None,
+    memory: Annotated[str | None, setting("memory")] = None,
     max_frames: Annotated[int | None, setting("max_frames")] = None,
     sampling: Annotated[str | None, setting("sampling")] = None,
     start: Annotated[str | None, setting("start")] = None,
@@ -44,6 +45,7 @@ def chat(
     vision_tower: Annotated[str | None, setting("vision_tower")] = None,
     device: Annotated[str | None, setting("device")] = None,
     dtype: Annotated[str | None, setting("dtype")] = None,
+    quantize: Annotated[str | None, setting("quantize")] = None,
     vision_batch: Annotated[int | None, setting("vision_batch")] = None,
     max_new_tokens: Annotated[int | None, setting("max_new_tokens")] = None,
     cache: Annotated[bool | None, setting("cache")] = None,
@@ -119,8 +121,8 @@ class _Talk:
         from m3video.terminal import answer_record, plan_text
 
         assert self.plan is not None
-        if "\\ud" in ascii(line):
-            raise UsageError(f"question ({line!a}) is no UTF-8")
+        if "\ufffd" in line:
+            raise UsageError(f"question ({line}) is no UTF-8")
         command, _, argument = line.partition(" ")
         if command == "/plan" and not argument:
             if self.json:
@@ -164,14 +166,14 @@ def _lines(*, is_terminal: bool) -> Iterator[str]:
     """Lines without the blank ones; from a terminal with a prompt, which is not data."""
     if not is_terminal:
         for raw in sys.stdin.buffer:
-            line = raw.decode("utf-8", "surrogateescape").strip().removeprefix("\ufeff")
+            line = raw.decode("utf-8", "replace").strip().removeprefix("\ufeff")
             if line:
                 yield line
         return
     import readline  # noqa: F401 - gives input() line editing
 
     if isinstance(sys.stdin, io.TextIOWrapper):
-        sys.stdin.reconfigure(errors="surrogateescape")
+        sys.stdin.reconfigure(errors="replace")
     while True:
         try:
             if sys.stdout.isatty():

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from m3video.errors import UsageError
 from m3video.scales import SCALES
+from m3video.sizes import parse_size
 
 ENV_PREFIX = "M3VIDEO_"
 
@@ -21,8 +22,13 @@ _OTHER_VARIABLES = frozenset({"CACHE_DIR", "PARITY_DIR", "VIDEOS_DIR", "ANNOTATI
 
 
 PLAN_SETTINGS = (
+<<<<<<< HEAD
     "scan", "budget", "max_frames", "sampling", "start", "end", "fps", "num_frames", "layout", "detail", "every_shot",
     "max_gap", "at", "saliency",
+=======
+    "scan", "budget", "memory", "max_frames", "sampling", "start", "end", "fps", "num_frames", "layout", "detail",
+    "every_shot", "max_gap", "at",
+>>>>>>> main
 )  # fmt: skip
 """Settings that a saved plan has already decided."""
 
@@ -43,6 +49,9 @@ class Settings(BaseModel):
     )
 
     budget: int = Field(720, ge=1, description="most visual tokens for the whole video")
+    memory: str | None = Field(
+        None, description="take the largest budget that fits in this memory, e.g. 8GiB, or in what is free now (auto)"
+    )
     max_frames: int = Field(16, ge=1, le=4096, description="most candidate frames")
     sampling: Literal["shots", "uniform"] = Field("shots", description="how candidates are chosen")
     start: float | None = Field(None, description="look from here on: seconds or h:mm:ss, as probe shows them")
@@ -66,6 +75,9 @@ class Settings(BaseModel):
     vision_tower: str | None = Field(None, description="vision tower folder, when kept apart from the checkpoint")
     device: str = Field("auto", description="auto, cpu, cuda or cuda:N")
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field("auto", description="number format")
+    quantize: Literal["none", "int8", "int4"] = Field(
+        "none", description="hold the language model's layers with 8 or 4 bits a weight"
+    )
     layout: Literal["frames", "grid"] = Field("frames", description="a frame sequence, or six frames in one image grid")
     timestamps: bool = Field(True, description="tell the model each frame's time")
     vision_batch: int = Field(8, ge=1, description="frames in one run of the vision tower")
@@ -79,11 +91,20 @@ class Settings(BaseModel):
     def _in_seconds(cls, value: Any) -> Any:
         return parse_clock(value) if isinstance(value, str) else value
 
+<<<<<<< HEAD
     @field_validator("saliency", mode="before")
     @classmethod
     def _off(cls, value: Any) -> Any:
         """YAML reads `off` as false."""
         return "off" if value is False else value
+=======
+    @field_validator("memory")
+    @classmethod
+    def _is_a_size(cls, value: str | None) -> str | None:
+        if value is not None and value != "auto":
+            parse_size(value)
+        return value
+>>>>>>> main
 
     @field_validator("at", mode="before")
     @classmethod
@@ -107,7 +128,11 @@ class Settings(BaseModel):
             for flag, is_set in (
                 ("--at", self.at is not None), ("--every-shot", self.every_shot),
                 ("--max-gap", self.max_gap is not None), ("--detail", self.detail != "high"),
+<<<<<<< HEAD
                 ("--scan", self.scan != "full"), ("--saliency", self.saliency != "off"),
+=======
+                ("--scan", self.scan != "full"), ("--memory", self.memory is not None),
+>>>>>>> main
             ):  # fmt: skip
                 if is_set:
                     raise ValueError(f"{flag} says which frames stand in a sequence: leave it out with --layout grid")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from m3video.cache import Cache
 from m3video.config import Settings
+from m3video.model.square import as_square
 from m3video.progress import Meter, Progress
 from m3video.video.reader import VideoReader
 
@@ -17,11 +18,16 @@ if TYPE_CHECKING:
     from m3video.model.grids import Grids
 
 DECODED_TOGETHER = 16
-"""Frames that are decoded before they go through the vision tower: full-size pictures of all are never held."""
+"""Frames that are decoded before they go through the vision tower, each held as the tower's small square."""
 
 
 class FrameGrids:
-    """The grids of one open video. Shape legend: D decoder width."""
+    """The grids of one open video. Shape legend: D decoder width.
+
+    Attributes:
+        vision_batch: frames in one run of the tower; may be made smaller when memory runs out.
+        notes: what went wrong with keeping them.
+    """
 
     def __init__(self, reader: VideoReader, settings: Settings, cache: Cache | None, progress: Progress) -> None:
         """Nothing is decoded yet.
@@ -32,7 +38,8 @@ class FrameGrids:
             cache: where grids are kept on disk; None for memory only.
             progress: draws bars.
         """
-        self._reader, self._batch, self._cache, self._progress = reader, settings.vision_batch, cache, progress
+        self._reader, self._cache, self._progress = reader, cache, progress
+        self.vision_batch = settings.vision_batch
         self._kept: Grids | None = None
         self.notes: list[str] = []
 
@@ -50,9 +57,9 @@ class FrameGrids:
         Raises:
             VideoError: a frame cannot be decoded.
         """
-        from m3video.model import answering
+        from m3video.model.encoding import encode
 
-        step = max(1, DECODED_TOGETHER // self._batch) * self._batch
+        step = max(1, DECODED_TOGETHER // self.vision_batch) * self.vision_batch
         for first in range(0, len(pts), step):
             wanted = [int(value) for value in pts[first : first + step]]
             with meter.stage("cache"):
@@ -60,9 +67,9 @@ class FrameGrids:
                 found = {value: kept.find(value) for value in wanted}
             missing = [value for value, grid in found.items() if grid is None]
             with meter.stage("fetch"), self._progress("fetch", None):
-                pictures = [frame.rgb_HW3 for frame in self._reader.fetch(missing)]
+                pictures = [as_square(frame.rgb_HW3) for frame in self._reader.fetch(missing)]
             with meter.stage("vision tower"), self._progress("vision tower", len(missing)) as bar:
-                made = answering.encode(loaded, pictures, vision_batch=self._batch, on_batch=bar) if missing else ()
+                made = encode(loaded, pictures, vision_batch=self.vision_batch, on_batch=bar) if missing else ()
             fresh = dict(zip(missing, made, strict=True))
             with meter.stage("cache"):
                 for value, grid in fresh.items():

@@ -11,19 +11,25 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from m3video.config import PLAN_SETTINGS, Settings
 from m3video.errors import PlanError, UsageError
+from m3video.fitting import fit_settings, least_text
 from m3video.frame_grids import FrameGrids
 from m3video.image_grid import ask_grid
 from m3video.pipeline import Study, analyze_once, bundled_note, cache_of, evidence, planned_frames, study_reader
 from m3video.pipeline import open_for as open_reader
 from m3video.planning.plan_file import check_matches
 from m3video.progress import Meter, Progress, silent
+<<<<<<< HEAD
 from m3video.saliency import focus_on, named_pins
+=======
+from m3video.shrinking import Ways, answer_within_memory
+>>>>>>> main
 from m3video.types import Answer, FrameStats, TokenPlan
 
 if TYPE_CHECKING:
@@ -59,7 +65,10 @@ class VideoSession:
         Raises:
             VideoError: the file is no readable video.
         """
+        fitted = fit_settings(settings)
+        settings = settings if fitted is None else fitted.settings
         self.path, self.settings = path, settings
+        self._fit_notes = () if fitted is None else fitted.notes
         self._loaded, self._progress = loaded, progress
         self._meter = Meter()
         self._cache = cache_of(settings)
@@ -95,9 +104,7 @@ class VideoSession:
         if self._loaded is None:
             settings = self.settings
             with self._meter.stage("load model"), self._progress("load model", None):
-                self._loaded = checkpoint.load(
-                    settings.model, device=settings.device, dtype=settings.dtype, vision_tower=settings.vision_tower
-                )
+                self._loaded = checkpoint.load_for(settings)
         return self._loaded
 
     def stats(self) -> FrameStats:
@@ -226,7 +233,8 @@ class VideoSession:
         scales, pts = [frame.scale for frame in plan.frames], [frame.pts for frame in plan.frames]
         blocks, cached = [], 0
         for scale, (grid, was_kept) in zip(scales, self._grids.each(pts, self.loaded, self._meter), strict=True):
-            blocks.append(nested.pool(grid[None], scale)[0])
+            # A copy: at 576 tokens pooling returns the grid, a view of all grids that were made with it.
+            blocks.append(nested.pool(grid[None], scale)[0].clone())
             cached += was_kept
         return nested.pack_tokens(blocks, scales), cached
 
@@ -258,7 +266,12 @@ class VideoSession:
         if options and settings.layout != "grid":
             raise UsageError("--option belongs to --layout grid: give both, or write the options into the question")
         unused: tuple[str, ...] = ()
+<<<<<<< HEAD
         looked = 0
+=======
+        smaller: tuple[str, ...] = ()
+        is_own = plan is None
+>>>>>>> main
         if plan is not None:
             check_matches(plan, self.info)
             is_own = any(study.plan.config == plan.config for study in self._studies.values())
@@ -271,34 +284,51 @@ class VideoSession:
             plan, said = ask_grid(self._reader, question, settings, options, loaded, self._meter, self._progress)
         else:
             self.check(plan, question)
+            ways = Ways(self._grids, self._smaller_plan if is_own else None, lambda: least_text(settings))
+            plan, (said, cached), smaller = answer_within_memory(partial(self._answer, question), plan, ways)
             plan = replace(plan, text_tokens=self._text_tokens(plan))
-            said, cached = self._answer(question, plan)
         meter, self._meter = self._meter, Meter()
         is_scan_cached, self._has_scanned = self._stats is not None and not self._has_scanned, False
         return Answer(
             question=question, text=said.text, evidence=evidence(plan), model=loaded.name,
+<<<<<<< HEAD
             visual_tokens=looked + said.visual_tokens, prompt_tokens=said.prompt_tokens,
             answer_tokens=said.answer_tokens, stage_seconds=meter.stage_seconds,
             peak_memory_bytes=meter.peak_memory_bytes, plan=plan, config=settings.model_dump(), warnings=(
                 *plan.warnings, *unused, *loaded.warnings, *bundled_note(loaded, self.path), *said.warnings,
                 *self._take_notes(),
+=======
+            visual_tokens=said.visual_tokens, prompt_tokens=said.prompt_tokens, answer_tokens=said.answer_tokens,
+            stage_seconds=meter.stage_seconds, peak_memory_bytes=meter.peak_memory_bytes, plan=plan,
+            config=settings.model_dump(), warnings=(
+                *self._fit_notes, *smaller, *plan.warnings, *unused, *loaded.warnings,
+                *bundled_note(loaded, self.path), *said.warnings, *self._take_notes(),
+>>>>>>> main
             ), cached_frames=cached, is_scan_cached=is_scan_cached, reused_tokens=said.reused_tokens,
         )  # fmt: skip
 
     def _answer(self, question: str, plan: TokenPlan) -> tuple[GeneratedAnswer, int]:
         """fetch -> encode -> answer: the planned frames one after the other, each at its own scale."""
         from m3video.model.prefix import Prefix
+        from m3video.model.room import within_memory
 
         shown = tuple((frame.pts, frame.scale) for frame in plan.frames)
         cached = len(shown)
         if self._prefix is None or self._prefix[0] != shown:
             self._prefix = None  # one KV cache at a time
-            visual, cached = self.tokens(plan)
+            with within_memory(f"the visual tokens of {len(shown)} frames", "show fewer frames", step="vision"):
+                visual, cached = self.tokens(plan)
             self._prefix = shown, Prefix(
                 self.loaded, visual, times_seconds=self._times(plan), timestamps=self.settings.timestamps
             )  # fmt: skip
-        with self._meter.stage("answer"), self._progress("answer", None):
+        room = within_memory(f"a plan of {plan.total_tokens} tokens", "use a smaller --budget", step="answer")
+        with self._meter.stage("answer"), self._progress("answer", None), room:
             return self._prefix[1].answer(question, max_new_tokens=self.settings.max_new_tokens), cached
+
+    def _smaller_plan(self, budget: int, max_frames: int) -> TokenPlan:
+        """A plan within less memory; nothing of the larger one is held any more."""
+        self._prefix = None
+        return self.plan(budget=budget, max_frames=max_frames)
 
     def _text_tokens(self, plan: TokenPlan) -> int:
         """Positions around the frames, for the model that is asked."""

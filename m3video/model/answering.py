@@ -1,12 +1,11 @@
-"""Asking a loaded model: pictures to grids, grids and a question to an answer, and whether all of it fits.
+"""Asking a loaded model: tokens of pictures and a prompt to an answer, and whether all of it fits.
 
 Shape legend: N frames, T tokens of one picture, L positions of the prompt, D decoder width.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -21,6 +20,7 @@ from m3video.model.checkpoint import LoadedModel
 from m3video.model.images import SIDE, anyres_pixels, best_size, merge_tiles, pad_pixels
 from m3video.model.nested import VisualTokens, pool
 from m3video.model.prompt import build_prompt
+from m3video.model.room import within_memory
 from m3video.model.text import IMAGE_ID, prompt_ids
 
 Timestamps = bool | Literal["auto"]
@@ -46,46 +46,6 @@ class GeneratedAnswer:
     answer_tokens: int
     warnings: tuple[str, ...] = ()
     reused_tokens: int = 0
-
-
-@contextmanager
-def within_memory(what: str, way_out: str) -> Iterator[None]:
-    """Turn running out of GPU memory into DoesNotFitError: `what` needed too much, `way_out` is what to do."""
-    try:
-        yield
-    except torch.cuda.OutOfMemoryError:
-        raise DoesNotFitError(f"{what} needs more GPU memory than there is: {way_out}") from None
-
-
-@torch.inference_mode()
-def encode(
-    loaded: LoadedModel, pictures: Sequence[Picture], *, vision_batch: int = 16,
-    on_batch: Callable[[int], object] | None = None,
-) -> Tensor:  # fmt: skip
-    """The vision tower and the projector over frames, a batch at a time.
-
-    Args:
-        loaded: the model.
-        pictures: N RGB uint8 [H, W, 3] arrays, of any sizes; each is padded to a square.
-        vision_batch: frames in one run of the tower.
-        on_batch: told how many frames are done after each batch.
-
-    Returns:
-        [N, 576, D] projected grids on the model's device, not pooled.
-
-    Raises:
-        DoesNotFitError: a batch does not fit in the GPU's memory.
-    """
-    if not pictures:
-        raise ValueError("no pictures to encode")
-    grids = []
-    for start in range(0, len(pictures), vision_batch):
-        batch = pictures[start : start + vision_batch]
-        with within_memory(f"a vision batch of {len(batch)} frames", "use a smaller --vision-batch"):
-            grids.append(loaded.model.visual_grids(pad_pixels(batch)))
-        if on_batch is not None:
-            on_batch(start + len(batch))
-    return torch.cat(grids)
 
 
 @torch.inference_mode()
@@ -161,7 +121,7 @@ def generate(
         bos_token_id=codec.bos_id, eos_token_id=codec.eos_id, pad_token_id=codec.pad_id,
     )  # fmt: skip
     mask = torch.ones(embeds_1LD.shape[:2], dtype=torch.long, device=embeds_1LD.device)
-    with within_memory(f"a prompt of {embeds_1LD.shape[1]} tokens", "use a smaller --budget"):
+    with within_memory(f"a prompt of {embeds_1LD.shape[1]} tokens", "use a smaller --budget", step="answer"):
         said = loaded.model.generate(
             inputs_embeds=embeds_1LD, attention_mask=mask, generation_config=settings, **(cache or {})
         )  # fmt: skip

@@ -25,6 +25,7 @@ from m3video.model.answering import GeneratedAnswer, Timestamps
 from m3video.model.checkpoint import LoadedModel
 from m3video.model.nested import VisualTokens
 from m3video.model.prompt import worded
+from m3video.model.room import within_memory
 from m3video.model.text import IMAGE_ID, prompt_ids
 
 
@@ -130,7 +131,7 @@ def prefill(loaded: LoadedModel, embeds_1LD: Tensor) -> Any:
     """The decoder's KV cache of a prompt's beginning, of the kind that the model itself would make."""
     decoder = loaded.model.model.language_model
     cache = DynamicCache(config=loaded.config.text_config)
-    with answering.within_memory(f"a prompt of {embeds_1LD.shape[1]} tokens", "use a smaller --budget"):
+    with within_memory(f"a prompt of {embeds_1LD.shape[1]} tokens", "use a smaller --budget", step="answer"):
         decoder(inputs_embeds=embeds_1LD, use_cache=True, **{cache_name(decoder): cache})
     return cache
 

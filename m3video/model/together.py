@@ -19,6 +19,7 @@ from m3video.model.answering import GeneratedAnswer, Timestamps
 from m3video.model.checkpoint import LoadedModel
 from m3video.model.nested import VisualTokens
 from m3video.model.prompt import worded
+from m3video.model.room import within_memory
 from m3video.model.text import prompt_ids
 
 MOST_TOGETHER = 8
@@ -127,7 +128,7 @@ def _generate(loaded: LoadedModel, embeds: Sequence[torch.Tensor], max_new_token
         do_sample=False, num_beams=1, max_new_tokens=max_new_tokens, use_cache=True,
         bos_token_id=codec.bos_id, eos_token_id=codec.eos_id, pad_token_id=codec.pad_id,
     )  # fmt: skip
-    with answering.within_memory(f"{len(embeds)} prompts of {longest} tokens", "use a smaller --budget"):
+    with within_memory(f"{len(embeds)} prompts of {longest} tokens", "use a smaller --budget", step="answer"):
         said = loaded.model.generate(inputs_embeds=padded_BLD, attention_mask=mask_BL, generation_config=settings)
     rows = [[int(token) for token in row] for row in said]
     return [ids[: ids.index(codec.eos_id)] if codec.eos_id in ids else ids for ids in rows]

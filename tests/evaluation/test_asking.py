@@ -9,7 +9,8 @@ import torch
 
 from m3video.errors import DoesNotFitError
 from m3video.evaluation.asking import answer_many
-from m3video.model import answering, checkpoint
+from m3video.model import checkpoint
+from m3video.model.encoding import encode
 from m3video.model.nested import pack
 from m3video.model.prefix import Prefix
 from tests.model.tiny import load_tiny
@@ -30,7 +31,7 @@ def loaded() -> checkpoint.LoadedModel:
 def grids(loaded: checkpoint.LoadedModel) -> torch.Tensor:
     made = torch.Generator().manual_seed(2)
     pixels = torch.rand(4, 1, 1, 3, generator=made).expand(4, 100, 150, 3)
-    return answering.encode(loaded, [(picture * 255).byte().numpy() for picture in pixels])
+    return encode(loaded, [(picture * 255).byte().numpy() for picture in pixels])
 
 
 def test_answers_are_those_of_asking_one_by_one(loaded: checkpoint.LoadedModel, grids: torch.Tensor) -> None:

@@ -7,9 +7,10 @@ import pytest
 import torch
 
 from m3video.errors import DoesNotFitError
-from m3video.model import answering, together
+from m3video.model import together
 from m3video.model.answering import GeneratedAnswer
 from m3video.model.checkpoint import LoadedModel
+from m3video.model.encoding import encode
 from m3video.model.images import pad_pixels
 from m3video.model.nested import pack
 from m3video.model.prefix import Prefix
@@ -26,7 +27,7 @@ def loaded(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 def asked(loaded: LoadedModel, count: int) -> list[Asked]:
     rng = np.random.default_rng(1)
     pictures = [rng.integers(0, 255, (40, 60, 3)).astype(np.uint8) for _ in range(3)]
-    grids = answering.encode(loaded, pictures)
+    grids = encode(loaded, pictures)
     visuals = [pack(grids[:n], [36, 9, 1][:n]) for n in (1, 2, 3)]
     return [Asked(visuals[n % 3], "is it red " * (1 + n % 4), [1.0, 2.0, 3.0][: 1 + n % 3]) for n in range(count)]
 
