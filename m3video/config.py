@@ -22,13 +22,8 @@ _OTHER_VARIABLES = frozenset({"CACHE_DIR", "PARITY_DIR", "VIDEOS_DIR", "ANNOTATI
 
 
 PLAN_SETTINGS = (
-<<<<<<< HEAD
-    "scan", "budget", "max_frames", "sampling", "start", "end", "fps", "num_frames", "layout", "detail", "every_shot",
-    "max_gap", "at", "saliency",
-=======
     "scan", "budget", "memory", "max_frames", "sampling", "start", "end", "fps", "num_frames", "layout", "detail",
-    "every_shot", "max_gap", "at",
->>>>>>> main
+    "every_shot", "max_gap", "at", "saliency",
 )  # fmt: skip
 """Settings that a saved plan has already decided."""
 
@@ -91,20 +86,18 @@ class Settings(BaseModel):
     def _in_seconds(cls, value: Any) -> Any:
         return parse_clock(value) if isinstance(value, str) else value
 
-<<<<<<< HEAD
     @field_validator("saliency", mode="before")
     @classmethod
     def _off(cls, value: Any) -> Any:
         """YAML reads `off` as false."""
         return "off" if value is False else value
-=======
+
     @field_validator("memory")
     @classmethod
     def _is_a_size(cls, value: str | None) -> str | None:
         if value is not None and value != "auto":
             parse_size(value)
         return value
->>>>>>> main
 
     @field_validator("at", mode="before")
     @classmethod
@@ -128,11 +121,8 @@ class Settings(BaseModel):
             for flag, is_set in (
                 ("--at", self.at is not None), ("--every-shot", self.every_shot),
                 ("--max-gap", self.max_gap is not None), ("--detail", self.detail != "high"),
-<<<<<<< HEAD
-                ("--scan", self.scan != "full"), ("--saliency", self.saliency != "off"),
-=======
                 ("--scan", self.scan != "full"), ("--memory", self.memory is not None),
->>>>>>> main
+                ("--saliency", self.saliency != "off"),
             ):  # fmt: skip
                 if is_set:
                     raise ValueError(f"{flag} says which frames stand in a sequence: leave it out with --layout grid")

@@ -25,11 +25,8 @@ from m3video.pipeline import Study, analyze_once, bundled_note, cache_of, eviden
 from m3video.pipeline import open_for as open_reader
 from m3video.planning.plan_file import check_matches
 from m3video.progress import Meter, Progress, silent
-<<<<<<< HEAD
 from m3video.saliency import focus_on, named_pins
-=======
 from m3video.shrinking import Ways, answer_within_memory
->>>>>>> main
 from m3video.types import Answer, FrameStats, TokenPlan
 
 if TYPE_CHECKING:
@@ -266,12 +263,9 @@ class VideoSession:
         if options and settings.layout != "grid":
             raise UsageError("--option belongs to --layout grid: give both, or write the options into the question")
         unused: tuple[str, ...] = ()
-<<<<<<< HEAD
         looked = 0
-=======
         smaller: tuple[str, ...] = ()
         is_own = plan is None
->>>>>>> main
         if plan is not None:
             check_matches(plan, self.info)
             is_own = any(study.plan.config == plan.config for study in self._studies.values())
@@ -291,19 +285,11 @@ class VideoSession:
         is_scan_cached, self._has_scanned = self._stats is not None and not self._has_scanned, False
         return Answer(
             question=question, text=said.text, evidence=evidence(plan), model=loaded.name,
-<<<<<<< HEAD
             visual_tokens=looked + said.visual_tokens, prompt_tokens=said.prompt_tokens,
             answer_tokens=said.answer_tokens, stage_seconds=meter.stage_seconds,
             peak_memory_bytes=meter.peak_memory_bytes, plan=plan, config=settings.model_dump(), warnings=(
-                *plan.warnings, *unused, *loaded.warnings, *bundled_note(loaded, self.path), *said.warnings,
-                *self._take_notes(),
-=======
-            visual_tokens=said.visual_tokens, prompt_tokens=said.prompt_tokens, answer_tokens=said.answer_tokens,
-            stage_seconds=meter.stage_seconds, peak_memory_bytes=meter.peak_memory_bytes, plan=plan,
-            config=settings.model_dump(), warnings=(
                 *self._fit_notes, *smaller, *plan.warnings, *unused, *loaded.warnings,
                 *bundled_note(loaded, self.path), *said.warnings, *self._take_notes(),
->>>>>>> main
             ), cached_frames=cached, is_scan_cached=is_scan_cached, reused_tokens=said.reused_tokens,
         )  # fmt: skip
 
@@ -327,7 +313,7 @@ class VideoSession:
 
     def _smaller_plan(self, budget: int, max_frames: int) -> TokenPlan:
         """A plan within less memory; nothing of the larger one is held any more."""
-        self._prefix = None
+        self._prefix = self._glance = None
         return self.plan(budget=budget, max_frames=max_frames)
 
     def _text_tokens(self, plan: TokenPlan) -> int:

@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from m3video.config import Settings
+from m3video.evaluation.features import encode_frames
 from m3video.evaluation.methods import Piece
 from m3video.evaluation.records import Record
 from m3video.evaluation.run import refer
@@ -148,7 +149,8 @@ def hits(
             with open_for(video, Settings()) as reader:
                 view = ClipView(reader.info, analyze_video(reader), max_frames=max_frames)
                 pts = view.candidates.pts_N.tolist()
-                grids = answering.encode(loaded, [frame.rgb_HW3 for frame in reader.fetch(pts)])
+                shown = encode_frames(loaded, [frame.rgb_HW3 for frame in reader.fetch(pts)])
+                grids = torch.stack([tokens.grid_SD for tokens in shown])
             reading = Reading(loaded, grids, scale=scale, times_seconds=view.seconds(pts))
             plan = tuple(Piece(p, "pool", scale) for p in pts)
             for record in group:
