@@ -283,6 +283,8 @@ def make_task(name: str, settings: Settings, *, formats: Sequence[str] = (), fet
     """
     if settings.layout == "grid":
         raise UsageError("layout grid is for single questions: use m3video ask")
+    if name == "ask" and settings.saliency != "off":
+        raise UsageError(f"saliency ({settings.saliency}) plans for single questions: use m3video ask or chat")
     config = config_of(name, settings, fetch=fetch)
     if name == "summarize":
         refuse_ranges(settings)
