@@ -46,3 +46,7 @@ class DoesNotFitError(M3VideoError):
 
 class WorkerError(M3VideoError):
     """Worker processes that died again and again, or a cluster that cannot be used."""
+
+
+class DiskFullError(M3VideoError):
+    """Results can be written no more; what is finished is kept."""

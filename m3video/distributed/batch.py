@@ -11,12 +11,12 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from m3video.distributed.isolate import Failure
+from m3video.distributed.failures import Failure
 from m3video.distributed.items import Item, Questions, Source, items_of
-from m3video.distributed.ledger import DiskFullError, Ledger, now
+from m3video.distributed.ledger import Ledger, now
 from m3video.distributed.progress import Report
 from m3video.distributed.work import Crew, Event, Failed, Finished, Identified, Outcome, Task, Work
-from m3video.errors import EXIT_INTERRUPTED, EXIT_SOME_FAILED, M3VideoError, UsageError
+from m3video.errors import EXIT_INTERRUPTED, EXIT_SOME_FAILED, DiskFullError, M3VideoError, UsageError
 
 ATTEMPTS = {"input": 1, "bug": 1, "memory": 2, "silent": 2, "crash": 3}
 """How often an item is tried, by what went wrong: only what may go better by itself is tried again."""

@@ -11,11 +11,9 @@ from dataclasses import dataclass, field
 from multiprocessing import connection
 from typing import Any
 
-from m3video.distributed.isolate import Child, failure_of
+from m3video.distributed.failures import failure_of
+from m3video.distributed.isolate import DEADLINE_SECONDS, Child
 from m3video.distributed.work import Base, Event, Failed, Finished, Identified, Piece, Task, Work
-
-DEADLINE_SECONDS = 300.0
-"""Longest time that a worker may give no sign of life: hashing 20 GB from a slow disk takes less."""
 
 
 @dataclass(slots=True)

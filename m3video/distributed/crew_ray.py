@@ -14,8 +14,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from m3video.distributed.crew import DEADLINE_SECONDS
-from m3video.distributed.isolate import Child, FailedError, Failure, failure_of
+from m3video.distributed.failures import FailedError, Failure, failure_of
+from m3video.distributed.isolate import DEADLINE_SECONDS, Child
 from m3video.distributed.ray_tasks import LOCAL, connected
 from m3video.distributed.work import Event, Failed, Finished, Identified, Outcome, Piece, Task, Work
 from m3video.errors import M3VideoError

@@ -9,7 +9,8 @@ from typing import Any
 
 import av
 
-from m3video.distributed.isolate import Child, FailedError
+from m3video.distributed.failures import FailedError
+from m3video.distributed.isolate import Child
 from m3video.distributed.items import Questions, Source, items_of
 from m3video.distributed.ledger import Ledger
 from m3video.distributed.tasks import VideoTask

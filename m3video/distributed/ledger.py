@@ -19,15 +19,11 @@ from types import TracebackType
 from typing import Any
 
 from m3video.distributed.items import Item
-from m3video.errors import M3VideoError, UsageError
+from m3video.errors import DiskFullError, UsageError
 from m3video.files import replacing
 
 SCHEMA = "m3video.batch/1"
 Row = dict[str, Any]
-
-
-class DiskFullError(M3VideoError):
-    """Nothing more can be written; what is finished is kept."""
 
 
 class Ledger:

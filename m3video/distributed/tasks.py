@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 
 from m3video import __version__
 from m3video.config import Settings
+from m3video.distributed.failures import Failure, failure_of
 from m3video.distributed.identity import config_of
-from m3video.distributed.isolate import Failure, beat, failure_of
+from m3video.distributed.isolate import beat
 from m3video.distributed.work import Base, Piece, Work
 from m3video.errors import M3VideoError, PlanError, UsageError
 from m3video.files import replacing

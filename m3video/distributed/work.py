@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from m3video.distributed.isolate import Failure
+from m3video.distributed.failures import Failure
 from m3video.distributed.items import Question
 
 

@@ -10,7 +10,8 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from m3video.distributed.isolate import Child, FailedError, beat, failure_of
+from m3video.distributed.failures import FailedError, failure_of
+from m3video.distributed.isolate import Child, beat
 from m3video.errors import PlanError, VideoError
 
 
@@ -47,7 +48,7 @@ def wrong(which: str) -> Iterator[int]:
 
 @pytest.fixture
 def child() -> Iterator[Child]:
-    made = Child(deadline=4)
+    made = Child(deadline=1)
     yield made
     made.kill()
 
@@ -66,7 +67,7 @@ def test_one_child_does_one_thing_after_the_other(child: Child) -> None:
 
 
 def test_a_sign_of_life_is_enough(child: Child) -> None:
-    assert list(child.run(busy, 6.0)) == ["done"]
+    assert list(child.run(busy, 2.0)) == ["done"]
 
 
 def test_what_it_said_before_it_died_is_kept(child: Child) -> None:

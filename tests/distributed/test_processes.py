@@ -23,6 +23,7 @@ from tests.distributed import made
 
 ROOT = Path(__file__).parents[2]
 PLAIN = Settings()
+DEADLINE = 2.0
 
 
 def is_running(pid: int) -> bool:
@@ -50,15 +51,15 @@ def test_every_item_once_in_any_order() -> None:
     assert list(processes(3)(made.square, 1, [])) == []
 
 
-@pytest.mark.parametrize("how", ["kill", "native", "exit"])
+@pytest.mark.parametrize("how", ["kill", "native", "exit", "hang", "memory"])
 def test_a_death_costs_one_item(how: str, tmp_path: Path) -> None:
-    found = {done.number: done for done in processes(2)(made.die, (tmp_path, 1, how), range(5))}
+    found = {done.number: done for done in processes(2, deadline=DEADLINE)(made.die, (tmp_path, 1, how), range(5))}
     assert found == {i: Done(i, i, num_crashes=int(i == 2)) for i in range(5)}
     assert [(tmp_path / f"runs-{i}").read_text() for i in range(5)] == ["x"] * 5  # nothing lost, nothing done twice
 
 
 def test_deaths_are_bounded(tmp_path: Path) -> None:
-    with pytest.raises(ItemLostError, match=r"item 2: its worker died 3 times \(killed by SIGKILL\)") as caught:
+    with pytest.raises(ItemLostError, match=r"item 2 was tried 3 times: .* killed by SIGKILL$") as caught:
         list(processes(2)(made.die, (tmp_path, 99, "kill"), range(5)))
     assert caught.value.number == 2
     assert (tmp_path / "deaths").read_text() == "x" * (MAX_RETRIES + 1)
@@ -115,8 +116,18 @@ def test_stats_are_bit_identical_and_survive_a_killed_worker(tmp_path: Path) -> 
     }
 
 
-def test_a_segment_that_always_kills_is_named(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("how", "words"), [("kill", "was killed by SIGKILL"), ("hang", "gave no sign of life for 2 s and was killed")]
+)
+def test_a_segment_that_always_fails_is_named(how: str, words: str, tmp_path: Path) -> None:
     path = made.long_clip(tmp_path / "a.mp4", num_frames=100)
-    mapper = made.with_deaths(processes(1), tmp_path, [1], times=99)
-    with pytest.raises(WorkerError, match=r"a.mp4: segment 0:01.60 - 0:03.96 killed 3 workers \(killed by SIGKILL\)"):
+    mapper = made.with_deaths(processes(1, deadline=DEADLINE), tmp_path, [1], times=99, how=how)
+    with pytest.raises(WorkerError, match=rf"a.mp4: segment 0:01.60 - 0:03.96 was tried 3 times: .*{words}"):
         analyze_long(path, PLAIN, count=2, mapper=mapper)
+    assert (tmp_path / "died-1").read_text() == "x" * (MAX_RETRIES + 1)
+
+
+def test_a_segment_that_takes_longer_than_the_deadline_is_alive(tmp_path: Path) -> None:
+    path = made.long_clip(tmp_path / "a.mp4", num_frames=100)
+    found = analyze_long(path, PLAIN, count=2, mapper=made.slowly(processes(2, deadline=0.7)))
+    assert (found.num_segments, found.notes) == (2, ())
