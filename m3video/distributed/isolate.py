@@ -58,9 +58,9 @@ class Child:
     The parent waits on `connection` (with others, if it likes) and calls `receive` when it is readable.
     """
 
-    def __init__(self, *, deadline: float = DEADLINE_SECONDS, one_thread: bool = True) -> None:
+    def __init__(self, *, deadline: float | None = DEADLINE_SECONDS, one_thread: bool = True) -> None:
         """Args:
-        deadline: seconds without a sign of life after which the child is killed.
+        deadline: seconds without a sign of life after which the child is killed; None for never.
         one_thread: it computes with one thread, because there is a process for each core already.
         """
         self.deadline, self.one_thread = deadline, one_thread
@@ -75,12 +75,17 @@ class Child:
         assert self._connection is not None, "no work was started"
         return self._connection
 
+    @property
+    def is_up(self) -> bool:
+        """Whether there is a process, which may remember what it did before."""
+        return self._process is not None and self._process.poll() is None
+
     def start(self, function: Callable[..., Iterator[Any]], *arguments: Any) -> None:
         """Begin `function(*arguments)`; it must be importable, and what it yields must pickle."""
-        if self._process is None or self._process.poll() is not None:
+        if not self.is_up:
             self.kill()
             self._spawn()
-            self._patience = max(self.deadline, START_SECONDS)
+            self._patience = None if self.deadline is None else max(self.deadline, START_SECONDS)
         self._heard = time.monotonic()
         with contextlib.suppress(OSError):  # if it died just now, `receive` will say so
             self.connection.send((function, arguments))
@@ -98,7 +103,8 @@ class Child:
 
     def is_overdue(self) -> bool:
         """Whether nothing was heard for the deadline; call it only after waiting on `connection`."""
-        return time.monotonic() - self._heard > self._patience and not self.connection.poll(0)
+        silence = time.monotonic() - self._heard
+        return self._patience is not None and silence > self._patience and not self.connection.poll(0)
 
     def give_up(self) -> Failure:
         """Kill the silent child."""

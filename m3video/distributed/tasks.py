@@ -57,6 +57,10 @@ class VideoTask(ABC):
     name: str = ""
     needs_model: bool = False
 
+    @property
+    def wants_gpu(self) -> bool:
+        return self.needs_model and self.settings.device != "cpu"
+
     def identify(self, video: str) -> Iterator[str]:
         yield fingerprint(check_file(video))
 

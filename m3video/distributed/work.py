@@ -46,6 +46,10 @@ class Task(Protocol):
     def needs_model(self) -> bool: ...
 
     @property
+    def wants_gpu(self) -> bool:
+        """Whether the model is to run on a GPU where there is one."""
+
+    @property
     def config(self) -> str:
         """Digest of the task and all that changes its outcome."""
 

@@ -201,16 +201,36 @@ def test_the_model_gets_every_piece_and_a_refusal_is_the_items(tmp_path: Path) -
         assert [row["error"] for row in ledger.errors()] == ["the model cannot answer this"]
 
 
+@pytest.mark.parametrize(("words", "how"), [("assertion", "CUDA error: device-side assert"), ("deadly", "SIGKILL")])
+def test_a_model_that_dies_costs_the_item_that_killed_it(tmp_path: Path, words: str, how: str) -> None:
+    """Three workers, so that others are answered together with it; the process of the model is started again."""
+    videos = {**GOOD, "evil": f"good {words}", "last": "good z"}
+    folder, out = write(tmp_path / "v", **videos), tmp_path / "out"
+    report = batch(folder, out, workers=3, model=True)
+    assert (report.done, report.failed) == (5, 1)
+    assert done(out) == Counter([*GOOD, "last"])  # lost 0, done twice 0
+    error = failed(out)["evil"]
+    assert (error["kind"], error["attempts"]) == ("crash", ATTEMPTS["crash"])
+    assert how in error["error"]
+    assert begun(out) == Counter([*GOOD, "last", *["evil"] * 3])
+
+
 def test_pieces_wait_in_their_worker_not_in_memory(tmp_path: Path) -> None:
-    """Three videos of 160 MB in pieces: neither the loop nor a worker ever holds more than a few of them."""
+    """Three videos of 160 MB in pieces: neither the loop, nor the model, nor a worker holds more than a few of them."""
     folder, out, task = write(tmp_path / "v", a="x", b="y", c="z"), tmp_path / "out", Large(40)
-    before = memory_mb()
+    before, seen = memory_mb(), [0.0]
+
+    class Watching(Report):
+        def show(self, *, running: int) -> None:
+            seen.append(memory_mb())
+
     with Ledger(out) as ledger:
-        run_batch(Folder(folder), Questions(), task, ledger, LocalCrew(task, workers=3))
+        run_batch(Folder(folder), Questions(), task, ledger, LocalCrew(task, workers=3), report=Watching())
         rows = list(ledger.results())
     assert [len(row["mb"]) for row in rows] == [40, 40, 40]
     pieces = PIECE_BYTES / 2**20
-    assert max(max(row["mb"]) for row in rows) - before < 10 * pieces
+    assert max(seen) - before < 10 * pieces
+    assert max(max(row["mb"]) for row in rows) - min(min(row["mb"]) for row in rows) < 10 * pieces
     assert all(max(row["worker_mb"]) - row["worker_mb"][0] < 5 * pieces for row in rows)
 
 

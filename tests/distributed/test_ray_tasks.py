@@ -49,7 +49,7 @@ def test_a_death_costs_one_item(how: str, local_ray: None, tmp_path: Path) -> No
 
 
 def test_deaths_are_bounded(local_ray: None, tmp_path: Path) -> None:
-    with pytest.raises(ItemLostError, match="item 2 was tried 3 times: .* killed by SIGKILL") as caught:
+    with pytest.raises(ItemLostError, match=r"item 2 was tried 3 times: .* killed by SIGKILL") as caught:
         list(ray_tasks(num_workers=1)(made.die, (tmp_path, 99, "kill"), range(5)))
     assert caught.value.number == 2
     assert (tmp_path / "deaths").read_text() == "x" * (MAX_RETRIES + 1)
