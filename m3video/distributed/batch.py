@@ -77,7 +77,7 @@ def run_batch(
     except KeyboardInterrupt:
         counts = loop.report
         raise InterruptedBatchError(
-            f"interrupted: {counts.done} items were done this time and are kept in {ledger.folder}; the same command "
+            f"interrupted: {counts.done} items were done this time and are kept in {ledger.shown}; the same command "
             "goes on from there"
         ) from None
     finally:
@@ -122,10 +122,11 @@ class _Loop:
         begun = 0
         for video in self.source:
             open_items: list[Item] = []
-            for item in items_of(video, self.questions.of(video), config=self.task.config):
+            for item in items_of(video, self.questions.of(video), task=self.task.name, config=self.task.config):
                 if self.ledger.is_done(item):
+                    self.ledger.settle(item)
                     self.report.done_before += 1
-                elif self.ledger.failed.get(item.place) == item.key and not self.retry_failed:
+                elif self.ledger.has_failed(item) and not self.retry_failed:
                     self.report.failed_before += 1
                 elif self.limit is not None and begun >= self.limit:
                     if open_items:
@@ -172,9 +173,7 @@ class _Loop:
             del self.running[number]
             self.crew.release(number)
             return
-        # Absolute, because a worker may have another working folder.
-        root = os.path.abspath(self.ledger.folder)
-        folders = tuple(os.path.join(root, "items", name[:2], name) for name in identities)
+        folders = tuple(f"{self.ledger.root}/items/{name[:2]}/{name}" for name in identities)
         questions = tuple(item.question for item in open_items)
         self.crew.carry_out(number, Work(os.path.abspath(job.video), questions, folders))
 
@@ -201,7 +200,7 @@ class _Loop:
     def _failed(self, job: Job, failure: Failure) -> None:
         if failure.kind == "disk":
             raise DiskFullError(
-                f"{self.ledger.folder} is full ({failure.message}): what is finished is kept; make room and run the "
+                f"{self.ledger.shown} is full ({failure.message}): what is finished is kept; make room and run the "
                 "same command again"
             )
         copies = [copy for identity in job.identities for copy in self.copies.pop(identity)]
@@ -227,5 +226,6 @@ def check_all_done(report: Report, ledger: Ledger) -> None:
     if failed:
         known = report.done + report.done_before + report.copies + failed
         raise SomeFailedError(
-            f"{failed} of {known} items failed; {ledger.errors_path} says which and why, --retry-failed tries again"
+            f"{failed} of {known} items failed; {ledger.shown}/errors.jsonl says which and why, --retry-failed tries "
+            "again"
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -122,6 +123,25 @@ def test_finished_items_are_not_touched_again_and_failures_only_when_asked(tmp_p
     assert (report.done, report.failed_before) == (1, 0)
     assert failed(out) == {}
     assert (out / "errors.jsonl").read_text() == ""
+
+
+def test_errors_are_those_of_the_settings_that_ran_last(tmp_path: Path) -> None:
+    folder, out = write(tmp_path / "v", **GOOD, shaky="bad-once x"), tmp_path / "out"
+
+    def run(config: str) -> Report:
+        task = Faulty(str(out.with_suffix(".log")), config=config)
+        with Ledger(out) as ledger:
+            return run_batch(Folder(folder), Questions(), task, ledger, LocalCrew(task, workers=2))
+
+    assert run("one").failed == 1
+    assert set(failed(out)) == {"shaky"}
+    assert run("two").done == 5
+    assert failed(out) == {}
+    assert run("one").done == 1  # what failed is tried again, because errors.jsonl does not say any more that it did
+    write(folder, shaky="bad y")
+    (out.with_suffix(".log")).write_text("")
+    assert (run("one").failed, run("two").failed) == (1, 1)
+    assert [row["n"] for row in failed(out).values()] == [13]
 
 
 def test_the_same_content_is_worked_on_once(tmp_path: Path) -> None:
@@ -251,17 +271,19 @@ def test_no_child_outlives_the_batch(tmp_path: Path) -> None:
 
 
 # --- the process of the batch itself ----------------------------------------------------------------------------------
-def start_driver(folder: Path, out: Path) -> subprocess.Popen[str]:
+def start_driver(folder: Path, out: Path, *, scheme: str = "") -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-m", "tests.distributed.driver", folder, out], cwd=ROOT, text=True,
-        stderr=subprocess.PIPE, env={**os.environ, "PYTHONPATH": str(ROOT)}, start_new_session=True,
+        [sys.executable, "-m", "tests.distributed.driver", folder, f"{scheme}{out}", out.with_suffix(".log")],
+        cwd=ROOT, text=True, stderr=subprocess.PIPE, env={**os.environ, "PYTHONPATH": str(ROOT)},
+        start_new_session=True,
     )  # fmt: skip
 
 
 def wait_for_results(out: Path, count: int) -> None:
-    results = out / "results.jsonl"
     for _ in range(1500):
-        if results.exists() and results.read_bytes().count(b"\n") >= count:
+        if len(list(out.glob("journal/*"))) >= count or (
+            (out / "results.jsonl").exists() and (out / "results.jsonl").read_bytes().count(b"\n") >= count
+        ):
             return
         time.sleep(0.01)
     raise AssertionError(f"no {count} results within 15 s")
@@ -277,11 +299,13 @@ def children_of(pid: int) -> list[int]:
     return [int(name) for name in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
-def test_a_killed_driver_loses_and_doubles_nothing(tmp_path: Path) -> None:
+@pytest.mark.parametrize("scheme", ["", "local://"])
+def test_a_killed_driver_loses_and_doubles_nothing(tmp_path: Path, scheme: str) -> None:
+    """To a folder, and to a URL, where nothing can be appended to."""
     folder = write(tmp_path / "v", **{f"v{n:02d}": f"slow {3 + n % 3} {n}" for n in range(24)}, evil="bad x")
     out = tmp_path / "out"
     for count in (1, 8, 16):
-        driver = start_driver(folder, out)
+        driver = start_driver(folder, out, scheme=scheme)
         wait_for_results(out, count)
         children = children_of(driver.pid)
         driver.kill()
@@ -289,13 +313,14 @@ def test_a_killed_driver_loses_and_doubles_nothing(tmp_path: Path) -> None:
         assert driver.returncode == -signal.SIGKILL
         time.sleep(0.2)
         assert not [pid for pid in children if is_alive(pid)], "a worker outlived its driver"
-    before = set(done(out))
-    assert len(before) >= 16
-    driver = start_driver(folder, out)
+    driver = start_driver(folder, out, scheme=scheme)
     _, stderr = driver.communicate(timeout=60)
     assert driver.returncode == 3, stderr
-    assert done(out) == Counter(f"v{n:02d}" for n in range(24))  # lost 0, done twice 0
-    assert set(failed(out)) == {"evil"}
+    found = [json.loads(line)["video"] for line in (out / "results.jsonl").read_text().splitlines()]
+    assert Counter(Path(video).stem for video in found) == Counter(f"v{n:02d}" for n in range(24))  # lost 0, twice 0
+    assert [json.loads(line)["video"] for line in (out / "errors.jsonl").read_text().splitlines()] == [
+        str(folder / "evil.mp4")
+    ]
     again = begun(out)
     assert all(again[name] <= 1 + 3 for name in again)
     # What was in the results when it was killed was not begun again.
