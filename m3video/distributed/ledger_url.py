@@ -69,7 +69,7 @@ class UrlLedger(Ledger):
     def _write(self, kind: Kind, row: Row) -> None:
         self._lease.check()
         # The owner's name, so that nothing is ever written over, should there be two of them after all.
-        self.store.put(f"{_JOURNAL}/{row['n']:09d}-{self._lease.owner}.json", encode({"kind": kind, **row}))
+        self.store.put(f"{_JOURNAL}/{row['n']:09d}-{self._lease.owner}.json", encode({"event": kind, **row}))
         super()._write(kind, row)
 
     def _let_go(self) -> None:
@@ -85,7 +85,7 @@ def journal(store: Store) -> Iterator[Event]:
     for _, data in store.each(_JOURNAL):
         try:
             row = json.loads(data)
-            kind = row.pop("kind")
+            kind = row.pop("event")
         except (ValueError, KeyError, AttributeError):  # torn: its writer was killed before anybody was told
             continue
         if kind == "result":

@@ -32,7 +32,7 @@ def fill(ledger: Ledger) -> None:
     ]  # fmt: skip
     for kind, number in steps:
         if kind == "error" and ledger.failed.get(item(number).place) is None and not ledger.is_done(item(number)):
-            ledger.add_error(item(number), {"error": "why ü"})
+            ledger.add_error(item(number), {"kind": "input", "error": "why ü"})
         elif kind == "result" and not ledger.has(name(number)):
             ledger.add_result(item(number), name(number), {"answer": "ü" * 50, "video_seconds": 2.0})
         elif kind == "copy" and not ledger.is_done(item(number)):
