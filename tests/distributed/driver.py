@@ -26,6 +26,23 @@ def main(folder: str, out: str, log: str, address: str = "") -> None:
         check_all_done(report, ledger)
 
 
+def below(pid: int) -> list[int]:
+    """Every process that descends from `pid`."""
+    found = []
+    for thread in Path(f"/proc/{pid}/task").iterdir():
+        for child in (thread / "children").read_text().split():
+            found += [int(child), *below(int(child))]
+    return found
+
+
+def is_alive(pid: int) -> bool:
+    """Whether it runs; what is dead and not yet reaped does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
 if __name__ == "__main__":
     try:
         main(*sys.argv[1:])

@@ -21,6 +21,7 @@ from m3video.distributed.items import Folder, Question, Questions
 from m3video.distributed.ledger import DiskFullError, Ledger
 from m3video.distributed.progress import Report
 from m3video.errors import UsageError
+from tests.distributed.driver import below, is_alive
 from tests.distributed.faults import PIECE_BYTES, Faulty, Large, memory_mb, write
 
 ROOT = Path(__file__).parents[2]
@@ -289,16 +290,6 @@ def wait_for_results(out: Path, count: int) -> None:
     raise AssertionError(f"no {count} results within 15 s")
 
 
-def is_alive(pid: int) -> bool:
-    """Whether it runs; what is dead and not yet reaped does not."""
-    status = Path(f"/proc/{pid}/stat")
-    return status.exists() and status.read_text().rpartition(")")[2].split()[0] not in "ZX"
-
-
-def children_of(pid: int) -> list[int]:
-    return [int(name) for name in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-
-
 @pytest.mark.parametrize("scheme", ["", "local://"])
 def test_a_killed_driver_loses_and_doubles_nothing(tmp_path: Path, scheme: str) -> None:
     """To a folder, and to a URL, where nothing can be appended to."""
@@ -307,7 +298,7 @@ def test_a_killed_driver_loses_and_doubles_nothing(tmp_path: Path, scheme: str) 
     for count in (1, 8, 16):
         driver = start_driver(folder, out, scheme=scheme)
         wait_for_results(out, count)
-        children = children_of(driver.pid)
+        children = below(driver.pid)
         driver.kill()
         driver.communicate()
         assert driver.returncode == -signal.SIGKILL

@@ -20,17 +20,11 @@ from m3video.errors import VideoError, WorkerError
 from m3video.pipeline import analyze_video, open_for
 from m3video.video.parts import know
 from tests.distributed import made
+from tests.distributed.driver import is_alive
 
 ROOT = Path(__file__).parents[2]
 PLAIN = Settings()
 DEADLINE = 2.0
-
-
-def is_running(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
 
 
 def wait_until(condition: object, *, seconds: float = 30) -> None:
@@ -97,7 +91,7 @@ def test_closing_kills_workers_that_hear_nothing(tmp_path: Path) -> None:
             wait_until(lambda: len(pids(folder)) == 2)  # noqa: B023
             driver.send_signal(sent)
             driver.wait(20)
-            wait_until(lambda: not any(map(is_running, pids(folder))), seconds=10)  # noqa: B023
+            wait_until(lambda: not any(map(is_alive, pids(folder))), seconds=10)  # noqa: B023
         finally:
             driver.kill()
             driver.wait()
