@@ -24,6 +24,7 @@ app = typer.Typer(
 
 TABLE_WIDTH = 200
 BUDGETS = "144,360,720,1440,2880"
+RATES = "1,4,9,36"
 
 
 @app.callback()
@@ -36,7 +37,12 @@ def footage(
     seed: Annotated[int, typer.Option(help="of the rendered clips and their questions")] = 1,
     clips: Annotated[int, typer.Option(help="how many clips", min=1)] = 30,
     questions: Annotated[int, typer.Option(help="questions about each clip", min=1)] = 12,
-    budgets: Annotated[str, typer.Option(help="visual tokens for a whole video")] = BUDGETS,
+    budgets: Annotated[
+        str | None, typer.Option(help=f"visual tokens for a whole video (default {BUDGETS}; per second {RATES})")
+    ] = None,
+    per_second: Annotated[
+        bool, typer.Option("--per-second", help="budgets are tokens for each second; clips are shorter (5 s to 75 s)")
+    ] = False,
     methods: Annotated[str, typer.Option(help="'all' or names with commas between them")] = "all",
     max_frames: Annotated[int, typer.Option(help="most frames any method may show", min=1, max=64)] = 32,
     reference: Annotated[
@@ -62,14 +68,14 @@ def footage(
 
     names = list(DEFAULT_NAMES) if methods == "all" else [name.strip() for name in methods.split(",") if name.strip()]
     make_methods(names, max_frames=max_frames)  # a misspelt name must not cost a minute of rendering
-    amounts = parse_budgets(budgets)
+    amounts = parse_budgets(budgets or (RATES if per_second else BUDGETS))
     flags = {"model": model, "device": device, "dtype": dtype, "vision_batch": vision_batch}
     settings = load_settings(flags)
     if plots:
         from m3video.evaluation.plots import pyplot
 
         pyplot()
-    from m3video.evaluation.footage_set import FootageSpec, describe, make_records
+    from m3video.evaluation.footage_set import LENGTHS, RATE_LENGTHS, FootageSpec, describe, make_records
     from m3video.evaluation.records import save_records
     from m3video.evaluation.run import RunSettings, jobs, run
     from m3video.model import checkpoint
@@ -77,14 +83,16 @@ def footage(
 
     progress = make_progress(quiet=quiet)
     loaded = checkpoint.load(settings.model, device=settings.device, dtype=settings.dtype)
-    spec = FootageSpec(seed=seed, clips=clips, questions=questions)
+    lengths = RATE_LENGTHS if per_second else LENGTHS
+    spec = FootageSpec(seed=seed, clips=clips, questions=questions, lengths=lengths)
     chosen = make_methods(names, max_frames=max_frames, context=loaded.context)
     records = make_records(spec, folder=cache or default_cache(), progress=progress)
-    folder = out or Path("runs") / f"eval-footage-{seed}-{clips}x{questions}-{Path(settings.model).name}"
+    what = "footage-rates" if per_second else "footage"
+    folder = out or Path("runs") / f"eval-{what}-{seed}-{clips}x{questions}-{Path(settings.model).name}"
     if not quiet:
         print(f"m3video: {describe(records)}; answers go to {folder}", file=sys.stderr)
     wanted = RunSettings(
-        tuple(chosen), tuple(amounts), max_frames, reference,
+        tuple(chosen), tuple(amounts), max_frames, per_second, reference,
         vision_batch=settings.vision_batch,
     )  # fmt: skip
     answered = run(records, loaded, wanted, folder, progress=progress)

@@ -20,7 +20,7 @@ from m3video.planning.limits import Limit, limits
 from m3video.planning.plan_file import check_matches
 from m3video.planning.sample import rows_in_range
 from m3video.planning.wishes import Wishes, candidates, rules
-from m3video.planning.worth import utility
+from m3video.planning.worth import estimate_name, utility
 from m3video.progress import Meter, Progress, silent
 from m3video.types import (
     FLAG_CORRUPT,
@@ -134,7 +134,7 @@ def study_stats(info: VideoInfo, stats: FrameStats, settings: Settings) -> Study
         video=info, budget=settings.budget, frames=frames, utility=decided.utility, bound=decided.bound,
         num_candidates=len(selection), shots=selection.shots, config=settings.model_dump(),
         warnings=(*selection.notes, *obeyed.notes), method=decided.method, scan=stats.mode,
-        num_analyzed=len(stats),
+        num_analyzed=len(stats), estimate=estimate_name(),
     )  # fmt: skip
     return Study(plan, stats, selection, worth, decided, wishes, pinned, settings)
 

@@ -154,6 +154,8 @@ def plan_facts(plan: TokenPlan, limits: Sequence[Limit] | None = None) -> list[R
     else:
         rows.append(("text", f"{plan.text_tokens} tokens around the frames, without the question's"))
     rows += _proof(plan)
+    if plan.estimate:
+        rows.append(("estimate", plan.estimate))
     if limits is not None:
         rows.append(("limits", _limits_text(limits)))
     return rows

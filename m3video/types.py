@@ -284,7 +284,7 @@ class TokenPlan:
     positions of the prompt around the frames (times, numbers, template; not the question), None where the model's
     tokenizer is not at hand. `grid_tokens` is set when the frames stand in one image grid: the tokens of that one
     picture. `scan` names the frames that were looked at, one of `SCANS`, and `num_analyzed` how many those were, None
-    where nobody counted.
+    where nobody counted. `estimate` says what the utility of a frame was taken from.
     """
 
     video: VideoInfo
@@ -301,6 +301,7 @@ class TokenPlan:
     text_tokens: int | None = None
     scan: str = "full"
     num_analyzed: int | None = None
+    estimate: str = ""
 
     def __post_init__(self) -> None:
         if self.scan not in SCANS:

@@ -205,7 +205,7 @@ def test_the_table_fits_a_narrow_terminal(flags: tuple[str, ...]) -> None:
     assert "\x1b" not in done.stdout
     wide = run("plan", SAMPLE, "--max-gap", 1, "--detail", "low", *flags, HF_HUB_OFFLINE="1")
     told, also = facts(done.stdout), facts(wide.stdout)
-    assert told.keys() == also.keys() == {"frames", "tokens", "text", "utility", "bound", "limits", "time"}
+    assert told.keys() == also.keys() == {"frames", "tokens", "text", "utility", "bound", "estimate", "limits", "time"}
     assert all(told[label].replace(" ", "") == also[label].replace(" ", "") for label in told if label != "time")
 
 

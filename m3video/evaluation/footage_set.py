@@ -34,6 +34,17 @@ from m3video.training.words import clock_words
 LENGTHS: tuple[tuple[float, float, int], ...] = ((5, 12, 10), (15, 40, 8), (60, 150, 6), (240, 540, 4))
 """(shortest s, longest s, frames per second); clips take them in turn."""
 
+RATE_LENGTHS: tuple[tuple[float, float, int], ...] = ((5, 12, 10), (15, 40, 8), (40, 75, 6))
+"""The same where budgets are tokens per second: 36 of them for the longest clip are what the model can hold."""
+
+SHORTEST_SHOT = 0.7
+"""Seconds."""
+
+SHOT_SPREAD = 1.0
+"""Standard deviation of the logarithm of what shots last beyond that: with 1.0 the median is 0.61 of the mean. In
+films it is about 0.6: most shots are short, a few long (B. Salt, "The Metrics in Cinemetrics"; lognormal as he has it,
+which fits few films exactly)."""
+
 EDGE_SECONDS = 0.15
 """Moments keep this far from cuts: a question about 0:07 must not fall on a frame of the next shot."""
 
@@ -89,8 +100,9 @@ def make_recipe(spec: FootageSpec, index: int) -> Recipe:
     count = max(2, min(24, round(duration / rng.uniform(2.5, max(3.0, duration / 4)))))
     names, shares = zip(*CONTENTS, strict=True)
     shots = [sample_shot(rng, held_out=True, content=content) for content in rng.choices(names, shares, k=count)]
-    weights = [rng.uniform(0.5, 1.5) for _ in shots]
-    lengths = [duration * weight / sum(weights) for weight in weights]
+    weights = [rng.lognormvariate(0.0, SHOT_SPREAD) for _ in shots]
+    spare = duration - count * SHORTEST_SHOT
+    lengths = [SHORTEST_SHOT + spare * weight / sum(weights) for weight in weights]
     if count > 3 and rng.random() < 0.5:
         brief = rng.randrange(1, count - 1)
         shots[brief] = sample_shot(rng, held_out=True, content=rng.choice(("sign", "board")))

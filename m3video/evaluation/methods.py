@@ -26,6 +26,9 @@ MIX_FRAMES: tuple[int, ...] = (2, 4, 8, 16, 32)
 RESAMPLED_TOKENS = 256
 GRANULARITY_FRAMES = 8
 
+FRAME_TEXT = 16
+"""Positions of a frame's time, at most."""
+
 TEXT_ROOM = 256
 """Positions left for the question and the answer where frames are counted against a model's context."""
 
@@ -123,6 +126,11 @@ def resample(view: ClipView, budget: int, record: Record) -> Plan:
     return tuple(Piece(p, "resample", RESAMPLED_TOKENS) for p in view.evenly(budget // RESAMPLED_TOKENS))
 
 
+def full(view: ClipView, budget: int, record: Record, *, frames: int) -> Plan:
+    """Even frames, all of LLaVA's tokens on each; `frames` is what the context holds. It reads no budget."""
+    return fixed(view, frames * FULL_SCALE, record, scale=FULL_SCALE)
+
+
 def told(view: ClipView, budget: int, record: Record, *, scale: int) -> Plan:
     """The frame that shows the answer at `scale`, other even frames at one token each; it is told which frame.
 
@@ -164,13 +172,13 @@ def variants(name: str, *, max_frames: int, context: int = 8192) -> list[Method]
     Args:
         name: one of `NAMES`.
         max_frames: most frames any of them may show.
-        context: of the model; granularity shows fewer than eight frames where eight full ones do not fit.
+        context: of the model; what shows full frames without a budget shows as many as fit.
 
     Raises:
         UsageError: another name.
     """
-    frames = max(1, min(GRANULARITY_FRAMES, max_frames, (context - TEXT_ROOM) // (FULL_SCALE + 16)))
-    at_frames = functools.partial(granularity, frames=frames)
+    most = max(1, min(max_frames, (context - TEXT_ROOM) // (FULL_SCALE + FRAME_TEXT)))
+    at_frames = functools.partial(granularity, frames=min(GRANULARITY_FRAMES, most))
     scaled: dict[str, Callable[..., Plan]] = {"fixed": fixed, "oracle": told, "granularity": at_frames}
     prune = {"prune": "prune", "prune-unusual": "prune-unusual", "merge": "merge"}
     if name in scaled:
@@ -184,6 +192,8 @@ def variants(name: str, *, max_frames: int, context: int = 8192) -> list[Method]
         return _mixes(name, functools.partial(reduced, how=prune[name]), max_frames)
     if name == "uniform":
         return _mixes(name, uniform, max_frames)
+    if name == "full":
+        return [Method(name, name, functools.partial(full, frames=most), has_budget=False)]
     if name == "llava":
         return [variants("fixed", max_frames=max_frames)[-1]]
     if name in SIMPLE:
@@ -198,9 +208,9 @@ SIMPLE: dict[str, Callable[[ClipView, int, Record], Plan]] = {
 }  # fmt: skip
 NAMES: tuple[str, ...] = (
     "adaptive", "uniform", "fixed", "llava", "proportional", "prune", "prune-unusual", "merge", "resample", "oracle",
-    "granularity",
+    "granularity", "full",
 )  # fmt: skip
-"""All that `--methods` takes; "llava" is fixed at 576."""
+"""All that `--methods` takes; "llava" is fixed at 576 within the budget, "full" without one."""
 
 DEFAULT_NAMES: tuple[str, ...] = tuple(name for name in NAMES if name != "llava")
 

@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from m3video.errors import UsageError
+from m3video.evaluation.records import GROUPS
 from m3video.evaluation.report import Report
 from m3video.evaluation.scores import Cell
 from m3video.files import replacing
 
 COLOURS = {
     "adaptive": "#d62728", "uniform": "#1f77b4", "oracle": "#7f7f7f", "proportional": "#ff7f0e", "merge": "#2ca02c",
-    "prune": "#9467bd", "prune-unusual": "#c5b0d5", "resample": "#17becf",
+    "full": "#000000", "prune": "#9467bd", "prune-unusual": "#c5b0d5", "resample": "#17becf",
     "fixed-1": "#e5d8bd", "fixed-9": "#c9b37e", "fixed-36": "#a68a4b", "fixed-144": "#7a6128", "fixed-576": "#4d3a10",
 }  # fmt: skip
 WITH_INTERVALS = ("adaptive", "uniform", "oracle")
@@ -46,13 +47,12 @@ def save_plots(report: Report, folder: Path) -> list[Path]:
 
 
 def draw_accuracy(report: Report) -> Any:
-    """All questions and each group: accuracy against mean visual tokens spent."""
+    """All questions, each kind and each group: accuracy against mean visual tokens spent."""
     plt = pyplot()
-    groups = ("all", "coarse", "medium", "fine")
-    figure, axes = plt.subplots(2, 2, figsize=(12, 9), sharex=True)
-    for axis, group in zip(axes.flat, groups, strict=True):
+    figure, axes = plt.subplots(2, 3, figsize=(16, 9), sharex=True)
+    for axis, group in zip(axes.flat, ("all", "localised", "global", *GROUPS), strict=True):
         for method in sorted({cell.method for cell in report.cells}, key=_order):
-            _line(axis, [c for c in report.cells if c.method == method], method, group)
+            _line(axis, [c for c in report.of_kind.get(group, report.cells) if c.method == method], method, group)
         axis.set(title=f"{group} questions", xscale="log", ylim=(0, 102))
         axis.grid(alpha=0.3)
     for axis in axes[1]:
@@ -70,8 +70,10 @@ def draw_accuracy(report: Report) -> Any:
 def _token_ticks(axis: Any, report: Report) -> None:
     from matplotlib.ticker import NullFormatter, ScalarFormatter
 
-    lowest = report.budgets[0] if report.budgets else 100
-    axis.set_xticks([*(tick for tick in (10, 30, 100, 300) if tick < 0.5 * lowest), *report.budgets])
+    # Budgets in tokens per second are no places on an axis of tokens.
+    budgets = [] if report.identity["per_second"] else report.budgets
+    lowest = budgets[0] if budgets else 10_000
+    axis.set_xticks([*(tick for tick in (10, 30, 100, 300, 1000, 3000) if tick < 0.5 * lowest), *budgets])
     axis.xaxis.set_major_formatter(ScalarFormatter())
     axis.xaxis.set_minor_formatter(NullFormatter())
 
@@ -83,7 +85,7 @@ def _order(method: str) -> int:
 def _line(axis: Any, cells: Sequence[Cell], method: str, group: str) -> None:
     points = []
     for cell in cells:
-        answers = [a for a in cell.answers if group in ("all", a.record.group)]
+        answers = [a for a in cell.answers if group not in GROUPS or a.record.group == group]
         if answers:
             points.append((cell.mean("visual"), cell.accuracy(answers)))
     if not points:

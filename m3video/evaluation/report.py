@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -27,15 +27,24 @@ from m3video.evaluation.scores import (
 from m3video.files import replacing
 from m3video.scales import SCALES
 
+KINDS = ("localised", "global")
+FEWER = 8
+"""Adaptive plans are held against all frames at 576 tokens where they spend at most this share of them."""
+
 UNTRAINED = ("prune", "prune-unusual", "merge", "resample")
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What a run found. `notes` are things a reader must know before believing the tables."""
+    """What a run found.
+
+    `of_kind` holds cells of the localised questions alone and of the global ones, each family at the variant that was
+    best on them; `notes` are things a reader must know before believing the tables.
+    """
 
     task: str
     cells: tuple[Cell, ...]
+    of_kind: Mapping[str, tuple[Cell, ...]]
     granularity: tuple[Granularity, ...]
     clips: tuple[Row, ...]
     identity: Row
@@ -43,11 +52,21 @@ class Report:
 
     def cell(self, method: str, budget: int) -> Cell | None:
         """One method at one budget, if it is complete."""
-        return next((c for c in self.cells if c.method == method and c.budget == budget), None)
+        return find_cell(self.cells, method, budget)
 
     @property
     def budgets(self) -> list[int]:
-        return sorted({cell.budget for cell in self.cells})
+        return sorted({cell.budget for cell in self.cells if cell.budget})
+
+    @property
+    def unit(self) -> str:
+        """What budgets are counted in."""
+        return "tokens per second of video" if self.identity["per_second"] else "tokens"
+
+
+def find_cell(cells: Sequence[Cell], method: str, budget: int) -> Cell | None:
+    """One method at one budget among `cells`."""
+    return next((c for c in cells if c.method == method and c.budget == budget), None)
 
 
 def make_report(folder: RunFolder, records: Sequence[Record], *, task: str, only: Sequence[tuple[str, int]]) -> Report:
@@ -62,8 +81,12 @@ def make_report(folder: RunFolder, records: Sequence[Record], *, task: str, only
     wanted = set(only)
     rows = [row for row in folder.samples() if (row["method"], row["budget"]) in wanted]
     cells = tuple(make_cells(rows, records))
+    kinds = {kind: [r for r in records if r.localised == (kind == "localised")] for kind in KINDS}
+    of_kind = {kind: tuple(make_cells(rows, own)) for kind, own in kinds.items() if own}
     identity = json.loads((folder.folder / "run.json").read_text(encoding="utf-8"))
-    return Report(task, cells, tuple(granularity(rows, records)), tuple(folder.clips()), identity, _notes(cells, rows))
+    return Report(
+        task, cells, of_kind, tuple(granularity(rows, records)), tuple(folder.clips()), identity, _notes(cells, rows)
+    )
 
 
 def _notes(cells: Sequence[Cell], rows: Sequence[Row]) -> tuple[str, ...]:
@@ -126,13 +149,21 @@ def cell_json(cell: Cell) -> dict[str, Any]:
 
 
 def comparisons(report: Report, *, ours: str = "adaptive") -> list[dict[str, Any]]:
-    """At each budget: `ours` minus uniform, and the share of the gap from uniform to oracle that it closes."""
+    """At each budget: `ours` minus uniform, on all questions and each kind; the share of the gap from uniform to oracle
+    that it closes; and `ours` minus as many frames at 576 as the context holds, which spend `FEWER` times as much."""
+    full = report.cell("full", 0)
     out = []
     for budget in report.budgets:
         mine, uniform, oracle = (report.cell(name, budget) for name in (ours, "uniform", "oracle"))
         if mine is None or uniform is None:
             continue
         row: dict[str, Any] = {"budget": budget, "minus_uniform": _estimate(difference(mine, uniform))}
+        for kind, cells in report.of_kind.items():
+            own, theirs = find_cell(cells, ours, budget), find_cell(cells, "uniform", budget)
+            if own is not None and theirs is not None:
+                row[f"minus_uniform_{kind}"] = _estimate(difference(own, theirs))
+        if full is not None and mine.mean("visual") * FEWER <= full.mean("visual"):
+            row["minus_full"] = _estimate(difference(mine, full))
         if oracle is not None:
             row["gap_closed"] = _estimate(gap_closed(mine, uniform, oracle))
             row["gap_closed_guess_corrected"] = _estimate(gap_closed(mine, uniform, oracle, correct=True))
@@ -179,7 +210,8 @@ def report_json(report: Report) -> dict[str, Any]:
         "n-samples": {n: {"original": len(c.answers), "effective": len(c.answers)} for n, c in tasks.items()},
         "config": {"model": "m3video", "model_args": report.identity, "m3video_version": __version__},
         "m3video": {
-            "cells": [cell_json(cell) for cell in report.cells], "comparisons": comparisons(report),
+            "unit": report.unit, "cells": [cell_json(cell) for cell in report.cells],
+            "comparisons": comparisons(report),
             "granularity": [granularity_json(row) for row in report.granularity], "costs": stage_costs(report),
             "notes": list(report.notes),
         },

@@ -27,7 +27,7 @@ from m3video.model import answering
 from m3video.model.checkpoint import LoadedModel
 from m3video.pipeline import analyze_video, open_for
 from m3video.progress import Progress, peak_memory_bytes, silent
-from m3video.types import clock
+from m3video.types import VideoInfo, clock
 from m3video.video.reader import VideoReader
 
 Reference = Literal["shot", "nearest", "asked"]
@@ -43,11 +43,15 @@ class InterruptedRunError(M3VideoError):
 
 @dataclass(frozen=True, slots=True)
 class RunSettings:
-    """What one run does. Budgets and methods may grow from run to run in one folder, the rest may not change."""
+    """What one run does. Budgets and methods may grow from run to run in one folder, the rest may not change.
+
+    `budgets` are visual tokens for a whole video, or for each second of it when `per_second`.
+    """
 
     methods: tuple[Method, ...]
     budgets: tuple[int, ...]
     max_frames: int
+    per_second: bool = False
     reference: Reference = "shot"
     max_new_tokens: int = 32
     vision_batch: int = 16
@@ -73,8 +77,13 @@ def identity(loaded: LoadedModel, records: Sequence[Record], settings: RunSettin
     return {
         "model": loaded.name, "weights": weights_hash(loaded), "dtype": str(loaded.model.dtype),
         "questions": questions, "num_questions": len(records), "max_frames": settings.max_frames,
-        "reference": settings.reference, "max_new_tokens": settings.max_new_tokens,
+        "reference": settings.reference, "max_new_tokens": settings.max_new_tokens, "per_second": settings.per_second,
     }  # fmt: skip
+
+
+def tokens_for(budget: int, info: VideoInfo, settings: RunSettings) -> int:
+    """Visual tokens that `budget` means for one video; 0 for methods without a budget."""
+    return max(1, round(budget * info.duration_seconds)) if settings.per_second and budget else budget
 
 
 def weights_hash(loaded: LoadedModel) -> str:
@@ -138,10 +147,16 @@ def run(
 def _check_context(records: Sequence[Record], loaded: LoadedModel, settings: RunSettings) -> None:
     """Refuse, before anything runs, a budget that the context cannot hold beside all frames' times and a question."""
     budgets = [budget for method, budget in jobs(settings) if method.has_budget]
-    if budgets:
-        longest = max((prompt_text(record) for record in records), key=len)
-        text = answering.text_tokens(loaded, longest, num_frames=min(settings.max_frames, max(budgets)))
-        answering.refuse_beyond(loaded, visual=max(budgets), text=text, answer=settings.max_new_tokens)
+    if not budgets:
+        return
+    most = max(budgets)
+    if settings.per_second:
+        for video in {record.video for record in records}:
+            with open_for(video, Settings()) as reader:
+                most = max(most, tokens_for(max(budgets), reader.info, settings))
+    longest = max((prompt_text(record) for record in records), key=len)
+    text = answering.text_tokens(loaded, longest, num_frames=min(settings.max_frames, most))
+    answering.refuse_beyond(loaded, visual=most, text=text, answer=settings.max_new_tokens)
 
 
 def _run_clip(
@@ -181,13 +196,14 @@ class ClipRunner:
     def answer(self, method: Method, budget: int, records: Sequence[Record]) -> list[Row]:
         """Rows for `records`, in order."""
         start = time.perf_counter()
+        tokens = tokens_for(budget, self.view.info, self.settings)
         if method.is_told:
-            plans = [method.plan(self.view, budget, record) for record in records]
+            plans = [method.plan(self.view, tokens, record) for record in records]
         else:
-            plans = [method.plan(self.view, budget, records[0])] * len(records)
+            plans = [method.plan(self.view, tokens, records[0])] * len(records)
         plan_seconds = (time.perf_counter() - start) / len(records)
         for plan in set(plans):
-            assert not method.has_budget or spent(plan) <= budget, f"{method.name} spends {spent(plan)} of {budget}"
+            assert not method.has_budget or spent(plan) <= tokens, f"{method.name} spends {spent(plan)} of {tokens}"
             if plan:
                 self._ask(plan, [r for r, own in zip(records, plans, strict=True) if own == plan])
         return [

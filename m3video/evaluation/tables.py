@@ -55,7 +55,8 @@ def _method_table(report: Report, budget: int) -> Table:
     cells = [cell for cell in report.cells if cell.budget == budget]
     whole = cells[0].accuracy()
     table = _table(
-        f"budget {budget}: per cent right with 95 % intervals, {whole.answers} questions about {whole.clips} clips",
+        f"budget {budget} {report.unit}: per cent right with 95 % intervals, {whole.answers} questions about "
+        f"{whole.clips} clips",
         "method", "frames", "visual", "text", "s/answer", "all", *GROUPS, "local", "global", "no guess",
     )  # fmt: skip
     for cell in sorted(cells, key=lambda c: -c.accuracy().value):
@@ -72,11 +73,22 @@ def _method_table(report: Report, budget: int) -> Table:
 
 
 def _comparison_table(report: Report) -> Table:
-    table = _table("adaptive against uniform: points with 95 % intervals, and per cent of the gap to the oracle",
-                   "budget", "minus uniform", "gap closed", "gap closed, no guess")  # fmt: skip
+    full = report.cell("full", 0)
+    columns = {
+        "minus_uniform": "minus uniform", "minus_uniform_localised": "localised", "minus_uniform_global": "global",
+        "gap_closed": "gap closed", "gap_closed_guess_corrected": "gap closed, no guess",
+        "minus_full": f"minus full {percent(full.accuracy())}" if full is not None else "minus full",
+    }  # fmt: skip
+    table = _table(
+        "adaptive against uniform: points with 95 % intervals; per cent of the gap to the oracle; against as many "
+        f"frames at 576 as the context holds ({full.mean('visual'):.0f} tokens), where it spends an eighth or less"
+        if full is not None
+        else "adaptive against uniform: points with 95 % intervals, and per cent of the gap to the oracle",
+        report.unit,
+        *columns.values(),
+    )
     for row in comparisons(report):
-        gaps = [row.get(name) for name in ("minus_uniform", "gap_closed", "gap_closed_guess_corrected")]
-        table.add_row(str(row["budget"]), *(_points(gap) for gap in gaps))
+        table.add_row(str(row["budget"]), *(_points(row.get(name)) for name in columns))
     return table
 
 

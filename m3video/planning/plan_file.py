@@ -39,6 +39,7 @@ def to_json(plan: TokenPlan) -> dict[str, Any]:
         "scan": plan.scan,
         "num_analyzed": plan.num_analyzed,
         "num_candidates": plan.num_candidates,
+        "estimate": plan.estimate,
         "config": dict(plan.config),
         "warnings": list(plan.warnings),
         "shots": [list(shot) for shot in plan.shots],
@@ -85,11 +86,12 @@ def from_json(data: Any) -> TokenPlan:
     scan = top.take("scan", str) if "scan" in top.left else "full"
     if config.get("scan", scan) != scan:
         raise PlanError(f"plan.scan ({scan}) is not that of its config ({_kind(config['scan'])})")
+    estimate = top.take("estimate", str) if "estimate" in top.left else ""
     num_analyzed = top.take("num_analyzed", int, optional=True) if "num_analyzed" in top.left else None
     plan: TokenPlan = _build(
         TokenPlan, "plan", video=video, budget=top.take("budget", int), frames=frames, utility=utility, bound=bound,
         method=method, text_tokens=text_tokens, num_candidates=top.take("num_candidates", int), shots=shots,
-        scan=scan, num_analyzed=num_analyzed, config=config,
+        scan=scan, num_analyzed=num_analyzed, estimate=estimate, config=config,
         warnings=_texts(top.take("warnings", list), "plan.warnings"),
     )  # fmt: skip
     top.finish()

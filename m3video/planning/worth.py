@@ -76,6 +76,12 @@ def calibration() -> Calibration:
     return Calibration(**json.loads(CALIBRATION.read_text(encoding="utf-8")))
 
 
+def estimate_name() -> str:
+    """What plans are made from, for people: the estimator, and the weights whose answers it was fitted to."""
+    made = calibration().made
+    return f"{DEFAULT} to the answers of {made['model']} ({made['weights'][:8]})"
+
+
 def signals(stats: FrameStats, rows: NDArray[np.int64]) -> Floats:
     """`SIGNALS` of some rows of the stats, float64 [N, J]."""
     at = [SCALES.index(1), SCALES.index(144)]

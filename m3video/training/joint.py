@@ -28,7 +28,7 @@ from m3video.training.symbols import Symbols
 ALIGN_BATCH = 24
 LENGTHS = ((200, 2.0), (720, 1.0), (1500, 0.5), (3000, 0.25), (5000, 0.25))
 """(visual tokens of a clip at most, share of `batch` clips in such a step): short steps hold many clips."""
-LENGTH_SHARES = (22, 33, 22, 14, 9)
+LENGTH_SHARES = (14, 24, 24, 20, 18)
 
 
 @torch.no_grad()

@@ -48,7 +48,7 @@ class Recipe(RecipePart):
     sizes: Sizes = Sizes()
     vision: Stage = Stage(steps=20000, batch=6, rate=1.0e-3)
     decoder: Stage = Stage(steps=4000, batch=32, rate=2.0e-3)
-    joint: Stage = Stage(steps=3000, batch=4, rate=2.5e-4)
+    joint: Stage = Stage(steps=6000, batch=4, rate=2.5e-4)
     align_steps: int = Field(3000, ge=1)
     cached_shots: int = Field(5000, ge=8, description="rendered shots whose vision features the last stages read")
     frames_per_shot: int = Field(2, ge=1)

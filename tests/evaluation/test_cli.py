@@ -65,7 +65,7 @@ def test_a_small_run_prints_json_and_leaves_its_answers(tmp_path: Path) -> None:
     again = run(*SMALL, *where, "--methods", "adaptive,uniform", "--quiet")
     assert again.returncode == 0, again.stderr
     assert again.stderr == ""
-    assert "budget 36: per cent right" in again.stdout
+    assert "budget 36 tokens: per cent right" in again.stdout
 
 
 def test_ctrl_c_ends_in_one_line_and_keeps_answers(tmp_path: Path) -> None:

@@ -35,13 +35,14 @@ def answers() -> list[Row]:
         for scale in SCALES:
             rows.append(row(about, f"granularity-{scale}", 0, right=scale > 9, shown_as="granularity", visual=scale))
             rows.append(row(about, f"oracle-{scale}", 720, right=scale > 9, shown_as="oracle", visual=scale))
+        rows.append(row(about, "full", 0, right=number % 4 < 1, visual=8 * 141))
         rows.append({**row(about, "resample", 144, right=False), "skipped": "the budget holds no frame"})
     return rows
 
 
 @pytest.fixture
 def report(tmp_path: Path) -> Report:
-    folder = RunFolder(tmp_path, {"model": "bundled"})
+    folder = RunFolder(tmp_path, {"model": "bundled", "per_second": False})
     folder.add_samples(answers())
     folder.add_clip({
         "clip": "c0", "video_seconds": 30.0, "frames_encoded": 20, "peak_memory_bytes": 3 * 2**20,
@@ -54,7 +55,7 @@ def test_json_has_lmms_evals_shape_and_ours_beside_it(report: Report, tmp_path: 
     value = json.loads(save_report(report, tmp_path).read_text())
     assert value == json.loads(json.dumps(report_json(report)))
     names = {f"footage_{m}_{b}" for m, b in (("adaptive", 144), ("adaptive", 720), ("uniform", 144),
-                                             ("uniform", 720), ("oracle", 720))}  # fmt: skip
+                                             ("uniform", 720), ("oracle", 720), ("full", 0))}  # fmt: skip
     for part in ("results", "configs", "versions", "n-shot", "higher_is_better", "n-samples"):
         assert value[part].keys() == names, part
     assert value["results"]["footage_adaptive_720"]["acc,none"] == 0.75
@@ -71,6 +72,12 @@ def test_json_has_lmms_evals_shape_and_ours_beside_it(report: Report, tmp_path: 
     assert ours["comparisons"][1]["minus_uniform"]["value"] == 0.25
     assert ours["comparisons"][1]["gap_closed"]["value"] == 0.5
     assert "gap_closed" not in ours["comparisons"][0], "no oracle ran at 144"
+    # The first of every four questions is global: both have it right. Of the three others 2 and 1.
+    assert ours["comparisons"][0]["minus_uniform_global"]["value"] == 0
+    assert ours["comparisons"][0]["minus_uniform_localised"]["value"] == pytest.approx(1 / 3)
+    assert ours["comparisons"][0]["minus_full"]["value"] == 0.5, "141 tokens are an eighth of 1128"
+    assert "minus_full" not in ours["comparisons"][1], "717 tokens are more"
+    assert ours["unit"] == "tokens"
     assert ours["granularity"][0]["enough_scale"] == 36
     assert ours["granularity"][0]["oracle_tokens"] == 36
     assert ours["costs"]["vision_tower_seconds_per_frame"] == 0.2
@@ -83,17 +90,18 @@ def test_tables_say_what_json_says(report: Report) -> None:
     text = io.StringIO()
     print_report(report, Console(file=text, width=200))
     said = text.getvalue()
-    assert "budget 720: per cent right with 95 % intervals, 12 questions about 3 clips" in said
+    assert "budget 720 tokens: per cent right with 95 % intervals, 12 questions about 3 clips" in said
     line = next(line for line in said.splitlines() if line.startswith("adaptive") and " 717 " in line)
     assert "75 [" in line
     assert "uniform@8" in said
     assert "+25.0" in said
+    assert "minus full 25 [1, 92]" in said
     assert "note: resample cannot show" in said
     assert "vision tower 200 ms per frame, peak memory 3 MiB" in said
 
 
 def test_only_what_was_asked_for_is_reported(tmp_path: Path) -> None:
-    folder = RunFolder(tmp_path, {})
+    folder = RunFolder(tmp_path, {"per_second": True})
     folder.add_samples(answers())
     small = make_report(folder, RECORDS, task="footage", only=[("adaptive", 144)])
     assert [(c.method, c.budget) for c in small.cells] == [("adaptive", 144)]
@@ -122,7 +130,7 @@ def test_pictures_show_every_method(report: Report, tmp_path: Path) -> None:
     assert [p.name for p in paths] == ["accuracy.png", "pareto.png"]
     assert all(p.read_bytes()[:8] == b"\x89PNG\r\n\x1a\n" and p.stat().st_size > 20_000 for p in paths)
     figure = plots.draw_accuracy(report)
-    assert {text.get_text() for text in figure.legends[0].get_texts()} == {"adaptive", "uniform", "oracle"}
+    assert {text.get_text() for text in figure.legends[0].get_texts()} == {"adaptive", "uniform", "oracle", "full"}
     plots.pyplot().close(figure)
 
 

@@ -144,6 +144,25 @@ def test_a_budget_beyond_the_context_is_refused_before_anything_runs(
     assert not (tmp_path / "new").exists()
 
 
+def test_rates_buy_a_longer_clip_more_tokens_and_do_not_mix_with_budgets(
+    loaded: checkpoint.LoadedModel, tmp_path: Path
+) -> None:
+    spec = FootageSpec(seed=8, clips=2, questions=2, lengths=((2, 2.2, 6), (4, 4.4, 6)))
+    records = make_records(spec, folder=tmp_path / "clips")
+    methods = tuple(make_methods(["uniform", "full"], max_frames=4, context=1600))
+    done = run(records, loaded, RunSettings(methods, (36,), 4, per_second=True), tmp_path / "out")
+    visual = {(row["clip"], row["method"]): row["token_counts"]["visual_tokens"] for row in done.samples()}
+    short, long = sorted({row["clip"] for row in done.samples()})
+    for clip, seconds in ((short, (2, 2.5)), (long, (4, 4.7))):
+        # The frames share the budget to within one step of one scale.
+        assert 36 * seconds[0] - 27 <= visual[clip, "uniform@4"] <= 36 * seconds[1]
+        assert visual[clip, "full"] == 2 * 576, "what 1600 positions hold beside the text"
+    with pytest.raises(UsageError, match="per_second"):
+        run(records, loaded, RunSettings(methods, (36,), 4), tmp_path / "out")
+    with pytest.raises(DoesNotFitError, match="visual"):
+        run(records, loaded, RunSettings(methods, (2500,), 4, per_second=True), tmp_path / "new")
+
+
 def test_a_moment_is_named_as_the_frame_that_shows_most_of_its_shot() -> None:
     clip = view(3, 200, max_frames=32)
     starts = [start for start, _ in clip.candidates.shots]

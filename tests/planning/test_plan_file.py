@@ -77,7 +77,7 @@ def any_plan(draw: st.DrawFn) -> TokenPlan:
             lambda made: made.get("layout") != "grid" and "scan" not in made)),
         warnings=tuple(draw(st.lists(TEXTS, max_size=3))), method=draw(st.sampled_from(["", *METHODS])),
         text_tokens=draw(st.none() | st.integers(0, 9999)), scan=draw(st.sampled_from(SCANS)),
-        num_analyzed=draw(st.none() | st.integers(1, video.num_frames)),
+        num_analyzed=draw(st.none() | st.integers(1, video.num_frames)), estimate=draw(TEXTS),
     )  # fmt: skip
 
 
@@ -98,7 +98,7 @@ def test_the_layout_is_the_documented_one() -> None:
     data = written()
     assert list(data) == [
         "schema", "video", "backend", "budget", "total_tokens", "utility", "bound", "gap", "method", "text_tokens",
-        "scan", "num_analyzed", "num_candidates", "config", "warnings", "shots", "frames",
+        "scan", "num_analyzed", "num_candidates", "estimate", "config", "warnings", "shots", "frames",
     ]  # fmt: skip
     assert data["schema"] == SCHEMA == "m3video.plan/1"
     assert data["video"]["time_base"] == [1, 90000]
@@ -211,7 +211,7 @@ def test_a_spoiled_plan_is_refused_in_one_line(
     assert "\n" not in str(caught.value)
 
 
-LATER_FIELDS = ("gap", "method", "text_tokens", "scan", "num_analyzed")
+LATER_FIELDS = ("gap", "method", "text_tokens", "scan", "num_analyzed", "estimate")
 FIELDS = [(name,) for name in written() if name not in LATER_FIELDS] + [("video", name) for name in written()["video"]]
 FIELDS += [("frames", 0, name) for name in written()["frames"][0] if name != "pts_seconds"]
 

@@ -6,6 +6,7 @@ import itertools
 from fractions import Fraction
 
 import av
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -78,3 +79,16 @@ def test_shrinking_averages_like_one_exact_average() -> None:
     small = shrink(plane, 160, 90)
     exact = plane.reshape(90, 8, 160, 8).mean(axis=(1, 3))
     assert np.abs(small - exact).max() < 1.6
+
+
+@pytest.mark.parametrize("period", range(2, 9))
+@pytest.mark.parametrize(("width", "height"), [(1280, 720), (1920, 1080), (640, 360), (960, 540), (720, 1280)])
+@pytest.mark.parametrize("every", [1, 2, 4])
+def test_fine_stripes_become_their_mean_and_not_other_stripes(
+    period: int, width: int, height: int, every: int
+) -> None:  # fmt: skip
+    stripes = np.where(np.arange(width) % period < period / 2, 200, 60).astype(np.uint8)
+    plane = np.broadcast_to(stripes, (height, width)).copy()
+    exact = cv2.resize(plane, (width // 8, height // 8), interpolation=cv2.INTER_AREA)
+    ripple = [np.abs(small - stripes.mean()).max() for small in (shrink(plane, *exact.shape[::-1], every=every), exact)]
+    assert ripple[0] <= ripple[1] + 1
