@@ -202,19 +202,23 @@ def serve(channel: Connection, parent: int) -> NoReturn:
     progress.listen(beat)
     while True:
         try:
-            message = channel.recv_bytes()
-        except EOFError:
+            _carry_out(channel, channel.recv_bytes())
+        except (EOFError, BrokenPipeError):
             os._exit(0)
-        try:
-            function, arguments = pickle.loads(message)  # imports what it needs
-            beat()
-            for value in function(*arguments):
-                channel.send_bytes(pickle.dumps(("value", value), protocol=pickle.HIGHEST_PROTOCOL))
-            channel.send_bytes(pickle.dumps(("end", None)))
-        except BrokenPipeError:
-            os._exit(0)
-        except BaseException as error:
-            channel.send_bytes(pickle.dumps(("failed", failure_of(error))))
+
+
+def _carry_out(channel: Connection, message: bytes) -> None:
+    """One work; nothing of it is kept."""
+    try:
+        function, arguments = pickle.loads(message)  # imports what it needs
+        beat()
+        for value in function(*arguments):
+            channel.send_bytes(pickle.dumps(("value", value), protocol=pickle.HIGHEST_PROTOCOL))
+        channel.send_bytes(pickle.dumps(("end", None)))
+    except BrokenPipeError:
+        raise
+    except BaseException as error:
+        channel.send_bytes(pickle.dumps(("failed", failure_of(error))))
 
 
 def _die_with(parent: int) -> None:

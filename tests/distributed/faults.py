@@ -89,10 +89,11 @@ class Large:
 
     def answer(self, loaded: Any, pieces: Sequence[tuple[Work, Any]]) -> list[Any]:
         time.sleep(0.01 * len(pieces))
-        return [(len(content), worker_mb, memory_mb()) for _, (content, worker_mb) in pieces]
+        return [(len(pieces), worker_mb, memory_mb()) for _, (_, worker_mb) in pieces]
 
     def finish(self, loaded: Any, work: Work, base: Any, replies: Sequence[Any]) -> list[Outcome]:
-        return [{"worker_mb": [reply[1] for reply in replies], "mb": [reply[2] for reply in replies]}]
+        names = ("together", "worker_mb", "mb")
+        return [dict(zip(names, map(list, zip(*replies, strict=True)), strict=True))]
 
 
 def memory_mb() -> float:

@@ -251,7 +251,8 @@ def test_pieces_wait_in_their_worker_not_in_memory(tmp_path: Path) -> None:
     assert [len(row["mb"]) for row in rows] == [40, 40, 40]
     pieces = PIECE_BYTES / 2**20
     assert max(seen) - before < 10 * pieces
-    assert max(max(row["mb"]) for row in rows) - min(min(row["mb"]) for row in rows) < 10 * pieces
+    assert max(max(row["mb"]) for row in rows) - min(min(row["mb"]) for row in rows) < 15 * pieces
+    assert max(max(row["together"]) for row in rows) > 1  # the model gets those of several videos at once
     assert all(max(row["worker_mb"]) - row["worker_mb"][0] < 5 * pieces for row in rows)
 
 
