@@ -5,17 +5,18 @@ from __future__ import annotations
 import os
 import re
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
 
-from m3video import __version__, cli_batch, cli_eval
-from m3video.cli_options import check_outputs
+from m3video import __version__, cli_batch, cli_cache, cli_eval, cli_session, cli_tune
+from m3video.cli_options import check_outputs, refuse_decided
 from m3video.cli_options import given as _flags
 from m3video.cli_options import setting as _setting
-from m3video.config import PLAN_SETTINGS, Settings, load_settings
-from m3video.errors import EXIT_ERROR, M3VideoError, UsageError
+from m3video.config import Settings, load_settings
+from m3video.errors import EXIT_DOES_NOT_FIT, EXIT_ERROR, M3VideoError
 
 app = typer.Typer(
     name="m3video", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
@@ -24,6 +25,7 @@ app = typer.Typer(
 )  # fmt: skip
 
 app.add_typer(cli_eval.app)
+app.add_typer(cli_cache.app)
 
 Video = Annotated[str, typer.Argument(help="a local video file", show_default=False)]
 Config = Annotated[Path | None, typer.Option("--config", help="YAML file with settings (see configs/)")]
@@ -39,6 +41,9 @@ Backend = Annotated[str | None, _setting("backend")]
 MaxPixels = Annotated[int | None, _setting("max_pixels")]
 Scan = Annotated[str | None, _setting("scan")]
 Budget = Annotated[int | None, _setting("budget")]
+Memory = Annotated[str | None, _setting("memory")]
+VisionBatch = Annotated[int | None, _setting("vision_batch")]
+Quantize = Annotated[str | None, _setting("quantize")]
 MaxFrames = Annotated[int | None, _setting("max_frames")]
 Sampling = Annotated[str | None, _setting("sampling")]
 Start = Annotated[str | None, _setting("start")]
@@ -138,18 +143,23 @@ def plan(
     output: Annotated[Path | None, typer.Option("-o", "--output", help="write the plan (JSON)")] = None,
     plot: Annotated[Path | None, typer.Option("--plot", help="draw the plan: a .png, .svg or .pdf file")] = None,
     html: Annotated[Path | None, typer.Option("--html", help="write the plan as one page for a browser")] = None,
-    budget: Budget = None, max_frames: MaxFrames = None, sampling: Sampling = None, start: Start = None,
-    end: End = None, fps: Fps = None, num_frames: NumFrames = None, detail: Detail = None,
+    budget: Budget = None, memory: Memory = None, max_frames: MaxFrames = None, sampling: Sampling = None,
+    start: Start = None, end: End = None, fps: Fps = None, num_frames: NumFrames = None, detail: Detail = None,
     every_shot: EveryShot = None, max_gap: MaxGap = None, at: At = None, model: Model = None,
+    vision_tower: Tower = None, device: Device = None, dtype: Dtype = None, quantize: Quantize = None,
+    vision_batch: VisionBatch = None,
+    measure: Annotated[bool, typer.Option("--measure", help="run what fits once and tell its peak")] = False,
     timestamps: Timestamps = None, scan: Scan = None, backend: Backend = None, max_pixels: MaxPixels = None,
     config: Config = None, json: Json = False, quiet: Quiet = False,
 ) -> None:  # fmt: skip
     """Choose the frames to show and the token scale of each, provably best within the budget.
 
-    The model does not run; naming it tells how many text tokens it will read around the frames.
+    The model does not run; naming it tells how many text tokens it will read around the frames. With --memory the
+    budget is the largest that fits (a --budget is then a ceiling); only the model's config and file headers are read.
 
     Example: m3video plan film.mp4 --budget 2880 -o plan.json --plot plan.png
     """
+    from m3video.cli_memory import fit_or_keep, memory_notes, memory_rows
     from m3video.figures import MOST_IN_PLOT, check_drawable, draw_plan, save_picture
     from m3video.pipeline import binding_limits, open_for, study_reader
     from m3video.plan_page import MOST_IN_PAGE, save_page
@@ -162,6 +172,8 @@ def plan(
     settings, progress = _settings(locals()), make_progress(quiet=quiet)
     check_outputs(video, {"-o": output, "--plot": plot, "--html": html})
     check_drawable(plot, html)
+    settings, fitted = fit_or_keep(settings, measure=measure)
+    fits = memory_rows(fitted, measure=measure, progress=progress)
     meter = Meter()
     with open_for(video, settings) as reader:
         with meter.stage("plan"):
@@ -171,17 +183,18 @@ def plan(
         most = MOST_IN_PAGE if html is not None else MOST_IN_PLOT if plot is not None else 0
         thumbnails = fetch_thumbnails(reader, study.plan, most=most, progress=progress) if most else {}
     are_shown = not json or plot is not None or html is not None
-    facts = plan_facts(study.plan, binding_limits(study) if are_shown else None)
+    facts = [*plan_facts(study.plan, binding_limits(study) if are_shown else None), *fits]
     if plot is not None:
         save_picture(draw_plan(study, facts, thumbnails), plot)
     if html is not None:
         save_page(study, facts, thumbnails, html)
     if json:
-        print_json(to_json(study.plan))
+        told = [f"{name}: {text}" for name, text in fits]
+        print_json(to_json(replace(study.plan, warnings=(*told, *memory_notes(fitted), *study.plan.warnings))))
     else:
         took = time_fact(meter.stage_seconds["plan"], estimate(study.plan, settings, default_file()))
         print(plan_text(study.plan, facts=[*facts, took]))
-        print_notes([] if quiet else [*study.plan.video.notes, *study.plan.warnings])
+        print_notes([] if quiet else [*study.plan.video.notes, *memory_notes(fitted), *study.plan.warnings])
 
 
 @app.command()
@@ -190,14 +203,15 @@ def ask(
     question: Annotated[str, typer.Argument(help="what to ask", show_default=False)],
     plan: Annotated[Path | None, typer.Option("--plan", help="show exactly the frames of this plan")] = None,
     option: Annotated[list[str] | None, typer.Option(help="an answer to choose from; repeat (grid layout)")] = None,
-    budget: Budget = None, max_frames: MaxFrames = None, sampling: Sampling = None, start: Start = None,
-    end: End = None, fps: Fps = None, num_frames: NumFrames = None, detail: Detail = None,
+    budget: Budget = None, memory: Memory = None, max_frames: MaxFrames = None, sampling: Sampling = None,
+    start: Start = None, end: End = None, fps: Fps = None, num_frames: NumFrames = None, detail: Detail = None,
     every_shot: EveryShot = None, max_gap: MaxGap = None, at: At = None,
     layout: Annotated[str | None, _setting("layout")] = None,
     timestamps: Timestamps = None,
     model: Model = None, vision_tower: Tower = None, device: Device = None, dtype: Dtype = None,
-    vision_batch: Annotated[int | None, _setting("vision_batch")] = None,
+    quantize: Quantize = None, vision_batch: VisionBatch = None,
     max_new_tokens: Annotated[int | None, _setting("max_new_tokens")] = None,
+    cache: Annotated[bool | None, _setting("cache")] = None,
     scan: Scan = None, backend: Backend = None, max_pixels: MaxPixels = None, config: Config = None,
     json: Json = False, quiet: Quiet = False,
 ) -> None:  # fmt: skip
@@ -205,16 +219,13 @@ def ask(
 
     Example: m3video ask film.mp4 "What colour is the background at 0:03?" --budget 720
     """
-    from m3video.pipeline import ask as ask_video
     from m3video.planning.plan_file import load_plan
+    from m3video.session import ask as ask_video
     from m3video.terminal import answer_record, answer_text, make_progress, print_json, print_notes
     from m3video.timing import default_file, remember
 
     given = _flags(locals())
-    if plan is not None:
-        decided = [name for name in given if name in PLAN_SETTINGS]
-        if decided:
-            raise UsageError(f"--plan {plan} already decides --{decided[0].replace('_', '-')}: give one of the two")
+    refuse_decided(plan, given)
     settings = load_settings(given, config=config)
     answer = ask_video(
         video, question, settings, plan=None if plan is None else load_plan(plan), options=option or (),
@@ -232,8 +243,10 @@ def ask(
             print_notes([] if quiet else [f"plan will not know what this took: {default_file()}: {error.strerror}"])
 
 
+app.command()(cli_session.chat)
 app.command()(cli_batch.summarize)
 app.command()(cli_batch.batch)
+app.command()(cli_tune.tune)
 
 
 @app.command()
@@ -299,6 +312,9 @@ def main() -> None:
     except M3VideoError as error:
         print(f"m3video: error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
+    except MemoryError:
+        print("m3video: error: the machine has no memory left; free some, or read less of the video", file=sys.stderr)
+        sys.exit(EXIT_DOES_NOT_FIT)
     except BrokenPipeError:
         # The reader of our stdout (head, less) went away: nothing is wrong, and there is nobody to tell.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)

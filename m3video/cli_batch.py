@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 _BUDGET = f"most visual tokens for each video, for each chapter of a summary (default {Settings().budget})"
 Budget = Annotated[int | None, typer.Option(help=_BUDGET)]
+Memory = Annotated[str | None, setting("memory")]
+Quantize = Annotated[str | None, setting("quantize")]
 MaxFrames = Annotated[int | None, setting("max_frames")]
 Detail = Annotated[str | None, setting("detail")]
 Timestamps = Annotated[bool | None, setting("timestamps")]
@@ -64,9 +66,10 @@ def batch(
                                                 min=1)] = None,
     ray: Annotated[str | None, typer.Option(metavar="[ADDRESS]", help="on Ray: started here, or auto, HOST:PORT, "
                                             "ray://HOST:PORT")] = None,
-    budget: Budget = None, max_frames: MaxFrames = None, detail: Detail = None, timestamps: Timestamps = None,
-    model: Model = None, vision_tower: Tower = None, device: Device = None, dtype: Dtype = None,
-    vision_batch: VisionBatch = None, max_new_tokens: MaxNewTokens = None, scan: Scan = None, backend: Backend = None,
+    budget: Budget = None, memory: Memory = None, max_frames: MaxFrames = None, detail: Detail = None,
+    timestamps: Timestamps = None, model: Model = None, vision_tower: Tower = None, device: Device = None,
+    dtype: Dtype = None, quantize: Quantize = None, vision_batch: VisionBatch = None,
+    max_new_tokens: MaxNewTokens = None, scan: Scan = None, backend: Backend = None,
     max_pixels: MaxPixels = None, config: Config = None, json: Json = False, quiet: Quiet = False,
 ) -> None:  # fmt: skip
     """Work through many videos; the same command goes on where it stopped.
@@ -77,6 +80,7 @@ def batch(
 
     Example: m3video batch films/ --task summarize -o out --format md
     """
+    from m3video.cli_memory import fit_or_keep
     from m3video.distributed.batch import InterruptedBatchError, check_all_done, run_batch
     from m3video.distributed.items import Question, Questions, open_source, read_questions
     from m3video.distributed.ledger_url import open_ledger
@@ -93,6 +97,10 @@ def batch(
     asked = Questions() if question is None else Questions((Question(question),))
     asked = asked if questions is None else read_questions(questions)
     source, settings = open_source(videos), load_settings(given(locals()), config=config)
+    if settings.memory == "auto":
+        raise UsageError("--memory auto differs from run to run, and so would the items: name a size, e.g. 8GiB")
+    settings, fitted = fit_or_keep(settings)
+    print_notes([] if quiet or fitted is None else fitted.notes)
     made = make_task(task, settings, formats=format or (), fetch=not dry_run)
     if dry_run:
         from m3video.distributed.forecast import forecast, forecast_text
@@ -159,9 +167,10 @@ def summarize(
     videos: Annotated[list[str], typer.Argument(help="local video files", show_default=False)],
     format: Annotated[Literal["json", "csv", "srt", "vtt", "md"] | None,
                       typer.Option(help="of what is printed (default md); json is a line for each video")] = None,
-    budget: Budget = None, max_frames: MaxFrames = None, detail: Detail = None, timestamps: Timestamps = None,
-    model: Model = None, vision_tower: Tower = None, device: Device = None, dtype: Dtype = None,
-    vision_batch: VisionBatch = None, max_new_tokens: MaxNewTokens = None, scan: Scan = None, backend: Backend = None,
+    budget: Budget = None, memory: Memory = None, max_frames: MaxFrames = None, detail: Detail = None,
+    timestamps: Timestamps = None, model: Model = None, vision_tower: Tower = None, device: Device = None,
+    dtype: Dtype = None, quantize: Quantize = None, vision_batch: VisionBatch = None,
+    max_new_tokens: MaxNewTokens = None, scan: Scan = None, backend: Backend = None,
     max_pixels: MaxPixels = None, config: Config = None, json: Json = False, quiet: Quiet = False,
 ) -> None:  # fmt: skip
     """Tell what a video shows: chapters with captions, then a summary that says which time each sentence rests on.
@@ -170,12 +179,16 @@ def summarize(
 
     Example: m3video summarize film.mp4 --model mucai/llava-v1.5-7b-m3
     """
+    from m3video.cli_memory import fit_or_keep
+    from m3video.terminal import print_notes
+
     if json and format not in (None, "json"):
         raise UsageError(f"--json and --format {format} contradict each other: give one")
     format = "json" if json else format or "md"
     if format in ("srt", "vtt") and len(videos) > 1:
         raise UsageError(f"--format {format} holds one video: use m3video batch --task summarize --format {format}")
-    settings = load_settings(given(locals()), config=config)
+    settings, fitted = fit_or_keep(load_settings(given(locals()), config=config))
+    print_notes([] if quiet or fitted is None else fitted.notes)
     _summaries(videos, settings, format, quiet=quiet)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from m3video.cache import cache_root
 from m3video.config import Settings, load_settings
 from m3video.errors import UsageError
 
@@ -136,4 +136,4 @@ def parse_budgets(text: str) -> list[int]:
 
 def default_cache() -> Path:
     """Where rendered clips are kept."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "m3video" / "footage"
+    return cache_root() / "footage"

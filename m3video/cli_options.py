@@ -9,7 +9,7 @@ from typing import Any, get_args
 
 import typer
 
-from m3video.config import Settings
+from m3video.config import PLAN_SETTINGS, Settings
 from m3video.errors import UsageError
 
 
@@ -32,6 +32,13 @@ def given(arguments: Mapping[str, Any]) -> dict[str, Any]:
     if "at" in flags:
         flags["at"] = ",".join(flags["at"])
     return flags
+
+
+def refuse_decided(plan: Path | None, flags: Mapping[str, Any]) -> None:
+    """UsageError when a flag asks for something that a saved plan has already decided."""
+    decided = [name for name in flags if name in PLAN_SETTINGS]
+    if plan is not None and decided:
+        raise UsageError(f"--plan {plan} already decides --{decided[0].replace('_', '-')}: give one of the two")
 
 
 def check_outputs(video: str, outputs: Mapping[str, Path | None]) -> None:

@@ -13,16 +13,17 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from m3video.errors import UsageError
 from m3video.scales import SCALES
+from m3video.sizes import parse_size
 
 ENV_PREFIX = "M3VIDEO_"
 
-# Read elsewhere: where the tests look for data that no clone has.
-_OTHER_VARIABLES = frozenset({"PARITY_DIR", "VIDEOS_DIR", "ANNOTATIONS_DIR"})
+# Read elsewhere: where the cache lies, and where the tests look for data that no clone has.
+_OTHER_VARIABLES = frozenset({"CACHE_DIR", "PARITY_DIR", "VIDEOS_DIR", "ANNOTATIONS_DIR"})
 
 
 PLAN_SETTINGS = (
-    "scan", "budget", "max_frames", "sampling", "start", "end", "fps", "num_frames", "layout", "detail", "every_shot",
-    "max_gap", "at",
+    "scan", "budget", "memory", "max_frames", "sampling", "start", "end", "fps", "num_frames", "layout", "detail",
+    "every_shot", "max_gap", "at",
 )  # fmt: skip
 """Settings that a saved plan has already decided."""
 
@@ -43,6 +44,9 @@ class Settings(BaseModel):
     )
 
     budget: int = Field(720, ge=1, description="most visual tokens for the whole video")
+    memory: str | None = Field(
+        None, description="take the largest budget that fits in this memory, e.g. 8GiB, or in what is free now (auto)"
+    )
     max_frames: int = Field(16, ge=1, le=4096, description="most candidate frames")
     sampling: Literal["shots", "uniform"] = Field("shots", description="how candidates are chosen")
     start: float | None = Field(None, description="look from here on: seconds or h:mm:ss, as probe shows them")
@@ -62,15 +66,28 @@ class Settings(BaseModel):
     vision_tower: str | None = Field(None, description="vision tower folder, when kept apart from the checkpoint")
     device: str = Field("auto", description="auto, cpu, cuda or cuda:N")
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field("auto", description="number format")
+    quantize: Literal["none", "int8", "int4"] = Field(
+        "none", description="hold the language model's layers with 8 or 4 bits a weight"
+    )
     layout: Literal["frames", "grid"] = Field("frames", description="a frame sequence, or six frames in one image grid")
     timestamps: bool = Field(True, description="tell the model each frame's time")
     vision_batch: int = Field(8, ge=1, description="frames in one run of the vision tower")
     max_new_tokens: int = Field(64, ge=1, description="longest answer, in tokens")
 
+    cache: bool = Field(True, description="keep scans and frames' visual features on disk and use them again")
+    cache_gib: float = Field(4.0, gt=0, description="most GiB that the cache folder keeps")
+
     @field_validator("start", "end", mode="before")
     @classmethod
     def _in_seconds(cls, value: Any) -> Any:
         return parse_clock(value) if isinstance(value, str) else value
+
+    @field_validator("memory")
+    @classmethod
+    def _is_a_size(cls, value: str | None) -> str | None:
+        if value is not None and value != "auto":
+            parse_size(value)
+        return value
 
     @field_validator("at", mode="before")
     @classmethod
@@ -94,7 +111,7 @@ class Settings(BaseModel):
             for flag, is_set in (
                 ("--at", self.at is not None), ("--every-shot", self.every_shot),
                 ("--max-gap", self.max_gap is not None), ("--detail", self.detail != "high"),
-                ("--scan", self.scan != "full"),
+                ("--scan", self.scan != "full"), ("--memory", self.memory is not None),
             ):  # fmt: skip
                 if is_set:
                     raise ValueError(f"{flag} says which frames stand in a sequence: leave it out with --layout grid")

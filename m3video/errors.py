@@ -44,6 +44,14 @@ class DoesNotFitError(M3VideoError):
     exit_code = EXIT_DOES_NOT_FIT
 
 
+class OutOfMemoryError(DoesNotFitError):
+    """The machine had less memory than a step asked for; `step` is "load", "vision" or "answer"."""
+
+    def __init__(self, message: str, *, step: str = "answer") -> None:
+        super().__init__(message)
+        self.step = step
+
+
 class WorkerError(M3VideoError):
     """Worker processes that died again and again, or a cluster that cannot be used."""
 

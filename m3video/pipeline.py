@@ -1,4 +1,4 @@
-"""The arrows in order: probe -> analyze -> sample -> allocate -> encode -> answer. Only this layer knows the order."""
+"""The arrows up to a plan, in order: probe -> analyze -> sample -> allocate. `session` has those up to an answer."""
 
 from __future__ import annotations
 
@@ -11,21 +11,20 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from m3video.config import DETAIL, PLAN_SETTINGS, Settings
-from m3video.errors import PlanError, UsageError, VideoError
-from m3video.image_grid import ask_grid
+from m3video.cache import Cache, cache_root
+from m3video.config import DETAIL, Settings
+from m3video.errors import UsageError, VideoError
 from m3video.planning.allocate import allocate
 from m3video.planning.analyze import analyze
 from m3video.planning.limits import Limit, limits
-from m3video.planning.plan_file import check_matches
 from m3video.planning.sample import rows_in_range
+from m3video.planning.scan_cache import load_scan, save_scan
 from m3video.planning.wishes import Wishes, candidates, rules
 from m3video.planning.worth import estimate_name, utility
-from m3video.progress import Meter, Progress, silent
+from m3video.progress import Progress, silent
 from m3video.types import (
     FLAG_CORRUPT,
     Allocation,
-    Answer,
     Evidence,
     FrameStats,
     PlannedFrame,
@@ -37,7 +36,6 @@ from m3video.types import (
 from m3video.video.reader import VideoReader, open_video
 
 if TYPE_CHECKING:
-    from m3video.model.answering import GeneratedAnswer
     from m3video.model.checkpoint import LoadedModel
 
 
@@ -64,6 +62,29 @@ def analyze_video(reader: VideoReader, *, scan: str = "full", progress: Progress
     if ((stats.flags_N & FLAG_CORRUPT) > 0).all():
         raise VideoError(f"{info.path}: no frame could be decoded intact ({reader.damage.message}); is it encrypted?")
     return stats
+
+
+def cache_of(settings: Settings) -> Cache | None:
+    """The cache folder of this machine, or None where the settings want none."""
+    return Cache(cache_root(), round(settings.cache_gib * 2**30)) if settings.cache else None
+
+
+def analyze_once(
+    reader: VideoReader, *, scan: str, cache: Cache | None, progress: Progress = silent
+) -> tuple[FrameStats, bool]:
+    """`analyze_video`, or what an earlier pass over the same bytes found; damaged files are read each time.
+
+    Returns:
+        The stats, and whether they came from the cache.
+    """
+    if cache is not None and not reader.damage.is_partial:
+        stats = load_scan(cache, reader.info, mode=scan)
+        if stats is not None:
+            return stats, True
+    stats = analyze_video(reader, scan=scan, progress=progress)
+    if cache is not None and not reader.damage.is_partial:
+        save_scan(cache, reader.info, stats)
+    return stats, False
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -123,20 +144,25 @@ def study_stats(info: VideoInfo, stats: FrameStats, settings: Settings) -> Study
     decided = allocate(
         worth, budget=settings.budget, max_scale=obeyed.max_scale, fixed=obeyed.fixed, cover_M2=obeyed.cover_M2
     )
-    frames = tuple(
-        PlannedFrame(pts=int(pts), scale=int(scale), shot=int(shot), reason=reason)
-        for pts, scale, shot, reason in zip(
-            selection.pts_N, decided.scale_N, selection.shot_N, selection.reason_N, strict=True
-        )
-        if scale > 0
-    )
     plan = TokenPlan(
-        video=info, budget=settings.budget, frames=frames, utility=decided.utility, bound=decided.bound,
+        video=info, budget=settings.budget, frames=planned_frames(selection, decided.scale_N.tolist()),
+        utility=decided.utility, bound=decided.bound,
         num_candidates=len(selection), shots=selection.shots, config=settings.model_dump(),
         warnings=(*selection.notes, *obeyed.notes), method=decided.method, scan=stats.mode,
         num_analyzed=len(stats), estimate=estimate_name(),
     )  # fmt: skip
     return Study(plan, stats, selection, worth, decided, wishes, pinned, settings)
+
+
+def planned_frames(selection: Selection, scales: Sequence[int]) -> tuple[PlannedFrame, ...]:
+    """The candidates that are shown when each gets its scale; 0 leaves one out."""
+    return tuple(
+        PlannedFrame(pts=int(pts), scale=int(scale), shot=int(shot), reason=reason)
+        for pts, scale, shot, reason in zip(
+            selection.pts_N, scales, selection.shot_N, selection.reason_N, strict=True
+        )
+        if scale > 0
+    )  # fmt: skip
 
 
 def binding_limits(study: Study) -> tuple[Limit, ...]:
@@ -183,13 +209,16 @@ def plan_reader(reader: VideoReader, settings: Settings, *, progress: Progress =
     return study_reader(reader, settings, progress=progress).plan
 
 
-def study_reader(reader: VideoReader, settings: Settings, *, progress: Progress = silent) -> Study:
-    """`plan_reader`, together with what the plan was decided from."""
+def study_reader(
+    reader: VideoReader, settings: Settings, *, stats: FrameStats | None = None, progress: Progress = silent
+) -> Study:
+    """`plan_reader`, together with what the plan was decided from; `stats` where the first pass was made before."""
     from m3video.model.text_count import text_around
 
     if settings.layout == "grid":
         raise UsageError("layout grid is no plan of scales: use it with ask, without --plan")
-    stats = analyze_video(reader, scan=settings.scan, progress=progress)
+    if stats is None:
+        stats = analyze_video(reader, scan=settings.scan, progress=progress)
     study = study_stats(reader.info, stats, settings)
     plan = study.plan
     times = [plan.video.pts_seconds(frame.pts) for frame in plan.frames]
@@ -197,114 +226,6 @@ def study_reader(reader: VideoReader, settings: Settings, *, progress: Progress 
     damage = reader.damage.message
     warnings = (*scan_note(reader.info, stats), *plan.warnings, *([damage] if damage else []))
     return replace(study, plan=replace(plan, text_tokens=text, warnings=warnings))
-
-
-def ask(
-    path: str | Path, question: str, settings: Settings, *, plan: TokenPlan | None = None, options: Sequence[str] = (),
-    loaded: LoadedModel | None = None, progress: Progress = silent,
-) -> Answer:  # fmt: skip
-    """probe -> ... -> answer for one file and one question.
-
-    Args:
-        path: a local video file.
-        question: in the words a person would use.
-        settings: resolved settings.
-        plan: show exactly these frames instead of planning.
-        options: the answers to choose from (image grid only).
-        loaded: a model that is already in memory; else `settings.model` is loaded.
-        progress: draws bars.
-
-    Returns:
-        The answer with its evidence, plan, and what each stage cost.
-
-    Raises:
-        VideoError: the file is no readable video, or a planned frame cannot be decoded.
-        PlanError: `plan` was made for another video, or shows no frame.
-        DoesNotFitError: prompt, visual tokens and answer exceed the model's context; raised before the model runs.
-    """
-    from m3video.model import checkpoint
-
-    if not question.strip():
-        raise UsageError("the question is empty: give one in quotes")
-    if options and plan is not None:
-        raise UsageError("--option belongs to the image grid, which shows no plan: leave out --option or --plan")
-    if options and settings.layout != "grid":
-        raise UsageError("--option belongs to --layout grid: give both, or write the options into the question")
-    meter = Meter()
-    unused: tuple[str, ...] = ()
-    with meter.stage("probe"):
-        reader = open_for(path, settings)
-    with reader:
-        if plan is not None:
-            check_matches(plan, reader.info)
-            unused = _decided_already(plan, settings)
-        elif settings.layout == "frames":
-            with meter.stage("plan"):
-                plan = plan_reader(reader, settings, progress=progress)
-        with meter.stage("load model"), progress("load model", None):
-            loaded = loaded or checkpoint.load(
-                settings.model, device=settings.device, dtype=settings.dtype, vision_tower=settings.vision_tower
-            )
-        if plan is None:
-            plan, said = ask_grid(reader, question, settings, options, loaded, meter, progress)
-        else:
-            plan = replace(plan, text_tokens=_text_tokens(plan, settings, loaded))
-            said = _ask_frames(reader, question, settings, plan, loaded, meter, progress)
-    return Answer(
-        question=question, text=said.text, evidence=evidence(plan), model=loaded.name,
-        visual_tokens=said.visual_tokens, prompt_tokens=said.prompt_tokens, answer_tokens=said.answer_tokens,
-        stage_seconds=meter.stage_seconds, peak_memory_bytes=meter.peak_memory_bytes, plan=plan,
-        config=settings.model_dump(),
-        warnings=(*plan.warnings, *unused, *loaded.warnings, *bundled_note(loaded, path), *said.warnings),
-    )  # fmt: skip
-
-
-def _decided_already(plan: TokenPlan, settings: Settings) -> tuple[str, ...]:
-    """A line when settings, wherever they were given, ask for another plan than the one that is shown."""
-    given = [
-        name for name in PLAN_SETTINGS
-        if name in settings.model_fields_set and getattr(settings, name) != plan.config.get(name)
-    ]  # fmt: skip
-    if not given:
-        return ()
-    values = ", ".join(f"{name} ({getattr(settings, name)})" for name in given)
-    return (f"the plan was made before: {values} of the settings {'is' if len(given) == 1 else 'are'} not used",)
-
-
-def _text_tokens(plan: TokenPlan, settings: Settings, loaded: LoadedModel) -> int:
-    """Positions around the frames, for the model that is asked."""
-    from m3video.model import answering
-
-    times = [plan.video.pts_seconds(frame.pts) for frame in plan.frames]
-    return answering.text_tokens(
-        loaded, "", num_frames=len(times), times_seconds=times, timestamps=settings.timestamps
-    )  # fmt: skip
-
-
-def _ask_frames(
-    reader: VideoReader, question: str, settings: Settings, plan: TokenPlan, loaded: LoadedModel, meter: Meter,
-    progress: Progress,
-) -> GeneratedAnswer:  # fmt: skip
-    """fetch -> encode -> answer: the planned frames one after the other, each at its own scale."""
-    from m3video.model import answering, nested
-
-    if not plan.frames:
-        raise PlanError(f"the plan shows no frame of {reader.info.path}: give it a larger budget")
-    scales = [frame.scale for frame in plan.frames]
-    times = [plan.video.pts_seconds(frame.pts) for frame in plan.frames]
-    answering.check_fits(
-        loaded, scales=scales, question=question, timestamps=settings.timestamps, times_seconds=times,
-        max_new_tokens=settings.max_new_tokens,
-    )  # fmt: skip
-    with meter.stage("fetch"), progress("fetch", None):
-        pictures = [frame.rgb_HW3 for frame in reader.fetch([frame.pts for frame in plan.frames])]
-    with meter.stage("vision tower"), progress("vision tower", len(pictures)) as bar:
-        grids = answering.encode(loaded, pictures, vision_batch=settings.vision_batch, on_batch=bar)
-    with meter.stage("answer"), progress("answer", None):
-        return answering.answer(
-            loaded, nested.pack(grids, scales), question, times_seconds=times,
-            max_new_tokens=settings.max_new_tokens, timestamps=settings.timestamps,
-        )  # fmt: skip
 
 
 SAMPLE = Path(__file__).parent / "assets" / "sample.mp4"

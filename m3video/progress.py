@@ -44,7 +44,7 @@ def alive() -> None:
 
 @dataclass(slots=True)
 class Meter:
-    """Wall seconds of each stage, and the process's peak memory when it ended."""
+    """Wall seconds of each stage, added up where it runs again, and the process's peak memory when it last ended."""
 
     stage_seconds: dict[str, float] = field(default_factory=dict)
     peak_memory_bytes: dict[str, int] = field(default_factory=dict)
@@ -53,7 +53,7 @@ class Meter:
     def stage(self, name: str) -> Iterator[None]:
         start = time.perf_counter()
         yield
-        self.stage_seconds[name] = time.perf_counter() - start
+        self.stage_seconds[name] = self.stage_seconds.get(name, 0.0) + time.perf_counter() - start
         self.peak_memory_bytes[name] = peak_memory_bytes()
 
 
@@ -63,3 +63,17 @@ def peak_memory_bytes() -> int:
     if torch is not None and torch.cuda.is_initialized():
         return int(torch.cuda.max_memory_allocated())
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def reset_peak_memory() -> bool:
+    """Let `peak_memory_bytes` begin anew; False where this machine does not allow it, and peaks only grow."""
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_initialized():
+        torch.cuda.reset_peak_memory_stats()
+        return True
+    try:
+        with open("/proc/self/clear_refs", "w", encoding="ascii") as marks:
+            marks.write("5")
+    except OSError:
+        return False
+    return True

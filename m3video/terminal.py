@@ -248,7 +248,13 @@ def answer_record(answer: Answer) -> dict[str, Any]:
         "answer": answer.text,
         "model": answer.model,
         "evidence": [asdict(item) for item in answer.evidence],
-        "tokens": {"visual": answer.visual_tokens, "prompt": answer.prompt_tokens, "answer": answer.answer_tokens},
+        "tokens": {
+            "visual": answer.visual_tokens,
+            "prompt": answer.prompt_tokens,
+            "answer": answer.answer_tokens,
+            "reused": answer.reused_tokens,
+        },
+        "cached": {"frames": answer.cached_frames, "scan": answer.is_scan_cached},
         "stage_seconds": {name: round(value, 4) for name, value in answer.stage_seconds.items()},
         "peak_memory_bytes": dict(answer.peak_memory_bytes),
         "warnings": list(answer.warnings),
@@ -257,22 +263,35 @@ def answer_record(answer: Answer) -> dict[str, Any]:
     }
 
 
-def answer_text(answer: Answer) -> str:
-    """The answer, what the model looked at, the plan, and the cost."""
-    lines = [answer.text, "", "looked at"]
-    lines += [
+def evidence_lines(answer: Answer) -> list[str]:
+    """When the model looked, a line for each time range."""
+    return [
         f"  {clock(item.start_seconds)} - {clock(item.end_seconds)}   "
-        f"{item.num_frames} frame{'s' if item.num_frames > 1 else ''}, {item.num_tokens} tokens"
+        f"{_count(item.num_frames, 'frame')}, {_count(item.num_tokens, 'token')}"
         for item in answer.evidence
     ]
+
+
+def cost_lines(answer: Answer) -> list[str]:
+    """Tokens, seconds and memory of an answer, and what did not have to be done again."""
     cost = ", ".join(f"{name} {value:.2f} s" for name, value in answer.stage_seconds.items())
     peak = max(answer.peak_memory_bytes.values(), default=0) / 2**20
-    lines += [
-        "",
-        plan_text(answer.plan),
-        "",
+    kept = [
+        f"{answer.cached_frames} of {_count(len(answer.plan.frames), 'frame')}" if answer.cached_frames else "",
+        "the scan" if answer.is_scan_cached else "",
+        f"{answer.reused_tokens} prompt tokens" if answer.reused_tokens else "",
+    ]
+    reused = ", ".join(part for part in kept if part)
+    lines = [
         f"{answer.model}: {answer.prompt_tokens} prompt tokens, {answer.visual_tokens} of them visual; "
         f"{answer.answer_tokens} in the answer",
         f"{cost}; peak memory {peak:.0f} MiB",
     ]
-    return "\n".join(lines)
+    return lines + ([f"not done again: {reused}"] if reused else [])
+
+
+def answer_text(answer: Answer) -> str:
+    """The answer, what the model looked at, the plan, and the cost."""
+    return "\n".join(
+        [answer.text, "", "looked at", *evidence_lines(answer), "", plan_text(answer.plan), "", *cost_lines(answer)]
+    )

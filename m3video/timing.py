@@ -8,7 +8,6 @@ yet, nothing is estimated.
 from __future__ import annotations
 
 import json
-import os
 import platform
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -18,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from m3video.cache import cache_root
 from m3video.config import Settings
 from m3video.files import replacing
 from m3video.types import Answer, TokenPlan
@@ -49,16 +49,18 @@ class Estimate:
 
 def default_file() -> Path:
     """Where measured times are kept."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "m3video" / "times.json"
+    return cache_root() / "times.json"
 
 
 def remember(answer: Answer, settings: Settings, file: Path) -> None:
-    """Keep what this answer took.
+    """Keep what this answer took; frames from the cache took nothing, and would say nothing of other frames.
 
     Raises:
         OSError: the file cannot be written.
     """
     took = answer.stage_seconds
+    if answer.cached_frames:
+        return
     run = Run(
         len(answer.plan.frames), answer.prompt_tokens, answer.answer_tokens, took["load model"], took["fetch"],
         took["vision tower"], took["answer"],

@@ -343,7 +343,9 @@ class Answer:
     """The answer, what it rests on and what it cost.
 
     `stage_seconds` is wall time per stage; `peak_memory_bytes` the process's high-water mark (on CUDA, the
-    allocator's) by the end of each stage, so a later stage never shows less than an earlier one.
+    allocator's) by the end of each stage, so a later stage never shows less than an earlier one. Not done again were:
+    decoding and encoding `cached_frames` of the plan's frames, the first pass where `is_scan_cached`, and reading
+    `reused_tokens` of the prompt.
     """
 
     question: str
@@ -358,6 +360,9 @@ class Answer:
     plan: TokenPlan
     config: Mapping[str, Any] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+    cached_frames: int = 0
+    is_scan_cached: bool = False
+    reused_tokens: int = 0
 
 
 def total_tokens(scales: Iterable[int]) -> int:

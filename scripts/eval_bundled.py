@@ -22,8 +22,8 @@ from m3video.config import Settings
 from m3video.evaluation.footage_set import group_of
 from m3video.model import checkpoint
 from m3video.model.nested import pack
-from m3video.pipeline import ask as ask_video
 from m3video.pipeline import plan_video
+from m3video.session import ask as ask_video
 from m3video.training.decoder import can_tell, sample_scales, sample_times
 from m3video.training.facts import local_facts
 from m3video.training.footage import FADE_SECONDS, clip_frames, encode_h264, normalise, sample_clip, shot_frames

@@ -33,7 +33,7 @@ def run(*arguments: object, timeout: float = 60, **environment: str) -> subproce
 def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """What answers took is remembered in the cache: tests have one of their own, empty at first."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("M3VIDEO_CACHE_DIR", str(tmp_path_factory.mktemp("cache")))
         yield
 
 
@@ -232,10 +232,10 @@ def test_a_missing_extra_is_named_before_the_video_is_read(tmp_path: Path) -> No
 
 def test_time_is_told_once_it_was_measured(tmp_path: Path) -> None:
     def told() -> str:
-        return facts(run("plan", SAMPLE, "--budget", 50, XDG_CACHE_HOME=str(tmp_path)).stdout)["time"]
+        return facts(run("plan", SAMPLE, "--budget", 50, M3VIDEO_CACHE_DIR=str(tmp_path)).stdout)["time"]
 
     assert "not known yet" in told()
-    done = run("ask", SAMPLE, "what colour?", "--budget", 50, "--json", XDG_CACHE_HOME=str(tmp_path))
+    done = run("ask", SAMPLE, "what colour?", "--budget", 50, "--json", M3VIDEO_CACHE_DIR=str(tmp_path))
     took = sum(json.loads(done.stdout)["stage_seconds"][stage] for stage in ("load model", "fetch", "vision tower"))
     found = re.search(r"about ([\d.]+) s more, by 1 earlier answer", told())
     assert found is not None
@@ -244,7 +244,7 @@ def test_time_is_told_once_it_was_measured(tmp_path: Path) -> None:
 
 def test_an_answer_is_given_where_nothing_can_be_kept(tmp_path: Path) -> None:
     (tmp_path / "m3video").write_text("a file where the folder should be")
-    done = run("ask", SAMPLE, "what colour?", "--budget", 50, "--json", XDG_CACHE_HOME=str(tmp_path))
+    done = run("ask", SAMPLE, "what colour?", "--budget", 50, "--json", M3VIDEO_CACHE_DIR=str(tmp_path / "m3video"))
     assert done.returncode == 0
     assert json.loads(done.stdout)["answer"]
     assert "plan will not know what this took" in done.stderr

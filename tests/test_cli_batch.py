@@ -17,7 +17,7 @@ import pytest
 from m3video.config import Settings
 from m3video.distributed.ledger import Ledger
 from m3video.model import checkpoint
-from m3video.pipeline import ask
+from m3video.session import ask
 from tests.model.tiny import save_tiny
 from tests.video.clips import Clip, write
 from tests.video.odd_inputs import ODD_INPUTS, Refused

@@ -11,9 +11,10 @@ import pytest
 from m3video.config import Settings
 from m3video.errors import DoesNotFitError, UsageError, VideoError
 from m3video.model import checkpoint
-from m3video.pipeline import analyze_video, ask, binding_limits, open_for, plan_video, study_reader
+from m3video.pipeline import analyze_video, binding_limits, open_for, plan_video, study_reader
 from m3video.planning.plan_file import to_json
 from m3video.scales import SCALES
+from m3video.session import ask
 from m3video.training.sample import sample_clip
 
 SAMPLE = Path(__file__).parent.parent / "m3video" / "assets" / "sample.mp4"

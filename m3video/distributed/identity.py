@@ -8,10 +8,10 @@ from m3video.config import PLAN_SETTINGS, Settings
 from m3video.distributed.items import digest
 from m3video.model.places import BUNDLED, find_folder, local_path
 
-WHERE_IT_RUNS = frozenset({"device", "vision_batch"})
+WHERE_IT_RUNS = frozenset({"device", "vision_batch", "cache", "cache_gib", "memory"})
 """Settings that change how fast an answer comes, not which."""
 
-OF_ANSWERS = frozenset({"vision_tower", "dtype", "max_new_tokens"})
+OF_ANSWERS = frozenset({"vision_tower", "dtype", "quantize", "max_new_tokens"})
 OF_PLANS = frozenset({*PLAN_SETTINGS, "timestamps", "model"} - {"scan"})
 """Settings that change an answer only, and those that change a plan too. Any other one may change everything."""
 

@@ -153,15 +153,15 @@ class Ask(VideoTask):
 
     def answer(self, loaded: LoadedModel, pieces: Sequence[tuple[Work, Any]]) -> list[tuple[float, list[Said]]]:
         """For each video the seconds in the vision tower, and what was said to its questions; all asked together."""
-        from m3video.model import answering, nested
+        from m3video.model.encoding import encode_pooled
         from m3video.model.together import Asked, answer_together
 
         asked: list[Asked] = []
         tower_seconds = []
         for work, (plan, squares) in pieces:
             start = time.perf_counter()
-            grids = answering.encode(loaded, squares, vision_batch=self.settings.vision_batch)
-            visual = nested.pack(grids, [frame.scale for frame in plan.frames])
+            scales = [frame.scale for frame in plan.frames]
+            visual = encode_pooled(loaded, squares, scales, vision_batch=self.settings.vision_batch)
             times = [plan.video.pts_seconds(frame.pts) for frame in plan.frames]
             asked += [Asked(visual, question.text, times) for question in work.questions]
             tower_seconds.append(time.perf_counter() - start)
@@ -235,9 +235,7 @@ def load_model(settings: Settings) -> LoadedModel:
     """The model that `settings` names."""
     from m3video.model import checkpoint
 
-    return checkpoint.load(
-        settings.model, device=settings.device, dtype=settings.dtype, vision_tower=settings.vision_tower
-    )
+    return checkpoint.load_for(settings)
 
 
 def refuse_budget(loaded: LoadedModel, settings: Settings, *, question: str) -> None:

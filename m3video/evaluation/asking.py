@@ -5,19 +5,18 @@ Greedy decoding, as `model.answering` does it. Shape legend: L new positions, K 
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
-from transformers import DynamicCache
 
 from m3video.model import answering
 from m3video.model.checkpoint import LoadedModel
 from m3video.model.nested import pack_tokens
+from m3video.model.prefix import cache_name, prefill
 from m3video.model.text import IMAGE_ID, prompt_ids
 
 
@@ -47,7 +46,7 @@ def answer_many(
         timestamps: whether times are written.
 
     Returns:
-        One answer for each question, the same as `answering.answer` gives for it alone.
+        One answer for each question, the same as `Prefix.answer` gives for it alone.
 
     Raises:
         DoesNotFitError: a prompt and its answer exceed the context.
@@ -67,25 +66,12 @@ def answer_many(
     answering.refuse_beyond(loaded, visual=visual, text=max(text), answer=max_new_tokens)
     if any(ids[:end] != prompts[0][:end] for ids in prompts):
         raise AssertionError("a prompt template puts the question before the frames")
-    cache = _prefill(loaded, answering.embed(loaded, prompts[0][:end], blocks))
+    cache = prefill(loaded, answering.embed(loaded, prompts[0][:end], blocks))
     answers = _decode(loaded, cache, [ids[end:] for ids in prompts], max_new_tokens=max_new_tokens)
     return [
         Said(loaded.codec.decode(ids).strip(), visual, words, len(ids))
         for ids, words in zip(answers, text, strict=True)
     ]
-
-
-def _prefill(loaded: LoadedModel, embeds_1LD: Tensor) -> Any:
-    cache = DynamicCache()
-    decoder = loaded.model.model.language_model
-    with answering.within_memory(f"a prompt of {embeds_1LD.shape[1]} tokens", "use smaller --budgets"):
-        decoder(inputs_embeds=embeds_1LD, use_cache=True, **{_cache_name(decoder): cache})
-    return cache
-
-
-def _cache_name(decoder: nn.Module) -> str:
-    """transformers 5.24 calls the argument `cache`, versions before `past_key_values`."""
-    return "cache" if "cache" in inspect.signature(decoder.forward).parameters else "past_key_values"
 
 
 def _decode(loaded: LoadedModel, cache: Any, suffixes: Sequence[list[int]], *, max_new_tokens: int) -> list[list[int]]:
@@ -131,7 +117,7 @@ def _step(loaded: LoadedModel, cache: Any, ids: list[int], places: list[int], se
     mask.masked_fill_(~seen, torch.finfo(model.dtype).min)
     out = decoder(
         input_ids=torch.tensor([ids], device=model.device), attention_mask=mask[None, None],
-        position_ids=torch.tensor([places], device=model.device), use_cache=True, **{_cache_name(decoder): cache},
+        position_ids=torch.tensor([places], device=model.device), use_cache=True, **{cache_name(decoder): cache},
     )  # fmt: skip
     hidden: Tensor = out.last_hidden_state[0]
     return hidden

@@ -77,15 +77,20 @@ def adaptive(view: ClipView, budget: int, record: Record) -> Plan:
 def uniform(view: ClipView, budget: int, record: Record, *, frames: int) -> Plan:
     """Even frames at the two adjacent scales that spend the budget; the finer ones spread evenly."""
     pts = view.evenly(min(frames, budget))
-    fitting = [scale for scale in SCALES if len(pts) * scale <= budget]
-    if not pts or not fitting:
-        return ()
-    scales = np.full(len(pts), fitting[-1])
+    return tuple(Piece(p, "pool", scale) for p, scale in zip(pts, even_scales(len(pts), budget), strict=True))
+
+
+def even_scales(frames: int, budget: int) -> list[int]:
+    """Scales of at most `budget` frames: the two adjacent ones that spend it best, the finer ones spread evenly."""
+    if not frames:
+        return []
+    fitting = [scale for scale in SCALES if frames * scale <= budget]
+    scales = np.full(frames, fitting[-1])
     if fitting[-1] < FULL_SCALE:
         finer = SCALES[len(fitting)]
-        count = (budget - len(pts) * fitting[-1]) // (finer - fitting[-1])
-        scales[((np.arange(count) + 0.5) * len(pts) / max(1, count)).astype(int)] = finer
-    return tuple(Piece(p, "pool", int(scale)) for p, scale in zip(pts, scales, strict=True))
+        count = (budget - frames * fitting[-1]) // (finer - fitting[-1])
+        scales[((np.arange(count) + 0.5) * frames / max(1, count)).astype(int)] = finer
+    return [int(scale) for scale in scales]
 
 
 def fixed(view: ClipView, budget: int, record: Record, *, scale: int) -> Plan:

@@ -1,14 +1,13 @@
-"""Asking a loaded model: pictures to grids, grids and a question to an answer, and whether all of it fits.
+"""Asking a loaded model: tokens of pictures and a prompt to an answer, and whether all of it fits.
 
 Shape legend: N frames, T tokens of one picture, L positions of the prompt, D decoder width.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -20,7 +19,8 @@ from m3video.errors import DoesNotFitError, UsageError
 from m3video.model.checkpoint import LoadedModel
 from m3video.model.images import SIDE, anyres_pixels, best_size, merge_tiles, pad_pixels
 from m3video.model.nested import VisualTokens, pool
-from m3video.model.prompt import build_prompt, snap_times
+from m3video.model.prompt import build_prompt
+from m3video.model.room import within_memory
 from m3video.model.text import IMAGE_ID, prompt_ids
 
 Timestamps = bool | Literal["auto"]
@@ -35,7 +35,8 @@ class GeneratedAnswer:
     """What the model said and what it read for it.
 
     `prompt_tokens` is every position before the answer: `visual_tokens` (the sum of the scales, or the tokens of an
-    image grid) and `text_tokens` (words, times, and the end-of-row tokens of LLaVA-NeXT).
+    image grid) and `text_tokens` (words, times, and the end-of-row tokens of LLaVA-NeXT). `reused_tokens` of them were
+    read for an earlier question.
     """
 
     text: str
@@ -44,46 +45,7 @@ class GeneratedAnswer:
     text_tokens: int
     answer_tokens: int
     warnings: tuple[str, ...] = ()
-
-
-@contextmanager
-def within_memory(what: str, way_out: str) -> Iterator[None]:
-    """Turn running out of GPU memory into DoesNotFitError: `what` needed too much, `way_out` is what to do."""
-    try:
-        yield
-    except torch.cuda.OutOfMemoryError:
-        raise DoesNotFitError(f"{what} needs more GPU memory than there is: {way_out}") from None
-
-
-@torch.inference_mode()
-def encode(
-    loaded: LoadedModel, pictures: Sequence[Picture], *, vision_batch: int = 16,
-    on_batch: Callable[[int], object] | None = None,
-) -> Tensor:  # fmt: skip
-    """The vision tower and the projector over frames, a batch at a time.
-
-    Args:
-        loaded: the model.
-        pictures: N RGB uint8 [H, W, 3] arrays, of any sizes; each is padded to a square.
-        vision_batch: frames in one run of the tower.
-        on_batch: told how many frames are done after each batch.
-
-    Returns:
-        [N, 576, D] projected grids on the model's device, not pooled.
-
-    Raises:
-        DoesNotFitError: a batch does not fit in the GPU's memory.
-    """
-    if not pictures:
-        raise ValueError("no pictures to encode")
-    grids = []
-    for start in range(0, len(pictures), vision_batch):
-        batch = pictures[start : start + vision_batch]
-        with within_memory(f"a vision batch of {len(batch)} frames", "use a smaller --vision-batch"):
-            grids.append(loaded.model.visual_grids(pad_pixels(batch)))
-        if on_batch is not None:
-            on_batch(start + len(batch))
-    return torch.cat(grids)
+    reused_tokens: int = 0
 
 
 @torch.inference_mode()
@@ -142,16 +104,27 @@ def embed(loaded: LoadedModel, ids: Sequence[int], blocks: Sequence[Tensor]) -> 
 
 
 @torch.inference_mode()
-def generate(loaded: LoadedModel, embeds_1LD: Tensor, *, max_new_tokens: int) -> list[int]:
-    """Greedy answer ids without the prompt and without the end token; logits are taken at the last position only."""
+def generate(
+    loaded: LoadedModel, embeds_1LD: Tensor, *, max_new_tokens: int, cache: Mapping[str, Any] | None = None
+) -> list[int]:
+    """Greedy answer ids without the prompt and without the end token; logits are taken at the last position only.
+
+    Args:
+        loaded: the model.
+        embeds_1LD: the whole prompt.
+        max_new_tokens: longest answer.
+        cache: argument name -> KV cache of the prompt's beginning, which is not read again; it grows.
+    """
     codec = loaded.codec
     settings = GenerationConfig(
         do_sample=False, num_beams=1, max_new_tokens=max_new_tokens, use_cache=True,
         bos_token_id=codec.bos_id, eos_token_id=codec.eos_id, pad_token_id=codec.pad_id,
     )  # fmt: skip
     mask = torch.ones(embeds_1LD.shape[:2], dtype=torch.long, device=embeds_1LD.device)
-    with within_memory(f"a prompt of {embeds_1LD.shape[1]} tokens", "use a smaller --budget"):
-        said = loaded.model.generate(inputs_embeds=embeds_1LD, attention_mask=mask, generation_config=settings)
+    with within_memory(f"a prompt of {embeds_1LD.shape[1]} tokens", "use a smaller --budget", step="answer"):
+        said = loaded.model.generate(
+            inputs_embeds=embeds_1LD, attention_mask=mask, generation_config=settings, **(cache or {})
+        )  # fmt: skip
     ids = [int(token) for token in said[0]]
     return ids[: ids.index(codec.eos_id)] if codec.eos_id in ids else ids
 
@@ -160,7 +133,7 @@ def frames_prompt(
     loaded: LoadedModel, question: str, *, num_frames: int, times_seconds: Sequence[float] | None,
     timestamps: Timestamps = "auto",
 ) -> str:  # fmt: skip
-    """The prompt `answer` will use. "auto" writes times wherever they are known.
+    """The prompt about frames. "auto" writes times wherever they are known.
 
     Raises:
         UsageError: `timestamps=True` without times, or a question that holds an image mark.
@@ -229,37 +202,6 @@ def refuse_beyond(loaded: LoadedModel, *, visual: int, text: int, answer: int) -
         f"the prompt needs {needed} tokens ({visual} visual + {text} text + {answer} for the answer), "
         f"{loaded.name} has a context of {context}: {way_out}, or a smaller --max-new-tokens"
     )
-
-
-def answer(
-    loaded: LoadedModel, visual: VisualTokens, question: str, *, times_seconds: Sequence[float] | None,
-    max_new_tokens: int = 64, timestamps: Timestamps = "auto",
-) -> GeneratedAnswer:  # fmt: skip
-    """Ask one question about frames that are encoded and packed.
-
-    Args:
-        loaded: the model.
-        visual: the frames' tokens, one scale for each.
-        question: the user's words.
-        times_seconds: the frames' times, N numbers, or None where they are not known.
-        max_new_tokens: longest answer.
-        timestamps: whether times are written before the frames.
-
-    Raises:
-        DoesNotFitError: the prompt and the answer exceed the context; nothing is ever cut off.
-        UsageError: a question that holds an image mark.
-    """
-    notes: tuple[str, ...] = ()
-    if loaded.config.prompt_style == "bundled" and times_seconds and timestamps:
-        question, notes = snap_times(question, times_seconds)
-    prompt = frames_prompt(
-        loaded, question, num_frames=len(visual), times_seconds=times_seconds, timestamps=timestamps
-    )  # fmt: skip
-    said = answer_prompt(
-        loaded, prompt, frame_blocks(loaded, visual), visual_tokens=len(visual.tokens_TD),
-        max_new_tokens=max_new_tokens,
-    )  # fmt: skip
-    return replace(said, warnings=(*said.warnings, *notes))
 
 
 def answer_prompt(

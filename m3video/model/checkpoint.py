@@ -12,21 +12,24 @@ from huggingface_hub.errors import StrictDataclassError
 from torch import Tensor, nn
 from transformers import CLIPVisionConfig
 
+from m3video.config import Settings
 from m3video.errors import CheckpointError, UsageError
+from m3video.model import quantize as quantizing
+from m3video.model.headers import read_json, weight_files
+from m3video.model.heap import give_back_at_once
 from m3video.model.layouts import (
     hf_config,
     is_original,
     original_config,
     our_config,
     our_name,
-    read_json,
     read_tensors,
     tower_name,
     vision_config_of,
-    weight_files,
 )
 from m3video.model.m3 import MODEL_TYPE, M3VideoConfig, M3VideoForConditionalGeneration
 from m3video.model.places import BUNDLED, find_folder, find_tower, tower_beside
+from m3video.model.room import within_memory
 from m3video.model.text import TextCodec, load_text
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -65,7 +68,7 @@ class LoadedModel:
 
 def load(
     name_or_path: str, *, device: str = "auto", dtype: str = "auto", vision_tower: str | None = None,
-    revision: str | None = None, attn: str = "sdpa",
+    revision: str | None = None, attn: str = "sdpa", quantize: str = "none",
 ) -> LoadedModel:  # fmt: skip
     """Load a model.
 
@@ -77,23 +80,38 @@ def load(
         vision_tower: folder of a tower kept apart, where the checkpoint does not say or the place has moved.
         revision: of a hub name.
         attn: attention implementation of transformers.
+        quantize: "none", "int8" or "int4": how the language model's layers are held.
 
     Raises:
         CheckpointError: files missing, damaged, or of an unknown layout.
-        UsageError: a device that is not there.
+        OutOfMemoryError: the weights do not fit.
+        UsageError: a device that is not there, or a package that is not installed.
     """
+    if quantize != "none":
+        quantizing.check_installed(quantize)
     place = find_device(device)
+    if place.type == "cpu":
+        give_back_at_once()
     folder = find_folder(name_or_path, revision=revision)
     raw = read_json(folder / "config.json")
     config, tower = read_config(folder, raw, name=name_or_path, vision_tower=vision_tower)
     number_type = find_dtype(dtype, raw, place)
-    model = fill(config, folder, tower, device=place, dtype=number_type, attn=attn)
+    with within_memory(f"the model {name_or_path}", "use a smaller --dtype or --quantize", step="load"):
+        model = fill(config, folder, tower, device=place, dtype=number_type, attn=attn, quantize=quantize)
     text_config: Any = config.text_config
     context = min(config.max_context, int(text_config.max_position_embeddings))
     notes = () if config.m3_trained else (
         f"{name_or_path} was not trained on nested tokens: expect poor answers below 576 tokens a frame",
     )  # fmt: skip
     return LoadedModel(model, load_text(folder), name_or_path, folder, context, notes)
+
+
+def load_for(settings: Settings) -> LoadedModel:
+    """The model that `settings` name, as they want it held."""
+    return load(
+        settings.model, device=settings.device, dtype=settings.dtype, vision_tower=settings.vision_tower,
+        quantize=settings.quantize,
+    )  # fmt: skip
 
 
 def find_device(name: str) -> torch.device:
@@ -197,8 +215,9 @@ def _tensors(folder: Path, config: M3VideoConfig, tower: Path | None) -> Iterato
 
 
 def fill(
-    config: M3VideoConfig, folder: Path, tower: Path | None, *, device: torch.device, dtype: torch.dtype, attn: str
-) -> M3VideoForConditionalGeneration:
+    config: M3VideoConfig, folder: Path, tower: Path | None, *, device: torch.device, dtype: torch.dtype, attn: str,
+    quantize: str = "none",
+) -> M3VideoForConditionalGeneration:  # fmt: skip
     """Build the model without memory, then take over one tensor after the other.
 
     Raises:
@@ -207,27 +226,45 @@ def fill(
     config._attn_implementation = attn
     with torch.device("meta"):
         model = M3VideoForConditionalGeneration(config)
-    expected = dict(model.named_parameters())
+    tensors = _for_model(model, folder, tower)
+    if quantize != "none":
+        return quantizing.fill_quantized(
+            config, dict(tensors), kind=quantize, device=device, dtype=dtype, attn=attn
+        )  # fmt: skip
+    for key, tensor in tensors:
+        _set(model, key, nn.Parameter(tensor.to(device=device, dtype=dtype), requires_grad=False))
+    if _is_tied(config):
+        model.tie_weights()
+    restore_buffers(model, device)
+    return model.eval()
+
+
+def _is_tied(config: M3VideoConfig) -> bool:
+    text_config: Any = config.text_config
+    return bool(config.tie_word_embeddings or text_config.tie_word_embeddings)
+
+
+def _for_model(
+    model: M3VideoForConditionalGeneration, folder: Path, tower: Path | None
+) -> Iterator[tuple[str, Tensor]]:
+    """The checkpoint's tensors by the names that `model` has for them; CheckpointError unless they are just these."""
+    expected = {name: parameter.shape for name, parameter in model.named_parameters()}
     # Before transformers 5.20 the tower's parameters stand one level deeper.
     deeper = any(name.startswith(f"{_TOWER}vision_model.") for name in expected)
     missing = set(expected)
-    for name, tensor in _tensors(folder, config, tower):
+    for name, tensor in _tensors(folder, model.config, tower):
         key = name.replace(_TOWER, f"{_TOWER}vision_model.", 1) if deeper and name.startswith(_TOWER) else name
         if key not in expected:
             raise CheckpointError(f"{folder}: tensor {name} belongs to no part of an M3 model")
-        if tensor.shape != expected[key].shape:
-            shape, asked = list(tensor.shape), list(expected[key].shape)
+        if tensor.shape != expected[key]:
+            shape, asked = list(tensor.shape), list(expected[key])
             raise CheckpointError(f"{folder}: tensor {name} has shape {shape}, the config asks for {asked}")
-        _set(model, key, nn.Parameter(tensor.to(device=device, dtype=dtype), requires_grad=False))
         missing.discard(key)
-    text_config: Any = config.text_config
-    if config.tie_word_embeddings or text_config.tie_word_embeddings:
-        model.tie_weights()
+        yield key, tensor
+    if _is_tied(model.config):
         missing.discard("lm_head.weight")
     if missing:
         raise CheckpointError(f"{folder} lacks {len(missing)} tensors, e.g. {min(missing)}")
-    _restore_buffers(model, device)
-    return model.eval()
 
 
 def _set(model: nn.Module, name: str, parameter: nn.Parameter) -> None:
@@ -235,7 +272,7 @@ def _set(model: nn.Module, name: str, parameter: nn.Parameter) -> None:
     setattr(model.get_submodule(owner), leaf, parameter)
 
 
-def _restore_buffers(model: M3VideoForConditionalGeneration, device: torch.device) -> None:
+def restore_buffers(model: M3VideoForConditionalGeneration, device: torch.device) -> None:
     """Buffers that no checkpoint holds: positions, and the angles of rotary embeddings."""
     for module in model.modules():
         if any(buffer.is_meta for buffer in module._buffers.values() if buffer is not None):

@@ -5,17 +5,17 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import torch
 from transformers import GenerationConfig
-from transformers.utils import logging as transformers_logging
 
 from m3video.errors import CheckpointError
 from m3video.model import checkpoint
-from m3video.model.layouts import read_json
+from m3video.model.bars import no_foreign_bars
+from m3video.model.headers import read_json
 from m3video.model.places import find_folder
 from m3video.model.text import TEXT_FILES
 
@@ -102,15 +102,3 @@ def write(loaded: checkpoint.LoadedModel, folder: Path, *, max_shard_size: str =
     write_processor(folder)
     if not json.loads((folder / "config.json").read_text(encoding="utf-8")).get("model_type"):
         raise AssertionError("save_pretrained wrote a config without model_type")
-
-
-@contextmanager
-def no_foreign_bars() -> Iterator[None]:
-    """transformers draws a bar of its own, even into a log."""
-    shown = transformers_logging.is_progress_bar_enabled()
-    transformers_logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if shown:
-            transformers_logging.enable_progress_bar()

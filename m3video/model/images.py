@@ -1,10 +1,11 @@
 """From RGB pictures to what the vision tower takes, bit-equal to the reference: PIL bicubic, never torchvision.
 
-Shape legend: N pictures, P tiles of one picture, H W = 336.
+Shape legend: N pictures, P tiles of one picture, H W = 336, V 256 grey levels.
 """
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 
@@ -15,7 +16,7 @@ from PIL import Image
 from torch import Tensor
 from transformers import CLIPImageProcessorPil
 
-from m3video.model.square import SIDE, pad_to_square
+from m3video.model.square import SIDE, as_picture, as_square
 
 _PROCESSOR = CLIPImageProcessorPil(size={"shortest_edge": SIDE}, crop_size={"height": SIDE, "width": SIDE})
 
@@ -37,12 +38,32 @@ def pad_pixels(pictures: Sequence[NDArray[np.uint8] | Image.Image]) -> Tensor:
     Returns:
         [N, 3, 336, 336] float32.
     """
-    return to_pixels([pad_to_square(as_picture(picture)) for picture in pictures])
+    return normalise(torch.from_numpy(np.stack([as_square(picture) for picture in pictures])))
 
 
-def as_picture(picture: NDArray[np.uint8] | Image.Image) -> Image.Image:
-    """An RGB PIL picture."""
-    return picture.convert("RGB") if isinstance(picture, Image.Image) else Image.fromarray(picture, "RGB")
+def normalise(squares_NHW3: Tensor) -> Tensor:
+    """Ready squares with CLIP's mean and deviation, the same numbers on every device as `to_pixels` gives.
+
+    Args:
+        squares_NHW3: uint8 [N, 336, 336, 3], on any device.
+
+    Returns:
+        [N, 3, 336, 336] float32, on the same device.
+    """
+    table_3V = _levels(squares_NHW3.device)
+    channels = torch.arange(3, device=squares_NHW3.device)[:, None, None]
+    levels_N3HW = squares_NHW3.permute(0, 3, 1, 2).to(torch.int32, memory_format=torch.contiguous_format)
+    return table_3V[channels, levels_N3HW]
+
+
+@functools.cache
+def _levels(device: torch.device) -> Tensor:
+    """What CLIP's own preprocessing makes of each grey level, float32 [3, V]; kept, since a copy to a GPU waits."""
+    square = np.zeros((SIDE * SIDE, 3), np.uint8)
+    square[:256] = np.arange(256)[:, None]
+    pixels = to_pixels([Image.fromarray(square.reshape(SIDE, SIDE, 3), "RGB")])
+    with torch.inference_mode(False):  # training uses it too
+        return pixels[0].reshape(3, -1)[:, :256].clone().to(device)
 
 
 def best_size(size_wh: Size, pinpoints_wh: Sequence[Sequence[int]]) -> Size:

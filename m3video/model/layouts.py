@@ -7,7 +7,6 @@ own converted folders (m3video).
 from __future__ import annotations
 
 import ast
-import json
 import re
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
@@ -60,45 +59,6 @@ def tower_name(name: str) -> str | None:
     if not name.startswith("vision_model.") or name.endswith("position_ids"):
         return None
     return "model.vision_tower." + name.removeprefix("vision_model.")
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object from a file; CheckpointError in one line when it is none."""
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise CheckpointError(f"{path} cannot be read: {error.strerror or first_line(error)}") from None
-    except ValueError as error:
-        raise CheckpointError(f"{path} is not JSON: {first_line(error)}") from None
-    if not isinstance(value, dict):
-        raise CheckpointError(f"{path} must hold a JSON object")
-    return value
-
-
-def weight_files(folder: Path) -> list[Path]:
-    """The files that hold a folder's weights: safetensors before bin, shards by their index.
-
-    Raises:
-        CheckpointError: no weights, or a shard that the index names is missing.
-    """
-    for index in ("model.safetensors.index.json", "pytorch_model.bin.index.json"):
-        if (folder / index).is_file():
-            weight_map = read_json(folder / index).get("weight_map")
-            if not isinstance(weight_map, dict):
-                raise CheckpointError(f"{folder / index} has no weight_map")
-            names = sorted({str(name) for name in weight_map.values()})
-            missing = [name for name in names if not (folder / name).is_file()]
-            if missing or not names:
-                raise CheckpointError(
-                    f"{folder}: {index} names {missing[0] if missing else 'no file'}, which is missing"
-                )
-            return [folder / name for name in names]
-    for name in ("model.safetensors", "pytorch_model.bin"):
-        if (folder / name).is_file():
-            return [folder / name]
-    raise CheckpointError(
-        f"{folder} holds no weights: model.safetensors, pytorch_model.bin or the shards of either are needed"
-    )
 
 
 def read_tensors(path: Path, *, keep: Callable[[str], bool] = lambda name: True) -> Iterator[tuple[str, Tensor]]:

@@ -63,6 +63,22 @@ def _bundled(question: str, *, num_frames: int, times_seconds: Sequence[float] |
     return " ".join([*words, "question", question, "answer"])
 
 
+def worded(
+    style: str, question: str, times_seconds: Sequence[float] | None, *, timestamps: bool | str
+) -> tuple[str, tuple[str, ...]]:
+    """The question as a model of this style was taught to read it, and a line for each time in it that was changed.
+
+    Args:
+        style: one of `TEMPLATES`, or "bundled".
+        question: the user's words.
+        times_seconds: the shown frames' times, or None where they are not known.
+        timestamps: whether they are written before the frames.
+    """
+    if style == "bundled" and times_seconds and timestamps:
+        return snap_times(question, times_seconds)
+    return question, ()
+
+
 _CLOCK = re.compile(r"\b(?:(\d+):)?(\d+):(\d\d)(?:\.\d+)?\b")
 
 

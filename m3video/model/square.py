@@ -22,7 +22,14 @@ def pad_to_square(picture: Image.Image) -> Image.Image:
     return square
 
 
-def as_square(rgb_HW3: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def as_picture(picture: NDArray[np.uint8] | Image.Image) -> Image.Image:
+    """An RGB PIL picture."""
+    return picture.convert("RGB") if isinstance(picture, Image.Image) else Image.fromarray(picture, "RGB")
+
+
+def as_square(picture: NDArray[np.uint8] | Image.Image) -> NDArray[np.uint8]:
     """The picture padded and resized to RGB uint8 [336, 336, 3]: `images.pad_pixels` gives the same for both."""
-    square = pad_to_square(Image.fromarray(rgb_HW3, "RGB"))
+    if isinstance(picture, np.ndarray) and picture.shape == (SIDE, SIDE, 3):
+        return picture
+    square = pad_to_square(as_picture(picture))
     return np.asarray(square.resize((SIDE, SIDE), Image.Resampling.BICUBIC))

@@ -18,7 +18,8 @@ from m3video.model import answering
 from m3video.model.answering import GeneratedAnswer, Timestamps
 from m3video.model.checkpoint import LoadedModel
 from m3video.model.nested import VisualTokens
-from m3video.model.prompt import snap_times
+from m3video.model.prompt import worded
+from m3video.model.room import within_memory
 from m3video.model.text import prompt_ids
 
 MOST_TOGETHER = 8
@@ -27,7 +28,7 @@ MOST_TOGETHER = 8
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Asked:
-    """One question about frames that are encoded; `times_seconds` as for `answering.answer`."""
+    """One question about frames that are encoded; `times_seconds` as for `Prefix.answer`."""
 
     visual: VisualTokens
     question: str
@@ -56,7 +57,7 @@ def answer_together(
         timestamps: whether times are written before the frames.
 
     Returns:
-        For each question what `answering.answer` returns, or the error it raises: one that does not fit in the context
+        For each question what `Prefix.answer` returns, or the error it raises: one that does not fit in the context
         costs the others nothing.
     """
     answers: list[GeneratedAnswer | M3VideoError] = []
@@ -97,11 +98,10 @@ def _run(
 
 @torch.inference_mode()
 def _prompt(loaded: LoadedModel, one: Asked, max_new_tokens: int, timestamps: Timestamps) -> _Prompt:
-    """As `answering.answer` words and counts it."""
-    question = one.question
-    notes: tuple[str, ...] = ()
-    if loaded.config.prompt_style == "bundled" and one.times_seconds and timestamps:
-        question, notes = snap_times(question, one.times_seconds)
+    """As `Prefix.answer` words and counts it."""
+    question, notes = worded(
+        loaded.config.prompt_style, one.question, one.times_seconds, timestamps=timestamps
+    )  # fmt: skip
     words = answering.frames_prompt(
         loaded, question, num_frames=len(one.visual), times_seconds=one.times_seconds, timestamps=timestamps
     )
@@ -128,7 +128,7 @@ def _generate(loaded: LoadedModel, embeds: Sequence[torch.Tensor], max_new_token
         do_sample=False, num_beams=1, max_new_tokens=max_new_tokens, use_cache=True,
         bos_token_id=codec.bos_id, eos_token_id=codec.eos_id, pad_token_id=codec.pad_id,
     )  # fmt: skip
-    with answering.within_memory(f"{len(embeds)} prompts of {longest} tokens", "use a smaller --budget"):
+    with within_memory(f"{len(embeds)} prompts of {longest} tokens", "use a smaller --budget", step="answer"):
         said = loaded.model.generate(inputs_embeds=padded_BLD, attention_mask=mask_BL, generation_config=settings)
     rows = [[int(token) for token in row] for row in said]
     return [ids[: ids.index(codec.eos_id)] if codec.eos_id in ids else ids for ids in rows]

@@ -129,15 +129,15 @@ def captions(loaded: LoadedModel, shown: Sequence[ChapterFrames], settings: Sett
     Raises:
         DoesNotFitError: a chapter's tokens and the answer exceed the context.
     """
-    from m3video.model import answering, nested
+    from m3video.model.encoding import encode_pooled
     from m3video.model.together import Asked, answer_together
 
     start = time.perf_counter()
     asked, counts = [], []
     for chapter in shown:
         frames = chapter.plan.frames
-        grids = answering.encode(loaded, list(chapter.squares), vision_batch=settings.vision_batch)
-        visual = nested.pack(grids, [frame.scale for frame in frames])
+        scales = [frame.scale for frame in frames]
+        visual = encode_pooled(loaded, chapter.squares, scales, vision_batch=settings.vision_batch)
         times = [chapter.plan.video.pts_seconds(frame.pts) for frame in frames]
         questions = _questions(loaded, chapter)
         asked += [Asked(visual, question, times) for question in questions]
@@ -284,8 +284,6 @@ def summarize(
             assert loaded is not None
             made = conclude(loaded, part, captioned, settings)
             return replace(made, warnings=tuple(dict.fromkeys(made.warnings)))
-        loaded = loaded or checkpoint.load(
-            settings.model, device=settings.device, dtype=settings.dtype, vision_tower=settings.vision_tower
-        )
+        loaded = loaded or checkpoint.load_for(settings)
         captioned += captions(loaded, [part], settings)
     raise AssertionError("the facts come last")

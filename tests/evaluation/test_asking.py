@@ -9,8 +9,10 @@ import torch
 
 from m3video.errors import DoesNotFitError
 from m3video.evaluation.asking import answer_many
-from m3video.model import answering, checkpoint
+from m3video.model import checkpoint
+from m3video.model.encoding import encode
 from m3video.model.nested import pack
+from m3video.model.prefix import Prefix
 from tests.model.tiny import load_tiny
 
 QUESTIONS = (
@@ -29,14 +31,14 @@ def loaded() -> checkpoint.LoadedModel:
 def grids(loaded: checkpoint.LoadedModel) -> torch.Tensor:
     made = torch.Generator().manual_seed(2)
     pixels = torch.rand(4, 1, 1, 3, generator=made).expand(4, 100, 150, 3)
-    return answering.encode(loaded, [(picture * 255).byte().numpy() for picture in pixels])
+    return encode(loaded, [(picture * 255).byte().numpy() for picture in pixels])
 
 
 def test_answers_are_those_of_asking_one_by_one(loaded: checkpoint.LoadedModel, grids: torch.Tensor) -> None:
     visual = pack(grids, [9, 144, 1, 36])
     together = answer_many(loaded, [visual.frame(n) for n in range(4)], QUESTIONS, times_seconds=TIMES)
     for question, said in zip(QUESTIONS, together, strict=True):
-        alone = answering.answer(loaded, visual, question, times_seconds=TIMES)
+        alone = Prefix(loaded, visual, times_seconds=TIMES).answer(question)
         assert said.text == alone.text, question
         assert (said.visual_tokens, said.text_tokens) == (190, alone.text_tokens)
         assert said.answer_tokens == alone.answer_tokens
@@ -70,6 +72,6 @@ def test_other_prompts_and_rows_that_end_in_a_token(shape: dict[str, object], tm
     together = answer_many(
         model, [visual.frame(n) for n in range(3)], asked, times_seconds=TIMES[:3], max_new_tokens=6
     )  # fmt: skip
-    alone = [answering.answer(model, visual, q, times_seconds=TIMES[:3], max_new_tokens=6) for q in asked]
+    alone = [Prefix(model, visual, times_seconds=TIMES[:3]).answer(q, max_new_tokens=6) for q in asked]
     assert [said.text for said in together] == [one.text for one in alone]
     assert [said.text_tokens for said in together] == [one.text_tokens for one in alone]

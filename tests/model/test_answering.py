@@ -11,7 +11,9 @@ import torch
 from m3video.errors import DoesNotFitError, UsageError
 from m3video.model import answering, checkpoint
 from m3video.model.checkpoint import LoadedModel
+from m3video.model.encoding import encode
 from m3video.model.nested import pack
+from m3video.model.prefix import Prefix
 from m3video.model.processor import M3VideoProcessor, write_processor
 from tests.model.tiny import load_tiny
 
@@ -27,15 +29,15 @@ def frames(n: int) -> list[np.ndarray]:
 
 def test_encoding_reports_progress_and_batches_do_not_matter(loaded: LoadedModel) -> None:
     done: list[int] = []
-    grids = answering.encode(loaded, frames(3), vision_batch=2, on_batch=done.append)
+    grids = encode(loaded, frames(3), vision_batch=2, on_batch=done.append)
     assert grids.shape == (3, 576, 16)
     assert done == [2, 3]
-    torch.testing.assert_close(grids, answering.encode(loaded, frames(3), vision_batch=3), atol=1e-5, rtol=0)
+    torch.testing.assert_close(grids, encode(loaded, frames(3), vision_batch=3), atol=1e-5, rtol=0)
 
 
 def test_an_answer_counts_its_tokens(loaded: LoadedModel) -> None:
-    visual = pack(answering.encode(loaded, frames(2)), [9, 1])
-    said = answering.answer(loaded, visual, "What is it?", times_seconds=[0.0, 3.2], max_new_tokens=5)
+    visual = pack(encode(loaded, frames(2)), [9, 1])
+    said = Prefix(loaded, visual, times_seconds=[0.0, 3.2]).answer("What is it?", max_new_tokens=5)
     assert said.visual_tokens == 10
     # <s> frame 1 0:00 frame 2 0:03 question what is it answer
     assert said.text_tokens == 12
@@ -43,7 +45,7 @@ def test_an_answer_counts_its_tokens(loaded: LoadedModel) -> None:
     assert said.prompt_tokens == 22
     assert said.answer_tokens <= 5
     assert said.warnings == ()
-    assert answering.answer(loaded, visual, "What is it?", times_seconds=[0.0, 3.2], max_new_tokens=5) == said
+    assert Prefix(loaded, visual, times_seconds=[0.0, 3.2]).answer("What is it?", max_new_tokens=5) == said
 
 
 def test_times_change_what_the_model_reads(loaded: LoadedModel) -> None:
@@ -57,8 +59,8 @@ def test_times_change_what_the_model_reads(loaded: LoadedModel) -> None:
 
 
 def test_unknown_words_are_named(loaded: LoadedModel) -> None:
-    visual = pack(answering.encode(loaded, frames(1)), [1])
-    said = answering.answer(loaded, visual, "what is a zebra?", times_seconds=[700.0], max_new_tokens=1)
+    visual = pack(encode(loaded, frames(1)), [1])
+    said = Prefix(loaded, visual, times_seconds=[700.0]).answer("what is a zebra?", max_new_tokens=1)
     assert "zebra" in said.warnings[0]
     assert "0:11:40" in said.warnings[0]
     assert "what" not in said.warnings[0].split(": ", 1)[1]
@@ -75,19 +77,19 @@ def test_what_does_not_fit_is_refused_with_numbers(loaded: LoadedModel) -> None:
 
 
 def test_the_refusal_comes_before_the_model_runs(loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch) -> None:
-    visual = pack(answering.encode(loaded, frames(1)), [576])
+    visual = pack(encode(loaded, frames(1)), [576])
     monkeypatch.setattr(answering, "generate", lambda *args, **kwargs: pytest.fail("the model ran"))
     with pytest.raises(DoesNotFitError, match="576 visual"):
-        answering.answer(loaded, visual, "what", times_seconds=None)
+        Prefix(loaded, visual, times_seconds=None).answer("what")
 
 
 def test_next_frames_end_with_their_newline(tmp_path: Path) -> None:
     model = load_tiny(tmp_path / "n", use_image_newline=True)
-    visual = pack(answering.encode(model, frames(2)), [9, 1])
+    visual = pack(encode(model, frames(2)), [9, 1])
     blocks = answering.frame_blocks(model, visual)
     assert [len(block) for block in blocks] == [10, 2]
     assert torch.equal(blocks[1][1], model.model.model.image_newline)
-    said = answering.answer(model, visual, "what", times_seconds=None, max_new_tokens=1)
+    said = Prefix(model, visual, times_seconds=None).answer("what", max_new_tokens=1)
     assert said.visual_tokens == 10
     assert said.text_tokens == answering.text_tokens(model, "what", num_frames=2, timestamps=False)
 
@@ -106,9 +108,9 @@ def test_anyres_picture_has_the_counted_tokens(tmp_path: Path) -> None:
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 def test_half_precision_stays_close(loaded: LoadedModel, dtype: str) -> None:
     half = checkpoint.load(str(loaded.folder), device="cpu", dtype=dtype)
-    grids = answering.encode(half, frames(2))
-    torch.testing.assert_close(grids.float(), answering.encode(loaded, frames(2)), atol=0.05, rtol=0.05)
-    said = answering.answer(half, pack(grids, [1, 9]), "what is it", times_seconds=[1, 2], max_new_tokens=3)
+    grids = encode(half, frames(2))
+    torch.testing.assert_close(grids.float(), encode(loaded, frames(2)), atol=0.05, rtol=0.05)
+    said = Prefix(half, pack(grids, [1, 9]), times_seconds=[1, 2]).answer("what is it", max_new_tokens=3)
     assert 0 <= said.answer_tokens <= 3
 
 
@@ -121,9 +123,9 @@ def test_processor_and_model_alone_give_the_same_answer(loaded: LoadedModel) -> 
     inputs = processor(
         videos=frames(2), text="what is it", frame_scales=[9, 1], times_seconds=[1.0, 2.0], return_tensors="pt"
     )  # fmt: skip
-    visual = pack(answering.encode(loaded, frames(2)), [9, 1])
+    visual = pack(encode(loaded, frames(2)), [9, 1])
     said = loaded.model.generate(**inputs, max_new_tokens=6, do_sample=False, eos_token_id=2, pad_token_id=0)
-    ours = answering.answer(loaded, visual, "what is it", times_seconds=[1.0, 2.0], max_new_tokens=6)
+    ours = Prefix(loaded, visual, times_seconds=[1.0, 2.0]).answer("what is it", max_new_tokens=6)
     new = said[0, inputs["input_ids"].shape[1] :].tolist()
     assert loaded.codec.decode([token for token in new if token != 2]) == ours.text
     with pytest.raises(ValueError, match="image tokens in the prompt"):

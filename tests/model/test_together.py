@@ -7,11 +7,13 @@ import pytest
 import torch
 
 from m3video.errors import DoesNotFitError
-from m3video.model import answering, together
+from m3video.model import together
 from m3video.model.answering import GeneratedAnswer
 from m3video.model.checkpoint import LoadedModel
+from m3video.model.encoding import encode
 from m3video.model.images import pad_pixels
 from m3video.model.nested import pack
+from m3video.model.prefix import Prefix
 from m3video.model.square import as_square
 from m3video.model.together import Asked, answer_together
 from tests.model.tiny import load_tiny
@@ -25,7 +27,7 @@ def loaded(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 def asked(loaded: LoadedModel, count: int) -> list[Asked]:
     rng = np.random.default_rng(1)
     pictures = [rng.integers(0, 255, (40, 60, 3)).astype(np.uint8) for _ in range(3)]
-    grids = answering.encode(loaded, pictures)
+    grids = encode(loaded, pictures)
     visuals = [pack(grids[:n], [36, 9, 1][:n]) for n in (1, 2, 3)]
     return [Asked(visuals[n % 3], "is it red " * (1 + n % 4), [1.0, 2.0, 3.0][: 1 + n % 3]) for n in range(count)]
 
@@ -33,7 +35,7 @@ def asked(loaded: LoadedModel, count: int) -> list[Asked]:
 @pytest.mark.parametrize("count", [1, 5, 19])
 def test_together_is_as_alone(loaded: LoadedModel, count: int) -> None:
     questions = asked(loaded, count)
-    alone = [answering.answer(loaded, one.visual, one.question, times_seconds=one.times_seconds, max_new_tokens=6)
+    alone = [Prefix(loaded, one.visual, times_seconds=one.times_seconds).answer(one.question, max_new_tokens=6)
              for one in questions]  # fmt: skip
     assert answer_together(loaded, questions, max_new_tokens=6) == alone
     # Random weights: in the longer template they say the same to all.

@@ -13,8 +13,8 @@ from safetensors.torch import load_file
 
 from m3video.config import Settings
 from m3video.errors import UsageError
-from m3video.pipeline import ask
 from m3video.scales import SCALES
+from m3video.session import ask
 from m3video.training import finetune as finetune_module
 from m3video.training import loop
 from m3video.training.conversations import Row, Skipped

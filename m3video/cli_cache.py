@@ -1,0 +1,84 @@
+"""`m3video cache`: what the cache folder holds, and making room."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from typing import Annotated, Any
+
+import typer
+
+from m3video.cache import Cache, cache_root
+from m3video.config import load_settings
+
+app = typer.Typer(
+    name="cache", no_args_is_help=True, rich_markup_mode=None, help="What is kept of videos, and making room.",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)  # fmt: skip
+
+Json = Annotated[bool, typer.Option("--json", help="print data as JSON")]
+
+
+@app.command()
+def ls(json: Json = False) -> None:
+    """What is kept: visual features of frames ("grids") and first passes ("scans"), the latest used first.
+
+    The folder is M3VIDEO_CACHE_DIR, else m3video in the user's cache folder; M3VIDEO_CACHE_GIB is its limit.
+
+    Example: m3video cache ls
+    """
+    from m3video.terminal import print_json
+
+    cache = _cache()
+    rows = list(cache.rows())
+    held = sum(row["bytes"] for row in rows)
+    if json:
+        print_json({"folder": str(cache.root), "bytes": held, "most_bytes": cache.most_bytes, "entries": rows})
+        return
+    print(f"{cache.root}: {size_text(held)} of {size_text(cache.most_bytes)}")
+    if rows:
+        print(f"{'kind':<6}{'files':>6}{'size':>11}  {'last used':<17} of")
+    room = shutil.get_terminal_size().columns - 43
+    for row in rows:
+        used = time.strftime("%Y-%m-%d %H:%M", time.localtime(row["used"]))
+        print(f"{row['kind']:<6}{row['files']:>6}{size_text(row['bytes']):>11}  {used:<17} {_fitted(row, room)}")
+
+
+@app.command()
+def prune(
+    keep_gib: Annotated[float | None, typer.Option(min=0, help="keep this much of what was used last (default: the "
+                                                   "limit of the cache); 0 empties it")] = None,
+    json: Json = False,
+) -> None:  # fmt: skip
+    """Remove what was not used for longest. The cache does so by itself at its limit.
+
+    Example: m3video cache prune --keep-gib 0
+    """
+    from m3video.terminal import print_json
+
+    cache = _cache()
+    count, freed = cache.trim(None if keep_gib is None else round(keep_gib * 2**30))
+    if json:
+        print_json({"folder": str(cache.root), "removed_files": count, "removed_bytes": freed})
+    else:
+        print(f"{cache.root}: removed {count} files, {size_text(freed)}")
+
+
+def size_text(size: float) -> str:
+    """Bytes as people read them: `7204432` -> `6.9 MiB`."""
+    for unit in ("B", "KiB", "MiB"):
+        if size < 1000:
+            return f"{size:.3g} {unit}"
+        size /= 1024
+    return f"{size:.3g} GiB"
+
+
+def _cache() -> Cache:
+    return Cache(cache_root(), round(load_settings({}).cache_gib * 2**30))
+
+
+def _fitted(row: dict[str, Any], room: int) -> str:
+    """The video and what it was read with; of a long path the end."""
+    told = row.get("model") or row.get("scan") or ""
+    text = f"{row.get('video', 'damaged')} ({told})" if told else "damaged"
+    return text if len(text) <= room else "..." + text[3 - room :] if room > 3 else ""

@@ -1,0 +1,146 @@
+"""`m3video tune`: which budget a person's own videos and questions need."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from m3video.cli_eval import parse_budgets
+from m3video.cli_options import check_outputs, given, setting
+from m3video.config import load_settings
+from m3video.errors import EXIT_INTERRUPTED, M3VideoError, UsageError
+
+if TYPE_CHECKING:
+    from m3video.evaluation.records import Record
+
+BUDGETS = "180,720,2880"
+
+
+class InterruptedTuneError(M3VideoError):
+    """Ctrl-C: nothing is written."""
+
+    exit_code = EXIT_INTERRUPTED
+
+
+def tune(
+    videos: Annotated[str, typer.Argument(help="a video, a folder, a file that lists videos, or - for stdin",
+                                          metavar="VIDEO|JOBS", show_default=False)],
+    questions: Annotated[Path, typer.Option(help='JSONL: {"question", "answer", "options", "id", "video"}')],
+    budgets: Annotated[str, typer.Option(help="visual tokens for a whole video, to try")] = BUDGETS,
+    plot: Annotated[Path | None, typer.Option("--plot", help="draw it: a .png, .svg or .pdf file")] = None,
+    max_frames: Annotated[int | None, setting("max_frames")] = None,
+    sampling: Annotated[str | None, setting("sampling")] = None,
+    detail: Annotated[str | None, setting("detail")] = None,
+    timestamps: Annotated[bool | None, setting("timestamps")] = None,
+    model: Annotated[str | None, setting("model")] = None,
+    vision_tower: Annotated[str | None, setting("vision_tower")] = None,
+    memory: Annotated[str | None, typer.Option(help="leave out budgets that do not fit in this memory, e.g. 8GiB, or "
+                                               "in what is free now (auto)")] = None,
+    quantize: Annotated[str | None, setting("quantize")] = None,
+    device: Annotated[str | None, setting("device")] = None,
+    dtype: Annotated[str | None, setting("dtype")] = None,
+    vision_batch: Annotated[int | None, setting("vision_batch")] = None,
+    max_new_tokens: Annotated[int | None, setting("max_new_tokens")] = None,
+    scan: Annotated[str | None, setting("scan")] = None, backend: Annotated[str | None, setting("backend")] = None,
+    max_pixels: Annotated[int | None, setting("max_pixels")] = None,
+    config: Annotated[Path | None, typer.Option("--config", help="YAML file with settings (see configs/)")] = None,
+    json: Annotated[bool, typer.Option("--json", help="print data as JSON")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="no progress, no notes")] = False,
+) -> None:  # fmt: skip
+    """Try budgets on your own videos and questions: what each answers right, costs and takes, and which to use.
+
+    The plan stands beside even frames at the same budget. A question without an answer is compared with what the
+    model says when it gets every frame at 576 tokens, as far as its context allows.
+
+    Example: m3video tune film.mp4 --questions q.jsonl --budgets 180,720,2880 --plot tune.png
+    """
+    try:
+        _tune(videos, questions, parse_budgets(budgets), plot, given(locals()), config, json=json, quiet=quiet)
+    except KeyboardInterrupt:
+        raise InterruptedTuneError("interrupted: nothing is written") from None
+
+
+def _tune(
+    source: str, questions: Path, budgets: Sequence[int], plot: Path | None, flags: Mapping[str, object],
+    config: Path | None, *, json: bool, quiet: bool,
+) -> None:  # fmt: skip
+    from m3video.evaluation.questions import read_questions, records_of
+    from m3video.figures import check_drawable, save_picture
+    from m3video.terminal import make_progress, print_json, print_notes
+
+    settings = load_settings(flags, config=config)
+    check_drawable(plot, None)
+    videos = _videos(source)
+    for video in videos:
+        check_outputs(video, {"--plot": plot})
+    asked, left_out = records_of(videos, read_questions(questions))
+    from m3video.distributed.tasks import load_model
+    from m3video.evaluation.tune import fitting_budgets, tune
+    from m3video.evaluation.tune_memory import hold_in_memory
+    from m3video.evaluation.tune_plot import draw_tune
+    from m3video.evaluation.tune_report import make_tune_report, tune_json
+    from m3video.evaluation.tune_table import tune_text
+
+    progress = make_progress(quiet=quiet)
+    held = hold_in_memory(budgets, settings)
+    loaded = load_model(held.settings)
+    kept, dropped = fitting_budgets(held.budgets, asked, loaded, held.settings)
+    tuned = tune(asked, kept, loaded, held.settings, most_visual=held.most_visual, progress=progress)
+    report = make_tune_report(tuned, (*left_out, *held.notes, *dropped))
+    command = _command(source, asked, questions, report.recommended.setting.budget, flags, config)
+    if plot is not None:
+        save_picture(draw_tune(report, command), plot)
+    if json:
+        print_json({**tune_json(report, command=command), "config": settings.model_dump()})
+    else:
+        print(tune_text(report, command))
+        print_notes([] if quiet else report.notes)
+    if tuned.failed:
+        from m3video.distributed.batch import SomeFailedError
+
+        raise SomeFailedError(f"{len(tuned.failed)} of {len(asked)} videos failed")
+
+
+def _videos(source: str) -> list[str]:
+    """One video, or those of a folder or a list."""
+    from m3video.distributed.items import SUFFIXES, open_source
+    from m3video.video.gate import check_file
+
+    path = Path(source)
+    if source != "-" and not path.is_dir() and (path.suffix.lower() in SUFFIXES or not path.is_file()):
+        check_file(source)  # before a model is loaded
+        return [source]
+    found = list(dict.fromkeys(open_source(source)))
+    if not found:
+        raise UsageError(f"{source} holds no video")
+    if any("\0" in name for name in found):
+        raise UsageError(f"{source} is no list of videos: it is not text")
+    return found
+
+
+def _command(
+    source: str, asked: Mapping[str, Sequence[Record]], questions: Path, budget: int, flags: Mapping[str, object],
+    config: Path | None,
+) -> str:  # fmt: skip
+    """What to type to use a budget, with every other setting as it was tried."""
+    kept = [part for name, value in flags.items() for part in _flag(name, value)]
+    if config is not None:
+        kept += ["--config", os.fspath(config)]
+    first = next(iter(asked.values()))[0]
+    if list(asked) == [source]:
+        parts = ["m3video", "ask", source, first.question]
+    else:
+        parts = ["m3video", "batch", source, "--task", "ask", "--questions", os.fspath(questions), "-o", "out"]
+    return shlex.join([*parts, "--budget", str(budget), *kept])
+
+
+def _flag(name: str, value: object) -> list[str]:
+    flag = f"--{name.replace('_', '-')}"
+    if isinstance(value, bool):
+        return [flag if value else flag.replace("--", "--no-", 1)]
+    return [flag, str(value)]

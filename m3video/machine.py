@@ -1,0 +1,71 @@
+"""What memory this machine has free for us, and what this process has used of it. Linux; no torch."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+_PROC = Path("/proc")
+_CGROUPS = Path("/sys/fs/cgroup")
+
+
+def free_host_memory(*, proc: Path = _PROC, cgroups: Path = _CGROUPS) -> int:
+    """Bytes that can be allocated now: what the kernel calls available, or less where a control group is smaller.
+
+    Args:
+        proc, cgroups: where the kernel tells it; others for tests.
+    """
+    lines = (proc / "meminfo").read_text(encoding="utf-8").splitlines()
+    available = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
+    return min([available, *_left_in_groups(proc, cgroups)])
+
+
+def _left_in_groups(proc: Path, cgroups: Path) -> list[int]:
+    """For each control group above this process (both versions) that has a limit, the bytes left under it."""
+    left = []
+    for line in (proc / "self" / "cgroup").read_text(encoding="utf-8").splitlines():
+        _, controllers, path = line.split(":", 2)
+        if controllers == "":
+            base, limit, used, cache = cgroups, "memory.max", "memory.current", "inactive_file"
+        elif "memory" in controllers.split(","):
+            base, limit, used = cgroups / "memory", "memory.limit_in_bytes", "memory.usage_in_bytes"
+            cache = "total_inactive_file"
+        else:
+            continue
+        group = base / path.lstrip("/")
+        for folder in (group, *(parent for parent in group.parents if parent == base or base in parent.parents)):
+            found = _left(folder / limit, folder / used, folder / "memory.stat", cache)
+            left += [] if found is None else [found]
+    return left
+
+
+def _left(limit: Path, used: Path, stat: Path, cache: str) -> int | None:
+    """What is left in one group; None where it has no limit (its files are then missing, or say "max")."""
+    try:
+        most = int(limit.read_text(encoding="ascii"))
+        taken = int(used.read_text(encoding="ascii"))
+        # Cached file pages count as used but are given up first.
+        rows = dict(row.split() for row in stat.read_text(encoding="ascii").splitlines())
+        return max(0, most - taken + int(rows.get(cache, 0)))
+    except (OSError, ValueError):
+        return None
+
+
+def has_nvidia() -> bool:
+    """Whether the driver of NVIDIA's GPUs runs here: asked before torch is imported, which takes seconds."""
+    return os.path.exists("/proc/driver/nvidia/version")
+
+
+def resident_bytes(name: str = "VmRSS") -> int:
+    """A size of this process as `/proc/self/status` names it: VmRSS now, VmHWM at most."""
+    lines = (_PROC / "self" / "status").read_text(encoding="utf-8").splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{name}:"))
+
+
+def forget_peak() -> None:
+    """VmHWM starts again from now.
+
+    Raises:
+        OSError: the kernel does not allow it here.
+    """
+    (_PROC / "self" / "clear_refs").write_text("5", encoding="ascii")

@@ -1,0 +1,78 @@
+"""What a checkpoint folder says of itself before a weight is read: JSON, shards, safetensors headers. No torch."""
+
+from __future__ import annotations
+
+import json
+import struct
+from pathlib import Path
+from typing import Any
+
+from m3video.errors import CheckpointError
+from m3video.model.text import first_line
+
+LONGEST_HEADER = 100 * 2**20
+"""A header that claims more bytes is none (safetensors' own limit)."""
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object from a file; CheckpointError in one line when it is none."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read: {error.strerror or first_line(error)}") from None
+    except ValueError as error:
+        raise CheckpointError(f"{path} is not JSON: {first_line(error)}") from None
+    if not isinstance(value, dict):
+        raise CheckpointError(f"{path} must hold a JSON object")
+    return value
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The files that hold a folder's weights: safetensors before bin, shards by their index.
+
+    Raises:
+        CheckpointError: no weights, or a shard that the index names is missing.
+    """
+    for index in ("model.safetensors.index.json", "pytorch_model.bin.index.json"):
+        if (folder / index).is_file():
+            weight_map = read_json(folder / index).get("weight_map")
+            if not isinstance(weight_map, dict):
+                raise CheckpointError(f"{folder / index} has no weight_map")
+            names = sorted({str(name) for name in weight_map.values()})
+            missing = [name for name in names if not (folder / name).is_file()]
+            if missing or not names:
+                raise CheckpointError(
+                    f"{folder}: {index} names {missing[0] if missing else 'no file'}, which is missing"
+                )
+            return [folder / name for name in names]
+    for name in ("model.safetensors", "pytorch_model.bin"):
+        if (folder / name).is_file():
+            return [folder / name]
+    raise CheckpointError(
+        f"{folder} holds no weights: model.safetensors, pytorch_model.bin or the shards of either are needed"
+    )
+
+
+def read_header(path: Path) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of the tensors of one safetensors file; no tensor is read.
+
+    Raises:
+        CheckpointError: the file is damaged or cut off within its header.
+
+    Source: the safetensors format: 8 bytes little-endian length, then that much JSON.
+    """
+    try:
+        with path.open("rb") as file:
+            (length,) = struct.unpack("<Q", file.read(8))
+            if length > LONGEST_HEADER:
+                raise ValueError(f"its header claims {length} bytes")
+            text = file.read(length)
+            if len(text) < length:
+                raise ValueError(f"its header has {len(text)} of {length} bytes")
+            entries = json.loads(text)
+        return {
+            str(name): tuple(int(side) for side in entry["shape"])
+            for name, entry in entries.items() if name != "__metadata__"
+        }  # fmt: skip
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, struct.error) as error:
+        raise CheckpointError(f"{path} is damaged or cut off: {first_line(error)}") from None

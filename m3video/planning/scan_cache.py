@@ -1,0 +1,41 @@
+"""First passes kept: a video that was scanned once is not scanned again for another question, budget or model.
+
+The stats of a pass depend on the bytes of the video, on which frames were read, on the decoder, on this package's code
+that decodes and measures, and on the libraries under it; all of that is in the key. Passes over damaged files are not
+kept: what was skipped is part of what they found, and how such a file is fetched from afterwards depends on it.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from m3video.cache import DECODERS, Cache, Key, code_digest, versions
+from m3video.types import FrameStats, VideoInfo
+
+_ARRAYS = (
+    "pts_N", "loss_NS", "peak_NS", "change_N", "sharpness_N", "luma_N", "signature_NK", "flags_N", "edge_2HW",
+)  # fmt: skip
+_NAME = "scan"
+
+
+def load_scan(cache: Cache, info: VideoInfo, *, mode: str) -> FrameStats | None:
+    """The stats of an earlier pass, bit for bit; None where there was none."""
+    stored = cache.load("scans", scan_key(info, mode=mode), _NAME)
+    if stored is None:
+        return None
+    return FrameStats(**{name: stored[name] for name in _ARRAYS}, time_base=info.time_base, mode=mode)
+
+
+def save_scan(cache: Cache, info: VideoInfo, stats: FrameStats) -> None:
+    """Keep the stats of a pass that found nothing wrong with the file."""
+    arrays = {name: np.asarray(getattr(stats, name)) for name in _ARRAYS}
+    cache.save("scans", scan_key(info, mode=stats.mode), _NAME, arrays, about={"video": info.path, "scan": stats.mode})
+
+
+def scan_key(info: VideoInfo, *, mode: str) -> Key:
+    """Everything that the stats depend on."""
+    return {
+        "video": info.fingerprint, "backend": info.backend, "mode": mode,
+        "code": code_digest("video/*.py", "planning/analyze.py", "planning/complexity.py", "types.py", "scales.py"),
+        "libraries": versions(*DECODERS, "numpy"),
+    }  # fmt: skip

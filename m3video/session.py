@@ -1,0 +1,315 @@
+"""One video, many questions: decoded, encoded and read once. `ask` is a session with one question.
+
+    path -> stats -> plan -> grids of its frames -> tokens -> prefix -> answers
+
+Each station is kept: the first pass and the grids in memory and in the cache folder, what the language model has read
+of the latest plan in memory. So another question costs only its own words, and another plan or budget neither video
+decode nor vision tower for frames that were looked at before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from m3video.config import PLAN_SETTINGS, Settings
+from m3video.errors import PlanError, UsageError
+from m3video.fitting import fit_settings, least_text
+from m3video.frame_grids import FrameGrids
+from m3video.image_grid import ask_grid
+from m3video.pipeline import Study, analyze_once, bundled_note, cache_of, evidence, planned_frames, study_reader
+from m3video.pipeline import open_for as open_reader
+from m3video.planning.plan_file import check_matches
+from m3video.progress import Meter, Progress, silent
+from m3video.shrinking import Ways, answer_within_memory
+from m3video.types import Answer, FrameStats, TokenPlan
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from m3video.model.answering import GeneratedAnswer
+    from m3video.model.checkpoint import LoadedModel
+    from m3video.model.nested import VisualTokens
+    from m3video.model.prefix import Prefix
+
+
+class VideoSession:
+    """An open video, and all that was found out about it. A context manager.
+
+    Attributes:
+        path: the file.
+        settings: those of the first plan; `plan` may change some.
+        info: what the file says.
+    """
+
+    def __init__(
+        self, path: str | Path, settings: Settings, *, loaded: LoadedModel | None = None, progress: Progress = silent
+    ) -> None:
+        """Open the video; nothing is decoded and no model loaded yet.
+
+        Args:
+            path: a local video file.
+            settings: resolved settings.
+            loaded: a model that is already in memory; else `settings.model` is loaded when it is needed.
+            progress: draws bars.
+
+        Raises:
+            VideoError: the file is no readable video.
+        """
+        fitted = fit_settings(settings)
+        settings = settings if fitted is None else fitted.settings
+        self.path, self.settings = path, settings
+        self._fit_notes = () if fitted is None else fitted.notes
+        self._loaded, self._progress = loaded, progress
+        self._meter = Meter()
+        self._cache = cache_of(settings)
+        with self._meter.stage("probe"):
+            self._reader = open_reader(path, settings)
+        self.info = self._reader.info
+        self._stats: FrameStats | None = None
+        self._has_scanned = False  # since the last answer
+        self._studies: dict[str, Study] = {}
+        self._grids = self._no_grids()
+        self._prefix: tuple[tuple[Any, ...], Prefix] | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Release the decoder, and bring the cache folder back to its limit."""
+        self._reader.close()
+        if self._cache is not None:
+            self._cache.settle()
+
+    @property
+    def loaded(self) -> LoadedModel:
+        """The model, loaded when it is first wanted."""
+        from m3video.model import checkpoint
+
+        if self._loaded is None:
+            settings = self.settings
+            with self._meter.stage("load model"), self._progress("load model", None):
+                self._loaded = checkpoint.load_for(settings)
+        return self._loaded
+
+    def stats(self) -> FrameStats:
+        """The first pass over the video, made once."""
+        if self._stats is None:
+            self._stats, is_cached = analyze_once(
+                self._reader, scan=self.settings.scan, cache=self._cache, progress=self._progress
+            )
+            self._has_scanned |= not is_cached
+            if self._reader.damage.is_partial:
+                self._grids, self._prefix = self._no_grids(), None  # those were fetched before the damage was known
+        return self._stats
+
+    def study(self, **changes: Any) -> Study:
+        """A plan with its candidates and what it was decided from.
+
+        Args:
+            changes: settings of `PLAN_SETTINGS` that differ from the session's, e.g. `budget=180`; not `scan`.
+
+        Raises:
+            UsageError: settings that contradict each other or ask for frames that do not exist.
+        """
+        if not set(changes) <= {*PLAN_SETTINGS} - {"scan", "layout"}:
+            raise ValueError(f"{', '.join(changes)}: a session's plans may differ in {', '.join(PLAN_SETTINGS)} only")
+        settings = Settings(**{**self.settings.model_dump(exclude_unset=True), **changes})
+        key = settings.model_dump_json()
+        with self._meter.stage("plan"):
+            if key not in self._studies:
+                self._studies[key] = study_reader(self._reader, settings, stats=self.stats(), progress=self._progress)
+        return self._studies[key]
+
+    def plan(self, **changes: Any) -> TokenPlan:
+        """The plan for the session's settings with `changes`."""
+        return self.study(**changes).plan
+
+    def plan_with(self, study: Study, scales: Sequence[int], *, budget: int | None = None) -> TokenPlan:
+        """The plan that shows the candidates of `study` at scales of the caller's choice.
+
+        Args:
+            study: whose candidates.
+            scales: one of 0, 1, 9, 36, 144, 576 for each candidate.
+            budget: what the plan says was to be spent; by default what it spends.
+        """
+        frames = planned_frames(study.selection, scales)
+        return replace(
+            study.plan, frames=frames, budget=sum(frame.scale for frame in frames) if budget is None else budget,
+            utility=0.0, bound=0.0, method="",
+        )  # fmt: skip
+
+    def check(self, plan: TokenPlan, question: str = "?") -> None:
+        """Refuse a plan that is not for this video, or does not fit this model's context; nothing is decoded.
+
+        Raises:
+            PlanError: `plan` was made for another video, or shows no frame.
+            DoesNotFitError: frames, question and the longest answer exceed the context.
+        """
+        from m3video.model import answering
+
+        check_matches(plan, self.info)
+        if not plan.frames:
+            raise PlanError(f"the plan shows no frame of {self.info.path}: give it a larger budget")
+        answering.check_fits(
+            self.loaded, scales=[frame.scale for frame in plan.frames], question=question,
+            timestamps=self.settings.timestamps, times_seconds=self._times(plan),
+            max_new_tokens=self.settings.max_new_tokens,
+        )  # fmt: skip
+
+    def grids(self, pts: Sequence[int]) -> Iterator[Tensor]:
+        """Projected 24x24 grids of frames, decoded and encoded only where they are not kept yet.
+
+        Args:
+            pts: of the frames, increasing; e.g. `study.selection.pts_N` for all candidates.
+
+        Yields:
+            [576, D] on the model's device for each, in order; of all of them no more is held than the session keeps.
+
+        Raises:
+            VideoError: a frame cannot be decoded.
+        """
+        for grid, _ in self._grids.each(pts, self.loaded, self._meter):
+            yield grid
+
+    def tokens(self, plan: TokenPlan) -> tuple[VisualTokens, int]:
+        """The planned frames pooled to their scales and packed, and how many of them came from the cache."""
+        from m3video.model import nested
+
+        scales, pts = [frame.scale for frame in plan.frames], [frame.pts for frame in plan.frames]
+        blocks, cached = [], 0
+        for scale, (grid, was_kept) in zip(scales, self._grids.each(pts, self.loaded, self._meter), strict=True):
+            # A copy: at 576 tokens pooling returns the grid, a view of all grids that were made with it.
+            blocks.append(nested.pool(grid[None], scale)[0].clone())
+            cached += was_kept
+        return nested.pack_tokens(blocks, scales), cached
+
+    def ask(self, question: str, *, plan: TokenPlan | None = None, options: Sequence[str] = ()) -> Answer:
+        """Answer one question as if it were the only one.
+
+        Args:
+            question: in the words a person would use.
+            plan: show exactly these frames instead of planning.
+            options: the answers to choose from (image grid only).
+
+        Returns:
+            The answer with its evidence, plan, and what each stage cost since the last answer.
+
+        Raises:
+            VideoError: a planned frame cannot be decoded.
+            PlanError: `plan` was made for another video, or shows no frame.
+            DoesNotFitError: prompt, visual tokens and answer exceed the model's context; raised before the model runs.
+        """
+        settings = self.settings
+        if not question.strip():
+            raise UsageError("the question is empty: give one in quotes")
+        if options and plan is not None:
+            raise UsageError("--option belongs to the image grid, which shows no plan: leave out --option or --plan")
+        if options and settings.layout != "grid":
+            raise UsageError("--option belongs to --layout grid: give both, or write the options into the question")
+        unused: tuple[str, ...] = ()
+        smaller: tuple[str, ...] = ()
+        is_own = plan is None
+        if plan is not None:
+            check_matches(plan, self.info)
+            is_own = any(study.plan.config == plan.config for study in self._studies.values())
+            unused = () if is_own else _decided_already(plan, settings)
+        elif settings.layout == "frames":
+            plan = self.plan()
+        loaded, cached = self.loaded, 0
+        if plan is None:
+            plan, said = ask_grid(self._reader, question, settings, options, loaded, self._meter, self._progress)
+        else:
+            self.check(plan, question)
+            ways = Ways(self._grids, self._smaller_plan if is_own else None, lambda: least_text(settings))
+            plan, (said, cached), smaller = answer_within_memory(partial(self._answer, question), plan, ways)
+            plan = replace(plan, text_tokens=self._text_tokens(plan))
+        meter, self._meter = self._meter, Meter()
+        is_scan_cached, self._has_scanned = self._stats is not None and not self._has_scanned, False
+        return Answer(
+            question=question, text=said.text, evidence=evidence(plan), model=loaded.name,
+            visual_tokens=said.visual_tokens, prompt_tokens=said.prompt_tokens, answer_tokens=said.answer_tokens,
+            stage_seconds=meter.stage_seconds, peak_memory_bytes=meter.peak_memory_bytes, plan=plan,
+            config=settings.model_dump(), warnings=(
+                *self._fit_notes, *smaller, *plan.warnings, *unused, *loaded.warnings,
+                *bundled_note(loaded, self.path), *said.warnings, *self._take_notes(),
+            ), cached_frames=cached, is_scan_cached=is_scan_cached, reused_tokens=said.reused_tokens,
+        )  # fmt: skip
+
+    def _answer(self, question: str, plan: TokenPlan) -> tuple[GeneratedAnswer, int]:
+        """fetch -> encode -> answer: the planned frames one after the other, each at its own scale."""
+        from m3video.model.prefix import Prefix
+        from m3video.model.room import within_memory
+
+        shown = tuple((frame.pts, frame.scale) for frame in plan.frames)
+        cached = len(shown)
+        if self._prefix is None or self._prefix[0] != shown:
+            self._prefix = None  # one KV cache at a time
+            with within_memory(f"the visual tokens of {len(shown)} frames", "show fewer frames", step="vision"):
+                visual, cached = self.tokens(plan)
+            self._prefix = shown, Prefix(
+                self.loaded, visual, times_seconds=self._times(plan), timestamps=self.settings.timestamps
+            )  # fmt: skip
+        room = within_memory(f"a plan of {plan.total_tokens} tokens", "use a smaller --budget", step="answer")
+        with self._meter.stage("answer"), self._progress("answer", None), room:
+            return self._prefix[1].answer(question, max_new_tokens=self.settings.max_new_tokens), cached
+
+    def _smaller_plan(self, budget: int, max_frames: int) -> TokenPlan:
+        """A plan within less memory; nothing of the larger one is held any more."""
+        self._prefix = None
+        return self.plan(budget=budget, max_frames=max_frames)
+
+    def _text_tokens(self, plan: TokenPlan) -> int:
+        """Positions around the frames, for the model that is asked."""
+        from m3video.model import answering
+
+        times = self._times(plan)
+        return answering.text_tokens(
+            self.loaded, "", num_frames=len(times), times_seconds=times, timestamps=self.settings.timestamps
+        )  # fmt: skip
+
+    def _times(self, plan: TokenPlan) -> list[float]:
+        return [self.info.pts_seconds(frame.pts) for frame in plan.frames]
+
+    def _no_grids(self) -> FrameGrids:
+        return FrameGrids(self._reader, self.settings, self._cache, self._progress)
+
+    def _take_notes(self) -> tuple[str, ...]:
+        """What went wrong with keeping things, told once."""
+        told = []
+        if self._cache is not None:
+            self._cache.settle()
+        for notes in (self._grids.notes, [] if self._cache is None else self._cache.notes):
+            told += notes
+            notes.clear()
+        return tuple(told)
+
+
+def ask(
+    path: str | Path, question: str, settings: Settings, *, plan: TokenPlan | None = None, options: Sequence[str] = (),
+    loaded: LoadedModel | None = None, progress: Progress = silent,
+) -> Answer:  # fmt: skip
+    """probe -> ... -> answer for one file and one question; arguments and errors as for `VideoSession`."""
+    with VideoSession(path, settings, loaded=loaded, progress=progress) as session:
+        return session.ask(question, plan=plan, options=options)
+
+
+def _decided_already(plan: TokenPlan, settings: Settings) -> tuple[str, ...]:
+    """A line when settings, wherever they were given, ask for another plan than the one that is shown."""
+    given = [
+        name for name in PLAN_SETTINGS
+        if name in settings.model_fields_set and getattr(settings, name) != plan.config.get(name)
+    ]  # fmt: skip
+    if not given:
+        return ()
+    values = ", ".join(f"{name} ({getattr(settings, name)})" for name in given)
+    return (f"the plan was made before: {values} of the settings {'is' if len(given) == 1 else 'are'} not used",)

@@ -1,0 +1,52 @@
+"""Layers with 8 and 4 bits a weight, where the packages are installed; and a clear refusal where they are not."""
+
+from __future__ import annotations
+
+import importlib.util
+import warnings
+from pathlib import Path
+
+import pytest
+import torch
+
+from m3video.config import Settings
+from m3video.errors import UsageError
+from m3video.model import checkpoint, quantize
+from m3video.model.size import read_size
+from m3video.planning.memory import Place, weight_bytes
+
+SAMPLE = Path(__file__).parent.parent.parent / "m3video" / "assets" / "sample.mp4"
+
+
+@pytest.mark.parametrize("kind", ["int8", "int4"])
+def test_a_missing_package_is_named_with_the_extra(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(UsageError, match=rf"--quantize {kind} needs \w+ and accelerate: pip install 'm3video\[quant"):
+        checkpoint.load("bundled", device="cpu", quantize=kind)
+
+
+@pytest.mark.parametrize("kind", ["int8", "int4"])
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
+def test_the_bundled_model_answers_with_quantized_layers(kind: str) -> None:
+    package = quantize.PACKAGES[kind][0]
+    if importlib.util.find_spec(package) is None:
+        pytest.skip(f"{package} is not installed (extra quantize)")
+    from m3video.session import ask
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # both libraries warn of their own future while they are imported
+        loaded = checkpoint.load_for(Settings(quantize=kind, device="cpu"))
+        answer = ask(SAMPLE, "What colour is the background at 0:03?", Settings(cache=False, budget=144), loaded=loaded)
+    assert answer.text == "green"
+    layer = loaded.model.model.language_model.layers[0].mlp.gate_proj
+    assert type(layer.weight) is not torch.nn.Parameter
+    for part in (loaded.model.model.vision_tower, loaded.model.model.multi_modal_projector, loaded.model.lm_head):
+        assert all(type(parameter) is torch.nn.Parameter for parameter in part.parameters())
+        assert all(parameter.dtype == torch.float32 for parameter in part.parameters())
+
+
+def test_what_is_said_to_be_held_is_less() -> None:
+    size = read_size("bundled")
+    held = [weight_bytes(size, Place(1, dtype="float32", quantize=kind)) for kind in ("none", "int8", "int4")]
+    assert held[0] - held[1] == 3 * size.linear_params - 4 * size.linear_rows
+    assert held[1] > held[2] > 4 * (size.params - size.linear_params)
