@@ -206,6 +206,7 @@ def ask(
     budget: Budget = None, memory: Memory = None, max_frames: MaxFrames = None, sampling: Sampling = None,
     start: Start = None, end: End = None, fps: Fps = None, num_frames: NumFrames = None, detail: Detail = None,
     every_shot: EveryShot = None, max_gap: MaxGap = None, at: At = None,
+    saliency: Annotated[str | None, _setting("saliency")] = None,
     layout: Annotated[str | None, _setting("layout")] = None,
     timestamps: Timestamps = None,
     model: Model = None, vision_tower: Tower = None, device: Device = None, dtype: Dtype = None,

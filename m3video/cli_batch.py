@@ -6,6 +6,7 @@ import os
 import sys
 from dataclasses import replace
 from enum import StrEnum
+from json import dumps as json_text
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -54,7 +55,7 @@ def batch(
     videos: Annotated[str, typer.Argument(help="a folder, a file that lists videos, or - for stdin",
                                           metavar="FOLDER|LIST|-", show_default=False)],
     task: Annotated[Literal["summarize", "ask", "analyze", "plan"], typer.Option(help="what to do with each")],
-    output: Annotated[Path, typer.Option("-o", "--output", help="folder of results, to go on in")],
+    output: Annotated[str, typer.Option("-o", "--output", help="folder or URL of results, to go on in")],
     question: Annotated[str | None, typer.Option(help="asked of every video (task ask)")] = None,
     questions: Annotated[Path | None, typer.Option(help='JSONL: {"question", "id", "video"} (task ask)')] = None,
     format: Annotated[list[FileFormat] | None, typer.Option(help="also write summaries as this; repeat")] = None,
@@ -73,15 +74,16 @@ def batch(
 ) -> None:  # fmt: skip
     """Work through many videos; the same command goes on where it stopped.
 
-    OUTPUT gets results.jsonl, errors.jsonl, a manifest, and files of each item under items/. A bad file costs one
-    line of errors.jsonl; exit code 3 says that there are some. A changed video or setting is a new item.
+    OUTPUT, a folder or a URL (s3://, sftp://, ...), gets results.jsonl, errors.jsonl, and files of each item under
+    items/. A bad file costs one line of errors.jsonl; exit code 3 says that there are some. A changed video or setting
+    is a new item.
 
     Example: m3video batch films/ --task summarize -o out --format md
     """
     from m3video.cli_memory import fit_or_keep
     from m3video.distributed.batch import InterruptedBatchError, check_all_done, run_batch
     from m3video.distributed.items import Question, Questions, open_source, read_questions
-    from m3video.distributed.ledger import Ledger
+    from m3video.distributed.ledger_url import open_ledger
     from m3video.distributed.progress import Report
     from m3video.distributed.tasks import make_task
     from m3video.terminal import print_notes
@@ -108,7 +110,7 @@ def batch(
         _print(said, forecast_text(said), json=json)
         return
     try:
-        with Ledger(output) as ledger:
+        with open_ledger(output, note=lambda line: print_notes([] if quiet else [line])) as ledger:
             report, crew = Report(is_shown=not quiet), _crew(made, workers, ray)
             run_batch(source, asked, made, ledger, crew, retry_failed=retry_failed, limit=limit, report=report)
             ledger.close()
@@ -137,7 +139,7 @@ def num_cores() -> int:
 
 def _counts(report: Report, ledger: Ledger) -> dict[str, Any]:
     return {
-        "output": os.fspath(ledger.folder), "done": report.done, "done_before": report.done_before,
+        "output": ledger.shown, "done": report.done, "done_before": report.done_before,
         "copies": report.copies, "failed": report.failed, "failed_before": report.failed_before,
         "video_seconds": report.video_seconds, "tokens": report.tokens,
     }  # fmt: skip
@@ -149,7 +151,7 @@ def _counts_text(report: Report, ledger: Ledger) -> str:
         (report.done_before, "were done before"), (report.copies, "are copies of others"),
         (report.failed, "failed"), (report.failed_before, "failed before"),
     ) if count]  # fmt: skip
-    return f"{', '.join(parts)}: {ledger.folder / 'results.jsonl'}"
+    return f"{', '.join(parts)}: {ledger.shown}/results.jsonl"
 
 
 def _print(value: dict[str, Any], text: str, *, json: bool) -> None:
@@ -163,12 +165,13 @@ def _print(value: dict[str, Any], text: str, *, json: bool) -> None:
 
 def summarize(
     videos: Annotated[list[str], typer.Argument(help="local video files", show_default=False)],
-    format: Annotated[Literal["json", "csv", "srt", "vtt", "md"], typer.Option(help="of what is printed")] = "md",
+    format: Annotated[Literal["json", "csv", "srt", "vtt", "md"] | None,
+                      typer.Option(help="of what is printed (default md); json is a line for each video")] = None,
     budget: Budget = None, memory: Memory = None, max_frames: MaxFrames = None, detail: Detail = None,
     timestamps: Timestamps = None, model: Model = None, vision_tower: Tower = None, device: Device = None,
     dtype: Dtype = None, quantize: Quantize = None, vision_batch: VisionBatch = None,
     max_new_tokens: MaxNewTokens = None, scan: Scan = None, backend: Backend = None,
-    max_pixels: MaxPixels = None, config: Config = None, quiet: Quiet = False,
+    max_pixels: MaxPixels = None, config: Config = None, json: Json = False, quiet: Quiet = False,
 ) -> None:  # fmt: skip
     """Tell what a video shows: chapters with captions, then a summary that says which time each sentence rests on.
 
@@ -179,6 +182,9 @@ def summarize(
     from m3video.cli_memory import fit_or_keep
     from m3video.terminal import print_notes
 
+    if json and format not in (None, "json"):
+        raise UsageError(f"--json and --format {format} contradict each other: give one")
+    format = "json" if json else format or "md"
     if format in ("srt", "vtt") and len(videos) > 1:
         raise UsageError(f"--format {format} holds one video: use m3video batch --task summarize --format {format}")
     settings, fitted = fit_or_keep(load_settings(given(locals()), config=config))
@@ -194,6 +200,7 @@ def _summaries(videos: list[str], settings: Settings, format: str, *, quiet: boo
     from m3video.summary.formats import FORMATS
     from m3video.summary.summarize import refuse_ranges
     from m3video.summary.summarize import summarize as summarize_video
+    from m3video.summary.values import to_json
     from m3video.terminal import make_progress, print_notes
 
     refuse_ranges(settings)
@@ -210,9 +217,12 @@ def _summaries(videos: list[str], settings: Settings, format: str, *, quiet: boo
                 continue
             about = (*made.warnings, *bundled_note(loaded, video))
             made = replace(made, warnings=tuple(dict.fromkeys(about)))
-            text = FORMATS[format](made)
-            # One table, not one for each video.
-            print(text.partition("\n")[2] if format == "csv" and number > failed else text, end="")
+            if format == "json":
+                print(json_text(to_json(made), ensure_ascii=False))
+            else:
+                text = FORMATS[format](made)
+                # One table, not one for each video.
+                print(text.partition("\n")[2] if format == "csv" and number > failed else text, end="")
             print_notes([] if quiet or format == "md" else made.warnings)
     except KeyboardInterrupt:
         raise InterruptedBatchError("interrupted") from None

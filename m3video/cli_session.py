@@ -39,6 +39,7 @@ def chat(
     every_shot: Annotated[bool | None, setting("every_shot")] = None,
     max_gap: Annotated[float | None, setting("max_gap")] = None,
     at: Annotated[list[str] | None, setting("at")] = None,
+    saliency: Annotated[str | None, setting("saliency")] = None,
     timestamps: Annotated[bool | None, setting("timestamps")] = None,
     model: Annotated[str | None, setting("model")] = None,
     vision_tower: Annotated[str | None, setting("vision_tower")] = None,
@@ -88,6 +89,8 @@ class _Talk:
 
     def __init__(self, session: VideoSession, plan: TokenPlan | None, *, json: bool, quiet: bool) -> None:
         self.session, self.plan, self.json, self.quiet = session, plan, json, quiet
+        self.is_per_question = plan is None and session.settings.saliency != "off"
+        self.changes: dict[str, Any] = {}
         self.failed = 0
         self.is_terminal = sys.stdin.isatty()
         self.told: set[str] = set()
@@ -129,12 +132,16 @@ class _Talk:
         elif command == "/budget":
             if not argument.strip().isdecimal() or int(argument) < 1:
                 raise UsageError(f"/budget ({argument}) must be a number of tokens from 1 on")
-            self.plan = self.session.plan(budget=int(argument))
+            self.changes = {"budget": int(argument)}
+            self.plan = self.session.plan(**self.changes)
             self._say(f"{len(self.plan.frames)} frames, {self.plan.total_tokens} tokens")
         elif command.startswith("/"):
             raise UsageError(f"command ({command}) is unknown: {COMMANDS}")
         else:
-            answer = self.session.ask(line, plan=self.plan)
+            if self.is_per_question:
+                answer = self.session.ask(line, **self.changes)
+            else:
+                answer = self.session.ask(line, plan=self.plan)
             record = answer_record(answer)
             if self.json:
                 _print_line({name: value for name, value in record.items() if name not in ("plan", "config")})

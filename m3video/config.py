@@ -23,7 +23,7 @@ _OTHER_VARIABLES = frozenset({"CACHE_DIR", "PARITY_DIR", "VIDEOS_DIR", "ANNOTATI
 
 PLAN_SETTINGS = (
     "scan", "budget", "memory", "max_frames", "sampling", "start", "end", "fps", "num_frames", "layout", "detail",
-    "every_shot", "max_gap", "at",
+    "every_shot", "max_gap", "at", "saliency",
 )  # fmt: skip
 """Settings that a saved plan has already decided."""
 
@@ -62,6 +62,10 @@ class Settings(BaseModel):
         None, description="always show the frame at this time (repeat for more), at a scale if one is named: 12:31=576"
     )
 
+    saliency: Literal["off", "times", "attention"] = Field(
+        "off", description="spend the budget where the question looks: at times it names; else, where the model attends"
+    )
+
     model: str = Field("bundled", description="'bundled', a checkpoint folder, or a hub name")
     vision_tower: str | None = Field(None, description="vision tower folder, when kept apart from the checkpoint")
     device: str = Field("auto", description="auto, cpu, cuda or cuda:N")
@@ -81,6 +85,12 @@ class Settings(BaseModel):
     @classmethod
     def _in_seconds(cls, value: Any) -> Any:
         return parse_clock(value) if isinstance(value, str) else value
+
+    @field_validator("saliency", mode="before")
+    @classmethod
+    def _off(cls, value: Any) -> Any:
+        """YAML reads `off` as false."""
+        return "off" if value is False else value
 
     @field_validator("memory")
     @classmethod
@@ -112,6 +122,7 @@ class Settings(BaseModel):
                 ("--at", self.at is not None), ("--every-shot", self.every_shot),
                 ("--max-gap", self.max_gap is not None), ("--detail", self.detail != "high"),
                 ("--scan", self.scan != "full"), ("--memory", self.memory is not None),
+                ("--saliency", self.saliency != "off"),
             ):  # fmt: skip
                 if is_set:
                     raise ValueError(f"{flag} says which frames stand in a sequence: leave it out with --layout grid")

@@ -54,3 +54,7 @@ class OutOfMemoryError(DoesNotFitError):
 
 class WorkerError(M3VideoError):
     """Worker processes that died again and again, or a cluster that cannot be used."""
+
+
+class DiskFullError(M3VideoError):
+    """Results can be written no more; what is finished is kept."""

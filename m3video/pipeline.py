@@ -26,6 +26,7 @@ from m3video.types import (
     FLAG_CORRUPT,
     Allocation,
     Evidence,
+    Focus,
     FrameStats,
     PlannedFrame,
     Selection,
@@ -129,27 +130,37 @@ def plan_stats(info: VideoInfo, stats: FrameStats, settings: Settings) -> TokenP
     return study_stats(info, stats, settings).plan
 
 
-def study_stats(info: VideoInfo, stats: FrameStats, settings: Settings) -> Study:
-    """`plan_stats`, together with what the plan was decided from."""
+def study_stats(
+    info: VideoInfo, stats: FrameStats, settings: Settings, *, focus: Focus | None = None,
+    share_N: NDArray[np.floating] | None = None,
+) -> Study:  # fmt: skip
+    """`plan_stats`, together with what the plan was decided from.
+
+    Args:
+        info: the file.
+        stats: the analyzed frames.
+        settings: resolved settings.
+        focus: the question the plan is for, and what a first look at its candidates has cost of the budget.
+        share_N: each candidate's share of that question; None for a plan as without a question.
+    """
+    budget = settings.budget - (0 if focus is None else focus.first_tokens)
     wishes = Wishes(settings.pins, settings.every_shot, settings.max_gap, DETAIL[settings.detail])
     selection, pinned = candidates(
         stats, wishes, max_frames=settings.max_frames, method=settings.sampling, start_seconds=settings.start,
         end_seconds=settings.end, fps=settings.fps, num_frames=settings.num_frames,
     )  # fmt: skip
-    worth = utility(stats, selection)
+    worth = utility(stats, selection, saliency_N=share_N)
     obeyed = rules(
-        stats, selection, worth, wishes, budget=settings.budget, pinned=pinned, start_seconds=settings.start,
+        stats, selection, worth, wishes, budget=budget, pinned=pinned, start_seconds=settings.start,
         end_seconds=settings.end,
     )  # fmt: skip
-    decided = allocate(
-        worth, budget=settings.budget, max_scale=obeyed.max_scale, fixed=obeyed.fixed, cover_M2=obeyed.cover_M2
-    )
+    decided = allocate(worth, budget=budget, max_scale=obeyed.max_scale, fixed=obeyed.fixed, cover_M2=obeyed.cover_M2)
     plan = TokenPlan(
         video=info, budget=settings.budget, frames=planned_frames(selection, decided.scale_N.tolist()),
         utility=decided.utility, bound=decided.bound,
         num_candidates=len(selection), shots=selection.shots, config=settings.model_dump(),
         warnings=(*selection.notes, *obeyed.notes), method=decided.method, scan=stats.mode,
-        num_analyzed=len(stats), estimate=estimate_name(),
+        num_analyzed=len(stats), estimate=estimate_name(), focus=focus,
     )  # fmt: skip
     return Study(plan, stats, selection, worth, decided, wishes, pinned, settings)
 
@@ -210,16 +221,18 @@ def plan_reader(reader: VideoReader, settings: Settings, *, progress: Progress =
 
 
 def study_reader(
-    reader: VideoReader, settings: Settings, *, stats: FrameStats | None = None, progress: Progress = silent
-) -> Study:
-    """`plan_reader`, together with what the plan was decided from; `stats` where the first pass was made before."""
+    reader: VideoReader, settings: Settings, *, stats: FrameStats | None = None, focus: Focus | None = None,
+    share_N: NDArray[np.floating] | None = None, progress: Progress = silent,
+) -> Study:  # fmt: skip
+    """`plan_reader`, together with what the plan was decided from; `stats` where the first pass was made before,
+    `focus` and `share_N` as for `study_stats`."""
     from m3video.model.text_count import text_around
 
     if settings.layout == "grid":
         raise UsageError("layout grid is no plan of scales: use it with ask, without --plan")
     if stats is None:
         stats = analyze_video(reader, scan=settings.scan, progress=progress)
-    study = study_stats(reader.info, stats, settings)
+    study = study_stats(reader.info, stats, settings, focus=focus, share_N=share_N)
     plan = study.plan
     times = [plan.video.pts_seconds(frame.pts) for frame in plan.frames]
     text = text_around(settings.model, times_seconds=times, timestamps=settings.timestamps)

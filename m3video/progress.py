@@ -5,7 +5,7 @@ from __future__ import annotations
 import resource
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -26,6 +26,20 @@ class Progress(Protocol):
 def silent(stage: str, total: int | None) -> AbstractContextManager[Bar]:
     """A `Progress` that shows nothing."""
     return nullcontext(lambda done: None)
+
+
+_listeners: list[Callable[[], object]] = []
+
+
+def listen(listener: Callable[[], object]) -> None:
+    """Have `listener` called, often, while something long goes on: a process that is watched is not taken for dead."""
+    _listeners.append(listener)
+
+
+def alive() -> None:
+    """Tell whoever listens that something long goes on."""
+    for listener in _listeners:
+        listener()
 
 
 @dataclass(slots=True)

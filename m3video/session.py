@@ -25,6 +25,7 @@ from m3video.pipeline import Study, analyze_once, bundled_note, cache_of, eviden
 from m3video.pipeline import open_for as open_reader
 from m3video.planning.plan_file import check_matches
 from m3video.progress import Meter, Progress, silent
+from m3video.saliency import focus_on, named_pins
 from m3video.shrinking import Ways, answer_within_memory
 from m3video.types import Answer, FrameStats, TokenPlan
 
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from m3video.model.checkpoint import LoadedModel
     from m3video.model.nested import VisualTokens
     from m3video.model.prefix import Prefix
+    from m3video.model.saliency import Glance, Look
 
 
 class VideoSession:
@@ -75,6 +77,7 @@ class VideoSession:
         self._studies: dict[str, Study] = {}
         self._grids = self._no_grids()
         self._prefix: tuple[tuple[Any, ...], Prefix] | None = None
+        self._glance: tuple[tuple[Any, ...], Glance] | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -109,7 +112,8 @@ class VideoSession:
             )
             self._has_scanned |= not is_cached
             if self._reader.damage.is_partial:
-                self._grids, self._prefix = self._no_grids(), None  # those were fetched before the damage was known
+                # Those were fetched before the damage was known.
+                self._grids, self._prefix, self._glance = self._no_grids(), None, None
         return self._stats
 
     def study(self, **changes: Any) -> Study:
@@ -133,6 +137,44 @@ class VideoSession:
     def plan(self, **changes: Any) -> TokenPlan:
         """The plan for the session's settings with `changes`."""
         return self.study(**changes).plan
+
+    def plan_for(self, question: str, **changes: Any) -> TokenPlan:
+        """The plan for one question, as the setting `saliency` says; `changes` as for `study`.
+
+        A question about the whole video gets the plan that `plan` gives, less what a first look has cost.
+
+        Raises:
+            DoesNotFitError: the candidates' coarse tokens exceed the context.
+        """
+        settings = self.settings
+        if settings.saliency == "off":
+            return self.plan(**changes)
+        study = self.study(**{**changes, **named_pins(question, self.stats(), settings)})
+        found = focus_on(
+            question, study, measure=settings.saliency, look=lambda scales: self._look(question, study, scales)
+        )  # fmt: skip
+        if found is None:
+            return self.plan(**changes)
+        with self._meter.stage("plan"):
+            return study_reader(
+                self._reader, study.settings, stats=self.stats(), focus=found[0], share_N=found[1],
+                progress=self._progress,
+            ).plan  # fmt: skip
+
+    def _look(self, question: str, study: Study, scales: Sequence[int]) -> Look:
+        """Where the question makes the model look among the candidates at these scales."""
+        from m3video.model.saliency import Glance
+
+        plan = self.plan_with(study, scales)
+        shown = tuple((frame.pts, frame.scale) for frame in plan.frames)
+        if self._glance is None or self._glance[0] != shown:
+            self._glance = None
+            visual, _ = self.tokens(plan)
+            self._glance = shown, Glance(
+                self.loaded, visual, times_seconds=self._times(plan), timestamps=self.settings.timestamps
+            )  # fmt: skip
+        with self._meter.stage("first look"), self._progress("first look", None):
+            return self._glance[1].look(question)
 
     def plan_with(self, study: Study, scales: Sequence[int], *, budget: int | None = None) -> TokenPlan:
         """The plan that shows the candidates of `study` at scales of the caller's choice.
@@ -193,16 +235,20 @@ class VideoSession:
             cached += was_kept
         return nested.pack_tokens(blocks, scales), cached
 
-    def ask(self, question: str, *, plan: TokenPlan | None = None, options: Sequence[str] = ()) -> Answer:
+    def ask(
+        self, question: str, *, plan: TokenPlan | None = None, options: Sequence[str] = (), **changes: Any
+    ) -> Answer:  # fmt: skip
         """Answer one question as if it were the only one.
 
         Args:
             question: in the words a person would use.
             plan: show exactly these frames instead of planning.
             options: the answers to choose from (image grid only).
+            changes: settings of the plan that is made, as for `study`.
 
         Returns:
-            The answer with its evidence, plan, and what each stage cost since the last answer.
+            The answer with its evidence, plan, and what each stage cost since the last answer; `visual_tokens` are
+            those of a first look and those of the answer together.
 
         Raises:
             VideoError: a planned frame cannot be decoded.
@@ -217,6 +263,7 @@ class VideoSession:
         if options and settings.layout != "grid":
             raise UsageError("--option belongs to --layout grid: give both, or write the options into the question")
         unused: tuple[str, ...] = ()
+        looked = 0
         smaller: tuple[str, ...] = ()
         is_own = plan is None
         if plan is not None:
@@ -224,7 +271,8 @@ class VideoSession:
             is_own = any(study.plan.config == plan.config for study in self._studies.values())
             unused = () if is_own else _decided_already(plan, settings)
         elif settings.layout == "frames":
-            plan = self.plan()
+            plan = self.plan_for(question, **changes)
+            looked = plan.first_tokens
         loaded, cached = self.loaded, 0
         if plan is None:
             plan, said = ask_grid(self._reader, question, settings, options, loaded, self._meter, self._progress)
@@ -237,9 +285,9 @@ class VideoSession:
         is_scan_cached, self._has_scanned = self._stats is not None and not self._has_scanned, False
         return Answer(
             question=question, text=said.text, evidence=evidence(plan), model=loaded.name,
-            visual_tokens=said.visual_tokens, prompt_tokens=said.prompt_tokens, answer_tokens=said.answer_tokens,
-            stage_seconds=meter.stage_seconds, peak_memory_bytes=meter.peak_memory_bytes, plan=plan,
-            config=settings.model_dump(), warnings=(
+            visual_tokens=looked + said.visual_tokens, prompt_tokens=said.prompt_tokens,
+            answer_tokens=said.answer_tokens, stage_seconds=meter.stage_seconds,
+            peak_memory_bytes=meter.peak_memory_bytes, plan=plan, config=settings.model_dump(), warnings=(
                 *self._fit_notes, *smaller, *plan.warnings, *unused, *loaded.warnings,
                 *bundled_note(loaded, self.path), *said.warnings, *self._take_notes(),
             ), cached_frames=cached, is_scan_cached=is_scan_cached, reused_tokens=said.reused_tokens,
@@ -266,7 +314,7 @@ class VideoSession:
 
     def _smaller_plan(self, budget: int, max_frames: int) -> TokenPlan:
         """A plan within less memory; nothing of the larger one is held any more."""
-        self._prefix = None
+        self._prefix = self._glance = None
         return self.plan(budget=budget, max_frames=max_frames)
 
     def _text_tokens(self, plan: TokenPlan) -> int:

@@ -22,10 +22,11 @@ from m3video.planning.plan_file import to_json
 from m3video.progress import Bar, Progress, silent
 from m3video.scales import SCALES
 from m3video.timing import Estimate
-from m3video.types import FLAG_BLACK, FLAG_CORRUPT, FLAG_FROZEN, Answer, FrameStats, TokenPlan, VideoInfo, clock
+from m3video.types import FLAG_BLACK, FLAG_CORRUPT, FLAG_FROZEN, Answer, Focus, FrameStats, TokenPlan, VideoInfo, clock
 
 _BAR_EVERY_SECONDS = 0.1
 _FULL_BAR = 24
+_MOST_TIMES = 4
 _MOST_ROWS = 48
 _WIDEST = 100
 """Lines of words are no wider, whatever the terminal."""
@@ -145,8 +146,10 @@ def plan_facts(plan: TokenPlan, limits: Sequence[Limit] | None = None) -> list[R
     """
     rows = [
         ("frames", f"{len(plan.frames)} of {plan.num_candidates} candidates, {_count(len(plan.shots), 'shot')}"),
-        ("tokens", f"{plan.total_tokens} of {plan.budget}"),
+        ("tokens", f"{plan.total_tokens} of {plan.budget}{_looked(plan)}"),
     ]
+    if plan.focus is not None:
+        rows.append(("question", _focus_text(plan, plan.focus)))
     if plan.grid_tokens is not None:
         return rows
     if plan.text_tokens is None:
@@ -159,6 +162,21 @@ def plan_facts(plan: TokenPlan, limits: Sequence[Limit] | None = None) -> list[R
     if limits is not None:
         rows.append(("limits", _limits_text(limits)))
     return rows
+
+
+def _looked(plan: TokenPlan) -> str:
+    return f", and {plan.first_tokens} at a first look" if plan.first_tokens else ""
+
+
+def _focus_text(plan: TokenPlan, focus: Focus) -> str:
+    """What the question is held to be about."""
+    if not focus.weights:
+        return "about the whole video, by where it makes the model look: planned as without it"
+    how = "by the times it names" if focus.measure == "times" else "by where it makes the model look"
+    most = sorted(sorted(focus.weights, key=lambda weight: -weight[1])[:_MOST_TIMES])
+    times = ", ".join(clock(plan.video.pts_seconds(pts)) for pts, _ in most)
+    more = f" and {len(focus.weights) - len(most)} more" if len(focus.weights) > len(most) else ""
+    return f"about {times}{more}, {how}"
 
 
 def time_fact(plan_seconds: float, estimate: Estimate | None) -> Row:

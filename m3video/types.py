@@ -7,6 +7,7 @@ Times are integer `pts` in ticks of `time_base`; seconds are derived for people 
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -33,6 +34,19 @@ def clock(value: float) -> str:
     hours, minutes = divmod(minutes, 60)
     text = f"{hours}:{minutes:02d}:{secs:02d}" if hours else f"{minutes}:{secs:02d}"
     return sign + text + (f".{hundredths:02d}" if hundredths else "")
+
+
+CLOCK = re.compile(r"\b(?:(\d+):)?(\d+):(\d\d)(?:\.\d+)?\b")
+"""A time within words: `0:07`, `1:02:03`, `0:07.5`."""
+
+
+def whole_seconds(text: str) -> int:
+    """The time that a text like `CLOCK` names, rounded down; ValueError for another text."""
+    found = CLOCK.fullmatch(text)
+    if found is None:
+        raise ValueError(f"{text} is no time like 0:07")
+    hours, minutes, secs = (int(part or 0) for part in found.groups())
+    return hours * 3600 + minutes * 60 + secs
 
 
 def _frozen_array(value: Any, dtype: Any, shape: tuple[int | None, ...], name: str) -> NDArray[Any]:
@@ -275,6 +289,30 @@ class PlannedFrame:
 
 
 @dataclass(frozen=True, slots=True)
+class Focus:
+    """What made a plan one question's own.
+
+    Attributes:
+        question: it.
+        measure: how relevance was told: "times" (it names them) or "attention" (the model's, at a first look).
+        first_tokens: visual tokens that the first look cost; they are part of the budget.
+        weights: (pts, share of the question, rounded) of each candidate that has one; empty where the question seems
+            to be about the whole video, so that the plan is the one without a question.
+    """
+
+    question: str
+    measure: str
+    first_tokens: int = 0
+    weights: tuple[tuple[int, float], ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.first_tokens < 0:
+            raise ValueError(f"first_tokens ({self.first_tokens}) must be 0 or more")
+        if any(not 0 < weight <= 1 for _, weight in self.weights):
+            raise ValueError("weights must be above 0 and at most 1")
+
+
+@dataclass(frozen=True, slots=True)
 class TokenPlan:
     """The frames that will be shown, at which scale, and what that costs.
 
@@ -284,7 +322,8 @@ class TokenPlan:
     positions of the prompt around the frames (times, numbers, template; not the question), None where the model's
     tokenizer is not at hand. `grid_tokens` is set when the frames stand in one image grid: the tokens of that one
     picture. `scan` names the frames that were looked at, one of `SCANS`, and `num_analyzed` how many those were, None
-    where nobody counted. `estimate` says what the utility of a frame was taken from.
+    where nobody counted. `estimate` says what the utility of a frame was taken from. `focus` is set where a question
+    decided what is shown; the tokens of its first look and those of the frames together stay within the budget.
     """
 
     video: VideoInfo
@@ -302,6 +341,7 @@ class TokenPlan:
     scan: str = "full"
     num_analyzed: int | None = None
     estimate: str = ""
+    focus: Focus | None = None
 
     def __post_init__(self) -> None:
         if self.scan not in SCANS:
@@ -315,8 +355,14 @@ class TokenPlan:
         pts = [frame.pts for frame in self.frames]
         if any(b <= a for a, b in itertools.pairwise(pts)):
             raise ValueError("planned frames must have strictly increasing pts")
-        if self.total_tokens > self.budget:
-            raise ValueError(f"plan spends {self.total_tokens} tokens, more than its budget of {self.budget}")
+        if self.total_tokens + self.first_tokens > self.budget:
+            spent = self.total_tokens + self.first_tokens
+            raise ValueError(f"plan spends {spent} tokens, more than its budget of {self.budget}")
+
+    @property
+    def first_tokens(self) -> int:
+        """Visual tokens of the first look, 0 where there was none."""
+        return 0 if self.focus is None else self.focus.first_tokens
 
     @property
     def total_tokens(self) -> int:
@@ -376,7 +422,8 @@ def total_tokens(scales: Iterable[int]) -> int:
 
 
 __all__: Sequence[str] = [
-    "FLAG_BLACK", "FLAG_CORRUPT", "FLAG_FROZEN", "FLAG_KEY", "METHODS", "SCANS", "SCAN_SIDE", "SIGNATURE_SIDE",
-    "Allocation", "Answer", "Evidence", "Frame", "FrameStats", "PlannedFrame", "ScanFrame", "Selection",
+    "CLOCK", "FLAG_BLACK", "FLAG_CORRUPT", "FLAG_FROZEN", "FLAG_KEY", "METHODS", "SCANS", "SCAN_SIDE", "SIGNATURE_SIDE",
+    "Allocation", "Answer", "Evidence", "Focus", "Frame", "FrameStats", "PlannedFrame", "ScanFrame", "Selection",
     "TimeBase", "TokenPlan", "VideoInfo", "clock", "gap_between", "seconds", "total_tokens",
+    "whole_seconds",
 ]  # fmt: skip

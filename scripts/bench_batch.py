@@ -39,6 +39,7 @@ class Simulated:
     seconds: float = 0.0
     name: str = "simulated"
     needs_model: bool = False
+    wants_gpu: bool = False
     config: str = "simulated"
 
     def identify(self, video: str) -> Iterator[str]:

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from m3video.config import Settings
+from m3video.distributed.ledger import Ledger
 from m3video.model import checkpoint
 from m3video.session import ask
 from tests.model.tiny import save_tiny
@@ -126,15 +127,38 @@ def test_a_dry_run_counts_and_writes_nothing(tmp_path: Path, clips: list[Path]) 
     command = ("batch", tmp_path / "v", "--task", "analyze", "-o", tmp_path / "out", "--json")
     said = json.loads(run(*command, "--dry-run").stdout)
     assert not (tmp_path / "out").exists()
-    assert (said["videos"], said["items"], said["unknown_durations"], said["seconds"]) == (3, 3, 1, None)
+    assert (said["videos"], said["items"], said["refused"], said["unknown_durations"]) == (3, 3, 1, 0)
+    assert said["seconds"] is None
     assert said["video_seconds"] == pytest.approx(1.6, abs=0.1)
     assert run(*command).returncode == 3
     before = (tmp_path / "out" / "results.jsonl").read_bytes()
-    said = json.loads(run(*command, "--dry-run", "--retry-failed").stdout)
+    with Ledger(tmp_path / "out"):  # as a running batch holds it
+        said = json.loads(run(*command, "--dry-run", "--retry-failed").stdout)
     assert (said["items"], said["done"], said["failed_before"]) == (1, 2, 0)
     assert said["seconds"] is not None
     assert (tmp_path / "out" / "results.jsonl").read_bytes() == before
     assert "1 failed before" in run(*command[:-1], "--dry-run").stdout
+
+
+def test_output_to_a_url(tmp_path: Path, clips: list[Path]) -> None:
+    """Plain files behind a URL, so that a copy is no rename; the same records and artifacts as in a folder."""
+    pytest.importorskip("fsspec", reason="URLs need fsspec")
+    listed = tmp_path / "list.txt"
+    listed.write_text(f"{clips[0]}\n{clips[1]}\nnone.mp4\n")
+    command = ("batch", listed, "--task", "plan", "-o", f"local://{tmp_path}/url")
+    done = run(*command)
+    assert done.returncode == 3, done.stderr
+    assert done.stdout == f"2 items done, 1 failed: local://{tmp_path}/url/results.jsonl\n"
+    assert run("batch", listed, "--task", "plan", "-o", tmp_path / "folder").returncode == 3
+    found = {}
+    for place in ("url", "folder"):
+        for row in rows(tmp_path / place / "results.jsonl"):
+            plan = tmp_path / place / "items" / row["item"][:2] / row["item"] / "plan.json"
+            found.setdefault(row["video"], []).append((row["item"], row["frames"], row["utility"], plan.read_bytes()))
+        assert [row["video"] for row in rows(tmp_path / place / "errors.jsonl")] == ["none.mp4"]
+    assert all(one == other for one, other in found.values())
+    said = json.loads(run(*command, "--dry-run", "--json").stdout)
+    assert (said["done"], said["failed_before"], said["items"]) == (2, 1, 0)
 
 
 @pytest.mark.parametrize(
@@ -148,6 +172,8 @@ def test_a_dry_run_counts_and_writes_nothing(tmp_path: Path, clips: list[Path]) 
         (("batch", ROOT, "--task", "ask", "--questions", SAMPLE, "-o", "x"), "cannot be read"),
         (("batch", ROOT, "--task", "plan", "--format", "md", "-o", "x"), "--format md is for summaries"),
         (("summarize", SAMPLE, SAMPLE, "--format", "srt"), "--format srt holds one video"),
+        (("summarize", SAMPLE, "--format", "md", "--json"), "--json and --format md contradict each other"),
+        (("batch", ROOT, "--task", "plan", "-o", "memory://x"), "ends with the process that writes to it"),
     ],
 )
 def test_wrong_use_is_one_line(arguments: tuple[object, ...], message: str) -> None:
@@ -172,3 +198,10 @@ def test_summaries_of_several_videos_are_one_table(tiny: Path, clips: list[Path]
     assert "1 of 3 videos failed" in done.stderr
     table = list(csv.DictReader(io.StringIO(done.stdout)))
     assert {row["video"] for row in table} == {str(clips[0]), str(clips[1])}
+
+
+def test_summaries_as_json_are_a_line_each(tiny: Path, clips: list[Path]) -> None:
+    done = run("summarize", clips[0], clips[1], "--model", tiny, "--budget", 72, "--json")
+    assert done.returncode == 0, done.stderr
+    found = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [one["video"] for one in found] == [str(clips[0]), str(clips[1])]

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from m3video.config import Settings
+from m3video.distributed.isolate import beat
 from m3video.distributed.mapping import MAX_RETRIES, ItemLostError, Mapper, in_process
 from m3video.distributed.segments import Segment, cut, num_segments
 from m3video.errors import VideoError, WorkerError
@@ -94,7 +95,8 @@ def analyze_segment(shared: tuple[KnownVideo, str], segment: Segment) -> Part:
         first = next(frames, None)
         stats = None
         if first is not None:
-            stats = analyze(itertools.chain([first], frames), time_base=known.facts.index.time_base, mode=scan)
+            both = itertools.chain([first], frames)
+            stats = analyze(both, time_base=known.facts.index.time_base, mode=scan, on_frame=beat)
         return Part(stats, reader.range_damage)
 
 
@@ -165,7 +167,7 @@ def _map(
         except ItemLostError as error:
             shown = segments[error.number].shown
             raise WorkerError(
-                f"{shared[0].file.shown}: segment {shown} killed {MAX_RETRIES + 1} workers ({error.how}); "
-                "run without --workers and --ray to see where, or give the workers more memory"
+                f"{shared[0].file.shown}: segment {shown} was tried {MAX_RETRIES + 1} times: {error.how}; "
+                "read it without --workers and --ray to see where, or give the workers more memory"
             ) from None
     return [parts[number] for number in range(len(segments))], None

@@ -11,12 +11,12 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from m3video.distributed.isolate import Failure
+from m3video.distributed.failures import Failure
 from m3video.distributed.items import Item, Questions, Source, items_of
-from m3video.distributed.ledger import DiskFullError, Ledger, now
+from m3video.distributed.ledger import Ledger, now
 from m3video.distributed.progress import Report
 from m3video.distributed.work import Crew, Event, Failed, Finished, Identified, Outcome, Task, Work
-from m3video.errors import EXIT_INTERRUPTED, EXIT_SOME_FAILED, M3VideoError, UsageError
+from m3video.errors import EXIT_INTERRUPTED, EXIT_SOME_FAILED, DiskFullError, M3VideoError, UsageError
 
 ATTEMPTS = {"input": 1, "bug": 1, "memory": 2, "silent": 2, "crash": 3}
 """How often an item is tried, by what went wrong: only what may go better by itself is tried again."""
@@ -77,7 +77,7 @@ def run_batch(
     except KeyboardInterrupt:
         counts = loop.report
         raise InterruptedBatchError(
-            f"interrupted: {counts.done} items were done this time and are kept in {ledger.folder}; the same command "
+            f"interrupted: {counts.done} items were done this time and are kept in {ledger.shown}; the same command "
             "goes on from there"
         ) from None
     finally:
@@ -122,10 +122,11 @@ class _Loop:
         begun = 0
         for video in self.source:
             open_items: list[Item] = []
-            for item in items_of(video, self.questions.of(video), config=self.task.config):
+            for item in items_of(video, self.questions.of(video), task=self.task.name, config=self.task.config):
                 if self.ledger.is_done(item):
+                    self.ledger.settle(item)
                     self.report.done_before += 1
-                elif self.ledger.failed.get(item.place) == item.key and not self.retry_failed:
+                elif self.ledger.has_failed(item) and not self.retry_failed:
                     self.report.failed_before += 1
                 elif self.limit is not None and begun >= self.limit:
                     if open_items:
@@ -172,9 +173,7 @@ class _Loop:
             del self.running[number]
             self.crew.release(number)
             return
-        # Absolute, because a worker may have another working folder.
-        root = os.path.abspath(self.ledger.folder)
-        folders = tuple(os.path.join(root, "items", name[:2], name) for name in identities)
+        folders = tuple(f"{self.ledger.root}/items/{name[:2]}/{name}" for name in identities)
         questions = tuple(item.question for item in open_items)
         self.crew.carry_out(number, Work(os.path.abspath(job.video), questions, folders))
 
@@ -201,7 +200,7 @@ class _Loop:
     def _failed(self, job: Job, failure: Failure) -> None:
         if failure.kind == "disk":
             raise DiskFullError(
-                f"{self.ledger.folder} is full ({failure.message}): what is finished is kept; make room and run the "
+                f"{self.ledger.shown} is full ({failure.message}): what is finished is kept; make room and run the "
                 "same command again"
             )
         copies = [copy for identity in job.identities for copy in self.copies.pop(identity)]
@@ -227,5 +226,6 @@ def check_all_done(report: Report, ledger: Ledger) -> None:
     if failed:
         known = report.done + report.done_before + report.copies + failed
         raise SomeFailedError(
-            f"{failed} of {known} items failed; {ledger.errors_path} says which and why, --retry-failed tries again"
+            f"{failed} of {known} items failed; {ledger.shown}/errors.jsonl says which and why, --retry-failed tries "
+            "again"
         )

@@ -1,4 +1,4 @@
-"""Workers as child processes of this one, and the model in this process.
+"""Workers and the model as child processes of this one.
 
 A worker that is ahead of the model waits in its pipe with one piece: that bounds memory, and it is the whole of
 back-pressure.
@@ -8,14 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from multiprocessing import connection
 from typing import Any
 
-from m3video.distributed.isolate import Child, failure_of
+from m3video.distributed.failures import Failure
+from m3video.distributed.isolate import DEADLINE_SECONDS, Child, Tag, wait
+from m3video.distributed.place import Place, finish_without
 from m3video.distributed.work import Base, Event, Failed, Finished, Identified, Piece, Task, Work
-
-DEADLINE_SECONDS = 300.0
-"""Longest time that a worker may give no sign of life: hashing 20 GB from a slow disk takes less."""
 
 
 @dataclass(slots=True)
@@ -43,7 +41,7 @@ class LocalCrew:
         self.task = task
         self._free = [Child(deadline=deadline) for _ in range(workers)]
         self._runs: dict[int, _Run] = {}
-        self._loaded: Any = None
+        self._place = Place(task) if task.needs_model else None
 
     @property
     def num_free(self) -> int:
@@ -54,8 +52,8 @@ class LocalCrew:
         run.child.start(self.task.identify, video)
 
     def carry_out(self, number: int, work: Work) -> None:
-        if self.task.needs_model and self._loaded is None:
-            self._loaded = self.task.load()
+        if self._place is not None:
+            self._place.load()
         run = self._runs[number]
         run.work, run.is_waiting = work, False
         run.child.start(self.task.work, work)
@@ -64,26 +62,26 @@ class LocalCrew:
         self._free.append(self._runs.pop(number).child)
 
     def wait(self, seconds: float) -> list[Event]:
-        heard = {run.child.connection: run for run in self._runs.values() if not run.is_waiting}
-        ready = connection.wait(list(heard), seconds)
+        heard = {run.child: run for run in self._runs.values() if not run.is_waiting}
         events: list[Event] = []
         pieces: list[tuple[_Run, Any]] = []
-        for run in [heard[place] for place in ready]:  # type: ignore[index]
-            self._receive(run, events, pieces)
+        for child, tag, value in wait(heard, seconds):
+            self._take(heard[child], tag, value, events, pieces)
         if pieces:
             self._answer(pieces, events)
-        silent = [run for run in heard.values() if run.number in self._runs and not run.is_waiting]
-        events += [self._failed(run, run.child.give_up()) for run in silent if run.child.is_overdue()]
         return events
 
     def close(self) -> None:
         for child in [*self._free, *(run.child for run in self._runs.values())]:
             child.kill()
+        if self._place is not None:
+            self._place.kill()
         self._runs.clear()
         self._free.clear()
 
-    def _receive(self, run: _Run, events: list[Event], pieces: list[tuple[_Run, Any]]) -> None:
-        tag, value = run.child.receive()
+    def _take(
+        self, run: _Run, tag: Tag, value: Any, events: list[Event], pieces: list[tuple[_Run, Any]]
+    ) -> None:  # fmt: skip
         if tag == "failed":
             events.append(self._failed(run, value))
         elif tag == "value" and run.work is None:
@@ -100,29 +98,25 @@ class LocalCrew:
             events.append(Identified(run.number, run.fingerprint))
 
     def _answer(self, pieces: Sequence[tuple[_Run, Any]], events: list[Event]) -> None:
+        assert self._place is not None
         asked = [(run.work, content) for run, content in pieces if run.work is not None]
-        try:
-            replies = self.task.answer(self._loaded, asked)
-        except Exception as error:
-            if len(pieces) > 1:  # whose fault it is shows when each is asked alone
-                for piece in pieces:
-                    self._answer([piece], events)
-                return
-            run = pieces[0][0]
-            run.child.kill()  # it has more pieces, which nobody wants now
-            events.append(self._failed(run, failure_of(error)))
-            return
-        for (run, _), reply in zip(pieces, replies, strict=True):
-            run.replies.append(reply)
+        for (run, _), reply in zip(pieces, self._place.answer(asked), strict=True):
+            if isinstance(reply, Failure):
+                run.child.kill()  # it has more pieces, which nobody wants now
+                events.append(self._failed(run, reply))
+            else:
+                run.replies.append(reply)
 
     def _finish(self, run: _Run, work: Work) -> Event:
-        try:
-            outcomes = self.task.finish(self._loaded, work, run.base, run.replies)
-        except Exception as error:
-            return self._failed(run, failure_of(error))
+        if self._place is None:
+            outcomes = finish_without(self.task, work, run.base)
+        else:
+            outcomes = self._place.finish(work, run.base, run.replies)
+        if isinstance(outcomes, Failure):
+            return self._failed(run, outcomes)
         self.release(run.number)
         return Finished(run.number, outcomes)
 
-    def _failed(self, run: _Run, failure: Any) -> Failed:
+    def _failed(self, run: _Run, failure: Failure) -> Failed:
         self.release(run.number)
         return Failed(run.number, failure)

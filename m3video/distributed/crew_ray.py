@@ -14,8 +14,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from m3video.distributed.crew import DEADLINE_SECONDS
-from m3video.distributed.isolate import Child, FailedError, Failure, failure_of
+from m3video.distributed.failures import FailedError, Failure, failure_of
+from m3video.distributed.isolate import DEADLINE_SECONDS, Child
+from m3video.distributed.place import Place, finish_without
 from m3video.distributed.ray_tasks import LOCAL, connected
 from m3video.distributed.work import Event, Failed, Finished, Identified, Outcome, Piece, Task, Work
 from m3video.errors import M3VideoError
@@ -60,7 +61,7 @@ class Worker:
                     else:
                         base = value.content
             if place is None:
-                return self.task.finish(None, work, base, [])
+                return finish_without(self.task, work, base)
             replies = ray.get(references)
             failed = next((reply for reply in replies if isinstance(reply, Failure)), None)
             return failed or ray.get(place.finish.remote(work, base, replies))
@@ -72,18 +73,18 @@ class Worker:
             return failure_of(error)
 
 
-class Place:
+class ModelActor:
     """An actor that holds the model. Its calls come in threads; whoever has the lock answers all that wait."""
 
     def __init__(self, task: Task) -> None:
-        self.task, self.loaded = task, None
+        self._place = Place(task)
         self._lock = threading.Lock()
         self._waiting: deque[_Asked] = deque()
 
     def ready(self) -> M3VideoError | None:
         """Loads the model; returns what the user can do something about."""
         try:
-            self.loaded = self.task.load()
+            self._place.load()
         except M3VideoError as error:
             return error
         return None
@@ -96,27 +97,14 @@ class Place:
                 together = []
                 while self._waiting:
                     together.append(self._waiting.popleft())
-                self._answer(together)
+                replies = self._place.answer([one.piece for one in together])
+                for one, reply in zip(together, replies, strict=True):
+                    one.reply, one.is_answered = reply, True
             return mine.reply
-
-    def _answer(self, asked: list[_Asked]) -> None:
-        try:
-            replies = self.task.answer(self.loaded, [one.piece for one in asked])
-        except Exception as error:
-            if len(asked) > 1:  # whose fault it is shows when each is asked alone
-                for one in asked:
-                    self._answer([one])
-                return
-            replies = [failure_of(error)]
-        for one, reply in zip(asked, replies, strict=True):
-            one.reply, one.is_answered = reply, True
 
     def finish(self, work: Work, base: Any, replies: list[Any]) -> list[Outcome] | Failure:
         with self._lock:
-            try:
-                return self.task.finish(self.loaded, work, base, replies)
-            except Exception as error:
-                return failure_of(error)
+            return self._place.finish(work, base, replies)
 
 
 @dataclass(slots=True, eq=False)
@@ -160,7 +148,7 @@ class RayCrew:
         cpus = None if workers is None or address != LOCAL else workers + task.needs_model
         self._ray = self._exit.enter_context(connected(address, num_cpus=cpus))
         there = self._ray.cluster_resources()
-        num_cpus, self._gpus = int(there.get("CPU", 1)), int(there.get("GPU", 0))
+        num_cpus, self._gpus = int(there.get("CPU", 1)), int(there.get("GPU", 0)) if task.wants_gpu else 0
         self._model_cpus = 0 if self._gpus or num_cpus < 2 else 1
         self._free: list[Any] = []
         self._idle_places: list[Any] = []  # one entry for each work that a place may still take on
@@ -263,7 +251,7 @@ class RayCrew:
     def _start_place(self) -> None:
         options = {"num_gpus": 1} if self._gpus else {"num_cpus": self._model_cpus}
         options |= {"max_restarts": 0, "max_concurrency": 1 + UNANSWERED * self._share}
-        actor = self._ray.remote(**options)(Place).remote(self.task)
+        actor = self._ray.remote(**options)(ModelActor).remote(self.task)
         self._actors.append(actor)
         self._starting[actor.ready.remote()] = lambda: self._idle_places.extend([actor] * self._share)
 

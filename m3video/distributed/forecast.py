@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import av
 
-from m3video.distributed.isolate import Child, FailedError
+from m3video.distributed.failures import FailedError
+from m3video.distributed.isolate import Child
 from m3video.distributed.items import Questions, Source, items_of
-from m3video.distributed.ledger import Ledger
+from m3video.distributed.ledger_url import look
+from m3video.distributed.snapshot import Snapshot
 from m3video.distributed.tasks import VideoTask
+from m3video.errors import VideoError
 from m3video.summary.chapters import MOST_SECONDS
 from m3video.types import clock
 from m3video.video.gate import check_file
@@ -20,70 +22,64 @@ from m3video.video.gate import check_file
 _DEADLINE_SECONDS = 20.0
 
 
-def header_seconds(videos: list[str]) -> Iterator[float | None]:
-    """What the header of each file says, None where it is silent or unreadable; for a child process."""
-    for video in videos:
-        try:
-            with av.open(check_file(video).url, options={"protocol_whitelist": "file"}) as container:
-                yield container.duration / av.time_base if container.duration else None
-        except Exception:  # whatever is wrong with the file, the batch itself will say
-            yield None
+def header_seconds(video: str) -> Iterator[float | None]:
+    """What the header of a file says, None where it is silent; for a child process. Raises for what is no video."""
+    with av.open(check_file(video).url, options={"protocol_whitelist": "file"}) as container:
+        if not container.streams.video:
+            raise VideoError(f"{video} holds no video stream")
+        yield container.duration / av.time_base if container.duration else None
 
 
 def forecast(
-    source: Source, questions: Questions, task: VideoTask, output: Path, *, workers: int, retry_failed: bool = False,
+    source: Source, questions: Questions, task: VideoTask, output: str, *, workers: int, retry_failed: bool = False,
     limit: int | None = None,
 ) -> dict[str, Any]:  # fmt: skip
-    """Count what `run_batch` would begin; nothing is decoded and nothing is written.
+    """Count what `run_batch` would begin; nothing is decoded and nothing is written, a running batch is not disturbed.
 
     Args:
         source: the videos.
         questions: what is asked of each.
         task: what would be done.
-        output: the folder of the batch, whether or not it is there.
+        output: the folder or URL of the batch, whether or not it is there.
         workers: as for the batch.
         retry_failed: as for the batch.
         limit: as for the batch.
 
     Returns:
-        JSON values. `tokens` is the most that the budgets allow; `seconds` is None where no item is done yet.
+        JSON values. `refused` are videos that no decoder would take, of all that would be begun; `visual_tokens` is the
+        most that the budgets allow; `seconds` is None where no item is done yet.
     """
-    ledger = Ledger(output) if (output / "batch.json").exists() else None
+    known = look(output) or Snapshot()
     said: dict[str, Any] = {"videos": 0, "items": 0, "done": 0, "failed_before": 0, "video_seconds": 0.0,
-                            "unknown_durations": 0, "visual_tokens": 0, "seconds": None}  # fmt: skip
+                            "unknown_durations": 0, "refused": 0, "visual_tokens": 0, "seconds": None}  # fmt: skip
     child, item_seconds = Child(deadline=_DEADLINE_SECONDS), 0.0
     try:
         for video in source:
             count = 0
-            for item in items_of(video, questions.of(video), config=task.config):
-                if ledger is not None and ledger.is_done(item):
+            for item in items_of(video, questions.of(video), task=task.name, config=task.config):
+                if known.is_done(item):
                     said["done"] += 1
-                elif ledger is not None and ledger.failed.get(item.place) == item.key and not retry_failed:
+                elif known.has_failed(item) and not retry_failed:
                     said["failed_before"] += 1
                 elif limit is None or said["items"] + count < limit:
                     count += 1
             if count:
-                seconds = _seconds_of(child, video)
                 said["videos"] += 1
                 said["items"] += count
+                try:
+                    (seconds,) = child.run(header_seconds, video)
+                except FailedError:  # why, the batch itself will say
+                    said["refused"] += 1
+                    continue
                 said["unknown_durations"] += seconds is None
                 said["video_seconds"] += seconds or 0.0
                 item_seconds += count * (seconds or 0.0)
                 said["visual_tokens"] += count * _most_tokens(task, seconds or 0.0)
-        if ledger is not None and ledger.video_seconds > 0:
-            said["seconds"] = item_seconds * ledger.busy_seconds / ledger.video_seconds / workers
+        if known.video_seconds > 0:
+            said["seconds"] = item_seconds * known.busy_seconds / known.video_seconds / workers
     finally:
         child.kill()
-        if ledger is not None:
-            ledger.close()
     return said
-
-
-def _seconds_of(child: Child, video: str) -> float | None:
-    try:
-        return next(iter(list(child.run(header_seconds, [video]))), None)
-    except FailedError:
-        return None
 
 
 def _most_tokens(task: VideoTask, seconds: float) -> int:
@@ -97,7 +93,8 @@ def forecast_text(said: dict[str, Any]) -> str:
     """`forecast` for people."""
     lines = [
         f"{said['items']} items of {said['videos']} videos, {said['video_seconds'] / 3600:.2f} h of video"
-        + (f" and {said['unknown_durations']} of unknown length" if said["unknown_durations"] else ""),
+        + (f" and {said['unknown_durations']} of unknown length" if said["unknown_durations"] else "")
+        + (f"; {said['refused']} cannot be read as video" if said["refused"] else ""),
         f"{said['done']} are done" + (f", {said['failed_before']} failed before" if said["failed_before"] else ""),
     ]
     if said["visual_tokens"]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import errno
 import faulthandler
 import os
 import pickle
@@ -19,66 +18,26 @@ import subprocess
 import sys
 import tempfile
 import time
-import traceback
-from collections.abc import Callable, Generator, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Generator, Iterator
+from multiprocessing import connection
 from multiprocessing.connection import Connection
 from typing import Any, Literal, NoReturn
 
-from m3video.errors import M3VideoError
+from m3video import progress
+from m3video.distributed.failures import NEEDS_NEW_PROCESS, FailedError, Failure, failure_of
 
-Kind = Literal["input", "memory", "silent", "crash", "disk", "bug"]
-"""Whose fault a failure is: the input's, memory's, a hang (no sign of life), native code's or a kill, a full disk's,
-or our own."""
+Tag = Literal["value", "end", "failed", "beat"]
+
+DEADLINE_SECONDS = 300.0
+"""Longest time that a worker may give no sign of life."""
+
+START_SECONDS = 60.0
+"""Longest time until a new process says that it is up: a busy machine imports slowly."""
 
 BEAT_EVERY_SECONDS = 0.5
 _STDERR_KEPT = 2000
 _PR_SET_PDEATHSIG = 1
-
-
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """Why work did not end well: `message` in one line, `detail` what a maintainer wants to see."""
-
-    kind: Kind
-    message: str
-    detail: str = ""
-
-
-class FailedError(Exception):
-    """Raised by `Child.run` where the work failed."""
-
-    def __init__(self, failure: Failure) -> None:
-        super().__init__(failure)
-        self.failure = failure
-
-
-def failure_of(error: BaseException) -> Failure:
-    """Sort an exception by whose fault it is."""
-    if is_full(error):
-        return Failure("disk", one_line(error))
-    if isinstance(error, M3VideoError):
-        return Failure("input", one_line(error))
-    detail = "".join(traceback.format_exception(error))
-    # torch has an error of its own, which is no MemoryError.
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
-        return Failure("memory", one_line(error) or "out of memory", detail)
-    return Failure("bug", f"{type(error).__name__}: {one_line(error)}", detail)
-
-
-def is_full(error: BaseException | None) -> bool:
-    """Whether a full disk is at the root of `error`."""
-    while error is not None:
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-            return True
-        error = error.__cause__ or error.__context__
-    return False
-
-
-def one_line(error: BaseException) -> str:
-    """The words of `error` in one line."""
-    return " ".join(str(error).split())
-
+_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 _channel: Connection | None = None
 _last_beat = 0.0
@@ -99,11 +58,13 @@ class Child:
     The parent waits on `connection` (with others, if it likes) and calls `receive` when it is readable.
     """
 
-    def __init__(self, *, deadline: float) -> None:
+    def __init__(self, *, deadline: float | None = DEADLINE_SECONDS, one_thread: bool = True) -> None:
         """Args:
-        deadline: seconds without a sign of life after which the child is killed.
+        deadline: seconds without a sign of life after which the child is killed; None for never.
+        one_thread: it computes with one thread, because there is a process for each core already.
         """
-        self.deadline = deadline
+        self.deadline, self.one_thread = deadline, one_thread
+        self._patience = deadline
         self._process: subprocess.Popen[bytes] | None = None
         self._connection: Connection | None = None
         self._stderr: Any = None
@@ -114,34 +75,41 @@ class Child:
         assert self._connection is not None, "no work was started"
         return self._connection
 
+    @property
+    def is_up(self) -> bool:
+        """Whether there is a process, which may remember what it did before."""
+        return self._process is not None and self._process.poll() is None
+
     def start(self, function: Callable[..., Iterator[Any]], *arguments: Any) -> None:
         """Begin `function(*arguments)`; it must be importable, and what it yields must pickle."""
-        if self._process is None or self._process.poll() is not None:
+        if not self.is_up:
             self.kill()
             self._spawn()
+            self._patience = None if self.deadline is None else max(self.deadline, START_SECONDS)
         self._heard = time.monotonic()
         with contextlib.suppress(OSError):  # if it died just now, `receive` will say so
             self.connection.send((function, arguments))
 
-    def receive(self) -> tuple[Literal["value", "end", "failed", "beat"], Any]:
+    def receive(self) -> tuple[Tag, Any]:
         """The next message; blocks until there is one, or until the child is dead."""
-        self._heard = time.monotonic()
+        self._heard, self._patience = time.monotonic(), self.deadline
         try:
             tag, value = pickle.loads(self.connection.recv_bytes())
         except (EOFError, OSError, pickle.UnpicklingError):
             return "failed", self._death()
-        if tag == "failed" and value.kind == "memory":
-            self.kill()  # what is left of its memory is in pieces
+        if tag == "failed" and value.kind in NEEDS_NEW_PROCESS:
+            self.kill()
         return tag, value
 
     def is_overdue(self) -> bool:
         """Whether nothing was heard for the deadline; call it only after waiting on `connection`."""
-        return time.monotonic() - self._heard > self.deadline and not self.connection.poll(0)
+        silence = time.monotonic() - self._heard
+        return self._patience is not None and silence > self._patience and not self.connection.poll(0)
 
     def give_up(self) -> Failure:
         """Kill the silent child."""
         said = self.kill()
-        return Failure("silent", f"gave no sign of life for {self.deadline:g} s and was killed", said)
+        return Failure("silent", f"gave no sign of life for {self._patience:g} s and was killed", said)
 
     def run(self, function: Callable[..., Iterator[Any]], *arguments: Any) -> Generator[Any, None, None]:
         """`function(*arguments)` in the child, its values as they come.
@@ -151,7 +119,7 @@ class Child:
         """
         self.start(function, *arguments)
         while True:
-            if not self.connection.poll(self.deadline):
+            if not self.connection.poll(self._patience):
                 raise FailedError(self.give_up())
             tag, value = self.receive()
             if tag == "failed":
@@ -193,14 +161,25 @@ class Child:
     def _spawn(self) -> None:
         ours, theirs = socket.socketpair()
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - closed in kill
+        threads = dict.fromkeys(_THREADS, "1") if self.one_thread else {}
         with theirs:
             self._process = subprocess.Popen(
                 [sys.executable, "-c", _BOOT, str(theirs.fileno()), str(os.getpid())],
                 pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, stdout=self._stderr, stderr=self._stderr,
                 start_new_session=True,  # Ctrl-C is for the parent, which then kills the child
+                env={**os.environ, **threads},
             )  # fmt: skip
         self._connection = Connection(ours.detach())
         self.connection.send(sys.path)
+
+
+def wait(children: Collection[Child], seconds: float) -> list[tuple[Child, Tag, Any]]:
+    """What some of `children` said within `seconds`; of one that was silent for too long, that it failed."""
+    by_connection = {child.connection: child for child in children}
+    ready = [by_connection[place] for place in connection.wait(list(by_connection), seconds)]  # type: ignore[index]
+    said: list[tuple[Child, Tag, Any]] = [(child, *child.receive()) for child in ready]
+    said += [(child, "failed", child.give_up()) for child in children if child not in ready and child.is_overdue()]
+    return said
 
 
 # The parent's sys.path comes first, because only then can this module be found.
@@ -220,19 +199,26 @@ def serve(channel: Connection, parent: int) -> NoReturn:
     _channel = channel
     faulthandler.enable()
     _die_with(parent)
+    progress.listen(beat)
     while True:
         try:
-            function, arguments = channel.recv()
-        except EOFError:
+            _carry_out(channel, channel.recv_bytes())
+        except (EOFError, BrokenPipeError):
             os._exit(0)
-        try:
-            for value in function(*arguments):
-                channel.send_bytes(pickle.dumps(("value", value), protocol=pickle.HIGHEST_PROTOCOL))
-            channel.send_bytes(pickle.dumps(("end", None)))
-        except BrokenPipeError:
-            os._exit(0)
-        except BaseException as error:
-            channel.send_bytes(pickle.dumps(("failed", failure_of(error))))
+
+
+def _carry_out(channel: Connection, message: bytes) -> None:
+    """One work; nothing of it is kept."""
+    try:
+        function, arguments = pickle.loads(message)  # imports what it needs
+        beat()
+        for value in function(*arguments):
+            channel.send_bytes(pickle.dumps(("value", value), protocol=pickle.HIGHEST_PROTOCOL))
+        channel.send_bytes(pickle.dumps(("end", None)))
+    except BrokenPipeError:
+        raise
+    except BaseException as error:
+        channel.send_bytes(pickle.dumps(("failed", failure_of(error))))
 
 
 def _die_with(parent: int) -> None:

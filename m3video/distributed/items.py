@@ -169,7 +169,7 @@ class Item:
     Attributes:
         video: path as the source gives it.
         question: what is asked, or the empty question.
-        place: identity by path; says which error belongs to which item.
+        place: path, question and task: an error there is settled by whatever comes later, with other settings too.
         key: identity by path, size and time of change: known without reading the file.
     """
 
@@ -183,12 +183,13 @@ class Item:
         return digest("item", fingerprint, self.question.text, self.question.id, config)
 
 
-def items_of(video: str, questions: Sequence[Question], *, config: str) -> tuple[Item, ...]:
+def items_of(video: str, questions: Sequence[Question], *, task: str, config: str) -> tuple[Item, ...]:
     """The items of one video.
 
     Args:
         video: path, whether or not the file is there.
         questions: one item each.
+        task: its name.
         config: digest of the task and everything that changes its outcome.
     """
     path = os.path.abspath(video)
@@ -198,6 +199,6 @@ def items_of(video: str, questions: Sequence[Question], *, config: str) -> tuple
     except (OSError, ValueError):
         state = []
     return tuple(
-        Item(video, q, digest("place", path, q.text, q.id, config), digest("key", path, state, q.text, q.id, config))
+        Item(video, q, digest("place", path, q.text, q.id, task), digest("key", path, state, q.text, q.id, config))
         for q in questions
     )

@@ -1,6 +1,8 @@
-"""The mapper over Ray core tasks, and the connection to a cluster. The only file that imports ray.
+"""The mapper over Ray core tasks, and the connection to a cluster.
 
 Ray's own retries are off: it would retry an out-of-memory kill for ever, and here every mapper counts deaths alike.
+Within a task the work is done by a child process, which stays for the next task: only a child can be killed when a
+decoder hangs.
 """
 
 from __future__ import annotations
@@ -16,6 +18,8 @@ from types import ModuleType
 from typing import Any, TypeVar
 
 import m3video
+from m3video.distributed.failures import FailedError, Failure
+from m3video.distributed.isolate import DEADLINE_SECONDS, Child
 from m3video.distributed.mapping import Crashes, Done, Mapper, Work, attempt
 from m3video.errors import M3VideoError, UsageError, WorkerError
 
@@ -29,18 +33,21 @@ _KNOCK_SECONDS = 10
 _LOCAL_STORE_BYTES = 256 * 2**20
 
 
-def ray_tasks(address: str = LOCAL, *, num_workers: int | None = None) -> Mapper[Any]:
+def ray_tasks(
+    address: str = LOCAL, *, num_workers: int | None = None, deadline: float = DEADLINE_SECONDS
+) -> Mapper[Any]:  # fmt: skip
     """A mapper over tasks of one CPU each.
 
     Args:
         address: "local" to start Ray here, "auto" for the cluster that this machine belongs to, HOST:PORT for one of
             several, or ray://HOST:PORT for one that it does not belong to (needs `ray[client]`).
         num_workers: most tasks at a time; None for as many as there are CPUs.
+        deadline: seconds without a sign of life (`isolate.beat`) after which a worker is killed.
     """
 
     def run(work: Work[R], shared: Any, items: Sequence[Any]) -> Generator[Done[R], None, None]:
         with connected(address, num_cpus=num_workers) as ray:
-            task = ray.remote(num_cpus=1, max_retries=0)(attempt if address == LOCAL else _attempt_on_node)
+            task = ray.remote(num_cpus=1, max_retries=0)(_in_child)
             common = ray.put(shared)
             todo, crashes = deque(range(len(items))), Crashes({})
             running: dict[Any, int] = {}
@@ -48,11 +55,11 @@ def ray_tasks(address: str = LOCAL, *, num_workers: int | None = None) -> Mapper
                 while todo or running:
                     while todo and (num_workers is None or len(running) < num_workers):
                         number = todo.popleft()
-                        running[task.remote(work, common, items[number])] = number
+                        running[task.remote(work, common, items[number], deadline, address != LOCAL)] = number
                     (reference,), _ = ray.wait(list(running), num_returns=1)
                     number = running.pop(reference)
                     try:
-                        value, error = ray.get(reference)
+                        said = ray.get(reference)
                     except _deaths(ray) as death:
                         crashes.add(number, _first_line(death))
                         todo.appendleft(number)
@@ -64,6 +71,11 @@ def ray_tasks(address: str = LOCAL, *, num_workers: int | None = None) -> Mapper
                         ) from None
                     except ray.exceptions.RayError as failure:
                         raise WorkerError(f"Ray gave up: {_first_line(failure)}") from None
+                    if isinstance(said, Failure):
+                        crashes.add_failure(number, said)
+                        todo.appendleft(number)
+                        continue
+                    value, error = said
                     if error is not None:
                         raise error
                     yield crashes.done(number, value)
@@ -130,10 +142,20 @@ def _silent(ray: Any) -> Iterator[None]:
         printer._worker_logs_enabled = True
 
 
-def _attempt_on_node(work: Work[R], shared: Any, item: Any) -> tuple[R | None, Exception | None]:
-    """`attempt`, and a person is told on which machine the file is missing or different."""
-    value, error = attempt(work, shared, item)
-    if isinstance(error, M3VideoError):
+_child = Child()
+"""Of a worker of Ray: its tasks come one after the other."""
+
+
+def _in_child(
+    work: Work[R], shared: Any, item: Any, deadline: float, on_cluster: bool
+) -> tuple[R | None, Exception | None] | Failure:  # fmt: skip
+    """The task: what `attempt` says; on a cluster a person is told where the file is missing or different."""
+    _child.deadline = deadline
+    try:
+        ((value, error),) = _child.run(attempt, work, shared, item)
+    except FailedError as failed:
+        return failed.failure
+    if on_cluster and isinstance(error, M3VideoError):
         error = type(error)(f"{error} (seen from {socket.gethostname()})")
     return value, error
 

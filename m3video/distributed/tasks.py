@@ -8,7 +8,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,11 +15,12 @@ from numpy.typing import NDArray
 
 from m3video import __version__
 from m3video.config import Settings
+from m3video.distributed.failures import Failure, failure_of
 from m3video.distributed.identity import config_of
-from m3video.distributed.isolate import Failure, beat, failure_of
+from m3video.distributed.isolate import beat
+from m3video.distributed.storage import saving
 from m3video.distributed.work import Base, Piece, Work
 from m3video.errors import M3VideoError, PlanError, UsageError
-from m3video.files import replacing
 from m3video.pipeline import analyze_video, bundled_note, evidence, open_for, plan_reader
 from m3video.planning.plan_file import save_plan
 from m3video.planning.shots import find_shots
@@ -55,6 +55,10 @@ class VideoTask(ABC):
     config: str
     name: str = ""
     needs_model: bool = False
+
+    @property
+    def wants_gpu(self) -> bool:
+        return self.needs_model and self.settings.device != "cpu"
 
     def identify(self, video: str) -> Iterator[str]:
         yield fingerprint(check_file(video))
@@ -93,7 +97,8 @@ class Analyze(VideoTask):
             with meter.stage("analyze"):
                 stats = analyze_video(reader, scan=self.settings.scan, progress=beats)
             info, damage = reader.info, reader.damage.message
-        save_stats(stats, asdict(info), folder_for(work.folders[0]) / "stats.parquet")
+        with saving(work.folders[0], "stats.parquet") as path:
+            save_stats(stats, asdict(info), path)
         yield Base(self.record(
             info, meter, [damage] if damage else [], files=["stats.parquet"], frames=len(stats),
             shots=len(find_shots(stats)), mean_loss=[round(float(value), 3) for value in stats.loss_NS.mean(axis=0)],
@@ -110,7 +115,8 @@ class Plan(VideoTask):
         meter = Meter()
         with open_for(work.video, self.settings) as reader, meter.stage("plan"):
             plan = plan_reader(reader, self.settings, progress=beats)
-        save_plan(plan, folder_for(work.folders[0]) / "plan.json")
+        with saving(work.folders[0], "plan.json") as path:
+            save_plan(plan, path)
         yield Base(self.record(plan.video, meter, plan.warnings, files=["plan.json"], **plan_facts(plan)))
 
 
@@ -129,7 +135,8 @@ class Ask(VideoTask):
             if not plan.frames:
                 raise PlanError(f"the plan shows no frame of {work.video}: give it a larger budget")
             for folder in work.folders:
-                save_plan(plan, folder_for(folder) / "plan.json")
+                with saving(folder, "plan.json") as path:
+                    save_plan(plan, path)
             with meter.stage("fetch"):
                 squares = fetch_squares(reader, plan)
         yield Piece((plan, squares))
@@ -212,11 +219,11 @@ class Summarize(VideoTask):
     def finish(self, loaded: LoadedModel, work: Work, base: Any, replies: Sequence[Any]) -> list[Record | Failure]:
         made = conclude(loaded, base, replies, self.settings)
         made = replace(made, warnings=tuple(dict.fromkeys((*made.warnings, *bundled_note(loaded, work.video)))))
-        folder, files = folder_for(work.folders[0]), []
+        files = []
         for name in ("json", *self.formats):
             files.append(f"summary.{name}")
-            with replacing(folder / files[-1]) as part:
-                part.write_text(FORMATS[name](made), encoding="utf-8", errors="backslashreplace")
+            with saving(work.folders[0], files[-1]) as path:
+                path.write_text(FORMATS[name](made), encoding="utf-8", errors="backslashreplace")
         found = {name: value for name, value in to_json(made).items() if name not in ("schema", "video")}
         return [{
             "task": self.name, "m3video": __version__, "fingerprint": base.info.fingerprint,
@@ -259,15 +266,6 @@ def plan_facts(plan: TokenPlan) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def folder_for(path: str) -> Path:
-    """The folder of an item, there and without what an earlier attempt left unfinished."""
-    folder = Path(path)
-    folder.mkdir(parents=True, exist_ok=True)
-    for part in folder.glob(".*.part"):
-        part.unlink(missing_ok=True)
-    return folder
-
-
 def make_task(name: str, settings: Settings, *, formats: Sequence[str] = (), fetch: bool = True) -> VideoTask:
     """The task called `name`.
 
@@ -283,6 +281,8 @@ def make_task(name: str, settings: Settings, *, formats: Sequence[str] = (), fet
     """
     if settings.layout == "grid":
         raise UsageError("layout grid is for single questions: use m3video ask")
+    if name == "ask" and settings.saliency != "off":
+        raise UsageError(f"saliency ({settings.saliency}) plans for single questions: use m3video ask or chat")
     config = config_of(name, settings, fetch=fetch)
     if name == "summarize":
         refuse_ranges(settings)

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from m3video.distributed.isolate import Failure
+from m3video.distributed.failures import Failure
 from m3video.distributed.items import Question
 
 
@@ -44,6 +44,10 @@ class Task(Protocol):
 
     @property
     def needs_model(self) -> bool: ...
+
+    @property
+    def wants_gpu(self) -> bool:
+        """Whether the model is to run on a GPU where there is one."""
 
     @property
     def config(self) -> str:

@@ -160,7 +160,7 @@ def make_records(spec: FootageSpec, *, folder: Path, progress: Progress = silent
 
 def ask_clip(recipe: Recipe, *, video: str, rng: random.Random, number: int) -> list[Record]:
     """`number` questions about a clip, as even over the three groups as its content allows, no two alike."""
-    offers = [*about_moments(recipe, rng), *_about_all(recipe, rng)]
+    offers = [*about_moments(recipe, rng), *about_all(recipe, rng)]
     by_group: dict[str, dict[str, list[Record]]] = {group: {} for group in GROUPS}
     for offer in offers:
         by_group[offer.group].setdefault(offer.family, []).append(offer)
@@ -230,7 +230,7 @@ def _holds(
     return bool(colours) and all((s.colour, s.place) in same for s in named)
 
 
-def _about_all(recipe: Recipe, rng: random.Random) -> list[Record]:
+def about_all(recipe: Recipe, rng: random.Random) -> list[Record]:
     """When things first appear (right is any second of the first shot that shows them), and which of two came first."""
     frames = [facts_at(shot, 0.5) for shot in recipe.clip.shots]
     spans = _intervals(recipe.clip)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -18,7 +18,12 @@ from m3video.config import nearest
 from m3video.errors import UsageError
 from m3video.evaluation.records import Record
 from m3video.evaluation.view import ClipView
+from m3video.pipeline import study_stats
+from m3video.saliency import focus_on, named_pins
 from m3video.scales import FULL_SCALE, SCALES
+
+if TYPE_CHECKING:
+    from m3video.model.saliency import Look
 
 MIX_FRAMES: tuple[int, ...] = (2, 4, 8, 16, 32)
 """Frame counts that uniform, prune and merge may choose between; the report takes the best one per budget."""
@@ -42,7 +47,11 @@ class Piece(NamedTuple):
 
 
 Plan = tuple[Piece, ...]
-"""In order of pts; empty when the budget cannot hold a single frame."""
+"""In order of pts, `GLANCE` pieces before all others; empty when the budget cannot hold a single frame."""
+
+GLANCE = "glance"
+"""How a frame is read that only the first look of a two-pass ask sees: its tokens are spent, the answer does not read
+them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +61,9 @@ class Method:
     Attributes:
         name: unique, e.g. "uniform@16".
         family: what the report shows it under, e.g. "uniform"; of several with one family the report makes one.
-        plan: clip, budget and question to pieces; the question is only read when `is_told`.
-        is_told: it knows the moment that a question is about, so each question has its own plan.
+        plan: clip, budget and question to pieces; the question is only read when `is_of_question`.
+        is_told: it knows the moment that a question is about.
+        reads_question: it knows the question's words, as a user's program would.
         has_budget: False when it spends what it needs.
     """
 
@@ -61,7 +71,18 @@ class Method:
     family: str
     plan: Callable[[ClipView, int, Record], Plan]
     is_told: bool = False
+    reads_question: bool = False
     has_budget: bool = True
+
+    @property
+    def is_of_question(self) -> bool:
+        """Whether each question has its own plan."""
+        return self.is_told or self.reads_question
+
+
+def shown(plan: Plan) -> Plan:
+    """What the answer reads."""
+    return tuple(piece for piece in plan if piece.how != GLANCE)
 
 
 def spent(plan: Plan) -> int:
@@ -72,6 +93,27 @@ def spent(plan: Plan) -> int:
 def adaptive(view: ClipView, budget: int, record: Record) -> Plan:
     """The product's planner."""
     return tuple(Piece(frame.pts, "pool", frame.scale) for frame in view.planned(budget).frames)
+
+
+def salient(view: ClipView, budget: int, record: Record, *, measure: str) -> Plan:
+    """The product's planner with `--saliency`: "times", "attention" (times where they are named, else attention), or
+    "look" (attention whatever is named; no setting of the product)."""
+    words = record.question if measure != "look" else record.question.replace(record.reference, "")
+    study = view.study(budget, **named_pins(words, view.stats, view.study(budget).settings))
+    glance: list[Piece] = []
+
+    def look(scales: Sequence[int]) -> Look:
+        assert view.look is not None, "this method needs a model that looks"
+        candidates = zip(study.selection.pts_N, scales, strict=True)
+        glance.extend(Piece(int(pts), GLANCE, int(scale)) for pts, scale in candidates if scale)
+        return view.look(record, [piece.pts for piece in glance], [piece.tokens for piece in glance])
+
+    found = focus_on(words, study, measure="times" if measure == "times" else "attention", look=look)
+    if found is None:
+        return adaptive(view, budget, record)
+    focus, share_N = found
+    frames = study_stats(view.info, view.stats, study.settings, focus=focus, share_N=share_N).plan.frames
+    return (*glance, *(Piece(frame.pts, "pool", frame.scale) for frame in frames))
 
 
 def uniform(view: ClipView, budget: int, record: Record, *, frames: int) -> Plan:
@@ -199,6 +241,9 @@ def variants(name: str, *, max_frames: int, context: int = 8192) -> list[Method]
         return _mixes(name, uniform, max_frames)
     if name == "full":
         return [Method(name, name, functools.partial(full, frames=most), has_budget=False)]
+    measure = name.removeprefix("saliency-")
+    if measure in MEASURES and measure != name:
+        return [Method(name, name, functools.partial(salient, measure=measure), reads_question=True)]
     if name == "llava":
         return [variants("fixed", max_frames=max_frames)[-1]]
     if name in SIMPLE:
@@ -211,13 +256,15 @@ def variants(name: str, *, max_frames: int, context: int = 8192) -> list[Method]
 SIMPLE: dict[str, Callable[[ClipView, int, Record], Plan]] = {
     "adaptive": adaptive, "proportional": proportional, "resample": resample,
 }  # fmt: skip
+MEASURES: tuple[str, ...] = ("times", "attention", "look")
+SALIENT: tuple[str, ...] = tuple(f"saliency-{measure}" for measure in MEASURES)
 NAMES: tuple[str, ...] = (
     "adaptive", "uniform", "fixed", "llava", "proportional", "prune", "prune-unusual", "merge", "resample", "oracle",
-    "granularity", "full",
+    "granularity", "full", *SALIENT,
 )  # fmt: skip
 """All that `--methods` takes; "llava" is fixed at 576 within the budget, "full" without one."""
 
-DEFAULT_NAMES: tuple[str, ...] = tuple(name for name in NAMES if name != "llava")
+DEFAULT_NAMES: tuple[str, ...] = tuple(name for name in NAMES if name not in ("llava", *SALIENT))
 
 
 def make_methods(names: Sequence[str], *, max_frames: int, context: int = 8192) -> list[Method]:

@@ -14,17 +14,21 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
+
 from m3video.config import Settings
 from m3video.errors import EXIT_INTERRUPTED, M3VideoError
 from m3video.evaluation.asking import Said, answer_many
 from m3video.evaluation.features import FrameTokens, encode_frames
-from m3video.evaluation.methods import Method, Plan, spent
+from m3video.evaluation.methods import GLANCE, Method, Piece, Plan, shown, spent
 from m3video.evaluation.records import Record, is_right, prompt_text
 from m3video.evaluation.reduce import REDUCTIONS
 from m3video.evaluation.samples import Row, RunFolder
 from m3video.evaluation.view import ClipView
 from m3video.model import answering
 from m3video.model.checkpoint import LoadedModel
+from m3video.model.nested import pack
+from m3video.model.saliency import Glance, Look
 from m3video.pipeline import analyze_video, open_for
 from m3video.progress import Progress, peak_memory_bytes, silent
 from m3video.types import VideoInfo, clock
@@ -192,12 +196,14 @@ class ClipRunner:
         self._said: dict[tuple[Plan, str], tuple[Said, float]] = {}
         self._plan_names: dict[Plan, str] = {}
         self._new: list[tuple[str, Plan]] = []
+        self._glance: tuple[Plan, Glance] | None = None
+        view.look = self.look
 
     def answer(self, method: Method, budget: int, records: Sequence[Record]) -> list[Row]:
         """Rows for `records`, in order."""
         start = time.perf_counter()
         tokens = tokens_for(budget, self.view.info, self.settings)
-        if method.is_told:
+        if method.is_of_question:
             plans = [method.plan(self.view, tokens, record) for record in records]
         else:
             plans = [method.plan(self.view, tokens, records[0])] * len(records)
@@ -210,8 +216,18 @@ class ClipRunner:
             self._row(method, budget, record, plan, plan_seconds) for record, plan in zip(records, plans, strict=True)
         ]
 
+    def look(self, record: Record, pts: Sequence[int], scales: Sequence[int]) -> Look:
+        """Where a question makes the model look among frames that it reads coarsely."""
+        plan = tuple(Piece(p, "pool", scale) for p, scale in zip(pts, scales, strict=True))
+        if self._glance is None or self._glance[0] != plan:
+            self._encode(pts)
+            visual = pack(torch.stack([self.frames[p].grid_SD for p in pts]), scales)
+            self._glance = plan, Glance(self.loaded, visual, times_seconds=self.view.seconds(pts))
+        return self._glance[1].look(self.worded(record, plan))
+
     def _ask(self, plan: Plan, records: Sequence[Record]) -> None:
-        """Answer what has not been answered for this plan."""
+        """Answer what has not been answered for what this plan shows."""
+        plan = shown(plan)
         questions = {r.id: self.worded(r, plan) for r in records}
         open_ids = [name for name, text in questions.items() if (plan, text) not in self._said]
         if not open_ids:
@@ -254,13 +270,15 @@ class ClipRunner:
         }  # fmt: skip
         if not plan:
             return {**row, "skipped": "the budget holds no frame"}
-        text = self.worded(record, plan)
-        said, seconds = self._said[plan, text]
+        text = self.worded(record, shown(plan))
+        said, seconds = self._said[shown(plan), text]
+        visual = said.visual_tokens + sum(piece.tokens for piece in plan if piece.how == GLANCE)
         return {
             **row, "input": text, "filtered_resps": [said.text], "acc": float(is_right(record, said.text)),
-            "token_counts": {"input_tokens": said.visual_tokens + said.text_tokens, "output_tokens": said.answer_tokens,
-                             "visual_tokens": said.visual_tokens, "text_tokens": said.text_tokens},
-            "frames": len(plan), "plan": self._name(plan), "plan_seconds": plan_seconds, "answer_seconds": seconds,
+            "token_counts": {"input_tokens": visual + said.text_tokens, "output_tokens": said.answer_tokens,
+                             "visual_tokens": visual, "text_tokens": said.text_tokens},
+            "frames": len(shown(plan)), "plan": self._name(plan), "plan_seconds": plan_seconds,
+            "answer_seconds": seconds,
         }  # fmt: skip
 
     def _name(self, plan: Plan) -> str:

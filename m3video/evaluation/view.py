@@ -6,16 +6,21 @@ Shape legend: N frames, S the five scales.
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from m3video.config import Settings
-from m3video.pipeline import plan_stats
+from m3video.pipeline import Study, study_stats
 from m3video.planning.sample import sample
 from m3video.planning.worth import utility
 from m3video.types import FrameStats, Selection, TokenPlan, VideoInfo
+
+if TYPE_CHECKING:
+    from m3video.evaluation.records import Record
+    from m3video.model.saliency import Look
 
 
 class ClipView:
@@ -26,6 +31,8 @@ class ClipView:
         stats: the analyzed frames.
         max_frames: most frames that any method may show.
         moments: seconds the clip's questions name; only methods that are told where to look read them.
+        look: question, pts and scales to where the question makes the model look among these frames; None where no
+            model is at hand. Only methods that read the question use it.
     """
 
     def __init__(
@@ -33,6 +40,8 @@ class ClipView:
     ) -> None:  # fmt: skip
         self.info, self.stats, self.max_frames = info, stats, max_frames
         self.moments = tuple(sorted(set(moments)))
+        self.look: Callable[[Record, Sequence[int], Sequence[int]], Look] | None = None
+        self._studies: dict[str, Study] = {}
         self._even: dict[int, tuple[int, ...]] = {}
 
     def evenly(self, number: int) -> tuple[int, ...]:
@@ -57,7 +66,15 @@ class ClipView:
 
     def planned(self, budget: int) -> TokenPlan:
         """The product's own plan for a budget."""
-        return plan_stats(self.info, self.stats, Settings(budget=budget, max_frames=self.max_frames))
+        return self.study(budget).plan
+
+    def study(self, budget: int, **wishes: str) -> Study:
+        """What that plan was decided from; `wishes` are further settings, e.g. `at`."""
+        settings = Settings(budget=budget, max_frames=self.max_frames, **wishes)
+        key = settings.model_dump_json()
+        if key not in self._studies:
+            self._studies[key] = study_stats(self.info, self.stats, settings)
+        return self._studies[key]
 
     def nearest(self, moment: float, among: Sequence[int] | None = None) -> int:
         """The pts nearest to `moment` seconds, of all frames or of `among`."""

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from m3video.errors import UsageError
 from m3video.model.text import IMAGE
-from m3video.types import clock
+from m3video.types import CLOCK, clock, whole_seconds
 
 _USER = (
     "A chat between a curious user and an artificial intelligence assistant. The assistant gives helpful, detailed, "
@@ -83,7 +83,7 @@ def worded(
     return question, ()
 
 
-_CLOCK = re.compile(r"\b(at )?(?:(\d+):)?(\d+):(\d\d)(\.\d+)?\b", re.IGNORECASE)
+_AT_CLOCK = re.compile(rf"(\bat )?({CLOCK.pattern})", re.IGNORECASE)
 
 
 def name_times(
@@ -103,18 +103,16 @@ def name_times(
     notes = []
 
     def named(found: re.Match[str]) -> str:
-        hours, minutes, seconds = (int(part or 0) for part in found.groups()[1:4])
-        # Clocks show whole seconds, rounded down.
-        moment = hours * 3600 + minutes * 60 + seconds + float(found[5] or 0.5)
+        at, asked = found[1], found[2]
+        moment = whole_seconds(asked) + 0.5  # a clock stands for the second that begins there
         frame, is_of_shot = _telling(moment, times_seconds, scales, shots_seconds)
         clock_text = whole_clock(times_seconds[frame])
         if clock_text != whole_clock(moment):
-            asked = found[0].removeprefix(found[1] or "")
             why = f"{asked} is told by a frame of its shot," if is_of_shot else f"{asked} is told by the nearest frame,"
             notes.append(f"{why} shown at {clock_text}")
-        return f"in frame {frame + 1}" if found[1] else clock_text
+        return f"in frame {frame + 1}" if at else clock_text
 
-    return _CLOCK.sub(named, question), tuple(notes)
+    return _AT_CLOCK.sub(named, question), tuple(notes)
 
 
 def _telling(moment: float, times: Sequence[float], scales: Sequence[int], shots: Sequence[float]) -> tuple[int, bool]:

@@ -15,7 +15,7 @@ from typing import Any
 
 from m3video.errors import PlanError
 from m3video.files import replacing
-from m3video.types import PlannedFrame, TokenPlan, VideoInfo, gap_between
+from m3video.types import Focus, PlannedFrame, TokenPlan, VideoInfo, gap_between
 
 SCHEMA = "m3video.plan/1"
 
@@ -42,6 +42,7 @@ def to_json(plan: TokenPlan) -> dict[str, Any]:
         "estimate": plan.estimate,
         "config": dict(plan.config),
         "warnings": list(plan.warnings),
+        "focus": _focus_json(plan.focus),
         "shots": [list(shot) for shot in plan.shots],
         "frames": [
             {
@@ -88,14 +89,41 @@ def from_json(data: Any) -> TokenPlan:
         raise PlanError(f"plan.scan ({scan}) is not that of its config ({_kind(config['scan'])})")
     estimate = top.take("estimate", str) if "estimate" in top.left else ""
     num_analyzed = top.take("num_analyzed", int, optional=True) if "num_analyzed" in top.left else None
+    focus = _focus(top.take("focus", dict, optional=True)) if "focus" in top.left else None
     plan: TokenPlan = _build(
         TokenPlan, "plan", video=video, budget=top.take("budget", int), frames=frames, utility=utility, bound=bound,
         method=method, text_tokens=text_tokens, num_candidates=top.take("num_candidates", int), shots=shots,
-        scan=scan, num_analyzed=num_analyzed, estimate=estimate, config=config,
+        scan=scan, num_analyzed=num_analyzed, estimate=estimate, focus=focus, config=config,
         warnings=_texts(top.take("warnings", list), "plan.warnings"),
     )  # fmt: skip
     top.finish()
     return plan
+
+
+def _focus_json(focus: Focus | None) -> dict[str, Any] | None:
+    if focus is None:
+        return None
+    weights = [{"pts": pts, "share": share} for pts, share in focus.weights]
+    return {
+        "question": focus.question, "measure": focus.measure, "first_tokens": focus.first_tokens, "weights": weights,
+    }  # fmt: skip
+
+
+def _focus(data: dict[str, Any] | None) -> Focus | None:
+    if data is None:
+        return None
+    reader = _Reader(data, "plan.focus")
+    values = {field: reader.take(field, kind) for field, kind in (
+        ("question", str), ("measure", str), ("first_tokens", int)
+    )}  # fmt: skip
+    weights = []
+    for i, item in enumerate(reader.take("weights", list)):
+        weight = _Reader(item, f"plan.focus.weights[{i}]")
+        weights.append((weight.take("pts", int), weight.take("share", float)))
+        weight.finish()
+    reader.finish()
+    focus: Focus = _build(Focus, "plan.focus", weights=tuple(weights), **values)
+    return focus
 
 
 def save_plan(plan: TokenPlan, path: str | Path) -> None:

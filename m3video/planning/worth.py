@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from m3video.files import replacing
 from m3video.planning.novelty import NOVELTY_FLOOR, novelty
+from m3video.planning.saliency import alike, asked_for
 from m3video.scales import SCALES
 from m3video.types import FLAG_BLACK, FLAG_CORRUPT, FrameStats, Selection
 
@@ -122,27 +123,29 @@ def utility(
     stats: FrameStats, selection: Selection, *, saliency_N: NDArray[np.floating] | None = None,
     estimator: str = DEFAULT,
 ) -> Floats:  # fmt: skip
-    """What showing each candidate at each scale is worth: what of it is new (x saliency).
+    """What showing each candidate at each scale is worth: what of it is new; to a question, what it is about.
 
     Args:
         stats: the analyzed frames.
         selection: the candidates, rows of `stats`.
-        saliency_N: optional weight per candidate, >= 0, from a question; multiplies.
+        saliency_N: each candidate's share of a question, >= 0; None, or the same for all, where there is none.
         estimator: one of `ESTIMATORS`.
 
     Returns:
-        float64 [N, 5], positive, non-decreasing in scale.
+        float64 [N, 5], non-decreasing in scale; positive, but 0 for what a question is not about.
 
     Raises:
         ValueError: saliency of another length, or negative, or not finite.
     """
     rows = selection.index_N
-    worth = new_part(ESTIMATORS[estimator](stats, rows), novelty(stats, selection))
+    shown, new = ESTIMATORS[estimator](stats, rows), novelty(stats, selection)
+    saliency = np.ones(len(rows)) if saliency_N is None else np.asarray(saliency_N, dtype=np.float64)
+    if saliency.shape != (len(rows),) or not (np.isfinite(saliency) & (saliency >= 0)).all():
+        raise ValueError(f"saliency_N must be {len(rows)} finite weights, each 0 or more")
+    if np.ptp(saliency) == 0:
+        worth = new_part(shown, new)
+    else:
+        worth = asked_for(shown, new, alike(selection, new), saliency / saliency.sum())
     hidden = (stats.flags_N[rows] & (FLAG_BLACK | FLAG_CORRUPT)) > 0
     worth[hidden] *= NOVELTY_FLOOR
-    if saliency_N is None:
-        return worth
-    saliency = np.asarray(saliency_N, dtype=np.float64)
-    if saliency.shape != (len(selection),) or not (np.isfinite(saliency) & (saliency >= 0)).all():
-        raise ValueError(f"saliency_N must be {len(selection)} finite weights, each 0 or more")
-    return worth * saliency[:, None]
+    return worth

@@ -76,6 +76,8 @@ def refuse_ranges(settings: Settings) -> None:
             raise UsageError(f"{name} ({getattr(settings, name)}) is for one look at a video: no summary takes it")
     if settings.layout != "frames":
         raise UsageError("layout grid is for single questions: leave it out of a summary")
+    if settings.saliency != "off":
+        raise UsageError(f"saliency ({settings.saliency}) plans for single questions: leave it out of a summary")
 
 
 def chapters(

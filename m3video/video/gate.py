@@ -16,6 +16,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from m3video.errors import VideoError
+from m3video.progress import alive
 
 DEFAULT_MAX_PIXELS = 1 << 26
 """Most pixels one frame may have, coded or as displayed: 8192 x 8192."""
@@ -118,6 +119,7 @@ def _fingerprint(identity: tuple[str, int, int, int, int], path: str) -> str:
         with Path(identity[0]).open("rb") as stream:
             while chunk := stream.read(_CHUNK_BYTES):
                 digest.update(chunk)
+                alive()
     except OSError as error:
         raise VideoError(f"{shown(path)}: cannot be read ({_reason(error)})") from None
     return f"blake2b:{digest.hexdigest()}"

@@ -16,6 +16,7 @@ from av.video.frame import VideoFrame
 from numpy.typing import NDArray
 
 from m3video.errors import VideoError
+from m3video.progress import alive
 from m3video.types import TimeBase
 from m3video.video._avstream import AvStream
 from m3video.video.timeline import new_timeline, nominal_ticks, timeline_notes
@@ -126,6 +127,7 @@ def _read_packets(source: AvStream) -> _Rows:
     rows = _Rows()
     is_hidden = _HIDDEN.get(source.stream.codec_context.name, _never)
     for packet in source.packets():
+        alive()
         if packet.is_discard or is_hidden(packet):
             continue
         rows.pts.append(packet.pts)
@@ -187,6 +189,7 @@ def _from_decoder(source: AvStream) -> FrameIndex | None:
     rows = _Rows()
     timeline = new_timeline(source.stream)
     for frame, size in frames_with_sizes(source):
+        alive()
         rows.pts.append(timeline.stamp(frame))
         rows.is_key.append(frame.key_frame)
         rows.size.append(size)

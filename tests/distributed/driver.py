@@ -1,4 +1,4 @@
-"""A batch over a folder of made-up videos, in a process that a test can kill."""
+"""A batch over a folder of made-up videos, in a process that a test can kill: folder, output, log, Ray's address."""
 
 from __future__ import annotations
 
@@ -8,21 +8,44 @@ from pathlib import Path
 from m3video.distributed.batch import check_all_done, run_batch
 from m3video.distributed.crew import LocalCrew
 from m3video.distributed.items import Folder, Questions
-from m3video.distributed.ledger import Ledger
+from m3video.distributed.ledger_url import open_ledger
 from m3video.errors import M3VideoError
 from tests.distributed.faults import Faulty
 
 
-def main(folder: Path, out: Path) -> None:
-    task = Faulty(str(out.with_suffix(".log")))
-    with Ledger(out) as ledger:
-        report = run_batch(Folder(folder), Questions(), task, ledger, LocalCrew(task, workers=2))
+def main(folder: str, out: str, log: str, address: str = "") -> None:
+    task = Faulty(log)
+    with open_ledger(out) as ledger:
+        if address:
+            from m3video.distributed.crew_ray import RayCrew
+
+            crew: LocalCrew | RayCrew = RayCrew(task, address=address, workers=2)
+        else:
+            crew = LocalCrew(task, workers=2)
+        report = run_batch(Folder(Path(folder)), Questions(), task, ledger, crew)
         check_all_done(report, ledger)
+
+
+def below(pid: int) -> list[int]:
+    """Every process that descends from `pid`."""
+    found = []
+    for thread in Path(f"/proc/{pid}/task").iterdir():
+        for child in (thread / "children").read_text().split():
+            found += [int(child), *below(int(child))]
+    return found
+
+
+def is_alive(pid: int) -> bool:
+    """Whether it runs; what is dead and not yet reaped does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
 
 
 if __name__ == "__main__":
     try:
-        main(Path(sys.argv[1]), Path(sys.argv[2]))
+        main(*sys.argv[1:])
     except M3VideoError as error:
         print(error, file=sys.stderr)
         sys.exit(error.exit_code)

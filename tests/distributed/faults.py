@@ -26,6 +26,7 @@ class Faulty:
     log: str
     name: str = "faulty"
     needs_model: bool = False
+    wants_gpu: bool = True
     config: str = "faulty"
 
     def identify(self, video: str) -> Iterator[str]:
@@ -53,13 +54,13 @@ class Faulty:
         yield Base({"said": words[-1], "video_seconds": 1.0, "fingerprint": digest(path.read_text())})
 
     def load(self) -> Any:
-        return "model"
+        return os.environ.get("CUDA_VISIBLE_DEVICES", "")
 
     def answer(self, loaded: Any, pieces: Sequence[tuple[Work, Any]]) -> list[Any]:
         return [answer_one(content) for _, content in pieces]
 
     def finish(self, loaded: Any, work: Work, base: Any, replies: Sequence[Any]) -> list[Outcome]:
-        return [{**base, "replies": list(replies)} for _ in work.questions]
+        return [{**base, "replies": list(replies), "gpu": loaded} for _ in work.questions]
 
 
 PIECE_BYTES = 4 << 20
@@ -72,6 +73,7 @@ class Large:
     pieces: int
     name: str = "large"
     needs_model: bool = True
+    wants_gpu: bool = False
     config: str = "large"
 
     def identify(self, video: str) -> Iterator[str]:
@@ -87,10 +89,11 @@ class Large:
 
     def answer(self, loaded: Any, pieces: Sequence[tuple[Work, Any]]) -> list[Any]:
         time.sleep(0.01 * len(pieces))
-        return [(len(content), worker_mb, memory_mb()) for _, (content, worker_mb) in pieces]
+        return [(len(pieces), worker_mb, memory_mb()) for _, (_, worker_mb) in pieces]
 
     def finish(self, loaded: Any, work: Work, base: Any, replies: Sequence[Any]) -> list[Outcome]:
-        return [{"worker_mb": [reply[1] for reply in replies], "mb": [reply[2] for reply in replies]}]
+        names = ("together", "worker_mb", "mb")
+        return [dict(zip(names, map(list, zip(*replies, strict=True)), strict=True))]
 
 
 def memory_mb() -> float:
@@ -99,7 +102,14 @@ def memory_mb() -> float:
     return int(found[1]) / 1024
 
 
+_broken_gpu: list[str] = []
+
+
 def answer_one(content: str) -> str:
+    if content == "assertion":
+        _broken_gpu.append(content)
+    if _broken_gpu:  # as CUDA does it: after an assertion in a kernel nothing goes any more
+        raise RuntimeError("CUDA error: device-side assert triggered\nCompile with `TORCH_USE_CUDA_DSA`")
     if content == "unanswerable":
         raise VideoError("the model cannot answer this")
     if content == "deadly":  # for the process that holds the model

@@ -16,6 +16,7 @@ from m3video.distributed.mapping import Done, Mapper
 from m3video.errors import VideoError
 from m3video.planning.analyze import COLUMNS
 from m3video.types import FrameStats
+from m3video.video.picture import PictureMaker
 from tests.video.clips import Clip, write
 
 RAY_WARNINGS = (
@@ -58,13 +59,13 @@ def fail(shared: None, item: int) -> int:
 
 
 def die(shared: tuple[Path, int, str], item: int) -> int:
-    """Item 2 kills its process the first few times: by SIGKILL, in native code, or by exiting."""
+    """Item 2 ends its process the first few times, in one of `ENDS`."""
     folder, num_deaths, how = shared
     if item == 2:
         with (folder / "deaths").open("a") as deaths:
             deaths.write("x")
         if (folder / "deaths").stat().st_size <= num_deaths:
-            {"kill": _kill, "native": _crash, "exit": _exit}[how]()
+            ENDS[how]()
     with (folder / f"runs-{item}").open("a") as runs:
         runs.write("x")
     return item
@@ -73,33 +74,65 @@ def die(shared: tuple[Path, int, str], item: int) -> int:
 def dawdle(shared: Path, item: int) -> int:
     """Say which process this is, then hang where no Python signal handler runs."""
     (shared / f"{os.getpid()}.pid").touch()
-    ctypes.PyDLL(None).sleep(600)  # PyDLL holds the GIL, as a decoder that hangs may
+    _hang()
     return item
 
 
-def with_deaths(mapper: Mapper[Any], folder: Path, places: Sequence[int], *, times: int = 1) -> Mapper[Any]:
-    """`mapper`, with workers that are killed the first `times` they are given an item at one of `places`."""
+def with_deaths(
+    mapper: Mapper[Any], folder: Path, places: Sequence[int], *, times: int = 1, how: str = "kill"
+) -> Mapper[Any]:  # fmt: skip
+    """`mapper`, with workers that end as `how` says the first `times` they are given an item at one of `places`."""
 
     def run(work: Any, shared: Any, items: Sequence[Any]) -> Generator[Done[Any], None, None]:
         pairs = [(times if place in places else 0, folder / f"died-{place}", item) for place, item in enumerate(items)]
-        return mapper(_work_or_die, (work, shared), pairs)
+        return mapper(_work_or_die, (work, shared, how), pairs)
 
     return run
 
 
 def _work_or_die(shared: Any, deadly: Any) -> Any:
-    work, common = shared
+    work, common, how = shared
     times, mark, item = deadly
     if times:
         with mark.open("a") as deaths:
             deaths.write("x")
         if mark.stat().st_size <= times:
-            _kill()
+            ENDS[how]()
     return work(common, item)
+
+
+def slowly(mapper: Mapper[Any]) -> Mapper[Any]:
+    """`mapper`, with frames that take 20 ms longer each."""
+
+    def run(work: Any, shared: Any, items: Sequence[Any]) -> Generator[Done[Any], None, None]:
+        return mapper(_work_slowly, (work, shared), items)
+
+    return run
+
+
+def _work_slowly(shared: Any, item: Any) -> Any:
+    work, common = shared
+    usual = PictureMaker.scan
+
+    def slow(self: PictureMaker, frame: Any) -> Any:
+        time.sleep(0.02)
+        return usual(self, frame)
+
+    PictureMaker.scan = slow  # type: ignore[method-assign]
+    try:
+        return work(common, item)
+    finally:
+        PictureMaker.scan = usual  # type: ignore[method-assign]
 
 
 def _kill() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _kill_parent() -> None:
+    """On Ray, the worker of Ray."""
+    os.kill(os.getppid(), signal.SIGKILL)
+    time.sleep(60)
 
 
 def _crash() -> None:
@@ -110,12 +143,22 @@ def _exit() -> None:
     os._exit(7)
 
 
+def _hang() -> None:
+    ctypes.PyDLL(None).sleep(600)  # PyDLL holds the GIL, as a decoder that hangs may
+
+
+def _memory() -> None:
+    raise MemoryError
+
+
+ENDS = {"kill": _kill, "parent": _kill_parent, "native": _crash, "exit": _exit, "hang": _hang, "memory": _memory}
+
+
 def on_two_nodes(shared: Any, item: Any) -> Any:
     """Work that hangs on the node that will be removed, and elsewhere waits until it does."""
-    import ray
-
     work, common, mark, leaving = shared
-    if ray.get_runtime_context().get_node_id() == leaving:
+    worker = Path(f"/proc/{os.getppid()}/stat").read_text()  # of Ray; its parent is the raylet of the node
+    if int(worker.rpartition(")")[2].split()[1]) == leaving:
         mark.touch()
         time.sleep(600)
     end = time.monotonic() + 300

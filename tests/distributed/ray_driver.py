@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -19,29 +21,71 @@ from m3video.distributed.items import Folder, Questions
 from m3video.distributed.ledger import Ledger
 from m3video.distributed.progress import Report
 from m3video.distributed.work import Task
+from tests.distributed.driver import below, is_alive
 from tests.distributed.faults import Faulty
 from tests.distributed.slow_plan import SlowPlan
 
 
-def run(task: Task, address: str, folder: Path, out: Path, report: Report, *, workers: int) -> dict[str, Any]:
-    crew = RayCrew(task, address=address, workers=workers, deadline=8)
+class Watching(Report):
+    """Notes what the nodes have left over while the batch runs."""
+
+    left: dict[str, float] = {"CPU": 99.0, "GPU": 99.0}  # noqa: RUF012
+
+    def show(self, *, running: int) -> None:
+        import ray
+
+        there = ray.available_resources()
+        self.left.update({name: min(self.left[name], there.get(name, 0.0)) for name in self.left})
+
+
+def run(
+    task: Task, address: str, folder: Path, out: Path, report: Report, *, workers: int | None = None
+) -> dict[str, Any]:  # fmt: skip
+    crew = RayCrew(task, address=address, workers=workers, deadline=3)
     with Ledger(out) as ledger:
         run_batch(Folder(folder), Questions(), task, ledger, crew, report=report)
     return {"done": report.done, "failed": report.failed}
+
+
+def kill_a_driver(address: str, folder: Path) -> dict[str, Any]:
+    """A driver on the cluster is killed in the middle, and started again."""
+    out, log = folder / "killed", folder / "killed.log"
+    command = [sys.executable, "-m", "tests.distributed.driver", folder / "slow", out, log, address]
+    results = out / "results.jsonl"
+    driver = subprocess.Popen(command)
+    while not (results.exists() and results.read_bytes().count(b"\n") >= 3):
+        assert driver.poll() is None, "it was done before it could be killed"
+        time.sleep(0.02)
+    decoders = [
+        pid for pid in below(os.getpid()) if b"isolate import serve" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    ]
+    driver.kill()
+    driver.wait()
+    finished = [json.loads(line)["video"] for line in results.read_text().splitlines() if line.endswith("}")]
+    end = time.monotonic() + 60
+    while any(map(is_alive, decoders)) and time.monotonic() < end:
+        time.sleep(0.1)
+    return {
+        "decoders": len(decoders), "orphans": sum(map(is_alive, decoders)), "finished": finished,
+        "again": subprocess.run(command, check=False).returncode,
+    }  # fmt: skip
 
 
 def main(folder: Path) -> None:
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     from ray.cluster_utils import Cluster
 
+    # The GPUs are only said to be there, which is what scheduling goes by.
     small = {"num_cpus": 1, "object_store_memory": 100 << 20}
-    cluster = Cluster(initialize_head=True, head_node_args=small)
+    cluster = Cluster(initialize_head=True, head_node_args={**small, "num_gpus": 1})
     leaving = cluster.add_node(**small)
-    cluster.add_node(**small)
+    cluster.add_node(**small, num_gpus=1)
     cluster.wait_for_nodes()
-    said = {}
+    said: dict[str, Any] = {}
     task = Faulty(str(folder / "faults.log"), needs_model=True)
-    said["faults"] = run(task, cluster.address, folder / "faulty", folder / "faults", Report(), workers=2)
+    said["faults"] = run(task, cluster.address, folder / "faulty", folder / "faults", Watching())
+    said["left"] = Watching.left
+    said["killed"] = kill_a_driver(cluster.address, folder)
 
     class Leaving(Report):
         removed = False

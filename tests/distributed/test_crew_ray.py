@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from m3video.distributed.crew import LocalCrew
 from m3video.distributed.items import Folder, Questions
 from m3video.distributed.ledger import Ledger
 from m3video.distributed.tasks import make_task
+from tests.distributed.driver import below, is_alive
 from tests.distributed.faults import write
 from tests.video import clips
 
@@ -38,6 +40,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, A
     words = {name: f"{name} x" for name in (*FAULTS, *MENDED)}
     words |= {"unanswerable": "good unanswerable", "deadly": "good deadly"}
     write(folder / "faulty", **words, **{f"good{n}": f"good {n}" for n in range(5)})
+    write(folder / "slow", **{f"v{n:02d}": f"slow 20 {n}" for n in range(10)})
     (folder / "clips").mkdir()
     for n in range(8):
         clips.write(folder / "clips" / f"clip{n}.mp4", clips.Clip(numbers=range(n, n + 20)))
@@ -59,6 +62,51 @@ def test_faults_cost_a_line_each(cluster: tuple[Path, dict[str, Any]]) -> None:
         found = {Path(row["video"]).stem: (row["kind"], row["attempts"]) for row in ledger.errors()}
         assert found == FAULTS
         assert {row["said"]: row["replies"] for row in ledger.results()}["3"] == ["3"]
+
+
+def test_a_model_for_each_gpu_and_a_decoder_for_each_cpu(cluster: tuple[Path, dict[str, Any]]) -> None:
+    """Two GPUs and three CPUs, all of them in use; a model process sees the GPU of its actor, and no other."""
+    folder, said = cluster
+    assert said["left"] == {"CPU": 0.0, "GPU": 0.0}
+    with Ledger(folder / "faults") as ledger:
+        assert {row["gpu"] for row in ledger.results()} == {"0"}
+
+
+def test_a_killed_driver_loses_and_doubles_nothing(cluster: tuple[Path, dict[str, Any]]) -> None:
+    folder, said = cluster
+    killed = said["killed"]
+    assert len(killed["finished"]) >= 3
+    assert (killed["decoders"], killed["orphans"], killed["again"]) == (2, 0, 0)
+    with Ledger(folder / "killed") as ledger:
+        found = Counter(row["video"] for row in ledger.results())
+    assert found == Counter(str(folder / "slow" / f"v{n:02d}.mp4") for n in range(10))  # lost 0, done twice 0
+    begun = Counter((folder / "killed.log").read_text().split())
+    assert {begun[Path(video).name] for video in killed["finished"]} == {1}
+    assert sum(begun.values()) <= 10 + 2
+
+
+def test_ray_that_was_started_for_a_driver_ends_with_it(tmp_path: Path) -> None:
+    """But for Ray's own agents, which look for it for another minute."""
+    folder, out = write(tmp_path / "v", **{f"v{n}": f"slow 500 {n}" for n in range(2)}), tmp_path / "out"
+    driver = subprocess.Popen(
+        [sys.executable, "-m", "tests.distributed.driver", folder, out, tmp_path / "log", "local"], cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    try:
+        end = time.monotonic() + 120
+        while not (tmp_path / "log").exists():
+            assert driver.poll() is None
+            assert time.monotonic() < end
+            time.sleep(0.1)
+        pids = [pid for pid in below(driver.pid) if b"Agent" not in Path(f"/proc/{pid}/cmdline").read_bytes()]
+        assert len(pids) >= 6  # two services, two actors, two decoders
+    finally:
+        driver.kill()
+        driver.wait()
+    end = time.monotonic() + 30
+    while any(map(is_alive, pids)):
+        assert time.monotonic() < end, [Path(f"/proc/{pid}/cmdline").read_text() for pid in pids if is_alive(pid)]
+        time.sleep(0.1)
 
 
 def test_a_node_that_leaves_changes_no_result(cluster: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:

@@ -6,12 +6,15 @@ import errno
 import os
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from m3video.distributed.isolate import Child, FailedError, beat, failure_of
+from m3video.distributed.failures import FailedError, failure_of
+from m3video.distributed.isolate import Child, beat
 from m3video.errors import PlanError, VideoError
+from m3video.video import gate
 
 
 def numbers(count: int) -> Iterator[int]:
@@ -47,7 +50,7 @@ def wrong(which: str) -> Iterator[int]:
 
 @pytest.fixture
 def child() -> Iterator[Child]:
-    made = Child(deadline=4)
+    made = Child(deadline=1)
     yield made
     made.kill()
 
@@ -66,7 +69,26 @@ def test_one_child_does_one_thing_after_the_other(child: Child) -> None:
 
 
 def test_a_sign_of_life_is_enough(child: Child) -> None:
-    assert list(child.run(busy, 6.0)) == ["done"]
+    assert list(child.run(busy, 2.0)) == ["done"]
+
+
+def slow_disk(path: str) -> Iterator[str]:
+    """The fingerprint of a file whose every megabyte takes a quarter of a second."""
+    usual = gate.alive
+
+    def waiting() -> None:
+        time.sleep(0.25)
+        usual()
+
+    gate.alive = waiting  # type: ignore[attr-defined]
+    yield gate.fingerprint(gate.check_file(path))
+
+
+def test_a_huge_file_that_is_hashed_is_a_sign_of_life(child: Child, tmp_path: Path) -> None:
+    (tmp_path / "huge.mp4").write_bytes(bytes(8 << 20))
+    assert list(child.run(slow_disk, str(tmp_path / "huge.mp4"))) == [
+        gate.fingerprint(gate.check_file(tmp_path / "huge.mp4"))
+    ]
 
 
 def test_what_it_said_before_it_died_is_kept(child: Child) -> None:

@@ -72,17 +72,19 @@ def test_what_is_no_question_is_named(tmp_path: Path, text: str, message: str) -
 def test_an_item_is_its_content_question_task_and_config(tmp_path: Path) -> None:
     video = tmp_path / "a.mp4"
     video.write_text("x")
-    (item,) = items_of(str(video), [Question("q")], config="c")
-    (again,) = items_of(os.path.relpath(video), [Question("q")], config="c")
+    (item,) = items_of(str(video), [Question("q")], task="t", config="c")
+    (again,) = items_of(os.path.relpath(video), [Question("q")], task="t", config="c")
     assert (item.place, item.key) == (again.place, again.key)
     same = item.identity("f", "c")
-    (elsewhere,) = items_of(str(tmp_path / "b.mp4"), [Question("q")], config="c")
+    (elsewhere,) = items_of(str(tmp_path / "b.mp4"), [Question("q")], task="t", config="c")
     assert elsewhere.identity("f", "c") == same
     assert elsewhere.place != item.place
     for question, fingerprint, config in (("p", "f", "c"), ("q", "g", "c"), ("q", "f", "d")):
-        assert items_of(str(video), [Question(question)], config=config)[0].identity(fingerprint, config) != same
+        assert (
+            items_of(str(video), [Question(question)], task="t", config=config)[0].identity(fingerprint, config) != same
+        )
     os.utime(video, ns=(1, 1))
-    (touched,) = items_of(str(video), [Question("q")], config="c")
+    (touched,) = items_of(str(video), [Question("q")], task="t", config="c")
     assert touched.key != item.key
     assert touched.place == item.place
 
@@ -120,5 +122,5 @@ def test_settings_that_a_task_cannot_obey(tmp_path: Path) -> None:
 
 
 def test_digests_need_no_utf8() -> None:
-    (odd,) = items_of(os.fsdecode(b"/\xff.mp4"), [Question()], config="c")
+    (odd,) = items_of(os.fsdecode(b"/\xff.mp4"), [Question()], task="t", config="c")
     assert json.dumps(odd.key)

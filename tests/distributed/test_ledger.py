@@ -17,7 +17,7 @@ from m3video.errors import UsageError
 
 
 def item(number: int, state: str = "") -> Item:
-    made = items_of(f"video {number}", [Question()], config="c")[0]
+    made = items_of(f"video {number}", [Question()], task="t", config="c")[0]
     return replace(made, key=made.key[:-1] + state) if state else made
 
 
@@ -32,7 +32,7 @@ def fill(ledger: Ledger) -> None:
     ]  # fmt: skip
     for kind, number in steps:
         if kind == "error" and ledger.failed.get(item(number).place) is None and not ledger.is_done(item(number)):
-            ledger.add_error(item(number), {"error": "why ü"})
+            ledger.add_error(item(number), {"kind": "input", "error": "why ü"})
         elif kind == "result" and not ledger.has(name(number)):
             ledger.add_result(item(number), name(number), {"answer": "ü" * 50, "video_seconds": 2.0})
         elif kind == "copy" and not ledger.is_done(item(number)):
@@ -146,7 +146,7 @@ def test_damage_is_named(tmp_path: Path) -> None:
 
 
 def test_names_that_are_no_utf8_survive(tmp_path: Path) -> None:
-    odd = items_of(os.fsdecode(b"\xff.mp4"), [Question()], config="c")[0]
+    odd = items_of(os.fsdecode(b"\xff.mp4"), [Question()], task="t", config="c")[0]
     with Ledger(tmp_path) as ledger:
         ledger.add_result(odd, name(1), {})
     with Ledger(tmp_path) as ledger:

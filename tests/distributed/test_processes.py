@@ -20,16 +20,11 @@ from m3video.errors import VideoError, WorkerError
 from m3video.pipeline import analyze_video, open_for
 from m3video.video.parts import know
 from tests.distributed import made
+from tests.distributed.driver import is_alive
 
 ROOT = Path(__file__).parents[2]
 PLAIN = Settings()
-
-
-def is_running(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
+DEADLINE = 2.0
 
 
 def wait_until(condition: object, *, seconds: float = 30) -> None:
@@ -50,15 +45,15 @@ def test_every_item_once_in_any_order() -> None:
     assert list(processes(3)(made.square, 1, [])) == []
 
 
-@pytest.mark.parametrize("how", ["kill", "native", "exit"])
+@pytest.mark.parametrize("how", ["kill", "native", "exit", "hang", "memory"])
 def test_a_death_costs_one_item(how: str, tmp_path: Path) -> None:
-    found = {done.number: done for done in processes(2)(made.die, (tmp_path, 1, how), range(5))}
+    found = {done.number: done for done in processes(2, deadline=DEADLINE)(made.die, (tmp_path, 1, how), range(5))}
     assert found == {i: Done(i, i, num_crashes=int(i == 2)) for i in range(5)}
     assert [(tmp_path / f"runs-{i}").read_text() for i in range(5)] == ["x"] * 5  # nothing lost, nothing done twice
 
 
 def test_deaths_are_bounded(tmp_path: Path) -> None:
-    with pytest.raises(ItemLostError, match=r"item 2: its worker died 3 times \(killed by SIGKILL\)") as caught:
+    with pytest.raises(ItemLostError, match=r"item 2 was tried 3 times: .* killed by SIGKILL$") as caught:
         list(processes(2)(made.die, (tmp_path, 99, "kill"), range(5)))
     assert caught.value.number == 2
     assert (tmp_path / "deaths").read_text() == "x" * (MAX_RETRIES + 1)
@@ -96,7 +91,7 @@ def test_closing_kills_workers_that_hear_nothing(tmp_path: Path) -> None:
             wait_until(lambda: len(pids(folder)) == 2)  # noqa: B023
             driver.send_signal(sent)
             driver.wait(20)
-            wait_until(lambda: not any(map(is_running, pids(folder))), seconds=10)  # noqa: B023
+            wait_until(lambda: not any(map(is_alive, pids(folder))), seconds=10)  # noqa: B023
         finally:
             driver.kill()
             driver.wait()
@@ -115,8 +110,18 @@ def test_stats_are_bit_identical_and_survive_a_killed_worker(tmp_path: Path) -> 
     }
 
 
-def test_a_segment_that_always_kills_is_named(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("how", "words"), [("kill", "was killed by SIGKILL"), ("hang", "gave no sign of life for 2 s and was killed")]
+)
+def test_a_segment_that_always_fails_is_named(how: str, words: str, tmp_path: Path) -> None:
     path = made.long_clip(tmp_path / "a.mp4", num_frames=100)
-    mapper = made.with_deaths(processes(1), tmp_path, [1], times=99)
-    with pytest.raises(WorkerError, match=r"a.mp4: segment 0:01.60 - 0:03.96 killed 3 workers \(killed by SIGKILL\)"):
+    mapper = made.with_deaths(processes(1, deadline=DEADLINE), tmp_path, [1], times=99, how=how)
+    with pytest.raises(WorkerError, match=rf"a.mp4: segment 0:01.60 - 0:03.96 was tried 3 times: .*{words}"):
         analyze_long(path, PLAIN, count=2, mapper=mapper)
+    assert (tmp_path / "died-1").read_text() == "x" * (MAX_RETRIES + 1)
+
+
+def test_a_segment_that_takes_longer_than_the_deadline_is_alive(tmp_path: Path) -> None:
+    path = made.long_clip(tmp_path / "a.mp4", num_frames=100)
+    found = analyze_long(path, PLAIN, count=2, mapper=made.slowly(processes(2, deadline=0.7)))
+    assert (found.num_segments, found.notes) == (2, ())

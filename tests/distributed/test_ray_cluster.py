@@ -44,9 +44,10 @@ def test_cluster_that_loses_a_node(clip: Path, tmp_path: Path, capfd: pytest.Cap
         leaving = cluster.add_node(num_cpus=1)
         capfd.readouterr()
         mark = tmp_path / "a task is on the leaving node"
+        raylet = leaving.all_processes["raylet"][0].process.pid
 
         def mapper(work: Any, shared: Any, items: Sequence[Any]) -> Generator[Done[Any], None, None]:
-            yield from ray_tasks(cluster.address)(made.on_two_nodes, (work, shared, mark, leaving.node_id), items)
+            yield from ray_tasks(cluster.address)(made.on_two_nodes, (work, shared, mark, raylet), items)
 
         def remove() -> None:
             while not mark.exists():

@@ -41,15 +41,15 @@ def test_every_item_once(local_ray: None) -> None:
     assert found == [Done(i, 100 + i * i) for i in range(20)]
 
 
-@pytest.mark.parametrize("how", ["kill", "native"])
+@pytest.mark.parametrize("how", ["kill", "native", "parent", "hang"])
 def test_a_death_costs_one_item(how: str, local_ray: None, tmp_path: Path) -> None:
-    found = {done.number: done for done in ray_tasks()(made.die, (tmp_path, 1, how), range(5))}
+    found = {done.number: done for done in ray_tasks(deadline=2)(made.die, (tmp_path, 1, how), range(5))}
     assert found == {i: Done(i, i, num_crashes=int(i == 2)) for i in range(5)}
     assert [(tmp_path / f"runs-{i}").read_text() for i in range(5)] == ["x"] * 5  # nothing lost, nothing done twice
 
 
 def test_deaths_are_bounded(local_ray: None, tmp_path: Path) -> None:
-    with pytest.raises(ItemLostError, match="item 2: its worker died 3 times") as caught:
+    with pytest.raises(ItemLostError, match=r"item 2 was tried 3 times: .* killed by SIGKILL") as caught:
         list(ray_tasks(num_workers=1)(made.die, (tmp_path, 99, "kill"), range(5)))
     assert caught.value.number == 2
     assert (tmp_path / "deaths").read_text() == "x" * (MAX_RETRIES + 1)
@@ -86,6 +86,13 @@ def test_stats_are_bit_identical_and_survive_a_killed_worker(clip: Path, local_r
     found = analyze_long(clip, PLAIN, count=7, mapper=made.with_deaths(ray_tasks(), tmp_path, [3]))
     made.assert_same(found.stats, expected)
     assert len(found.notes) == 1
+
+
+def test_a_segment_that_always_hangs_is_named(clip: Path, local_ray: None, tmp_path: Path) -> None:
+    mapper = made.with_deaths(ray_tasks(deadline=1), tmp_path, [1], times=99, how="hang")
+    with pytest.raises(WorkerError, match=r"segment 0:.* was tried 3 times: gave no sign of life for 1 s and was"):
+        analyze_long(clip, PLAIN, count=3, mapper=mapper)
+    assert (tmp_path / "died-1").read_text() == "x" * (MAX_RETRIES + 1)
 
 
 def test_another_cluster_is_not_taken_for_this_one(local_ray: None) -> None:

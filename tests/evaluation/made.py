@@ -9,6 +9,7 @@ import numpy as np
 from m3video.evaluation.records import Record
 from m3video.evaluation.samples import Row
 from m3video.evaluation.view import ClipView
+from m3video.model.saliency import Look
 from m3video.scales import SCALES
 from m3video.types import FrameStats, VideoInfo
 
@@ -51,4 +52,6 @@ def view(seed: int, frames: int, *, max_frames: int, moments: tuple[float, ...] 
         width=320, height=180, rotation=0, time_base=TIME_BASE, start_pts=int(pts[0]), end_pts=int(pts[-1]),
         last_duration=40, num_frames=frames, num_keyframes=1,
     )  # fmt: skip
-    return ClipView(info, stats, max_frames=max_frames, moments=moments)
+    clip = ClipView(info, stats, max_frames=max_frames, moments=moments)
+    clip.look = lambda record, pts, scales: Look(np.random.default_rng(seed).dirichlet(np.ones(len(pts)) / 4), 0.5)
+    return clip

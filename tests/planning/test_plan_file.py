@@ -98,7 +98,7 @@ def test_the_layout_is_the_documented_one() -> None:
     data = written()
     assert list(data) == [
         "schema", "video", "backend", "budget", "total_tokens", "utility", "bound", "gap", "method", "text_tokens",
-        "scan", "num_analyzed", "num_candidates", "estimate", "config", "warnings", "shots", "frames",
+        "scan", "num_analyzed", "num_candidates", "estimate", "config", "warnings", "focus", "shots", "frames",
     ]  # fmt: skip
     assert data["schema"] == SCHEMA == "m3video.plan/1"
     assert data["video"]["time_base"] == [1, 90000]
@@ -211,7 +211,7 @@ def test_a_spoiled_plan_is_refused_in_one_line(
     assert "\n" not in str(caught.value)
 
 
-LATER_FIELDS = ("gap", "method", "text_tokens", "scan", "num_analyzed", "estimate")
+LATER_FIELDS = ("gap", "method", "text_tokens", "scan", "num_analyzed", "estimate", "focus")
 FIELDS = [(name,) for name in written() if name not in LATER_FIELDS] + [("video", name) for name in written()["video"]]
 FIELDS += [("frames", 0, name) for name in written()["frames"][0] if name != "pts_seconds"]
 
