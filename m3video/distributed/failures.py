@@ -7,7 +7,7 @@ import traceback
 from dataclasses import dataclass
 from typing import Literal
 
-from m3video.errors import DiskFullError, M3VideoError
+from m3video.errors import DiskFullError, M3VideoError, OutOfMemoryError
 
 Kind = Literal["input", "memory", "silent", "crash", "disk", "bug"]
 """Whose fault a failure is: the input's, memory's, a hang (no sign of life), native code's or a kill, a full disk's,
@@ -39,7 +39,7 @@ def failure_of(error: BaseException) -> Failure:
     if is_full(error):
         return Failure("disk", one_line(error))
     if isinstance(error, M3VideoError):
-        return Failure("input", one_line(error))
+        return Failure("memory" if isinstance(error, OutOfMemoryError) else "input", one_line(error))
     detail = "".join(traceback.format_exception(error))
     # torch has an error of its own, which is no MemoryError.
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":

@@ -13,7 +13,7 @@ import pytest
 
 from m3video.distributed.failures import FailedError, failure_of
 from m3video.distributed.isolate import Child, beat
-from m3video.errors import PlanError, VideoError
+from m3video.errors import OutOfMemoryError, PlanError, VideoError
 from m3video.video import gate
 
 
@@ -110,6 +110,7 @@ def test_a_full_disk_is_found_at_the_root() -> None:
         hidden()
     assert failure_of(caught.value).kind == "disk"
     assert failure_of(MemoryError()).kind == "memory"
+    assert failure_of(OutOfMemoryError("a plan of 720 tokens does not fit")).kind == "memory"
     assert failure_of(OSError(errno.EACCES, "no")).kind == "bug"
 
 

@@ -12,8 +12,8 @@ import torch
 from torch import nn
 
 from m3video.model import checkpoint
-from m3video.model.answering import answer
 from m3video.model.nested import pack
+from m3video.model.prefix import Prefix
 from m3video.training.build import build_model
 from m3video.training.decoder import sample_scales, sample_times
 from m3video.training.facts import shares
@@ -265,6 +265,7 @@ def test_the_bundled_model_says_what_answers_right_measures() -> None:
     questions = ask(facts, seconds, random.Random(9), number=12, when_share=0.0)
     batch = make_batch([Clip(seconds, (1, 9, 36), tuple(questions))], CPU)
     measured = answers_right(loaded.model.model.language_model, loaded.model.lm_head, batch, visual.tokens_TD)
-    said = [answer(loaded, visual, question.question, times_seconds=seconds).text for question in questions]
+    held = Prefix(loaded, visual, times_seconds=seconds)
+    said = [held.answer(question.question).text for question in questions]
     assert measured == [text == plain(question.answer) for text, question in zip(said, questions, strict=True)]
     assert any(measured)
