@@ -150,6 +150,7 @@ def plan(
     vision_batch: VisionBatch = None,
     measure: Annotated[bool, typer.Option("--measure", help="run what fits once and tell its peak")] = False,
     timestamps: Timestamps = None, scan: Scan = None, backend: Backend = None, max_pixels: MaxPixels = None,
+    cache: Annotated[bool | None, _setting("cache")] = None,
     config: Config = None, json: Json = False, quiet: Quiet = False,
 ) -> None:  # fmt: skip
     """Choose the frames to show and the token scale of each, provably best within the budget.
@@ -161,7 +162,7 @@ def plan(
     """
     from m3video.cli_memory import fit_or_keep, memory_notes, memory_rows
     from m3video.figures import MOST_IN_PLOT, check_drawable, draw_plan, save_picture
-    from m3video.pipeline import binding_limits, open_for, study_reader
+    from m3video.pipeline import binding_limits, cache_of, open_for, study_reader
     from m3video.plan_page import MOST_IN_PAGE, save_page
     from m3video.planning.plan_file import save_plan, to_json
     from m3video.progress import Meter
@@ -174,14 +175,17 @@ def plan(
     check_drawable(plot, html)
     settings, fitted = fit_or_keep(settings, measure=measure)
     fits = memory_rows(fitted, measure=measure, progress=progress)
-    meter = Meter()
+    meter, kept = Meter(), cache_of(settings)
     with open_for(video, settings) as reader:
         with meter.stage("plan"):
-            study = study_reader(reader, settings, progress=progress)
+            study = study_reader(reader, settings, cache=kept, progress=progress)
         if output is not None:
             save_plan(study.plan, output)
         most = MOST_IN_PAGE if html is not None else MOST_IN_PLOT if plot is not None else 0
         thumbnails = fetch_thumbnails(reader, study.plan, most=most, progress=progress) if most else {}
+    if kept is not None:
+        kept.settle()
+    cache_notes = [] if kept is None else kept.notes
     are_shown = not json or plot is not None or html is not None
     facts = [*plan_facts(study.plan, binding_limits(study) if are_shown else None), *fits]
     if plot is not None:
@@ -189,12 +193,13 @@ def plan(
     if html is not None:
         save_page(study, facts, thumbnails, html)
     if json:
-        told = [f"{name}: {text}" for name, text in fits]
-        print_json(to_json(replace(study.plan, warnings=(*told, *memory_notes(fitted), *study.plan.warnings))))
+        told = (*(f"{name}: {text}" for name, text in fits), *memory_notes(fitted), *study.plan.warnings, *cache_notes)
+        print_json(to_json(replace(study.plan, warnings=told)))
     else:
         took = time_fact(meter.stage_seconds["plan"], estimate(study.plan, settings, default_file()))
         print(plan_text(study.plan, facts=[*facts, took]))
-        print_notes([] if quiet else [*study.plan.video.notes, *memory_notes(fitted), *study.plan.warnings])
+        notes = [*study.plan.video.notes, *memory_notes(fitted), *study.plan.warnings, *cache_notes]
+        print_notes([] if quiet else notes)
 
 
 @app.command()

@@ -222,16 +222,16 @@ def plan_reader(reader: VideoReader, settings: Settings, *, progress: Progress =
 
 def study_reader(
     reader: VideoReader, settings: Settings, *, stats: FrameStats | None = None, focus: Focus | None = None,
-    share_N: NDArray[np.floating] | None = None, progress: Progress = silent,
+    share_N: NDArray[np.floating] | None = None, cache: Cache | None = None, progress: Progress = silent,
 ) -> Study:  # fmt: skip
-    """`plan_reader`, together with what the plan was decided from; `stats` where the first pass was made before,
-    `focus` and `share_N` as for `study_stats`."""
+    """`plan_reader`, together with what the plan was decided from; `stats` where the first pass was made before, else
+    `cache` to look for it, `focus` and `share_N` as for `study_stats`."""
     from m3video.model.text_count import text_around
 
     if settings.layout == "grid":
         raise UsageError("layout grid is no plan of scales: use it with ask, without --plan")
     if stats is None:
-        stats = analyze_video(reader, scan=settings.scan, progress=progress)
+        stats, _ = analyze_once(reader, scan=settings.scan, cache=cache, progress=progress)
     study = study_stats(reader.info, stats, settings, focus=focus, share_N=share_N)
     plan = study.plan
     times = [plan.video.pts_seconds(frame.pts) for frame in plan.frames]

@@ -209,6 +209,18 @@ def test_the_table_fits_a_narrow_terminal(flags: tuple[str, ...]) -> None:
     assert all(told[label].replace(" ", "") == also[label].replace(" ", "") for label in told if label != "time")
 
 
+def test_a_plan_keeps_its_first_pass_and_makes_the_same_plan_from_it(tmp_path: Path) -> None:
+    kept = str(tmp_path / "kept")
+    first = run("plan", SAMPLE, "--json", M3VIDEO_CACHE_DIR=kept)
+    (scan,) = (tmp_path / "kept" / "scans").rglob("*.safetensors")
+    assert run("plan", SAMPLE, "--json", M3VIDEO_CACHE_DIR=kept).stdout == first.stdout
+    scan.write_bytes(scan.read_bytes()[:-1] + b"?")
+    assert "is damaged: removed and made again" in run("plan", SAMPLE, M3VIDEO_CACHE_DIR=kept).stderr
+    assert run("plan", SAMPLE, "--json", M3VIDEO_CACHE_DIR=kept).stdout == first.stdout
+    run("plan", SAMPLE, "--no-cache", M3VIDEO_CACHE_DIR=str(tmp_path / "none"))
+    assert not (tmp_path / "none").exists()
+
+
 def test_pictures_are_drawn_beside_pure_json(tmp_path: Path) -> None:
     png, html, saved = tmp_path / "plan.png", tmp_path / "plan.html", tmp_path / "plan.json"
     done = run("plan", SAMPLE, "--budget", 300, "--plot", png, "--html", html, "-o", saved, "--json")
