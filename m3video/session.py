@@ -298,11 +298,11 @@ class VideoSession:
         from m3video.model.prefix import Prefix
         from m3video.model.room import within_memory
 
-        shown = tuple((frame.pts, frame.scale) for frame in plan.frames)
-        cached = len(shown)
+        shown = (plan.shots, *((frame.pts, frame.scale) for frame in plan.frames))
+        cached = len(plan.frames)
         if self._prefix is None or self._prefix[0] != shown:
             self._prefix = None  # one KV cache at a time
-            with within_memory(f"the visual tokens of {len(shown)} frames", "show fewer frames", step="vision"):
+            with within_memory(f"the visual tokens of {cached} frames", "show fewer frames", step="vision"):
                 visual, cached = self.tokens(plan)
             self._prefix = shown, Prefix(
                 self.loaded, visual, times_seconds=self._times(plan), shots_seconds=plan.shots_seconds,
