@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from m3video.config import Settings
 from m3video.errors import UsageError
-from m3video.fitting import Fitted, budget_text, fit_settings, need_text, shrunk
+from m3video.memory.fitting import Fitted, budget_text, fit_settings, need_text, shrunk
 from m3video.progress import Progress
 from m3video.sizes import size_text
 

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 
 from m3video.config import Settings
 from m3video.errors import DoesNotFitError, M3VideoError
-from m3video.fitting import Fitted
 from m3video.machine import forget_peak, resident_bytes
-from m3video.measured import Measured, default_file, keep
+from m3video.memory.fitting import Fitted
+from m3video.memory.measured import Measured, default_file, keep
 from m3video.planning.memory import DECODED_TOGETHER, Shape
 
 if TYPE_CHECKING:

@@ -18,15 +18,15 @@ from typing import TYPE_CHECKING, Any, Self
 
 from m3video.config import PLAN_SETTINGS, Settings
 from m3video.errors import PlanError, UsageError
-from m3video.fitting import fit_settings, least_text
 from m3video.frame_grids import FrameGrids
 from m3video.image_grid import ask_grid
+from m3video.memory.fitting import fit_settings, least_text
+from m3video.memory.shrinking import Ways, answer_within_memory
 from m3video.pipeline import Study, analyze_once, bundled_note, cache_of, evidence, planned_frames, study_reader
 from m3video.pipeline import open_for as open_reader
 from m3video.planning.plan_file import check_matches
 from m3video.progress import Meter, Progress, silent
 from m3video.saliency import focus_on, named_pins
-from m3video.shrinking import Ways, answer_within_memory
 from m3video.types import Answer, FrameStats, TokenPlan
 
 if TYPE_CHECKING:

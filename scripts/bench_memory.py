@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from m3video.config import Settings
-from m3video.fitting import find_place
 from m3video.measuring import peak_of
+from m3video.memory.fitting import find_place
 from m3video.model.checkpoint import DTYPES, load_for
 from m3video.model.random_weights import load_random, write_config
 from m3video.model.size import read_size

@@ -17,7 +17,7 @@ LAYERS = {
     "config": 0, "errors": 0, "__init__": 0,
     "video": 1, "planning": 1, "model": 1,
     "pipeline": 2, "image_grid": 2, "frame_grids": 2, "saliency": 2, "session": 2, "summary": 2,
-    "fitting": 2, "shrinking": 2, "measuring": 2, "measured": 2,
+    "memory": 2, "measuring": 2,
     "distributed": 3, "evaluation": 3, "training": 3,
     "cli": 4, "cli_eval": 4, "cli_batch": 4, "cli_session": 4, "cli_cache": 4, "cli_memory": 4,
     "cli_options": 4, "terminal": 4,
@@ -31,10 +31,9 @@ OPEN_LAYERS = {0, 4}
 MAY_ALSO_IMPORT = {
     "evaluation": {"training"},
     "summary": {"pipeline"},
-    "session": {"pipeline", "image_grid", "frame_grids", "fitting", "shrinking", "saliency"},
+    "session": {"pipeline", "image_grid", "frame_grids", "memory", "saliency"},
     "saliency": {"pipeline"},
-    "fitting": {"measured"},
-    "measuring": {"fitting", "measured", "session"},
+    "measuring": {"memory", "session"},
 }
 MODULES = sorted(PACKAGE.rglob("*.py"))
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from m3video.config import Settings
 from m3video.errors import DoesNotFitError
-from m3video.fitting import budget_text, fit_settings, shrunk
+from m3video.memory.fitting import budget_text, fit_settings, shrunk
 from m3video.scales import FULL_SCALE
 
 

@@ -24,7 +24,7 @@ def test_the_bundled_model_is_counted_without_torch_and_without_its_weights(tmp_
     weights = (BUNDLED_FOLDER / "model.safetensors").read_bytes()
     (tmp_path / "model.safetensors").write_bytes(weights[: 8 + int.from_bytes(weights[:8], "little")])
     script = (
-        "import sys; from m3video.config import Settings; from m3video.fitting import fit_settings;"
+        "import sys; from m3video.config import Settings; from m3video.memory.fitting import fit_settings;"
         f"fit = fit_settings(Settings(memory='2GiB', device='cpu', model={str(tmp_path)!r}));"
         "print(fit.size.params, fit.size.context, sorted({'torch', 'transformers', 'safetensors'} & set(sys.modules)))"
     )

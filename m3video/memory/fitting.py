@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from m3video.config import DETAIL, Settings
 from m3video.errors import DoesNotFitError, UsageError
 from m3video.machine import free_host_memory, has_nvidia
-from m3video.measured import kept_correction
+from m3video.memory.measured import kept_correction
 from m3video.model.size import read_size
 from m3video.model.text_count import text_around
 from m3video.planning.memory import QUANTIZE, Fit, Need, Place, Shape, Wish, largest_fit, need

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from m3video import fitting, measured
 from m3video.config import Settings
 from m3video.errors import DoesNotFitError, M3VideoError
-from m3video.fitting import budget_text, fit_settings, need_text, shrunk
-from m3video.measured import Measured, keep, kept_correction
 from m3video.measuring import measure
+from m3video.memory import fitting, measured
+from m3video.memory.fitting import budget_text, fit_settings, need_text, shrunk
+from m3video.memory.measured import Measured, keep, kept_correction
 from m3video.planning.memory import LIBRARIES_BYTES
 from m3video.sizes import MIB
 
