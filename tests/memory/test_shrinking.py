@@ -15,7 +15,7 @@ from m3video.model import answering, checkpoint
 from m3video.pipeline import plan_video
 from m3video.session import ask
 
-SAMPLE = Path(__file__).parent.parent / "m3video" / "assets" / "sample.mp4"
+SAMPLE = Path(__file__).parents[2] / "m3video" / "assets" / "sample.mp4"
 QUESTION = "What colour is the background at 0:03?"
 
 
