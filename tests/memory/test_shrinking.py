@@ -8,10 +8,11 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from m3video.config import Settings
 from m3video.errors import DoesNotFitError, OutOfMemoryError
-from m3video.model import answering, checkpoint
+from m3video.model import checkpoint, encoding
 from m3video.pipeline import plan_video
 from m3video.session import ask
 
@@ -26,14 +27,14 @@ def loaded() -> checkpoint.LoadedModel:
 
 def limit_batch(monkeypatch: pytest.MonkeyPatch, most: int) -> None:
     """The vision tower has room for so many frames."""
-    whole = answering.pad_pixels
+    whole = encoding.normalise
 
-    def pad(batch: list) -> object:
-        if len(batch) > most:
+    def normalise(squares: torch.Tensor) -> torch.Tensor:
+        if len(squares) > most:
             raise RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 1 bytes.")
-        return whole(batch)
+        return whole(squares)
 
-    monkeypatch.setattr(answering, "pad_pixels", pad)
+    monkeypatch.setattr(encoding, "normalise", normalise)
 
 
 def limit_tokens(monkeypatch: pytest.MonkeyPatch, most: int) -> None:
