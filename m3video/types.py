@@ -6,6 +6,7 @@ Times are integer `pts` in ticks of `time_base`; seconds are derived for people 
 
 from __future__ import annotations
 
+import bisect
 import itertools
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -47,6 +48,23 @@ def whole_seconds(text: str) -> int:
         raise ValueError(f"{text} is no time like 0:07")
     hours, minutes, secs = (int(part or 0) for part in found.groups())
     return hours * 3600 + minutes * 60 + secs
+
+
+def shot_named(second: int, starts: Sequence[float]) -> int:
+    """The shot that a time like 0:07 names: one that lies wholly within that second, for no other time names it, else
+    the one that is on when the second begins.
+
+    Args:
+        second: whole seconds.
+        starts: when each shot begins, increasing; each lasts until the next.
+
+    Returns:
+        Its number from 0; 0 also before the first.
+    """
+    within = bisect.bisect_left(starts, second)
+    if within + 1 < len(starts) and starts[within + 1] <= second + 1:
+        return within
+    return max(0, bisect.bisect_right(starts, second) - 1)
 
 
 def _frozen_array(value: Any, dtype: Any, shape: tuple[int | None, ...], name: str) -> NDArray[Any]:
@@ -422,8 +440,31 @@ def total_tokens(scales: Iterable[int]) -> int:
 
 
 __all__: Sequence[str] = [
-    "CLOCK", "FLAG_BLACK", "FLAG_CORRUPT", "FLAG_FROZEN", "FLAG_KEY", "METHODS", "SCANS", "SCAN_SIDE", "SIGNATURE_SIDE",
-    "Allocation", "Answer", "Evidence", "Focus", "Frame", "FrameStats", "PlannedFrame", "ScanFrame", "Selection",
-    "TimeBase", "TokenPlan", "VideoInfo", "clock", "gap_between", "seconds", "total_tokens",
+    "CLOCK",
+    "FLAG_BLACK",
+    "FLAG_CORRUPT",
+    "FLAG_FROZEN",
+    "FLAG_KEY",
+    "METHODS",
+    "SCANS",
+    "SCAN_SIDE",
+    "SIGNATURE_SIDE",
+    "Allocation",
+    "Answer",
+    "Evidence",
+    "Focus",
+    "Frame",
+    "FrameStats",
+    "PlannedFrame",
+    "ScanFrame",
+    "Selection",
+    "TimeBase",
+    "TokenPlan",
+    "VideoInfo",
+    "clock",
+    "gap_between",
+    "seconds",
+    "shot_named",
+    "total_tokens",
     "whole_seconds",
 ]  # fmt: skip

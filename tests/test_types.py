@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from m3video.scales import GRID_SIDES, SCALES, check_scale
-from m3video.types import PlannedFrame, Selection, TokenPlan, VideoInfo, clock, seconds
+from m3video.types import PlannedFrame, Selection, TokenPlan, VideoInfo, clock, seconds, shot_named
 
 
 def info(**changes: object) -> VideoInfo:
@@ -81,3 +81,15 @@ def test_arrays_are_read_only() -> None:
         Selection(
             index_N=np.arange(3), pts_N=np.array([3, 4]), shot_N=np.zeros(2), reason_N=("a", "b"), shots=(), method=""
         )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("second", "shot"),
+    [
+        (0, 0), (1, 0),  # until 1.12 the first shot is on
+        (2, 1), (3, 2),  # the third lies within 3 to 4
+        (4, 3), (99, 3), (-1, 0),
+    ],
+)  # fmt: skip
+def test_a_time_names_the_shot_that_is_on_or_lies_within_its_second(second: int, shot: int) -> None:
+    assert shot_named(second, [0.0, 1.12, 3.2, 3.9]) == shot

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from m3video.errors import UsageError
 from m3video.model.text import IMAGE
-from m3video.types import CLOCK, clock, whole_seconds
+from m3video.types import CLOCK, clock, shot_named, whole_seconds
 
 _USER = (
     "A chat between a curious user and an artificial intelligence assistant. The assistant gives helpful, detailed, "
@@ -104,10 +104,10 @@ def name_times(
 
     def named(found: re.Match[str]) -> str:
         at, asked = found[1], found[2]
-        moment = whole_seconds(asked) + 0.5  # a clock stands for the second that begins there
-        frame, is_of_shot = _telling(moment, times_seconds, scales, shots_seconds)
+        start = whole_seconds(asked)
+        frame, is_of_shot = _telling(start, times_seconds, scales, shots_seconds)
         clock_text = whole_clock(times_seconds[frame])
-        if clock_text != whole_clock(moment):
+        if clock_text != whole_clock(start):
             why = f"{asked} is told by a frame of its shot," if is_of_shot else f"{asked} is told by the nearest frame,"
             notes.append(f"{why} shown at {clock_text}")
         return f"in frame {frame + 1}" if at else clock_text
@@ -115,11 +115,11 @@ def name_times(
     return _AT_CLOCK.sub(named, question), tuple(notes)
 
 
-def _telling(moment: float, times: Sequence[float], scales: Sequence[int], shots: Sequence[float]) -> tuple[int, bool]:
-    """The shown frame that tells most of `moment`, and whether it is of the same shot."""
-    near = sorted(range(len(times)), key=lambda frame: abs(times[frame] - moment))
-    shot = bisect.bisect_right(shots, moment)
-    inside = [frame for frame in near if shots and bisect.bisect_right(shots, times[frame]) == shot]
+def _telling(second: int, times: Sequence[float], scales: Sequence[int], shots: Sequence[float]) -> tuple[int, bool]:
+    """The shown frame that tells most of the second that begins at `second`, and whether it is of the same shot."""
+    near = sorted(range(len(times)), key=lambda frame: abs(times[frame] - second - 0.5))
+    shot = shot_named(second, shots)
+    inside = [frame for frame in near if shots and max(0, bisect.bisect_right(shots, times[frame]) - 1) == shot]
     return (max(inside, key=lambda frame: scales[frame]), True) if inside else (near[0], False)
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from m3video.planning.allocate import allocate
-from m3video.types import CLOCK, Selection, TimeBase, seconds, whole_seconds
+from m3video.types import CLOCK, Selection, TimeBase, seconds, shot_named, whole_seconds
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -88,8 +88,7 @@ def at_times(question: str, selection: Selection, time_base: TimeBase) -> Floats
     for time in named:
         if time + 1 <= start_M[0] or time >= end_M[-1]:
             continue
-        shot = int(np.clip(np.searchsorted(start_M, time + 1e-6, side="right") - 1, 0, len(start_M) - 1))
-        own = np.flatnonzero(selection.shot_N == shot)
+        own = np.flatnonzero(selection.shot_N == shot_named(time, start_M.tolist()))
         among = own if len(own) else np.arange(len(times_N))
         share_N[among[np.abs(times_N[among] - time - 0.5).argmin()]] += 1
     return share_N / share_N.sum() if share_N.any() else None
