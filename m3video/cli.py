@@ -12,7 +12,38 @@ from typing import Annotated, Any, Literal
 import typer
 
 from m3video import __version__, cli_batch, cli_cache, cli_eval, cli_session, cli_tune
-from m3video.cli_options import check_outputs, refuse_decided
+from m3video.cli_options import (
+    At,
+    Backend,
+    Budget,
+    Cache,
+    Config,
+    Detail,
+    Device,
+    Dtype,
+    End,
+    EveryShot,
+    Fps,
+    Json,
+    MaxFrames,
+    MaxGap,
+    MaxNewTokens,
+    MaxPixels,
+    Memory,
+    Model,
+    NumFrames,
+    Quantize,
+    Quiet,
+    Saliency,
+    Sampling,
+    Scan,
+    Start,
+    Timestamps,
+    Tower,
+    VisionBatch,
+    check_outputs,
+    refuse_decided,
+)
 from m3video.cli_options import given as _flags
 from m3video.cli_options import setting as _setting
 from m3video.config import Settings, load_settings
@@ -28,37 +59,12 @@ app.add_typer(cli_eval.app)
 app.add_typer(cli_cache.app)
 
 Video = Annotated[str, typer.Argument(help="a local video file", show_default=False)]
-Config = Annotated[Path | None, typer.Option("--config", help="YAML file with settings (see configs/)")]
-Json = Annotated[bool, typer.Option("--json", help="print data as JSON")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="no progress, no notes")]
 Workers = Annotated[int | None, typer.Option(min=1, help="read with this many processes; with --ray, tasks at a time")]
 Ray = Annotated[
     str | None,
     typer.Option(metavar="[ADDRESS]", help="read on Ray: started here, or auto, HOST:PORT, ray://HOST:PORT"),
 ]
 
-Backend = Annotated[str | None, _setting("backend")]
-MaxPixels = Annotated[int | None, _setting("max_pixels")]
-Scan = Annotated[str | None, _setting("scan")]
-Budget = Annotated[int | None, _setting("budget")]
-Memory = Annotated[str | None, _setting("memory")]
-VisionBatch = Annotated[int | None, _setting("vision_batch")]
-Quantize = Annotated[str | None, _setting("quantize")]
-MaxFrames = Annotated[int | None, _setting("max_frames")]
-Sampling = Annotated[str | None, _setting("sampling")]
-Start = Annotated[str | None, _setting("start")]
-End = Annotated[str | None, _setting("end")]
-Fps = Annotated[float | None, _setting("fps")]
-NumFrames = Annotated[int | None, _setting("num_frames")]
-Detail = Annotated[str | None, _setting("detail")]
-EveryShot = Annotated[bool | None, _setting("every_shot")]
-MaxGap = Annotated[float | None, _setting("max_gap")]
-At = Annotated[list[str] | None, _setting("at")]
-Timestamps = Annotated[bool | None, _setting("timestamps")]
-Model = Annotated[str | None, _setting("model")]
-Tower = Annotated[str | None, _setting("vision_tower")]
-Device = Annotated[str | None, _setting("device")]
-Dtype = Annotated[str | None, _setting("dtype")]
 
 _RAY_ADDRESS = re.compile(r"local|auto|(ray://)?[\w.-]+:\d+|(ray://)?\[[0-9a-f:]+\]:\d+")
 
@@ -150,7 +156,7 @@ def plan(
     vision_batch: VisionBatch = None,
     measure: Annotated[bool, typer.Option("--measure", help="run what fits once and tell its peak")] = False,
     timestamps: Timestamps = None, scan: Scan = None, backend: Backend = None, max_pixels: MaxPixels = None,
-    cache: Annotated[bool | None, _setting("cache")] = None,
+    cache: Cache = None,
     config: Config = None, json: Json = False, quiet: Quiet = False,
 ) -> None:  # fmt: skip
     """Choose the frames to show and the token scale of each, provably best within the budget.
@@ -211,13 +217,13 @@ def ask(
     budget: Budget = None, memory: Memory = None, max_frames: MaxFrames = None, sampling: Sampling = None,
     start: Start = None, end: End = None, fps: Fps = None, num_frames: NumFrames = None, detail: Detail = None,
     every_shot: EveryShot = None, max_gap: MaxGap = None, at: At = None,
-    saliency: Annotated[str | None, _setting("saliency")] = None,
+    saliency: Saliency = None,
     layout: Annotated[str | None, _setting("layout")] = None,
     timestamps: Timestamps = None,
     model: Model = None, vision_tower: Tower = None, device: Device = None, dtype: Dtype = None,
     quantize: Quantize = None, vision_batch: VisionBatch = None,
-    max_new_tokens: Annotated[int | None, _setting("max_new_tokens")] = None,
-    cache: Annotated[bool | None, _setting("cache")] = None,
+    max_new_tokens: MaxNewTokens = None,
+    cache: Cache = None,
     scan: Scan = None, backend: Backend = None, max_pixels: MaxPixels = None, config: Config = None,
     json: Json = False, quiet: Quiet = False,
 ) -> None:  # fmt: skip

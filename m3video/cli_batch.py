@@ -12,7 +12,26 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from m3video.cli_options import given, setting
+from m3video.cli_options import (
+    Backend,
+    Config,
+    Detail,
+    Device,
+    Dtype,
+    Json,
+    MaxFrames,
+    MaxNewTokens,
+    MaxPixels,
+    Memory,
+    Model,
+    Quantize,
+    Quiet,
+    Scan,
+    Timestamps,
+    Tower,
+    VisionBatch,
+    given,
+)
 from m3video.config import Settings, load_settings
 from m3video.errors import M3VideoError, UsageError
 
@@ -23,23 +42,6 @@ if TYPE_CHECKING:
 
 _BUDGET = f"most visual tokens for each video, for each chapter of a summary (default {Settings().budget})"
 Budget = Annotated[int | None, typer.Option(help=_BUDGET)]
-Memory = Annotated[str | None, setting("memory")]
-Quantize = Annotated[str | None, setting("quantize")]
-MaxFrames = Annotated[int | None, setting("max_frames")]
-Detail = Annotated[str | None, setting("detail")]
-Timestamps = Annotated[bool | None, setting("timestamps")]
-Model = Annotated[str | None, setting("model")]
-Tower = Annotated[str | None, setting("vision_tower")]
-Device = Annotated[str | None, setting("device")]
-Dtype = Annotated[str | None, setting("dtype")]
-VisionBatch = Annotated[int | None, setting("vision_batch")]
-MaxNewTokens = Annotated[int | None, setting("max_new_tokens")]
-Scan = Annotated[str | None, setting("scan")]
-Backend = Annotated[str | None, setting("backend")]
-MaxPixels = Annotated[int | None, setting("max_pixels")]
-Config = Annotated[Path | None, typer.Option("--config", help="YAML file with settings (see configs/)")]
-Json = Annotated[bool, typer.Option("--json", help="print data as JSON")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="no progress, no notes")]
 
 
 class FileFormat(StrEnum):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, get_args
+from typing import Annotated, Any, get_args
 
 import typer
 
@@ -23,6 +23,37 @@ def setting(name: str) -> Any:
     if field.default is not None:
         text += f" (default {field.default})"
     return typer.Option(help=text)
+
+
+Config = Annotated[Path | None, typer.Option("--config", help="YAML file with settings (see configs/)")]
+Json = Annotated[bool, typer.Option("--json", help="print data as JSON")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="no progress, no notes")]
+
+At = Annotated[list[str] | None, setting("at")]
+Backend = Annotated[str | None, setting("backend")]
+Budget = Annotated[int | None, setting("budget")]
+Cache = Annotated[bool | None, setting("cache")]
+Detail = Annotated[str | None, setting("detail")]
+Device = Annotated[str | None, setting("device")]
+Dtype = Annotated[str | None, setting("dtype")]
+End = Annotated[str | None, setting("end")]
+EveryShot = Annotated[bool | None, setting("every_shot")]
+Fps = Annotated[float | None, setting("fps")]
+MaxFrames = Annotated[int | None, setting("max_frames")]
+MaxGap = Annotated[float | None, setting("max_gap")]
+MaxNewTokens = Annotated[int | None, setting("max_new_tokens")]
+MaxPixels = Annotated[int | None, setting("max_pixels")]
+Memory = Annotated[str | None, setting("memory")]
+Model = Annotated[str | None, setting("model")]
+NumFrames = Annotated[int | None, setting("num_frames")]
+Quantize = Annotated[str | None, setting("quantize")]
+Saliency = Annotated[str | None, setting("saliency")]
+Sampling = Annotated[str | None, setting("sampling")]
+Scan = Annotated[str | None, setting("scan")]
+Start = Annotated[str | None, setting("start")]
+Timestamps = Annotated[bool | None, setting("timestamps")]
+Tower = Annotated[str | None, setting("vision_tower")]
+VisionBatch = Annotated[int | None, setting("vision_batch")]
 
 
 def given(arguments: Mapping[str, Any]) -> dict[str, Any]:

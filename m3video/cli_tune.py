@@ -11,7 +11,27 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from m3video.cli_eval import parse_budgets
-from m3video.cli_options import check_outputs, given, setting
+from m3video.cli_options import (
+    Backend,
+    Config,
+    Detail,
+    Device,
+    Dtype,
+    Json,
+    MaxFrames,
+    MaxNewTokens,
+    MaxPixels,
+    Model,
+    Quantize,
+    Quiet,
+    Sampling,
+    Scan,
+    Timestamps,
+    Tower,
+    VisionBatch,
+    check_outputs,
+    given,
+)
 from m3video.config import load_settings
 from m3video.errors import EXIT_INTERRUPTED, M3VideoError, UsageError
 
@@ -33,24 +53,24 @@ def tune(
     questions: Annotated[Path, typer.Option(help='JSONL: {"question", "answer", "options", "id", "video"}')],
     budgets: Annotated[str, typer.Option(help="visual tokens for a whole video, to try")] = BUDGETS,
     plot: Annotated[Path | None, typer.Option("--plot", help="draw it: a .png, .svg or .pdf file")] = None,
-    max_frames: Annotated[int | None, setting("max_frames")] = None,
-    sampling: Annotated[str | None, setting("sampling")] = None,
-    detail: Annotated[str | None, setting("detail")] = None,
-    timestamps: Annotated[bool | None, setting("timestamps")] = None,
-    model: Annotated[str | None, setting("model")] = None,
-    vision_tower: Annotated[str | None, setting("vision_tower")] = None,
+    max_frames: MaxFrames = None,
+    sampling: Sampling = None,
+    detail: Detail = None,
+    timestamps: Timestamps = None,
+    model: Model = None,
+    vision_tower: Tower = None,
     memory: Annotated[str | None, typer.Option(help="leave out budgets that do not fit in this memory, e.g. 8GiB, or "
                                                "in what is free now (auto)")] = None,
-    quantize: Annotated[str | None, setting("quantize")] = None,
-    device: Annotated[str | None, setting("device")] = None,
-    dtype: Annotated[str | None, setting("dtype")] = None,
-    vision_batch: Annotated[int | None, setting("vision_batch")] = None,
-    max_new_tokens: Annotated[int | None, setting("max_new_tokens")] = None,
-    scan: Annotated[str | None, setting("scan")] = None, backend: Annotated[str | None, setting("backend")] = None,
-    max_pixels: Annotated[int | None, setting("max_pixels")] = None,
-    config: Annotated[Path | None, typer.Option("--config", help="YAML file with settings (see configs/)")] = None,
-    json: Annotated[bool, typer.Option("--json", help="print data as JSON")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="no progress, no notes")] = False,
+    quantize: Quantize = None,
+    device: Device = None,
+    dtype: Dtype = None,
+    vision_batch: VisionBatch = None,
+    max_new_tokens: MaxNewTokens = None,
+    scan: Scan = None, backend: Backend = None,
+    max_pixels: MaxPixels = None,
+    config: Config = None,
+    json: Json = False,
+    quiet: Quiet = False,
 ) -> None:  # fmt: skip
     """Try budgets on your own videos and questions: what each answers right, costs and takes, and which to use.
 

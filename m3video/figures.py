@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from m3video.clocks import clock
 from m3video.errors import PlanError, UsageError
 from m3video.files import replacing
 from m3video.pipeline import Study
@@ -25,7 +26,7 @@ from m3video.planning.sample import rows_in_range
 from m3video.scales import SCALES
 from m3video.terminal import Row, scale_rows
 from m3video.thumbnails import Thumbnails, telling
-from m3video.types import TokenPlan, clock
+from m3video.types import TokenPlan
 
 Span = tuple[float, float]
 """From here to there, in seconds."""

@@ -11,13 +11,14 @@ from pathlib import Path
 import cv2
 
 from m3video import __version__
+from m3video.clocks import clock
 from m3video.errors import PlanError
 from m3video.figures import COLOURS, draw_plan
 from m3video.files import replacing
 from m3video.pipeline import Study
 from m3video.terminal import Row
 from m3video.thumbnails import Picture, Thumbnails, telling
-from m3video.types import TokenPlan, clock
+from m3video.types import TokenPlan
 
 MOST_IN_PAGE = 120
 """Thumbnails in a page, about 6 KB each."""

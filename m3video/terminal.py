@@ -17,12 +17,13 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as RichProgress
 
+from m3video.clocks import clock
 from m3video.planning.limits import Limit
 from m3video.planning.plan_file import to_json
 from m3video.progress import Bar, Progress, silent
 from m3video.scales import SCALES
 from m3video.timing import Estimate
-from m3video.types import FLAG_BLACK, FLAG_CORRUPT, FLAG_FROZEN, Answer, Focus, FrameStats, TokenPlan, VideoInfo, clock
+from m3video.types import FLAG_BLACK, FLAG_CORRUPT, FLAG_FROZEN, Answer, Focus, FrameStats, TokenPlan, VideoInfo
 
 _BAR_EVERY_SECONDS = 0.1
 _FULL_BAR = 24

@@ -7,19 +7,17 @@ yet, nothing is estimated.
 
 from __future__ import annotations
 
-import json
 import platform
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
-from typing import Any
 
 import numpy as np
 
+from m3video import files
 from m3video.cache import cache_root
 from m3video.config import Settings
-from m3video.files import replacing
 from m3video.types import Answer, TokenPlan
 
 KEPT = 16
@@ -65,11 +63,8 @@ def remember(answer: Answer, settings: Settings, file: Path) -> None:
         len(answer.plan.frames), answer.prompt_tokens, answer.answer_tokens, took["load model"], took["fetch"],
         took["vision tower"], took["answer"],
     )  # fmt: skip
-    kept = _read(file)
-    kept[_key(settings)] = [*kept.get(_key(settings), []), asdict(run)][-KEPT:]
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(file) as part:
-        part.write_text(json.dumps(kept, indent=1), encoding="utf-8")
+    key = _key(settings)
+    files.remember(file, key, [*files.remembered(file, key), asdict(run)], most=KEPT)
 
 
 def estimate(plan: TokenPlan, settings: Settings, file: Path) -> Estimate | None:
@@ -77,7 +72,7 @@ def estimate(plan: TokenPlan, settings: Settings, file: Path) -> Estimate | None
     if plan.text_tokens is None:
         return None
     try:
-        runs = [Run(**run) for run in _read(file).get(_key(settings), [])]
+        runs = [Run(**run) for run in files.remembered(file, _key(settings))]
     except TypeError:  # written by another version
         return None
     return predict(runs, frames=len(plan.frames), prompt_tokens=plan.total_tokens + plan.text_tokens)
@@ -102,12 +97,3 @@ def _key(settings: Settings) -> str:
     folder = Path(settings.model).expanduser()
     model = str(folder.resolve()) if folder.is_dir() else settings.model
     return f"{platform.node()} {settings.device} {settings.dtype} {model}"
-
-
-def _read(file: Path) -> dict[str, Any]:
-    """What was kept; a file that is missing or damaged holds nothing, which the plan then says."""
-    try:
-        kept = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return kept if isinstance(kept, dict) else {}

@@ -18,11 +18,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import torch
+from random_model import MOST_POSITIONS, random_model, write_config
+
 from m3video.config import Settings
 from m3video.measuring import peak_of
 from m3video.memory.fitting import find_place
 from m3video.model.checkpoint import DTYPES, load_for
-from m3video.model.random_weights import load_random, write_config
 from m3video.model.size import read_size
 from m3video.planning.memory import LIBRARIES_BYTES, Shape, need
 from m3video.sizes import MIB
@@ -39,7 +41,11 @@ def rows(*, has_cuda: bool, quick: bool) -> list[tuple[str, str, str, str, Shape
     places = [("bundled", "cpu", "float32"), ("bundled", "cpu", "bfloat16"), ("0.5b", "cpu", "float32"),
               ("0.5b", "cpu", "bfloat16")]  # fmt: skip
     if has_cuda:
-        places = [("0.5b", "cuda", "bfloat16"), ("7b", "cuda", "bfloat16"), ("7b", "cuda", "float16")]
+        places = [
+            ("0.5b", "cuda", "bfloat16"),
+            ("llava-1.5-7b", "cuda", "bfloat16"),
+            ("llava-1.5-7b", "cuda", "float16"),
+        ]
     made = [(name, device, dtype, "none", shape) for name, device, dtype in places for shape in shapes]
     return [*made, ("bundled", "cuda" if has_cuda else "cpu", "bfloat16", "int8", shapes[1])]
 
@@ -52,7 +58,10 @@ def child(order: dict[str, Any]) -> None:
     def make() -> Any:
         if settings.model == "bundled":
             return load_for(settings)
-        return load_random(Path(settings.model), device=settings.device, dtype=DTYPES[place.dtype])
+        return random_model(
+            Path(settings.model).name, device=torch.device(settings.device), dtype=DTYPES[place.dtype],
+            context=MOST_POSITIONS,
+        )  # fmt: skip
 
     print(json.dumps(peak_of(make, Shape(**order["shape"]))))
 
@@ -88,12 +97,10 @@ def main() -> int:
     if options.child:
         child(json.loads(sys.stdin.read()))
         return 0
-    import torch
-
     found = []
     if not options.json:
         print("MiB beyond what Python and its libraries (on a GPU: the context) take; total: with them\n")
-        print(f"{'model':<9}{'device':<8}{'format':<15}{'frames':>7}{'tokens':>8}{'batch':>7}{'weights':>9}"
+        print(f"{'model':<14}{'device':<8}{'format':<15}{'frames':>7}{'tokens':>8}{'batch':>7}{'weights':>9}"
               f"{'predicted':>11}{'measured':>10}{'off':>8}{'total':>8}")  # fmt: skip
     with tempfile.TemporaryDirectory() as folder:
         for name, *place, shape in rows(has_cuda=torch.cuda.is_available(), quick=options.quick):
@@ -101,7 +108,7 @@ def main() -> int:
             row = {"model": name, **measure(model, *place, shape)}
             found.append(row)
             if not options.json:
-                print(f"{name:<9}{row['device']:<8}{row['dtype']:<15}{row['frames']:>7}{row['tokens']:>8}"
+                print(f"{name:<14}{row['device']:<8}{row['dtype']:<15}{row['frames']:>7}{row['tokens']:>8}"
                       f"{row['batch']:>7}{row['weights']:>9}{row['predicted']:>11}{row['measured']:>10}"
                       f"{row['off']:>+8.1%}{row['off_total']:>+8.1%}", flush=True)  # fmt: skip
     if options.json:

@@ -13,7 +13,7 @@ import m3video
 
 PACKAGE = Path(m3video.__file__).parent
 LAYERS = {
-    "types": 0, "sizes": 0, "machine": 0, "files": 0, "cache": 0, "progress": 0, "scales": 0,
+    "types": 0, "clocks": 0, "sizes": 0, "machine": 0, "files": 0, "cache": 0, "progress": 0, "scales": 0,
     "config": 0, "errors": 0, "__init__": 0,
     "video": 1, "planning": 1, "model": 1,
     "pipeline": 2, "image_grid": 2, "frame_grids": 2, "saliency": 2, "session": 2, "summary": 2,

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from m3video.clocks import clock
 from m3video.config import Settings
 from m3video.distributed.isolate import beat
 from m3video.distributed.mapping import MAX_RETRIES, ItemLostError, Mapper, in_process
@@ -23,7 +24,7 @@ from m3video.errors import VideoError, WorkerError
 from m3video.pipeline import analyze_video, open_for
 from m3video.planning.analyze import analyze, concat
 from m3video.progress import Bar, Progress, silent
-from m3video.types import FrameStats, TimeBase, VideoInfo, clock, seconds
+from m3video.types import FrameStats, TimeBase, VideoInfo, seconds
 from m3video.video.gate import check_file
 from m3video.video.index import FrameIndex
 from m3video.video.parts import BACKEND, KnownVideo, check_same, know, open_known, why_one_piece

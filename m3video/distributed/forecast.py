@@ -8,6 +8,7 @@ from typing import Any
 
 import av
 
+from m3video.clocks import clock
 from m3video.distributed.failures import FailedError
 from m3video.distributed.isolate import Child
 from m3video.distributed.items import Questions, Source, items_of
@@ -16,7 +17,6 @@ from m3video.distributed.snapshot import Snapshot
 from m3video.distributed.tasks import VideoTask
 from m3video.errors import VideoError
 from m3video.summary.chapters import MOST_SECONDS
-from m3video.types import clock
 from m3video.video.gate import check_file
 
 _DEADLINE_SECONDS = 20.0

@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 import torch
 
+from m3video.clocks import clock
 from m3video.config import Settings
 from m3video.errors import EXIT_INTERRUPTED, M3VideoError
 from m3video.evaluation.asking import Said, answer_many
@@ -31,7 +32,7 @@ from m3video.model.nested import pack
 from m3video.model.saliency import Glance, Look
 from m3video.pipeline import analyze_video, open_for
 from m3video.progress import Progress, peak_memory_bytes, silent
-from m3video.types import VideoInfo, clock
+from m3video.types import VideoInfo
 from m3video.video.reader import VideoReader
 
 Reference = Literal["shot", "nearest", "asked"]

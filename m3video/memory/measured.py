@@ -8,10 +8,9 @@ import json
 import platform
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from m3video.cache import cache_root
-from m3video.files import replacing
+from m3video.files import remember, remembered
 from m3video.planning.memory import Place
 from m3video.sizes import ModelSize
 
@@ -44,7 +43,7 @@ def kept_correction(size: ModelSize, place: Place, *, file: Path | None = None) 
 
     Below it, at most half the margin is given back: another shape may be predicted better.
     """
-    held = _read(file or default_file()).get(_key(size, place), [])
+    held = remembered(file or default_file(), _key(size, place))
     try:
         runs = [Measured(**run) for run in held]
     except TypeError:  # written by another version
@@ -73,19 +72,7 @@ def keep(file: Path, size: ModelSize, place: Place, found: Measured) -> None:
         OSError: the file cannot be written.
     """
     key = _key(size, place)
-    held = _read(file)
     same = (found.frames, found.visual, found.text, found.vision_batch)
-    runs = [run for run in held.get(key, [])
-            if (run.get("frames"), run.get("visual"), run.get("text"), run.get("vision_batch")) != same]  # fmt: skip
-    held[key] = [*runs, asdict(found)][-KEPT:]
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(file) as part:
-        part.write_text(json.dumps(held, indent=1), encoding="utf-8")
-
-
-def _read(file: Path) -> dict[str, Any]:
-    try:
-        held = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return held if isinstance(held, dict) else {}
+    others = [run for run in remembered(file, key)
+              if (run.get("frames"), run.get("visual"), run.get("text"), run.get("vision_batch")) != same]  # fmt: skip
+    remember(file, key, [*others, asdict(found)], most=KEPT)

@@ -6,9 +6,9 @@ import bisect
 import re
 from collections.abc import Sequence
 
+from m3video.clocks import CLOCK, clock, shot_named, whole_seconds
 from m3video.errors import UsageError
 from m3video.model.text import IMAGE
-from m3video.types import CLOCK, clock, shot_named, whole_seconds
 
 _USER = (
     "A chat between a curious user and an artificial intelligence assistant. The assistant gives helpful, detailed, "

@@ -14,8 +14,9 @@ import re
 import numpy as np
 from numpy.typing import NDArray
 
+from m3video.clocks import CLOCK, shot_named, whole_seconds
 from m3video.planning.allocate import allocate
-from m3video.types import CLOCK, Selection, TimeBase, seconds, shot_named, whole_seconds
+from m3video.types import Selection, TimeBase, seconds
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

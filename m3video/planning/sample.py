@@ -12,10 +12,11 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from m3video.clocks import clock
 from m3video.errors import UsageError
 from m3video.planning.decode_cost import cheapest_like, frames_before
 from m3video.planning.shots import find_shots
-from m3video.types import FLAG_BLACK, FLAG_CORRUPT, FLAG_KEY, FrameStats, Selection, clock, seconds
+from m3video.types import FLAG_BLACK, FLAG_CORRUPT, FLAG_KEY, FrameStats, Selection, seconds
 
 Rows = NDArray[np.int64]
 Floats = NDArray[np.floating]

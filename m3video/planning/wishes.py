@@ -17,13 +17,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from m3video.clocks import clock
 from m3video.errors import UsageError
 from m3video.planning.core import minimal, unmet
 from m3video.planning.cover import cheapest_cover
 from m3video.planning.sample import rows_in_range, sample, selection_of, shown_at
 from m3video.planning.shots import find_shots
 from m3video.scales import FULL_SCALE, SCALES
-from m3video.types import FLAG_CORRUPT, FrameStats, Selection, clock
+from m3video.types import FLAG_CORRUPT, FrameStats, Selection
 
 Ints = NDArray[np.int64]
 Pairs = list[tuple[int, int]]

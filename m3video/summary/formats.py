@@ -7,8 +7,8 @@ import io
 import json
 from collections.abc import Callable, Mapping
 
+from m3video.clocks import clock
 from m3video.summary.values import Chapter, Summary, to_json
-from m3video.types import clock
 
 
 def as_json(summary: Summary) -> str:

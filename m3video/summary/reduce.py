@@ -11,9 +11,9 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from m3video.clocks import clock
 from m3video.errors import DoesNotFitError
 from m3video.summary.values import Sentence
-from m3video.types import clock
 
 MOST_SENTENCES = 6
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from m3video.clocks import clock
 from m3video.config import Settings
 from m3video.errors import M3VideoError, UsageError
 from m3video.model.square import as_square
@@ -24,7 +25,7 @@ from m3video.progress import Meter, Progress, silent
 from m3video.summary.chapters import TOKENS_PER_SHOT, find_spans
 from m3video.summary.reduce import Line, Told, reduce_lines
 from m3video.summary.values import Chapter, Sentence, Summary
-from m3video.types import TokenPlan, VideoInfo, clock
+from m3video.types import TokenPlan, VideoInfo
 
 if TYPE_CHECKING:
     from m3video.model.answering import GeneratedAnswer

@@ -16,6 +16,7 @@ from m3video.memory.fitting import budget_text, fit_settings, need_text, shrunk
 from m3video.memory.measured import Measured, keep, kept_correction
 from m3video.planning.memory import LIBRARIES_BYTES
 from m3video.sizes import MIB
+from scripts.random_model import write_config
 
 
 def fit(**values: object) -> fitting.Fitted:
@@ -72,9 +73,7 @@ def test_the_refusal_has_the_numbers_and_a_way_out() -> None:
 
 
 def test_a_large_model_is_told_to_be_quantized(tmp_path: Path) -> None:
-    from m3video.model.random_weights import write_config
-
-    model = str(write_config("7b", tmp_path))
+    model = str(write_config("llava-1.5-7b", tmp_path))
     with pytest.raises(DoesNotFitError, match="use --quantize int4"):
         fit_settings(Settings(memory="8GiB", device="cuda", model=model))
     found = fit_settings(Settings(memory="8GiB", device="cuda", model=model, quantize="int4"))

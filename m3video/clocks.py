@@ -1,0 +1,47 @@
+"""Times as people write them, and what they name."""
+
+from __future__ import annotations
+
+import bisect
+import re
+from collections.abc import Sequence
+
+
+def clock(value: float) -> str:
+    """Seconds as people write them: `75.25` -> `1:15.25`, `3661` -> `1:01:01`, negative with a sign."""
+    sign, hundredths = ("-" if value < -0.005 else ""), round(abs(value) * 100)
+    whole, hundredths = divmod(hundredths, 100)
+    minutes, secs = divmod(whole, 60)
+    hours, minutes = divmod(minutes, 60)
+    text = f"{hours}:{minutes:02d}:{secs:02d}" if hours else f"{minutes}:{secs:02d}"
+    return sign + text + (f".{hundredths:02d}" if hundredths else "")
+
+
+CLOCK = re.compile(r"\b(?:(\d+):)?(\d+):(\d\d)(?:\.\d+)?\b")
+"""A time within words: `0:07`, `1:02:03`, `0:07.5`."""
+
+
+def whole_seconds(text: str) -> int:
+    """The time that a text like `CLOCK` names, rounded down; ValueError for another text."""
+    found = CLOCK.fullmatch(text)
+    if found is None:
+        raise ValueError(f"{text} is no time like 0:07")
+    hours, minutes, secs = (int(part or 0) for part in found.groups())
+    return hours * 3600 + minutes * 60 + secs
+
+
+def shot_named(second: int, starts: Sequence[float]) -> int:
+    """The shot that a time like 0:07 names: one that lies wholly within that second, for no other time names it, else
+    the one that is on when the second begins.
+
+    Args:
+        second: whole seconds.
+        starts: when each shot begins, increasing; each lasts until the next.
+
+    Returns:
+        Its number from 0; 0 also before the first.
+    """
+    within = bisect.bisect_left(starts, second)
+    if within + 1 < len(starts) and starts[within + 1] <= second + 1:
+        return within
+    return max(0, bisect.bisect_right(starts, second) - 1)
