@@ -25,17 +25,31 @@ from tests.distributed.driver import below, is_alive
 from tests.distributed.faults import Faulty
 from tests.distributed.slow_plan import SlowPlan
 
+START_SECONDS = 90.0
+"""Long enough for actors to start on a machine that is busy with other things."""
+
 
 class Watching(Report):
-    """Notes what the nodes have left over while the batch runs."""
+    """Waits at the first look until the actors have taken what the nodes have, and notes what is left over then.
 
-    left: dict[str, float] = {"CPU": 99.0, "GPU": 99.0}  # noqa: RUF012
+    Actors start by themselves, however short the batch is; one that is never asked for leaves its place over.
+    """
+
+    left: dict[str, float] | None = None
 
     def show(self, *, running: int) -> None:
         import ray
 
-        there = ray.available_resources()
-        self.left.update({name: min(self.left[name], there.get(name, 0.0)) for name in self.left})
+        if self.left is not None:
+            return
+        end = time.monotonic() + START_SECONDS
+        while True:
+            there = ray.available_resources()
+            left = {name: there.get(name, 0.0) for name in ("CPU", "GPU")}
+            if not any(left.values()) or time.monotonic() > end:
+                break
+            time.sleep(0.1)
+        type(self).left = left
 
 
 def run(
