@@ -1,7 +1,7 @@
 """What reading a video costs, as ratios measured side by side; `bench_planner.py` prints this.
 
-Time is the process's own time on one thread. The ways to read are tried in turn, again and again, and the quickest
-round of each counts, so that other programs on the machine disturb all of them alike.
+Time is the process's own time on one thread. Each way to read is tried right after the decoder alone, again and again,
+and the median of these ratios counts: machines have slow and quick seconds, which fall on both alike.
 """
 
 from __future__ import annotations
@@ -146,18 +146,18 @@ def ways() -> dict[str, Callable[[Path], int]]:
 
 
 def compare(path: Path, rounds: int) -> dict[str, dict[str, float]]:
-    """Process seconds of every way over one file, the frames it saw, and its speed against the decoder alone."""
+    """For every way over one file, the frames it saw, and its speed against the decoder alone."""
     open_video(path).close()  # the index is made once and remembered, as for a plan and its fetch
-    best: dict[str, tuple[float, int]] = {}
+    ratios: dict[str, list[float]] = {name: [] for name in ways()}
+    seen: dict[str, int] = {}
     for _ in range(rounds):
         for name, run in ways().items():
             start = time.process_time()
-            frames = run(path)
-            best[name] = min(best.get(name, (float("inf"), 0)), (time.process_time() - start, frames))
-    alone = best["bare decode"][0]
-    return {
-        name: {"seconds": spent, "frames": frames, "speed": alone / spent} for name, (spent, frames) in best.items()
-    }
+            bare(path)
+            middle = time.process_time()
+            seen[name] = run(path)
+            ratios[name].append((middle - start) / (time.process_time() - middle))
+    return {name: {"frames": seen[name], "speed": float(np.median(ratios[name]))} for name in ratios}
 
 
 def without_keys(stats: FrameStats) -> FrameStats:
@@ -241,7 +241,7 @@ def memory_apart(path: Path) -> dict[str, float]:
 
 def report(folder: Path, *, quick: bool, say: Callable[[str], None]) -> dict[str, Any]:
     """Render, measure and tell; about ten minutes of processor time, one when `quick`."""
-    seconds, rounds = (20, 2) if quick else (84, 5)
+    seconds, rounds = (20, 3) if quick else (42, 9)
     found: dict[str, Any] = {"speed": {}}
     clips = {name: render(folder / f"{name}.mp4", seconds, grain=name == "grainy") for name in ("smooth", "grainy")}
     for name, path in clips.items():

@@ -27,6 +27,9 @@ from m3video.types import SCAN_SIDE
 MAX_ASPECT = 16
 """Sample aspect ratios beyond 16:1 or 1:16 are taken for a damaged header and not applied."""
 
+MOST_AT_ONCE = 1.25
+"""Bilinear interpolation to a size this many times smaller still reads every pixel, and nearly to the same share."""
+
 LINES, LUMA_LINES, CHROMA_LINES = 8, 2, 4
 """Where a scan picture's line is made of `LINES` lines or more, every second line of luma and every fourth of chroma is
 read. Of chroma only means over 6 x 6 scan pixels and more are used."""
@@ -137,15 +140,14 @@ class PictureMaker:
         """Luma uint8 [h, w] and chroma uint8 [2, ceil(h/2), ceil(w/2)], upright."""
         name, planes = frame.format.name, frame.planes
         if name in _PLANAR_8BIT and all(plane.line_size > 0 for plane in planes[:3]):
-            luma, cb, cr = self._shrunk([_plane(plane) for plane in planes[:3]])
+            luma, chroma = self._shrunk([_plane(plane) for plane in planes[:3]])
             if not (name.startswith("yuvj") or frame.color_range == ColorRange.JPEG.value):
-                luma, cb, cr = _lookup(luma, _LIMITED_LUMA), _lookup(cb, _LIMITED_CHROMA), _lookup(cr, _LIMITED_CHROMA)
+                luma, chroma = cv2.LUT(luma, _LIMITED_LUMA), cv2.LUT(chroma, _LIMITED_CHROMA)
         else:
-            luma, cb, cr = self._shrunk(self._converted(frame))
-        if not (self.orientation.rotation or self.orientation.mirrored):
-            return luma, np.stack([cb, cr])
-        turn = self.orientation.turn
-        return turn(luma), np.stack([turn(cb), turn(cr)])
+            luma, chroma = self._shrunk(self._converted(frame))
+        if self.orientation.rotation or self.orientation.mirrored:
+            luma, chroma = self.orientation.turn(luma), self.orientation.turn(chroma)
+        return np.asarray(luma, np.uint8), np.asarray(chroma, np.uint8).transpose(2, 0, 1)
 
     def scan_rgb(self, rgb_HW3: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
         """As `scan`, from an upright RGB picture: for backends that hand out RGB only."""
@@ -156,14 +158,14 @@ class PictureMaker:
         chroma = [cv2.resize(plane, half, interpolation=cv2.INTER_AREA) for plane in (cb, cr)]
         return luma, np.asarray(chroma, np.uint8)
 
-    def _shrunk(self, planes: list[NDArray[np.uint8]]) -> tuple[NDArray[np.uint8], ...]:
+    def _shrunk(self, planes: list[NDArray[np.uint8]]) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        """Luma [h, w] and chroma [ceil(h/2), ceil(w/2), 2]."""
         width, height = self._small
-        half = ((width + 1) // 2, (height + 1) // 2)
         luma, cb, cr = planes
         return (
-            shrink(luma, width, height, every=LUMA_LINES), shrink(cb, *half, every=CHROMA_LINES),
-            shrink(cr, *half, every=CHROMA_LINES),
-        )  # fmt: skip
+            shrink(luma, width=width, height=height, every=LUMA_LINES),
+            shrink(cb, cr, width=(width + 1) // 2, height=(height + 1) // 2, every=CHROMA_LINES),
+        )
 
     def _converted(self, frame: VideoFrame) -> list[NDArray[np.uint8]]:
         width, height = self._small
@@ -194,50 +196,52 @@ def _convert(reformat: Callable[..., VideoFrame], frame: VideoFrame, **how: Any)
         raise VideoError(f"pictures of format {frame.format.name} cannot be converted to RGB ({error})") from None
 
 
-def shrink(plane: NDArray[np.uint8], width: int, height: int, *, every: int = 1) -> NDArray[np.uint8]:
-    """`plane` averaged down to `width` x `height`, by what OpenCV does quickly: halving, and bilinear interpolation.
+def shrink(*planes: NDArray[np.uint8], width: int, height: int, every: int = 1) -> NDArray[np.uint8]:
+    """Planes averaged down to `width` x `height`, by what OpenCV does quickly: halving, and bilinear interpolation.
 
-    Each axis is halved by itself while a factor of 3 or more remains, interpolated to twice the size wanted, which is
-    at most 1.5 times smaller, and halved once more: no step reads fewer pixels than there are, so that fine stripes
-    turn into their mean and not into other stripes. Averaging by a fraction takes 20 times as long.
+    Each axis is halved while a factor of 2 or more remains, and the rest is interpolated: where it is more than
+    `MOST_AT_ONCE`, to twice the size wanted, which is then halved. No step skips pixels, so that fine stripes turn
+    into their mean and not into other stripes. Averaging by a fraction takes many times as long.
 
     Args:
-        plane: uint8 [H, W].
+        planes: each uint8 [H, W].
         width: pixels wanted.
         height: lines wanted.
         every: read every so manyth line only, where `LINES` or more of them are there for each line wanted. A plane
             fresh from the decoder is not in the cache, and waiting for its lines is most of what shrinking costs.
+
+    Returns:
+        uint8 [height, width] of one plane, [height, width, P] of several.
     """
-    if every > 1 and plane.shape[0] >= LINES * height:
-        plane = plane[every // 2 :: every]
-    while (size := (_halved(plane.shape[1], width), _halved(plane.shape[0], height))) != plane.shape[::-1]:
-        # An odd last line or column is left out, which stretches the picture by less than a pixel of the result.
-        whole = plane[: _whole(plane.shape[0], size[1]), : _whole(plane.shape[1], size[0])]
-        plane = _linear(whole, *size)  # by exactly two, that is the mean of two neighbours
-    plane = _linear(plane, _doubled(plane.shape[1], width), _doubled(plane.shape[0], height))
-    return cv2.resize(plane, (width, height), interpolation=cv2.INTER_AREA)
+    if every > 1 and planes[0].shape[0] >= LINES * height:
+        planes = tuple(plane[every // 2 :: every] for plane in planes)
+    small = [_halved(plane, width, height) for plane in planes]
+    together = small[0] if len(small) == 1 else cv2.merge(small)  # fewer calls; each costs as much as its pixels
+    while together is not (smaller := _halved(together, width, height)):
+        together = smaller
+    high, wide = together.shape[:2]
+    together = _linear(together, _doubled(wide, width), _doubled(high, height))
+    return _linear(together, width, height)
 
 
-def _halved(size: int, wanted: int) -> int:
-    return size // 2 if size >= 3 * wanted else size
-
-
-def _whole(size: int, smaller: int) -> int:
-    return size if smaller == size else 2 * smaller
+def _halved(picture: NDArray[np.uint8], width: int, height: int) -> NDArray[np.uint8]:
+    """`picture` with those sides halved that are twice as long as wanted or longer; the same object if none is."""
+    high, wide = picture.shape[:2]
+    down, right = (2 if have >= 2 * wanted else 1 for have, wanted in ((high, height), (wide, width)))
+    lines, columns = high // down, wide // right
+    # An odd last line or column is left out, which stretches the picture by less than a pixel of the result. To exactly
+    # half the size, interpolation is the mean of two neighbours.
+    return _linear(picture[: lines * down, : columns * right], columns, lines) if down * right > 1 else picture
 
 
 def _doubled(size: int, wanted: int) -> int:
-    return 2 * wanted if 2 * size >= 3 * wanted else size
+    return 2 * wanted if size > MOST_AT_ONCE * wanted else wanted
 
 
-def _linear(plane: NDArray[np.uint8], width: int, height: int) -> NDArray[np.uint8]:
-    if plane.shape == (height, width):
-        return plane
-    return np.asarray(cv2.resize(plane, (width, height), interpolation=cv2.INTER_LINEAR), np.uint8)
-
-
-def _lookup(plane: NDArray[np.uint8], table: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    return cv2.LUT(plane, table)
+def _linear(picture: NDArray[np.uint8], width: int, height: int) -> NDArray[np.uint8]:
+    if picture.shape[:2] == (height, width):
+        return picture
+    return np.asarray(cv2.resize(picture, (width, height), interpolation=cv2.INTER_LINEAR), np.uint8)
 
 
 def _scan_size(width: int, height: int) -> tuple[int, int]:
@@ -249,5 +253,4 @@ def _scan_size(width: int, height: int) -> tuple[int, int]:
 
 def _plane(plane: Any) -> NDArray[np.uint8]:
     """A view of a plane (a buffer) without the padding at the end of its lines; no copy."""
-    lines = np.frombuffer(plane, dtype=np.uint8).reshape(-1, plane.line_size)
-    return lines[: plane.height, : plane.width]
+    return np.ndarray((plane.height, plane.width), np.uint8, buffer=plane, strides=(plane.line_size, 1))
