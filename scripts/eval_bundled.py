@@ -4,6 +4,7 @@
 
 Two tables: question family x scale, asked of frames as the tower sees them; and the coarse questions asked of real
 H.264 files through the whole product (probe, analyze, plan, fetch, answer). Intervals are 95 % Wilson intervals.
+Questions say which frame they are about, but for the rows "frame unnamed", where the model has to find it.
 """
 
 from __future__ import annotations
@@ -80,17 +81,24 @@ def table(loaded: checkpoint.LoadedModel, pool: torch.Tensor, known: Sequence[Fr
         shown = [known[row][0] for row in rows]
         scales = (scale,) * frames if scale else sample_scales(rng, frames, most=720)
         seconds = sample_times(rng, frames)
-        asked = [
-            q for name in FAMILIES for q in ask(shown, seconds, rng, number=3, families=(name,), when_share=0.0)
-        ] + [q for q in ask(shown, seconds, rng, number=3, when_share=1.0) if q.family in ("when", "first")]
+        named = [
+            q for name in FAMILIES
+            for q in ask(shown, seconds, rng, number=3, families=(name,), when_share=0.0, unnamed_share=0.0)
+        ]  # fmt: skip
+        overall = [q for q in ask(shown, seconds, rng, number=3, when_share=1.0) if q.family in ("when", "first")]
+        # About one frame without saying which: the model has to find it.
+        unnamed = ask(shown, seconds, rng, number=6, when_share=0.0, unnamed_share=1.0) if frames > 1 else []
+        asked = named + overall + unnamed
         batch = make_batch([Clip(seconds, scales, tuple(asked))], torch.device("cpu"))
         model = loaded.model.model.language_model
         right = answers_right(model, loaded.model.lm_head, batch, pack(pool[rows], scales).tokens_TD)
-        for question, ok in zip(asked, right, strict=True):
+        for place, (question, ok) in enumerate(zip(asked, right, strict=True)):
             name = refined(question.family, shown[question.frame])
-            names = [name]
-            if can_tell(question, [known[row] for row in rows], scales):
-                names.append(f"= {group_of(name)}")
+            can_be_told = can_tell(question, [known[row] for row in rows], scales)
+            if place >= len(named) + len(overall):
+                names = [f"= {group_of(name)}, frame unnamed"] if can_be_told else []
+            else:
+                names = [name] + [f"= {group_of(name)}"] * can_be_told
             for counted in names:
                 tally[counted][0] += ok
                 tally[counted][1] += 1

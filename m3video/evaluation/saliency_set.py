@@ -7,7 +7,7 @@ only is asked again without it: "what does the sign say" where one shot of the c
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,8 +22,8 @@ from m3video.evaluation.footage_set import (
 )
 from m3video.evaluation.records import Record
 from m3video.progress import Progress, silent
-from m3video.training.scenes import Facts, facts_at
-from m3video.training.words import COLOURS, SHAPES
+from m3video.training import questions
+from m3video.training.scenes import facts_at
 
 KINDS = ("names a time", "names no time", "global")
 DRAWS = 4
@@ -70,7 +70,7 @@ def without_time(recipe: Recipe, rng: random.Random, *, number: int) -> list[Rec
     for _ in range(DRAWS):
         for record in about_moments(recipe, rng):
             question = " ".join(record.question.replace(record.reference, "").split())
-            has_it = _subject(record.family, question)
+            has_it = questions.subject(record.family, question)
             if has_it is not None and sum(map(has_it, frames)) == 1:
                 found[question] = replace(record, question=question, reference="")
     return _in_turn(found.values(), rng, number)
@@ -93,23 +93,6 @@ def _in_turn(records: Iterable[Record], rng: random.Random, number: int) -> list
             if not pools[family]:
                 del pools[family]
     return chosen[:number]
-
-
-def _subject(family: str, question: str) -> Callable[[Facts], bool] | None:
-    """Whether a frame has what the question is about; None for families that can be asked about any frame."""
-    name, words = family.split()[0], set(question.split())
-    if name == "sign":
-        return lambda facts: bool(facts.sign)
-    if name == "entry" or family == "row table":
-        return lambda facts: bool(facts.table)
-    if name in ("tile", "row"):
-        return lambda facts: bool(facts.board)
-    if name in ("shape", "place"):
-        kinds, colours = words & set(SHAPES), words & set(COLOURS)
-        return lambda facts: any(
-            (not kinds or shape.kind in kinds) and (not colours or shape.colour in colours) for shape in facts.shapes
-        )  # fmt: skip
-    return None
 
 
 def describe(records: Sequence[Record]) -> str:

@@ -88,4 +88,6 @@ def pack(grid_NSD: Tensor, scales: Sequence[int]) -> VisualTokens:
         raise ValueError(
             f"{len(grid_NSD)} frames with {len(scales)} scales: one scale for each, and at least one frame"
         )
-    return pack_tokens([pool(grid_NSD[n : n + 1], scale)[0] for n, scale in enumerate(scales)], scales)
+    # Split at once: the gradient of a slice is as large as all grids, and there would be one for each frame.
+    grids = grid_NSD.split(1)
+    return pack_tokens([pool(grid, scale)[0] for grid, scale in zip(grids, scales, strict=True)], scales)

@@ -8,12 +8,16 @@ with different answers.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import NamedTuple
 
 from m3video.training.facts import Look
 from m3video.training.scenes import Facts
-from m3video.training.words import SHAPES, clock_words
+from m3video.training.words import COLOURS, SHAPES, clock_words
+
+UNNAMED_SHARE, UNNAMED_TRIES = 0.4, 8
+"""How often it is tried to ask without saying which frame is meant, and how many questions are looked at for one that
+leaves no doubt; in the end three in ten are so."""
 
 
 class Question(NamedTuple):
@@ -204,6 +208,39 @@ def refined(family: str, f: Facts) -> str:
     return family
 
 
+def subject(family: str, question: str) -> Callable[[Facts], bool] | None:
+    """Whether a frame has what a question without a reference is about; None for families (named as by `refined`) that
+    can be asked about any frame."""
+    name, words = family.split()[0], set(question.split())
+    if name == "sign":
+        return lambda facts: bool(facts.sign)
+    if name == "entry" or family == "row table":
+        return lambda facts: bool(facts.table)
+    if name in ("tile", "row"):
+        return lambda facts: bool(facts.board)
+    if name in ("shape", "place"):
+        kinds, colours = words & set(SHAPES), words & set(COLOURS)
+        return lambda facts: any(
+            (not kinds or shape.kind in kinds) and (not colours or shape.colour in colours) for shape in facts.shapes
+        )  # fmt: skip
+    return None
+
+
+def is_certain(family: str, question: str, frames: Sequence[Facts], index: int) -> bool:
+    """Whether a question about frame `index` has the same answer when it does not say which frame is meant: no other
+    frame has what it is about, but for frames that show the very same."""
+    has_it = subject(refined(family, frames[index]), question)
+    if has_it is None or not has_it(frames[index]):
+        return False
+    return len({_shown(family, facts) for facts in frames if has_it(facts)}) == 1
+
+
+def _shown(family: str, f: Facts) -> Hashable:
+    """What of a frame answers: shapes may move while their colours stay."""
+    shapes = f.shapes if family == "place" else frozenset((shape.kind, shape.colour) for shape in f.shapes)
+    return shapes, f.sign, f.board, f.table
+
+
 def _things(f: Facts, rng: random.Random) -> list[tuple[str, Callable[[Facts], bool]]]:
     """What in a frame can be asked about over a whole clip: its name, and a test for it."""
     things: list[tuple[str, Callable[[Facts], bool]]] = []
@@ -248,7 +285,8 @@ def when_question(frames: Sequence[Facts], times: Sequence[str], rng: random.Ran
 
 
 def ask(frames: Sequence[Facts], seconds: Sequence[float], rng: random.Random, *, number: int,
-        families: Sequence[str] | None = None, when_share: float = 0.1) -> list[Question]:  # fmt: skip
+        families: Sequence[str] | None = None, when_share: float = 0.1, unnamed_share: float = UNNAMED_SHARE,
+        ) -> list[Question]:  # fmt: skip
     """`number` questions about a clip.
 
     Args:
@@ -258,9 +296,10 @@ def ask(frames: Sequence[Facts], seconds: Sequence[float], rng: random.Random, *
         number: how many questions (fewer when the clip has nothing more to ask about).
         families: only these; None for all with the training shares.
         when_share: probability of a question about the whole clip (families "when" and "first").
+        unnamed_share: how often one about a frame is wanted that does not say which.
 
     Returns:
-        Questions whose `question` names the frame "in frame 5" or "at 0:07" (a one-frame clip may name none).
+        Questions whose `question` names the frame "in frame 5" or "at 0:07", or none where only one can be meant.
     """
     times = [clock_words(s) for s in seconds]
     names = list(families or FAMILIES)
@@ -274,18 +313,17 @@ def ask(frames: Sequence[Facts], seconds: Sequence[float], rng: random.Random, *
             if asked_when:
                 out.append(asked_when)
             continue
-        index = rng.randrange(len(frames))
-        family = rng.choices(names, weights)[0]
-        asked = FAMILIES[family](frames[index], rng)
-        if asked is None:
-            continue
-        question = asked.question
-        reference = _reference(index, times, rng)
-        if reference and rng.random() < 0.15:
-            question = f"{reference} {question}"
-        elif reference:
-            question = f"{question} {reference}"
-        out.append(Question(family, question, asked.answer, index, asked.looks))
+        is_unnamed = len(frames) > 1 and rng.random() < unnamed_share
+        for _ in range(UNNAMED_TRIES if is_unnamed else 1):
+            index = rng.randrange(len(frames))
+            family = rng.choices(names, weights)[0]
+            asked = FAMILIES[family](frames[index], rng)
+            if asked is None or (is_unnamed and not is_certain(family, asked.question, frames, index)):
+                continue
+            reference = "" if is_unnamed else _reference(index, times, rng)
+            parts = [reference, asked.question] if rng.random() < 0.15 else [asked.question, reference]
+            out.append(Question(family, " ".join(filter(None, parts)), asked.answer, index, asked.looks))
+            break
     return out
 
 

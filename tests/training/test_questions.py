@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from m3video.training.facts import local_ids, looked_at
-from m3video.training.questions import FAMILIES, SHARES, Question, ask, plain, refined, when_question
+from m3video.training.questions import FAMILIES, SHARES, Question, ask, is_certain, plain, refined, when_question
 from m3video.training.scenes import Facts, ShapeFact, facts_at, place_of, sample_shot
 from m3video.training.sequences import referred, word_ids
 from m3video.training.words import clock_words
@@ -41,7 +41,7 @@ def test_a_question_names_its_frame_and_no_time_that_two_frames_share(seed: int)
     frames = sample_facts(rng, rng.randint(2, 16))
     seconds = sorted(rng.uniform(0, 8) for _ in frames)
     named = [clock_words(second) for second in seconds]
-    for question in ask(frames, seconds, rng, number=30):
+    for question in ask(frames, seconds, rng, number=30, unnamed_share=0.0):
         if question.family in ("when", "first"):
             continue
         number, time = referred(question.question.split())
@@ -51,6 +51,40 @@ def test_a_question_names_its_frame_and_no_time_that_two_frames_share(seed: int)
         else:
             assert named.count(time) == 1
             assert named[question.frame] == time
+
+
+@settings(max_examples=60, deadline=None)
+@given(SEEDS)
+def test_a_question_that_names_no_frame_has_one_answer_in_all_of_them(seed: int) -> None:
+    rng = random.Random(seed)
+    frames = sample_facts(rng, rng.randint(2, 6))
+    frames.insert(rng.randrange(len(frames)), rng.choice(frames))
+    for question in ask(frames, range(len(frames)), rng, number=12, when_share=0.0, unnamed_share=1.0):
+        assert referred(question.question.split()) == ("", "")
+        for facts in frames:
+            asked = [FAMILIES[question.family](facts, random.Random(draw)) for draw in range(60)]
+            answers = {a.answer for a in asked if a is not None and a.question == question.question}
+            assert answers - {"there is none"} <= {question.answer}
+
+
+@pytest.mark.parametrize("family", ["shape colour", "place", "row", "sign", "entry"])
+def test_every_family_with_a_subject_is_also_asked_without_naming_the_frame(family: str) -> None:
+    content = {"row": "board", "sign": "sign", "entry": "table"}.get(family, "shapes")
+    frames = [facts_at(shot_of(name, 3), 0.5) for name in ("empty", content, "page")]
+    asked = ask(frames, (0.0, 1.0, 2.0), random.Random(0), number=40, families=(family,), when_share=0.0)
+    unnamed = [question for question in asked if referred(question.question.split()) == ("", "")]
+    assert unnamed
+    assert {question.frame for question in unnamed} == {1}
+    assert len(unnamed) < len(asked)
+
+
+def test_a_sign_that_stands_on_two_frames_is_no_subject_unless_it_is_the_same() -> None:
+    blank = Facts("green", False, (), None, None, False)
+    first, second = blank._replace(sign="exit"), blank._replace(sign="stop")
+    assert is_certain("sign", "what does the sign say", [blank, first], 1)
+    assert is_certain("sign", "what does the sign say", [first, blank, first], 0)
+    assert not is_certain("sign", "what does the sign say", [first, second], 0)
+    assert not is_certain("background", "what colour is the background", [first, blank], 0)
 
 
 @settings(max_examples=120, deadline=None)
