@@ -210,9 +210,16 @@ def plan_video(path: str | Path, settings: Settings, *, progress: Progress = sil
     Raises:
         VideoError: the file is no readable video.
         UsageError: the settings ask for frames that do not exist.
+        DoesNotFitError: nothing fits in the memory that the settings name.
     """
+    from m3video.memory.fitting import fit_settings
+
+    fitted = fit_settings(settings)
     with open_for(path, settings) as reader:
-        return plan_reader(reader, settings, progress=progress)
+        if fitted is None:
+            return plan_reader(reader, settings, progress=progress)
+        plan = plan_reader(reader, fitted.settings, progress=progress)
+        return replace(plan, warnings=(*fitted.notes, *plan.warnings))
 
 
 def plan_reader(reader: VideoReader, settings: Settings, *, progress: Progress = silent) -> TokenPlan:

@@ -31,6 +31,7 @@ OPEN_LAYERS = {0, 4}
 MAY_ALSO_IMPORT = {
     "evaluation": {"training"},
     "summary": {"pipeline"},
+    "pipeline": {"memory"},
     "session": {"pipeline", "image_grid", "frame_grids", "memory", "saliency"},
     "saliency": {"pipeline"},
     "measuring": {"memory", "session"},

@@ -10,6 +10,7 @@ import pytest
 
 from m3video.config import Settings
 from m3video.errors import DoesNotFitError, UsageError, VideoError
+from m3video.memory.fitting import fit_settings
 from m3video.model import checkpoint
 from m3video.pipeline import analyze_video, binding_limits, open_for, plan_video, study_reader
 from m3video.planning.plan_file import to_json
@@ -30,6 +31,16 @@ def test_the_quickstart_answer_is_true(loaded: checkpoint.LoadedModel) -> None:
     assert answer.text == "green"
     assert answer.visual_tokens == answer.plan.total_tokens <= 720
     assert answer.evidence[0].start_seconds == 0
+
+
+def test_a_plan_keeps_to_the_memory_of_its_settings_and_says_so() -> None:
+    fitted = fit_settings(Settings(memory="985MiB"))
+    assert fitted is not None
+    plan = plan_video(SAMPLE, Settings(memory="985MiB"))
+    assert plan.budget == fitted.settings.budget != Settings().budget
+    assert plan.warnings[: len(fitted.notes)] == fitted.notes
+    with pytest.raises(DoesNotFitError):
+        plan_video(SAMPLE, Settings(memory="600MiB"))
 
 
 @pytest.mark.parametrize("frames", [4, 8])
