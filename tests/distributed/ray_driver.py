@@ -25,31 +25,26 @@ from tests.distributed.driver import below, is_alive
 from tests.distributed.faults import Faulty
 from tests.distributed.slow_plan import SlowPlan
 
-START_SECONDS = 90.0
-"""Long enough for actors to start on a machine that is busy with other things."""
+LOOK_SECONDS = 5.0
+"""How long one look waits: the driver must go on meanwhile, or an actor that has died is not started again."""
 
 
 class Watching(Report):
-    """Waits at the first look until the actors have taken what the nodes have, and notes what is left over then.
+    """Notes the least of what the nodes have left over, and gives actors the time to start, however short the batch is.
 
-    Actors start by themselves, however short the batch is; one that is never asked for leaves its place over.
+    Actors start by themselves; one that is never asked for leaves its place over.
     """
 
-    left: dict[str, float] | None = None
+    left: dict[str, float] = {"CPU": 99.0, "GPU": 99.0}  # noqa: RUF012
 
     def show(self, *, running: int) -> None:
         import ray
 
-        if self.left is not None:
-            return
-        end = time.monotonic() + START_SECONDS
-        while True:
+        end = time.monotonic() + LOOK_SECONDS
+        while any(self.left.values()) and time.monotonic() < end:
             there = ray.available_resources()
-            left = {name: there.get(name, 0.0) for name in ("CPU", "GPU")}
-            if not any(left.values()) or time.monotonic() > end:
-                break
+            self.left.update({name: min(self.left[name], there.get(name, 0.0)) for name in self.left})
             time.sleep(0.1)
-        type(self).left = left
 
 
 def run(
