@@ -3,7 +3,7 @@
 # (but for what single training stages reached: those were read off the training run).
 # Writes runs/claims-SEED/: matrix.txt (task family x scale), the method tables of `m3video eval footage` at budgets for a whole video
 # (methods.txt) and for each second of it (rates.txt) with their plots, and estimators.txt.
-# The matrix takes minutes and starts over when killed; the method tables, up to a minute a clip on one core, go on.
+# The matrix takes minutes and starts over when killed; the method tables, up to two minutes a clip on one core, go on.
 source "$(dirname "${BASH_SOURCE[0]}")/setup.sh" plots
 seed="${1:-1}"
 out="runs/claims-$seed"
