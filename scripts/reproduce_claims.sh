@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Every accuracy figure of the README and the model card, again, from the shipped weights: bash scripts/reproduce_claims.sh [SEED]
+# The accuracy tables of the README (but for saliency: eval_saliency.py) and of the model card, again, from the shipped weights: bash scripts/reproduce_claims.sh [SEED]
 # (but for what single training stages reached: those were read off the training run).
 # Writes runs/claims-SEED/: matrix.txt (task family x scale), the method tables of `m3video eval footage` at budgets for a whole video
 # (methods.txt) and for each second of it (rates.txt) with their plots, and estimators.txt.

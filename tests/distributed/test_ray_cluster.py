@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -87,10 +88,21 @@ def test_short_videos_do_not_even_import_ray(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("address", ["auto", "127.0.0.1:1", "ray://127.0.0.1:1", "host.invalid:6379"])
 def test_no_cluster_is_one_line(address: str) -> None:
+    if address == "auto" and is_a_cluster_here():
+        pytest.skip("a Ray cluster runs on this machine, and auto finds it")
     start = time.monotonic()
     with pytest.raises(WorkerError, match=f"^no Ray cluster at {address} .*; see `ray status`$"):
         list(ray_tasks(address)(made.square, 1, [1]))
     assert time.monotonic() - start < 60
+
+
+def is_a_cluster_here() -> bool:
+    """Whether anybody runs Ray's control process on this machine."""
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):  # it ended meanwhile
+            if b"gcs_server" in path.read_bytes().partition(b"\0")[0]:
+                return True
+    return False
 
 
 def test_missing_ray_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
