@@ -16,7 +16,8 @@ LAYERS = {
     "types": 0, "clocks": 0, "sizes": 0, "machine": 0, "files": 0, "cache": 0, "progress": 0, "scales": 0,
     "config": 0, "errors": 0, "__init__": 0,
     "video": 1, "planning": 1, "model": 1,
-    "pipeline": 2, "image_grid": 2, "frame_grids": 2, "saliency": 2, "session": 2, "summary": 2,
+    "pipeline": 2, "image_grid": 2, "frame_grids": 2, "saliency": 2, "session": 2, "shown": 2,
+    "summary": 2,
     "memory": 2, "measuring": 2,
     "distributed": 3, "evaluation": 3, "training": 3,
     "cli": 4, "cli_eval": 4, "cli_batch": 4, "cli_session": 4, "cli_cache": 4, "cli_memory": 4,
@@ -30,7 +31,8 @@ OPEN_LAYERS = {0, 4}
 # A summary is many looks at one video, each of them the pipeline's.
 MAY_ALSO_IMPORT = {
     "evaluation": {"training"},
-    "summary": {"pipeline"},
+    "summary": {"pipeline", "shown"},
+    "shown": {"pipeline", "memory"},
     "pipeline": {"memory"},
     "session": {"pipeline", "image_grid", "frame_grids", "memory", "saliency"},
     "saliency": {"pipeline"},

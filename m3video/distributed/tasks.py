@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import itertools
-import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
-from numpy.typing import NDArray
 
 from m3video import __version__
 from m3video.config import Settings
@@ -21,11 +17,12 @@ from m3video.distributed.isolate import beat
 from m3video.distributed.storage import saving
 from m3video.distributed.work import Base, Piece, Work
 from m3video.errors import M3VideoError, PlanError, UsageError
-from m3video.pipeline import analyze_video, bundled_note, evidence, open_for, plan_reader
+from m3video.pipeline import analyze_video, bundled_note, evidence, open_for, plan_reader, study_reader
 from m3video.planning.plan_file import save_plan
 from m3video.planning.shots import find_shots
 from m3video.planning.stats_file import save_stats
 from m3video.progress import Bar, Meter
+from m3video.shown import Said, ask_shown, fetch_shown
 from m3video.summary.formats import FORMATS
 from m3video.summary.summarize import Watched, captions, chapters, conclude, refuse_ranges
 from m3video.summary.values import to_json
@@ -33,12 +30,9 @@ from m3video.types import TokenPlan, VideoInfo
 from m3video.video.gate import check_file, fingerprint
 
 if TYPE_CHECKING:
-    from m3video.model.answering import GeneratedAnswer
     from m3video.model.checkpoint import LoadedModel
 
 Record = Mapping[str, Any]
-Said = tuple["GeneratedAnswer | Failure", float]
-"""An answer, or why there is none, and the seconds it took."""
 
 
 def beats(stage: str, total: int | None) -> AbstractContextManager[Bar]:
@@ -131,19 +125,14 @@ class Ask(VideoTask):
         meter = Meter()
         with open_for(work.video, self.settings) as reader:
             with meter.stage("plan"):
-                plan = plan_reader(reader, self.settings, progress=beats)
+                study = study_reader(reader, self.settings, progress=beats)
+            plan = study.plan
             if not plan.frames:
                 raise PlanError(f"the plan shows no frame of {work.video}: give it a larger budget")
-            for folder in work.folders:
-                with saving(folder, "plan.json") as path:
-                    save_plan(plan, path)
             with meter.stage("fetch"):
-                squares = fetch_squares(reader, plan)
-        yield Piece((plan, squares))
-        yield Base(self.record(
-            plan.video, meter, plan.warnings, files=["plan.json"], evidence=[asdict(part) for part in evidence(plan)],
-            **plan_facts(plan),
-        ))  # fmt: skip
+                shown = fetch_shown(reader, study, on_frame=beat)
+        yield Piece(shown)
+        yield Base(self.record(plan.video, meter, plan.warnings, files=["plan.json"]))
 
     def load(self) -> LoadedModel:
         """The model; DoesNotFitError when no question fits beside the budget, before anything is decoded."""
@@ -151,49 +140,36 @@ class Ask(VideoTask):
         refuse_budget(loaded, self.settings, question="?")
         return loaded
 
-    def answer(self, loaded: LoadedModel, pieces: Sequence[tuple[Work, Any]]) -> list[tuple[float, list[Said]]]:
-        """For each video the seconds in the vision tower, and what was said to its questions; all asked together."""
-        from m3video.model.encoding import encode_pooled
-        from m3video.model.together import Asked, answer_together
-
-        asked: list[Asked] = []
-        tower_seconds = []
-        for work, (plan, squares) in pieces:
-            start = time.perf_counter()
-            scales = [frame.scale for frame in plan.frames]
-            visual = encode_pooled(loaded, squares, scales, vision_batch=self.settings.vision_batch)
-            times = [plan.video.pts_seconds(frame.pts) for frame in plan.frames]
-            asked += [Asked(visual, question.text, times, plan.shots_seconds) for question in work.questions]
-            tower_seconds.append(time.perf_counter() - start)
-        start = time.perf_counter()
-        answers = iter(answer_together(
-            loaded, asked, max_new_tokens=self.settings.max_new_tokens, timestamps=self.settings.timestamps
-        ))  # fmt: skip
-        each = (time.perf_counter() - start) / len(asked)
-        return [
-            (seconds, [(failure_of(said) if isinstance(said, M3VideoError) else said, each)
-                       for said in itertools.islice(answers, len(work.questions))])
-            for seconds, (work, _) in zip(tower_seconds, pieces, strict=True)
-        ]  # fmt: skip
+    def answer(self, loaded: LoadedModel, pieces: Sequence[tuple[Work, Any]]) -> list[Said]:
+        """What is said of each video's frames; all are asked together."""
+        return ask_shown(loaded, [(shown, partial(_texts, work)) for work, shown in pieces], self.settings)
 
     def finish(self, loaded: LoadedModel, work: Work, base: Any, replies: Sequence[Any]) -> list[Record | Failure]:
-        ((tower_seconds, said),) = replies
+        (said,) = replies
+        for folder in work.folders:
+            with saving(folder, "plan.json") as path:
+                save_plan(said.plan, path)
+        shown = {"evidence": [asdict(part) for part in evidence(said.plan)], **plan_facts(said.plan)}
         records: list[Record | Failure] = []
-        for question, (answer, seconds) in zip(work.questions, said, strict=True):
-            if isinstance(answer, Failure):
-                records.append(answer)
+        for question, answer in zip(work.questions, said.answers, strict=True):
+            if isinstance(answer, M3VideoError):
+                records.append(failure_of(answer))
                 continue
-            stages = {"vision tower": round(tower_seconds, 4), "answer": round(seconds, 4)}
-            notes = (*loaded.warnings, *bundled_note(loaded, work.video), *answer.warnings)
+            stages = {"vision tower": round(said.tower_seconds, 4), "answer": round(said.answer_seconds, 4)}
+            notes = (*said.notes, *loaded.warnings, *bundled_note(loaded, work.video), *answer.warnings)
             tokens = {
                 "visual": answer.visual_tokens, "prompt": answer.prompt_tokens, "answer": answer.answer_tokens
             }  # fmt: skip
             records.append({
-                **base, "question": question.text, "question_id": question.id, "answer": answer.text,
+                **base, **shown, "question": question.text, "question_id": question.id, "answer": answer.text,
                 "model": loaded.name, "tokens": tokens, "stage_seconds": {**base["stage_seconds"], **stages},
                 "warnings": [*base["warnings"], *notes],
             })  # fmt: skip
         return records
+
+
+def _texts(work: Work, _: TokenPlan) -> list[str]:
+    return [question.text for question in work.questions]
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,17 +221,6 @@ def refuse_budget(loaded: LoadedModel, settings: Settings, *, question: str) -> 
     frames = min(settings.max_frames, settings.budget)
     text = answering.text_tokens(loaded, question, num_frames=frames, timestamps=settings.timestamps)
     answering.refuse_beyond(loaded, visual=settings.budget, text=text, answer=settings.max_new_tokens)
-
-
-def fetch_squares(reader: Any, plan: TokenPlan) -> list[NDArray[np.uint8]]:
-    """The planned frames as the vision tower sees them: a third of a megabyte each, whatever the video's size."""
-    from m3video.model.square import as_square
-
-    squares = []
-    for frame in reader.fetch([planned.pts for planned in plan.frames]):
-        squares.append(as_square(frame.rgb_HW3))
-        beat()
-    return squares
 
 
 def plan_facts(plan: TokenPlan) -> dict[str, Any]:

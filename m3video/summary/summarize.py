@@ -6,29 +6,25 @@ the model and no file.
 
 from __future__ import annotations
 
-import itertools
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
-
-import numpy as np
-from numpy.typing import NDArray
 
 from m3video.clocks import clock
 from m3video.config import Settings
 from m3video.errors import M3VideoError, UsageError
-from m3video.model.square import as_square
-from m3video.pipeline import analyze_video, open_for, plan_stats, scan_note
+from m3video.pipeline import analyze_video, open_for, scan_note, study_stats
 from m3video.progress import Meter, Progress, silent
+from m3video.shown import Said, Shown, ask_shown, fetch_shown
 from m3video.summary.chapters import TOKENS_PER_SHOT, find_spans
 from m3video.summary.reduce import Line, Told, reduce_lines
 from m3video.summary.values import Chapter, Sentence, Summary
 from m3video.types import TokenPlan, VideoInfo
 
 if TYPE_CHECKING:
-    from m3video.model.answering import GeneratedAnswer
     from m3video.model.checkpoint import LoadedModel
 
 SUMMARY_LENGTH = 4
@@ -43,13 +39,12 @@ _CLOSED = ("what is shown", "is it day or night")
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ChapterFrames:
-    """What the model is shown of one chapter: the plan, and its frames as RGB uint8 [336, 336, 3]."""
+    """What the model is shown of one chapter."""
 
     start_seconds: float
     end_seconds: float
     num_shots: int
-    plan: TokenPlan
-    squares: tuple[NDArray[np.uint8], ...]
+    shown: Shown
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,15 +107,12 @@ def chapters(
         with progress("chapters", len(spans)) as bar:
             for number, span in enumerate(spans, 1):
                 start = time.perf_counter()
-                plan = plan_stats(info, span.stats, each)
+                study = study_stats(info, span.stats, each)
                 where = f"{clock(span.start_seconds)} - {clock(span.end_seconds)}"
-                notes += [f"{where}: {warning}" for warning in plan.warnings]
-                squares = []
-                for frame in reader.fetch([planned.pts for planned in plan.frames]):
-                    squares.append(as_square(frame.rgb_HW3))
-                    on_frame()
+                notes += [f"{where}: {warning}" for warning in study.plan.warnings]
+                shown = fetch_shown(reader, study, on_frame=on_frame)
                 fetching += time.perf_counter() - start
-                yield ChapterFrames(span.start_seconds, span.end_seconds, span.num_shots, plan, tuple(squares))
+                yield ChapterFrames(span.start_seconds, span.end_seconds, span.num_shots, shown)
                 bar(number)
     meter.stage_seconds["fetch"] = fetching
     yield Watched(info, (*info.notes, *notes), dict(meter.stage_seconds))
@@ -132,55 +124,38 @@ def captions(loaded: LoadedModel, shown: Sequence[ChapterFrames], settings: Sett
     Raises:
         DoesNotFitError: a chapter's tokens and the answer exceed the context.
     """
-    from m3video.model.encoding import encode_pooled
-    from m3video.model.together import Asked, answer_together
-
     start = time.perf_counter()
-    asked, counts = [], []
-    for chapter in shown:
-        frames = chapter.plan.frames
-        scales = [frame.scale for frame in frames]
-        visual = encode_pooled(loaded, chapter.squares, scales, vision_batch=settings.vision_batch)
-        times = [chapter.plan.video.pts_seconds(frame.pts) for frame in frames]
-        questions = _questions(loaded, chapter)
-        asked += [Asked(visual, question, times) for question in questions]
-        counts.append(len(questions))
-    answers = iter(answer_together(
-        loaded, asked, max_new_tokens=settings.max_new_tokens, timestamps=settings.timestamps
-    ))  # fmt: skip
+    asked = [(chapter.shown, partial(_questions, loaded, chapter)) for chapter in shown]
+    said = ask_shown(loaded, asked, settings)
     each = (time.perf_counter() - start) / len(shown)
-    made = []
-    for chapter, count in zip(shown, counts, strict=True):
-        said = []
-        for answer in itertools.islice(answers, count):
-            if isinstance(answer, M3VideoError):
-                raise answer
-            said.append(answer)
-        made.append(_captioned(chapter, said, settings, each))
-    return made
+    return [_captioned(chapter, one, settings, each) for chapter, one in zip(shown, said, strict=True)]
 
 
-def _captioned(
-    shown: ChapterFrames, said: Sequence[GeneratedAnswer], settings: Settings, seconds: float
-) -> Captioned:  # fmt: skip
-    warnings = tuple(dict.fromkeys(warning for answer in said for warning in answer.warnings))
-    if any(answer.answer_tokens >= settings.max_new_tokens for answer in said):
-        where = f"{clock(shown.start_seconds)} - {clock(shown.end_seconds)}"
+def _captioned(shown: ChapterFrames, said: Said, settings: Settings, seconds: float) -> Captioned:
+    answers = []
+    for answer in said.answers:
+        if isinstance(answer, M3VideoError):
+            raise answer
+        answers.append(answer)
+    warnings = tuple(dict.fromkeys(warning for answer in answers for warning in answer.warnings))
+    where = f"{clock(shown.start_seconds)} - {clock(shown.end_seconds)}"
+    warnings += tuple(f"{where}: {note}" for note in said.notes)
+    if any(answer.answer_tokens >= settings.max_new_tokens for answer in answers):
         warnings += (f"{where}: the caption was cut off at --max-new-tokens ({settings.max_new_tokens})",)
     told = Told(
-        ", ".join(answer.text for answer in said), sum(answer.prompt_tokens for answer in said),
-        sum(answer.visual_tokens for answer in said), sum(answer.answer_tokens for answer in said), warnings,
+        ", ".join(answer.text for answer in answers), sum(answer.prompt_tokens for answer in answers),
+        sum(answer.visual_tokens for answer in answers), sum(answer.answer_tokens for answer in answers), warnings,
     )  # fmt: skip
+    plan = said.plan
     chapter = Chapter(
-        shown.start_seconds, shown.end_seconds, told.text, shown.num_shots, len(shown.plan.frames),
-        shown.plan.total_tokens,
-    )  # fmt: skip
+        shown.start_seconds, shown.end_seconds, told.text, shown.num_shots, len(plan.frames), plan.total_tokens
+    )
     return Captioned(chapter, told, seconds)
 
 
-def _questions(loaded: LoadedModel, shown: ChapterFrames) -> list[str]:
+def _questions(loaded: LoadedModel, shown: ChapterFrames, plan: TokenPlan) -> list[str]:
     if not is_captioner(loaded):
-        frames = shown.plan.frames
+        frames = plan.frames
         finest = max(range(len(frames)), key=lambda number: frames[number].scale)
         return [f"{question} in frame {finest + 1}" for question in _CLOSED]
     return [

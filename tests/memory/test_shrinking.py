@@ -8,13 +8,13 @@ import sys
 from pathlib import Path
 
 import pytest
-import torch
 
 from m3video.config import Settings
 from m3video.errors import DoesNotFitError, OutOfMemoryError
-from m3video.model import checkpoint, encoding
+from m3video.model import checkpoint
 from m3video.pipeline import plan_video
 from m3video.session import ask
+from tests.memory.scarce import limit_batch
 
 SAMPLE = Path(__file__).parents[2] / "m3video" / "assets" / "sample.mp4"
 QUESTION = "What colour is the background at 0:03?"
@@ -23,18 +23,6 @@ QUESTION = "What colour is the background at 0:03?"
 @pytest.fixture(scope="module")
 def loaded() -> checkpoint.LoadedModel:
     return checkpoint.load("bundled", device="cpu")
-
-
-def limit_batch(monkeypatch: pytest.MonkeyPatch, most: int) -> None:
-    """The vision tower has room for so many frames."""
-    whole = encoding.normalise
-
-    def normalise(squares: torch.Tensor) -> torch.Tensor:
-        if len(squares) > most:
-            raise RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 1 bytes.")
-        return whole(squares)
-
-    monkeypatch.setattr(encoding, "normalise", normalise)
 
 
 def limit_tokens(monkeypatch: pytest.MonkeyPatch, most: int) -> None:
@@ -111,6 +99,7 @@ import json, resource, sys
 from m3video.config import Settings
 from m3video.model import checkpoint
 from m3video.session import ask
+from tests.memory.scarce import limit_batch
 loaded = checkpoint.load("bundled", device="cpu")
 first = ask(sys.argv[1], "day or night?", Settings(cache=False, budget=4, max_frames=1), loaded=loaded)
 data = next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmData"))

@@ -7,7 +7,9 @@ fixed corners, so it proves that the picture is upright too.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -79,7 +81,7 @@ class Clip:
 def write(path: Path, clip: Clip) -> Path:
     """Write `clip` to `path`."""
     options: dict[str, Any] = {"options": clip.format_options} if clip.format_options else {}
-    with av.open(f"file:{path}", "w", format=clip.format, **options) as out:
+    with usual_scheduling(), av.open(f"file:{path}", "w", format=clip.format, **options) as out:
         stream = add_stream(out, clip)
         sound = out.add_stream("aac", rate=8000, layout="mono") if clip.audio else None
         if sound is not None:
@@ -107,6 +109,20 @@ def add_stream(out: Any, clip: Clip) -> Any:
     if clip.color_range is not None:
         context.color_range = clip.color_range
     return stream
+
+
+@contextmanager
+def usual_scheduling() -> Iterator[None]:
+    """Afterwards this thread is scheduled as before.
+
+    For root SVT-AV1 makes the thread that opens it a real-time one (SCHED_FIFO 99) and leaves it so: neither it nor any
+    child it starts would share its core with anybody from then on.
+    """
+    before = os.sched_getscheduler(0), os.sched_getparam(0)
+    try:
+        yield
+    finally:
+        os.sched_setscheduler(0, *before)
 
 
 def encode(stream: Any, clip: Clip) -> Iterable[Any]:

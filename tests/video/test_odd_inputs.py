@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.video.clips import Clip, write
 from tests.video.isolation import Worker
 from tests.video.odd_inputs import ODD_INPUTS, OddInput, Readable, Refused
 
@@ -71,6 +73,12 @@ def check_partial(answer: dict[str, Any], outcome: Readable) -> None:
     # Frames before the damage are exact; after it, what was fetched must be what the sequential pass showed.
     assert answer["numbers"][:20] == list(outcome.numbers[:20])
     assert answer["fetch_wrong"] == []
+
+
+def test_an_encoder_does_not_change_how_the_tests_are_scheduled(tmp_path: Path) -> None:
+    before = os.sched_getscheduler(0), os.sched_getparam(0)
+    write(tmp_path / "av1.mp4", Clip(range(4), codec="libsvtav1"))
+    assert (os.sched_getscheduler(0), os.sched_getparam(0)) == before
 
 
 def test_there_are_enough_odd_inputs() -> None:

@@ -1,0 +1,20 @@
+"""Machines with less memory than this one."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from m3video.model import encoding
+
+
+def limit_batch(monkeypatch: pytest.MonkeyPatch, most: int) -> None:
+    """The vision tower has room for so many frames."""
+    whole = encoding.normalise
+
+    def normalise(squares: torch.Tensor) -> torch.Tensor:
+        if len(squares) > most:
+            raise RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 1 bytes.")
+        return whole(squares)
+
+    monkeypatch.setattr(encoding, "normalise", normalise)
