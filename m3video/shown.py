@@ -20,6 +20,7 @@ from m3video.errors import M3VideoError, OutOfMemoryError
 from m3video.memory.fitting import least_text
 from m3video.memory.shrinking import Ways, answer_within_memory
 from m3video.model.square import as_square
+from m3video.model.text_count import text_around
 from m3video.pipeline import Study
 from m3video.planning.allocate import allocate
 from m3video.scales import SCALES
@@ -50,7 +51,8 @@ class Shown:
     def smaller(self, budget: int) -> Shown:
         """The best that these frames are worth within less tokens: none gets more than it has.
 
-        Pinned frames keep their scale; a shot that must be shown stays while the budget has a token for each.
+        Pinned frames keep their scale; a shot that must be shown stays while the budget has a token for each. A
+        greatest gap between frames is not kept.
 
         Raises:
             UsageError: the pinned frames cost more.
@@ -71,6 +73,9 @@ class Shown:
             self.plan, budget=budget, utility=decided.utility, bound=decided.bound, method=decided.method,
             frames=tuple(replace(frames[number], scale=int(decided.scale_N[number])) for number in kept),
         )  # fmt: skip
+        config, times = plan.config, [plan.video.pts_seconds(frame.pts) for frame in plan.frames]
+        text = text_around(config["model"], times_seconds=times, timestamps=config["timestamps"])
+        plan = replace(plan, text_tokens=text)
         return Shown(plan, tuple(self.squares[number] for number in kept), self.utility_NS[kept])
 
 
@@ -127,7 +132,7 @@ def ask_shown(loaded: LoadedModel, asked: Sequence[tuple[Shown, Questions]], set
         settings: resolved.
 
     Raises:
-        DoesNotFitError: not even one frame at one token fits in the memory.
+        OutOfMemoryError: not even one frame at one token fits in the memory.
     """
     tower = _Tower(settings.vision_batch)
     made: list[Said] = []

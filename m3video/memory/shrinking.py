@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
-from m3video.errors import DoesNotFitError, OutOfMemoryError, UsageError
+from m3video.errors import OutOfMemoryError, UsageError
 from m3video.types import TokenPlan
 
 T = TypeVar("T")
@@ -52,7 +52,7 @@ def answer_within_memory(
         The plan that went through, what `answer` returned, and a line for each thing that was made smaller.
 
     Raises:
-        DoesNotFitError: one frame at one token does not fit, or the plan may not change.
+        OutOfMemoryError: one frame at one token does not fit, or the plan may not change.
     """
     notes: list[str] = []
     while True:
@@ -77,17 +77,18 @@ def _smaller(plan: TokenPlan, ways: Ways, *, step: str, message: str) -> tuple[T
     spent, shown = plan.total_tokens, len(plan.frames)
     most = max(1, shown // 2) if step == "vision" else shown
     if spent <= 1:
-        raise DoesNotFitError(f"{message}; not even one frame at one token fits: {ways.numbers()}")
+        raise OutOfMemoryError(f"{message}; not even one frame at one token fits: {ways.numbers()}", step=step)
     if ways.replan is None:
-        raise DoesNotFitError(
-            f"{message}; the plan that was given stays as it is: make one with --budget {spent // 2} or --memory auto"
+        raise OutOfMemoryError(
+            f"{message}; the plan that was given stays as it is: make one with --budget {spent // 2} or --memory auto",
+            step=step,
         )
     try:
         less = ways.replan(spent // 2, most)
     except UsageError as error:
-        raise DoesNotFitError(f"{message}; a smaller plan is not possible: {error}") from None
+        raise OutOfMemoryError(f"{message}; a smaller plan is not possible: {error}", step=step) from None
     if not less.frames or less.total_tokens >= spent:
-        raise DoesNotFitError(f"{message}; no smaller plan shows a frame: {ways.numbers()}")
+        raise OutOfMemoryError(f"{message}; no smaller plan shows a frame: {ways.numbers()}", step=step)
     where = "vision tower" if step == "vision" else "language model"
     return less, (
         f"memory ran out in the {where}: {less.total_tokens} tokens on {len(less.frames)} frames instead of "

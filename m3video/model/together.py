@@ -73,7 +73,7 @@ def _run(
     made: list[_Prompt | M3VideoError] = []
     for one in asked:
         try:
-            with within_memory("the words around the frames", "use a smaller --budget", step="answer"):
+            with within_memory("a prompt with its frames", "use a smaller --budget", step="answer"):
                 made.append(_prompt(loaded, one, max_new_tokens, timestamps))
         except M3VideoError as error:
             made.append(error)

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 
 from m3video.model import encoding
+
+Limit = Callable[[pytest.MonkeyPatch, int], None]
+"""Leaves room for so much of something."""
 
 
 def limit_batch(monkeypatch: pytest.MonkeyPatch, most: int) -> None:

@@ -14,7 +14,7 @@ from m3video.errors import DoesNotFitError, OutOfMemoryError
 from m3video.model import checkpoint
 from m3video.pipeline import plan_video
 from m3video.session import ask
-from tests.memory.scarce import limit_batch
+from tests.memory.scarce import Limit, limit_batch
 
 SAMPLE = Path(__file__).parents[2] / "m3video" / "assets" / "sample.mp4"
 QUESTION = "What colour is the background at 0:03?"
@@ -71,8 +71,8 @@ def test_then_the_budget_is_lowered_by_planning_again(
 
 
 @pytest.mark.parametrize("limit", [limit_batch, limit_tokens])
-def test_nothing_fits(limit: object, loaded: checkpoint.LoadedModel, monkeypatch: pytest.MonkeyPatch) -> None:
-    limit(monkeypatch, 0)  # type: ignore[operator]
+def test_nothing_fits(limit: Limit, loaded: checkpoint.LoadedModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    limit(monkeypatch, 0)
     with pytest.raises(DoesNotFitError) as error:
         ask(SAMPLE, QUESTION, Settings(cache=False, max_frames=4, budget=72), loaded=loaded)
     assert "not even one frame at one token fits: it takes about" in str(error.value)
@@ -99,7 +99,6 @@ import json, resource, sys
 from m3video.config import Settings
 from m3video.model import checkpoint
 from m3video.session import ask
-from tests.memory.scarce import limit_batch
 loaded = checkpoint.load("bundled", device="cpu")
 first = ask(sys.argv[1], "day or night?", Settings(cache=False, budget=4, max_frames=1), loaded=loaded)
 data = next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmData"))
