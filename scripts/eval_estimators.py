@@ -61,11 +61,12 @@ def print_table(found: Comparison) -> None:
     print(f"{'':<24}" + "".join(f"{name:>14}" for name in found.even_names))
     print(f"{'oracle':<24}" + "".join(f"{value:>14.3f}" for value in found.oracle))
     budgets = " | ".join(f"at {budget}" for budget in found.budgets)
-    print(f"\n| estimator | rank correlation | gap closed | without novelty | {budgets} |")
-    print("|---" * (4 + len(found.budgets)) + "|")
+    print(f"\n| estimator | rank correlation | gap closed | more than the same for all | without novelty | {budgets} |")
+    print("|---" * (5 + len(found.budgets)) + "|")
     for row in found.rows:
         budgets = " | ".join(f"{value.value:.2f}" for value in row.by_budget)
-        print(f"| {row.name} | {share(row.correlation)} | {share(row.closed)} | {share(row.alone)} | {budgets} |")
+        columns = (row.correlation, row.closed, row.lead, row.alone)
+        print(f"| {row.name} | {' | '.join(map(share, columns))} | {budgets} |")
     print("\n" + "\n".join(f"{name}: {value:.4g}" for name, value in found.leaks.items()))
 
 

@@ -17,6 +17,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Collection, Generator, Iterator
 from multiprocessing import connection
@@ -159,18 +160,36 @@ class Child:
         return Failure("crash", f"the process working on it {how}", said)
 
     def _spawn(self) -> None:
-        ours, theirs = socket.socketpair()
-        self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - closed in kill
         threads = dict.fromkeys(_THREADS, "1") if self.one_thread else {}
-        with theirs:
-            self._process = subprocess.Popen(
-                [sys.executable, "-c", _BOOT, str(theirs.fileno()), str(os.getpid())],
-                pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, stdout=self._stderr, stderr=self._stderr,
-                start_new_session=True,  # Ctrl-C is for the parent, which then kills the child
-                env={**os.environ, **threads},
-            )  # fmt: skip
-        self._connection = Connection(ours.detach())
+        with _no_interrupt():
+            ours, theirs = socket.socketpair()
+            self._connection = Connection(ours.detach())
+            self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - closed in kill
+            with theirs:
+                self._process = subprocess.Popen(
+                    [sys.executable, "-c", _BOOT, str(theirs.fileno()), str(os.getpid())],
+                    pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, stdout=self._stderr, stderr=self._stderr,
+                    start_new_session=True,  # Ctrl-C is for the parent, which then kills the child
+                    env={**os.environ, **threads},
+                )  # fmt: skip
         self.connection.send(sys.path)
+
+
+@contextlib.contextmanager
+def _no_interrupt() -> Iterator[None]:
+    """Ctrl-C is heard afterwards: of a process that exists while its `Popen` is not yet made nobody would know."""
+    usual = signal.getsignal(signal.SIGINT)
+    if not callable(usual) or threading.current_thread() is not threading.main_thread():
+        yield  # then Ctrl-C raises nothing here
+        return
+    heard: list[tuple[int, Any]] = []
+    signal.signal(signal.SIGINT, lambda number, frame: heard.append((number, frame)))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, usual)
+        if heard:
+            usual(*heard[0])
 
 
 def wait(children: Collection[Child], seconds: float) -> list[tuple[Child, Tag, Any]]:

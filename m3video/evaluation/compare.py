@@ -63,11 +63,13 @@ Estimator = Callable[[Case], Floats]
 @dataclass(frozen=True, slots=True)
 class Row:
     """One estimator on the test clips. `closed` is the share of the gap between the best even plan and the oracle
-    that it closes, `alone` the same without novelty, `by_budget` with novelty at each budget."""
+    that it closes, `lead` how much more than what is the same for every frame, `alone` the share without novelty,
+    `by_budget` with novelty at each budget."""
 
     name: str
     correlation: Estimate
     closed: Estimate
+    lead: Estimate
     alone: Estimate
     by_budget: tuple[Estimate, ...]
     taste: Taste | None = None
@@ -128,10 +130,15 @@ def compare(calibration: Sequence[Case], test: Sequence[Case], fitted: Calibrati
     tastes = {name: _tuned(calibration, name, budgets) for name in test[0].clip.tables}
     estimators: dict[str, Estimator] = {name: _table(name, taste) for name, taste in tastes.items()}
     estimators |= {f"{name}, as shipped": _of_stats(estimate) for name, estimate in ESTIMATORS.items()}
-    estimators |= {FITTED: learned, CONSTANT: lambda c: np.tile(mean, (len(c.shot_N), 1))}
+
+    def same(case: Case) -> Floats:
+        return np.tile(mean, (len(case.shot_N), 1))
+
+    plain = _spent(test, lambda c: new_part(same(c), c.novelty_N), budgets)
+    estimators |= {FITTED: learned, CONSTANT: same}
     # What is left to gain: with a perfect estimate, and with a perfect novelty.
     estimators["true worth"] = lambda c: _true_worth(c, mean)
-    measure = functools.partial(_row, test=test, budgets=budgets, base=base, ideal=ideal)
+    measure = functools.partial(_row, test=test, budgets=budgets, base=base, ideal=ideal, plain=plain)
     rows = [measure(name, estimator, taste=tastes.get(name)) for name, estimator in estimators.items()]
     rows.append(measure(f"{FITTED}, true novelty", learned, novelty=_true_novelty))
     shots = sum(len(case.worth_KS) for case in test)
@@ -157,7 +164,7 @@ def _true_novelty(case: Case) -> Floats:
 
 def _row(
     name: str, estimator: Estimator, *, test: Sequence[Case], budgets: Sequence[int], base: Floats, ideal: Floats,
-    taste: Taste | None = None, novelty: Estimator = _planned_novelty,
+    plain: Floats, taste: Taste | None = None, novelty: Estimator = _planned_novelty,
 ) -> Row:  # fmt: skip
     ours = _spent(test, lambda c: new_part(estimator(c), novelty(c)), budgets)
     alone = _spent(test, estimator, budgets)
@@ -167,6 +174,7 @@ def _row(
     return Row(
         name, rank_correlation(score.round(9).tolist(), need, [c.clip.name for c in test for _ in c.rows]),
         gap_closed(ours.sum(axis=1), base.sum(axis=1), ideal.sum(axis=1)),
+        gap_closed(ours.sum(axis=1), base.sum(axis=1), ideal.sum(axis=1), other_C=plain.sum(axis=1)),
         gap_closed(alone.sum(axis=1), base.sum(axis=1), ideal.sum(axis=1)),
         tuple(gap_closed(ours[:, b], base[:, b], ideal[:, b]) for b in range(len(budgets))), taste,
     )  # fmt: skip

@@ -86,14 +86,18 @@ def rank_correlation(score_F: Sequence[float], scale_F: Sequence[float], clip_F:
     return bootstrap(totals, measure)
 
 
-def gap_closed(ours_C: Floats, base_C: Floats, oracle_C: Floats) -> Estimate:
-    """Share of the way from `base` to `oracle` that `ours` goes, with an interval over clips; float64 [C] each."""
+def gap_closed(ours_C: Floats, base_C: Floats, oracle_C: Floats, *, other_C: Floats | None = None) -> Estimate:
+    """Share of the way from `base` to `oracle` that `ours` goes, with an interval over clips; float64 [C] each.
+
+    With `other`, how much more of the way than that one, on the same clips.
+    """
 
     def measure(t: Mapping[str, Floats]) -> Floats:
         gap = t["oracle"] - t["base"]
-        return np.where(gap > 1e-9, (t["ours"] - t["base"]) / np.where(gap > 1e-9, gap, 1.0), np.nan)
+        return np.where(gap > 1e-9, (t["ours"] - t["other"]) / np.where(gap > 1e-9, gap, 1.0), np.nan)
 
-    return bootstrap({"ours": ours_C, "base": base_C, "oracle": oracle_C}, measure)
+    other = base_C if other_C is None else other_C
+    return bootstrap({"ours": ours_C, "other": other, "base": base_C, "oracle": oracle_C}, measure)
 
 
 def best_taste(lost: Sequence[NDArray[np.floating]], total: Callable[[Taste], float]) -> Taste:

@@ -12,6 +12,7 @@ Shape legend: N candidates, J choices ("left out" first, then the scales), C cor
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass
 
@@ -45,12 +46,16 @@ def unmet(intervals: tuple[Ints, Ints], shown_N: Flags) -> Flags:
 class _Problem:
     """What is left to decide, in units of `unit` tokens.
 
-    core_C: the candidates; choices: for each, (choice, further cost, further worth) of what it may take beyond its
-    cheapest; starts_M, stops_M: unmet intervals, in core positions.
+    core_C: the candidates; choices, costs, gains: what they may take beyond their cheapest, one after the other, and
+    what that costs and is worth more; slices: where among those each candidate's are; starts_M, stops_M: unmet
+    intervals, in core positions.
     """
 
     core_C: Ints
-    choices: list[list[tuple[int, int, float]]]
+    choices: list[int]
+    costs: list[int]
+    gains: list[float]
+    slices: list[range]
     capacity: int
     starts_M: Ints
     stops_M: Ints
@@ -107,19 +112,53 @@ def _reduced(
     # One step per token for each dearer choice, and two for each further state that an open interval makes.
     if (int(((costs > 0) & (costs <= capacity)).sum()) + 2 * int((stops - starts).sum())) * (capacity + 1) > max_work:
         return None
-    choices: list[list[tuple[int, int, float]]] = [[] for _ in core]
-    for frame, j, cost, gain in zip(frames.tolist(), js.tolist(), costs.tolist(), worth.tolist(), strict=True):
-        if 0 < cost <= capacity:
-            choices[frame].append((j, cost, float(gain)))
-    return _Problem(core, choices, capacity, starts, stops)
+    taken = (costs > 0) & (costs <= capacity)
+    edges = np.searchsorted(frames[taken], np.arange(len(core) + 1)).tolist()
+    slices = list(map(range, edges, edges[1:]))
+    gains = worth[taken].astype(np.float64)
+    return _Problem(
+        core, js[taken].tolist(), costs[taken].tolist(), gains.tolist(), slices, capacity, starts, stops
+    )  # fmt: skip
+
+
+class _Table:
+    """Rows of flags, written one after the other and kept at a bit each. Packed several at a time: most rows are
+    short, and a call for each would take longer than its bits."""
+
+    AT_ONCE = 32
+
+    def __init__(self, size: int) -> None:
+        self._packed: list[NDArray[np.uint8]] = []
+        self._open = np.zeros((self.AT_ONCE, size), np.bool_)
+        self._used = 0
+
+    def __len__(self) -> int:
+        return len(self._packed) * self.AT_ONCE + self._used
+
+    def add(self) -> Flags:
+        """A new row, all false, to be written to before the next one is added."""
+        if self._used == self.AT_ONCE:
+            self._packed.append(np.packbits(self._open, axis=1))
+            self._open.fill(False)
+            self._used = 0
+        self._used += 1
+        return self._open[self._used - 1]
+
+    def __getitem__(self, place: tuple[int, int]) -> bool:
+        """The flag in a row, at a place of it."""
+        block, row = divmod(place[0], self.AT_ONCE)
+        if block == len(self._packed):
+            return bool(self._open[row, place[1]])
+        return bool(self._packed[block][row, place[1] >> 3] >> (7 - (place[1] & 7)) & 1)
 
 
 @dataclass(slots=True)
 class _Step:
-    """What one candidate did, for reading back: where each pick, and each state it came from, was better."""
+    """What one candidate did, for reading back: the rows of the table that tell where each state it came from was
+    better, and the first of those that tell where each of its choices was."""
 
-    picks: list[tuple[int, int, NDArray[np.uint8]]]
-    came_from: list[tuple[int, NDArray[np.uint8]]]
+    came_from: list[tuple[int, int]]
+    first_row: int
     leads_to: int
 
 
@@ -133,10 +172,10 @@ def _run(problem: _Problem) -> Ints | None:
     begun = num_intervals - np.searchsorted(problem.stops_M, np.arange(count), side="right")
     ended = num_intervals - np.searchsorted(problem.starts_M, np.arange(-1, count), side="right")
     values: dict[int, Floats] = {0: np.zeros(size)}
-    scratch, wins = np.empty(size), np.zeros(size, np.bool_)
+    room, table = (np.empty(size), np.empty(size)), _Table(size)
     steps: list[_Step] = []
     for row in range(count - 1, -1, -1):
-        steps.append(_step(values, problem.choices[row], int(begun[row]), scratch, wins))
+        steps.append(_step(values, problem, row, int(begun[row]), room, table))
         for state in [state for state in values if state < ended[row]]:
             del values[state]
     left = problem.capacity
@@ -145,41 +184,46 @@ def _run(problem: _Problem) -> Ints | None:
     state, picks = num_intervals, np.zeros(count, np.int64)
     for row, step in enumerate(reversed(steps)):
         if state == step.leads_to:
-            for j, cost, better in step.picks:
-                if _bit(better, left):
-                    picks[row], spent = j, cost
+            for place, better in zip(problem.slices[row], itertools.count(step.first_row), strict=False):
+                if table[better, left]:
+                    picks[row], spent = problem.choices[place], problem.costs[place]
             if picks[row]:
                 left -= spent
                 for origin, better in step.came_from:
-                    if _bit(better, left):
+                    if table[better, left]:
                         state = origin
     return picks
 
 
 def _step(
-    values: dict[int, Floats], choices: list[tuple[int, int, float]], reached: int, scratch: Floats, wins: Flags
+    values: dict[int, Floats], problem: _Problem, row: int, reached: int, room: tuple[Floats, Floats], table: _Table
 ) -> _Step:
-    """Let one more candidate compete for the tokens: showing it leads to the state `reached`."""
-    came_from = []
-    before = np.full(len(scratch), -math.inf)
-    if list(values) == [reached]:
-        np.copyto(before, values[reached])
-    else:
+    """Let one more candidate compete for the tokens: showing it leads to the state `reached`.
+
+    `room` is two arrays to work in.
+    """
+    before, offer = room
+    places = problem.slices[row]
+    step = _Step([], len(table), reached)
+    if len(values) > 1 or reached not in values:
+        before.fill(-math.inf)
         for state in sorted(values):
-            np.greater_equal(values[state], before, out=wins)
+            step.came_from.append((state, len(table)))
+            np.greater_equal(values[state], before, out=table.add())
             np.maximum(values[state], before, out=before)
-            came_from.append((state, np.packbits(wins)))
-    value = values.setdefault(reached, np.full(len(scratch), -math.inf))
-    picks = []
-    for j, cost, gain in choices:
-        offer = np.add(before[:-cost], gain, out=scratch[cost:])
-        wins[:cost] = False
+        step.first_row = len(table)
+    elif len(places) == 1:
+        before = values[reached]  # it is read before it is written to
+    else:
+        np.copyto(before, values[reached])
+    if reached not in values:
+        values[reached] = np.full(len(before), -math.inf)
+    value = values[reached]
+    for place in places:
+        cost = problem.costs[place]
+        here, offered = value[cost:], offer[cost:]
+        np.add(before[:-cost], problem.gains[place], out=offered)
         # `>=`: on a tie this candidate, the earlier one, gets the dearer choice.
-        np.greater_equal(offer, value[cost:], out=wins[cost:])
-        np.maximum(value[cost:], offer, out=value[cost:])
-        picks.append((j, cost, np.packbits(wins)))
-    return _Step(picks, came_from, reached)
-
-
-def _bit(packed: NDArray[np.uint8], place: int) -> int:
-    return int(packed[place >> 3]) >> (7 - (place & 7)) & 1
+        np.greater_equal(offered, here, out=table.add()[cost:])
+        np.maximum(here, offered, out=here)
+    return step

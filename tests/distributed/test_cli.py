@@ -58,7 +58,7 @@ def test_wrong_number_of_workers_is_a_usage_error(video: Path) -> None:
 def test_interrupt_stops_workers(tmp_path: Path) -> None:
     video = made.long_clip(tmp_path / "a.mp4", num_frames=3000, times=[i * 50 for i in range(3000)])
     output = tmp_path / "stats.parquet"
-    # A group of its own, as a shell makes one: Ctrl-C reaches the workers too.
+    # A group of its own, as a shell makes one.
     driver = subprocess.Popen(
         [*COMMAND, video, "--workers", "2", "-o", output], env=ENVIRONMENT, text=True, start_new_session=True,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE,

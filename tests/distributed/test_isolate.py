@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
+import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -70,6 +73,25 @@ def test_one_child_does_one_thing_after_the_other(child: Child) -> None:
 
 def test_a_sign_of_life_is_enough(child: Child) -> None:
     assert list(child.run(busy, 2.0)) == ["done"]
+
+
+def test_a_child_that_is_being_born_when_ctrl_c_comes_is_killed_too(
+    child: Child, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    born: list[int] = []
+
+    class Interrupted(subprocess.Popen[bytes]):
+        def __init__(self, *arguments: Any, **options: Any) -> None:
+            super().__init__(*arguments, **options)
+            born.append(self.pid)
+            signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(subprocess, "Popen", Interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        child.start(numbers, 3)
+    child.kill()
+    assert not Path(f"/proc/{born[0]}").exists()
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 def slow_disk(path: str) -> Iterator[str]:

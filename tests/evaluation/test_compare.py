@@ -58,6 +58,9 @@ def test_an_estimator_that_tells_the_truth_closes_more_than_one_that_knows_nothi
     assert abs(rows["noise"].correlation.value) < 0.5
     assert rows["told"].closed.value > rows["noise"].closed.value
     assert math.isnan(rows[rules.CONSTANT].correlation.value)
+    assert rows[rules.CONSTANT].lead[:3] == (0, 0, 0)
+    for row in found.rows:
+        assert row.lead.value == pytest.approx(row.closed.value - rows[rules.CONSTANT].closed.value)
 
 
 def test_nothing_closes_more_than_the_whole_gap_and_the_oracle_is_above_even_plans(found: Comparison) -> None:

@@ -54,6 +54,9 @@ def test_the_gap_closed_is_between_the_base_and_the_oracle() -> None:
     assert gap_closed(best, base, best).value == pytest.approx(1)
     assert gap_closed((base + best) / 2, base, best).value == pytest.approx(0.5)
     assert np.isnan(gap_closed(base, base, base).value)
+    half = (base + best) / 2
+    assert gap_closed(best, base, best, other_C=half).value == pytest.approx(0.5)
+    assert gap_closed(half, base, best, other_C=best).high < 0
 
 
 def test_a_taste_keeps_the_order_of_scales_and_the_best_one_is_taken() -> None:
