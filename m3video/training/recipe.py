@@ -67,12 +67,12 @@ class Recipe(RecipePart):
 
 
 SMOKE = {
-    "vision": {"steps": 6, "batch": 2, "rate": 1e-3, "save_every": 3},
-    "decoder": {"steps": 6, "batch": 4, "rate": 1e-3, "save_every": 3},
-    "joint": {"steps": 6, "batch": 2, "rate": 1e-3, "save_every": 3},
-    "align_steps": 6, "cached_shots": 8, "frames_per_shot": 2, "questions": 4,
+    "vision": {"steps": 2, "batch": 2, "rate": 1e-3, "save_every": 1},
+    "decoder": {"steps": 2, "batch": 4, "rate": 1e-3, "save_every": 1},
+    "joint": {"steps": 2, "batch": 2, "rate": 1e-3, "save_every": 1},
+    "align_steps": 2, "cached_shots": 8, "frames_per_shot": 2, "questions": 4,
 }  # fmt: skip
-"""Every stage for a few steps: shows that the whole chain runs, and learns nothing."""
+"""Every stage for two steps: shows that the whole chain runs, and learns nothing."""
 
 
 Some = TypeVar("Some", bound=RecipePart)

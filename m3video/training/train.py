@@ -39,7 +39,7 @@ def train(
         config_path: YAML recipe, e.g. `configs/bundled.yaml`; one with `base:` fine-tunes (see `finetune`).
         run_dir: checkpoints of every stage, `metrics.jsonl`, cached features. A killed run goes on from here.
         device: "auto", "cpu", "cuda" or "cuda:N".
-        smoke: a few steps of every stage, to see that the chain runs.
+        smoke: two steps of every stage, to see that the chain runs.
         resume: False starts over and removes what is in `run_dir`.
         out: the finished model's folder, default `run_dir/model`.
 

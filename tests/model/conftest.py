@@ -7,22 +7,19 @@ from typing import Any
 
 import pytest
 
-DIFFERENCES = pytest.StashKey[dict[str, float]]()
+DIFFERENCE = "logit difference of "
 
 
 @pytest.fixture
-def record_difference(request: pytest.FixtureRequest) -> Callable[[str, float], None]:
+def record_difference(record_property: Callable[[str, object], None]) -> Callable[[str, float], None]:
     """Remember how far a case is from the reference."""
-    seen = request.config.stash.setdefault(DIFFERENCES, {})
-
-    def record(case: str, difference: float) -> None:
-        seen[case] = difference
-
-    return record
+    return lambda case, difference: record_property(DIFFERENCE + case, difference)
 
 
-def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
-    seen = config.stash.get(DIFFERENCES, {})
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    reports = [report for kind in ("passed", "failed") for report in terminalreporter.stats.get(kind, [])]
+    told = dict(pair for report in reports for pair in report.user_properties)
+    seen = {name.removeprefix(DIFFERENCE): value for name, value in told.items() if name.startswith(DIFFERENCE)}
     if seen:
         worst = max(seen, key=lambda case: seen[case])
         terminalreporter.write_line(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -258,9 +259,16 @@ def test_training_reads_the_layer_that_the_product_reads() -> None:
         assert torch.allclose(ours, model.visual_grids(pixels), atol=1e-5)
 
 
-def test_smoke_runs_all_stages_resumes_and_leaves_a_model_that_loads(tmp_path: Path) -> None:
-    run_dir = tmp_path / "run"
-    out = train(CONFIG, run_dir=run_dir, device="cpu", smoke=True)
+@pytest.fixture(scope="module")
+def smoke(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a whole run; its model lies beside it."""
+    run_dir = tmp_path_factory.mktemp("smoke") / "run"
+    train(CONFIG, run_dir=run_dir, device="cpu", smoke=True, out=run_dir.parent / "model")
+    return run_dir
+
+
+def test_smoke_runs_all_stages_resumes_and_leaves_a_model_that_loads(smoke: Path, tmp_path: Path) -> None:
+    run_dir = shutil.copytree(smoke, tmp_path / "run")
     stages = [json.loads(line)["stage"] for line in (run_dir / "metrics.jsonl").read_text("utf-8").splitlines()]
     assert stages == ["vision", "decoder", "align", "joint"]
     # The cells were read off when the shots were drawn, the facts are made again: both must be of the same frames.
@@ -273,7 +281,7 @@ def test_smoke_runs_all_stages_resumes_and_leaves_a_model_that_loads(tmp_path: P
             row = shot * recipe.frames_per_shot + number
             assert cache.facts_M[row] == facts_at(recipe_of, moment)
             assert np.array_equal(cache.cells_MC[row], local_facts(draw(recipe_of, moment)[1]))
-    loaded = checkpoint.load(str(out), device="cpu")
+    loaded = checkpoint.load(str(smoke.parent / "model"), device="cpu")
     assert loaded.config.prompt_style == "bundled"
     first = loaded.model.lm_head.weight.detach().clone()
     # Everything is done: a second run only exports again, to the same weights.
@@ -284,22 +292,21 @@ def test_smoke_runs_all_stages_resumes_and_leaves_a_model_that_loads(tmp_path: P
 
 
 def test_a_finished_run_goes_on_when_its_recipe_names_more_steps(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    smoke: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run_dir = tmp_path / "run"
-    train(CONFIG, run_dir=run_dir, device="cpu", smoke=True)
+    run_dir = shutil.copytree(smoke, tmp_path / "run")
     features = run_dir / "features" / "shots-000000.npz"
     made = features.stat().st_mtime_ns
-    monkeypatch.setitem(SMOKE, "joint", {**SMOKE["joint"], "steps": 8})
+    monkeypatch.setitem(SMOKE, "joint", {**SMOKE["joint"], "steps": 3})
     train(CONFIG, run_dir=run_dir, device="cpu", smoke=True)
     logged = [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text("utf-8").splitlines()]
-    assert [(line["stage"], line["step"]) for line in logged[4:]] == [("joint", 8)]
+    assert [(line["stage"], line["step"]) for line in logged[4:]] == [("joint", 3)]
     assert features.stat().st_mtime_ns == made
     # A longer vision stage makes everything after it again, from the new tower's features.
-    monkeypatch.setitem(SMOKE, "vision", {**SMOKE["vision"], "steps": 8})
+    monkeypatch.setitem(SMOKE, "vision", {**SMOKE["vision"], "steps": 3})
     train(CONFIG, run_dir=run_dir, device="cpu", smoke=True)
     logged = [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text("utf-8").splitlines()]
-    assert [(line["stage"], line["step"]) for line in logged[5:]] == [("vision", 8), ("align", 6), ("joint", 8)]
+    assert [(line["stage"], line["step"]) for line in logged[5:]] == [("vision", 3), ("align", 2), ("joint", 3)]
     assert features.stat().st_mtime_ns != made
     monkeypatch.setitem(SMOKE, "questions", 5)
     with pytest.raises(UsageError, match="another recipe"):
