@@ -7,6 +7,7 @@ whole or not at all, and two processes that make the same entry write the same n
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import importlib.metadata
@@ -73,16 +74,17 @@ class Cache:
         path = self._path(kind, key, name)
         try:
             stored = path.read_bytes()
-            os.utime(path)  # recently used; access times are not kept everywhere
         except (FileNotFoundError, NotADirectoryError):
             return None
         except OSError as error:
             self._note(f"cache {self.root} cannot be read ({error.strerror}): what it holds is made again")
             return None
+        # Recently used: access times are not kept everywhere. It may be another user's file, good to read all the same.
+        with contextlib.suppress(OSError):
+            os.utime(path)
         arrays = _checked(stored, key, name)
         if arrays is None:
-            self._note(f"cache {path} is damaged: removed and made again")
-            path.unlink(missing_ok=True)
+            self._note(f"cache {path} is damaged: {'removed and ' if self._remove(path) else ''}made again")
         return arrays
 
     def save(self, kind: str, key: Key, name: str, arrays: Arrays, *, about: Mapping[str, str]) -> None:
@@ -119,6 +121,8 @@ class Cache:
     def trim(self, most_bytes: int | None = None) -> tuple[int, int]:
         """Evict the least recently used entries beyond `most_bytes` (by default the cache's own limit).
 
+        What cannot be removed costs a note.
+
         Returns:
             How many files were removed, and their bytes.
         """
@@ -127,14 +131,13 @@ class Cache:
         kept = count = freed = 0
         for path, size, _ in entries:
             kept += size
-            if kept > most:
-                path.unlink(missing_ok=True)
+            if kept > most and self._remove(path):
                 count, freed = count + 1, freed + size
         for kind in KINDS:
             for folder in self._folders(kind):
                 for part in folder.glob(".*.part"):
                     if _age(part) > STALE_SECONDS:
-                        part.unlink(missing_ok=True)
+                        self._remove(part)
                 if count and not any(folder.iterdir()):
                     # Another process may be putting a file there at this moment.
                     _remove_empty(folder)
@@ -174,6 +177,14 @@ class Cache:
                     except OSError:
                         continue
                     yield path, status.st_size, status.st_mtime
+
+    def _remove(self, path: Path) -> bool:
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            self._note(f"cache {self.root} holds files that cannot be removed ({error.strerror}): they stay")
+            return False
+        return True
 
     def _note(self, line: str) -> None:
         if line not in self.notes:

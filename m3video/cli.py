@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import sys
@@ -9,9 +10,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import typer
+from m3video.errors import EXIT_DOES_NOT_FIT, EXIT_DONE, EXIT_ERROR, EXIT_INTERRUPTED, EXIT_USAGE, M3VideoError
 
-from m3video import __version__, cli_batch, cli_cache, cli_eval, cli_session, cli_tune
+try:
+    import typer
+
+    from m3video import __version__, cli_batch, cli_cache, cli_eval, cli_session, cli_tune
+except KeyboardInterrupt:  # these take most of the first second
+    print("m3video: interrupted", file=sys.stderr)
+    sys.exit(EXIT_INTERRUPTED)
 from m3video.cli_options import (
     At,
     Backend,
@@ -47,7 +54,6 @@ from m3video.cli_options import (
 from m3video.cli_options import given as _flags
 from m3video.cli_options import setting as _setting
 from m3video.config import Settings, load_settings
-from m3video.errors import EXIT_DOES_NOT_FIT, EXIT_ERROR, M3VideoError
 
 app = typer.Typer(
     name="m3video", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
@@ -65,6 +71,11 @@ Ray = Annotated[
     typer.Option(metavar="[ADDRESS]", help="read on Ray: started here, or auto, HOST:PORT, ray://HOST:PORT"),
 ]
 
+_ClickUsageError: Any = typer.BadParameter.__mro__[1]
+"""Newer typers carry a click of their own and do not export this class."""
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+"""Why a stdout takes no more; the error of a file that was opened by name has its name."""
 
 _RAY_ADDRESS = re.compile(r"local|auto|(ray://)?[\w.-]+:\d+|(ray://)?\[[0-9a-f:]+\]:\d+")
 
@@ -320,17 +331,61 @@ def _with_ray_address(arguments: list[str]) -> list[str]:
 def main() -> None:
     """Entry point: user errors are one line and an exit code; anything else is a bug and shows its traceback."""
     try:
-        app(_with_ray_address(sys.argv[1:]))
-    except M3VideoError as error:
-        print(f"m3video: error: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
-    except MemoryError:
-        print("m3video: error: the machine has no memory left; free some, or read less of the video", file=sys.stderr)
-        sys.exit(EXIT_DOES_NOT_FIT)
+        code = _run(_with_ray_address(sys.argv[1:]))
+        if sys.stdout is not None:
+            sys.stdout.flush()  # at the exit of Python there would be nobody to catch what goes wrong
+    except KeyboardInterrupt:
+        print("m3video: interrupted", file=sys.stderr)
+        code = EXIT_INTERRUPTED
     except BrokenPipeError:
         # The reader of our stdout (head, less) went away: nothing is wrong, and there is nobody to tell.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        sys.exit(EXIT_ERROR)
+        _drop_stdout()
+        code = EXIT_ERROR
+    except OSError as error:
+        if error.errno not in _FULL or error.filename is not None:
+            raise
+        _drop_stdout()
+        print(f"m3video: error: output cannot be written: {error.strerror}", file=sys.stderr)
+        code = EXIT_ERROR
+    sys.exit(code)
+
+
+def _run(arguments: list[str]) -> int:
+    """Run a verb, tell what the user can mend, and return the exit code."""
+    # Typer's own call would print usage errors in four lines, and make an exit code of Ctrl-C without a word.
+    command = typer.main.get_command(app)
+    try:
+        with command.make_context("m3video", arguments) as context:
+            command.invoke(context)
+    except typer.Exit as done:
+        return done.exit_code
+    except _ClickUsageError as error:
+        if type(error).__name__ == "NoArgsIsHelpError":
+            error.show()
+        else:
+            print(f"m3video: error: {_usage_text(error)}", file=sys.stderr)
+        return EXIT_USAGE
+    except M3VideoError as error:
+        print(f"m3video: error: {error}", file=sys.stderr)
+        return error.exit_code
+    except MemoryError:
+        print("m3video: error: the machine has no memory left; free some, or read less of the video", file=sys.stderr)
+        return EXIT_DOES_NOT_FIT
+    return EXIT_DONE
+
+
+def _usage_text(error: Any) -> str:
+    """What click says of a wrong argument, as one line that begins and ends like ours."""
+    from m3video.video.gate import shown
+
+    text = shown(" ".join(error.format_message().split())).rstrip(".")
+    verb = error.ctx.command_path if error.ctx is not None else "m3video"
+    return f"{text[:1].lower()}{text[1:]} (see {verb} --help)"
+
+
+def _drop_stdout() -> None:
+    """What is still to be printed goes nowhere, at the exit of Python too."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
 if __name__ == "__main__":

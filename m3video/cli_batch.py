@@ -54,7 +54,7 @@ class FileFormat(StrEnum):
 
 
 def batch(
-    videos: Annotated[str, typer.Argument(help="a folder, a file that lists videos, or - for stdin",
+    videos: Annotated[str, typer.Argument(help="a folder, a file with a path on each line, or - for stdin",
                                           metavar="FOLDER|LIST|-", show_default=False)],
     task: Annotated[Literal["summarize", "ask", "analyze", "plan"], typer.Option(help="what to do with each")],
     output: Annotated[str, typer.Option("-o", "--output", help="folder or URL of results, to go on in")],
@@ -84,7 +84,7 @@ def batch(
     """
     from m3video.cli_memory import fit_or_keep
     from m3video.distributed.batch import InterruptedBatchError, check_all_done, run_batch
-    from m3video.distributed.items import Question, Questions, open_source, read_questions
+    from m3video.distributed.items import Question, Questions, left_out, open_source, read_questions
     from m3video.distributed.ledger_url import open_ledger
     from m3video.distributed.progress import Report
     from m3video.distributed.tasks import make_task
@@ -104,6 +104,7 @@ def batch(
     settings, fitted = fit_or_keep(settings)
     print_notes([] if quiet or fitted is None else fitted.notes)
     made = make_task(task, settings, formats=format or (), fetch=not dry_run)
+    print_notes([] if quiet else left_out(source, asked))
     if dry_run:
         from m3video.distributed.forecast import forecast, forecast_text
 

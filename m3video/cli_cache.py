@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import shutil
+import sys
 import time
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
 import typer
 
 from m3video.cache import Cache, cache_root
 from m3video.config import load_settings
+from m3video.errors import M3VideoError
 
 app = typer.Typer(
     name="cache", no_args_is_help=True, rich_markup_mode=None, help="What is kept of videos, and making room.",
     context_settings={"help_option_names": ["-h", "--help"]},
 )  # fmt: skip
+
+_LEAST_ROOM = 20
+"""Of a path, in columns."""
 
 Json = Annotated[bool, typer.Option("--json", help="print data as JSON")]
 
@@ -37,11 +43,7 @@ def ls(json: Json = False) -> None:
         return
     print(f"{cache.root}: {size_text(held)} of {size_text(cache.most_bytes)}")
     if rows:
-        print(f"{'kind':<6}{'files':>6}{'size':>11}  {'last used':<17} of")
-    room = shutil.get_terminal_size().columns - 43
-    for row in rows:
-        used = time.strftime("%Y-%m-%d %H:%M", time.localtime(row["used"]))
-        print(f"{row['kind']:<6}{row['files']:>6}{size_text(row['bytes']):>11}  {used:<17} {_fitted(row, room)}")
+        print(table(rows, shutil.get_terminal_size().columns if sys.stdout.isatty() else None))
 
 
 @app.command()
@@ -62,6 +64,28 @@ def prune(
         print_json({"folder": str(cache.root), "removed_files": count, "removed_bytes": freed})
     else:
         print(f"{cache.root}: removed {count} files, {size_text(freed)}")
+    if cache.notes:
+        raise M3VideoError(cache.notes[0])
+
+
+def table(rows: Sequence[Mapping[str, Any]], width: int | None) -> str:
+    """What `Cache.rows` told, for people.
+
+    Args:
+        rows: at least one.
+        width: of the terminal, to which paths are cut; None cuts nothing.
+    """
+    room = None if width is None else width - 42
+    # Where too little of a path would be left beside the rest, it has a line of its own.
+    gap, title = " ", "last used        of"
+    if width is not None and width - 42 < _LEAST_ROOM:
+        gap, title, room = "\n  ", "last used\n  of", width - 2
+    lines = [f"{'kind':<6}{'files':>6}{'size':>10}  {title}"]
+    for row in rows:
+        used = time.strftime("%Y-%m-%d %H:%M", time.localtime(row["used"]))
+        facts = f"{row['kind']:<6}{row['files']:>6}{size_text(row['bytes']):>10}  {used:<16}"
+        lines.append(f"{facts}{gap}{_fitted(row, room)}")
+    return "\n".join(lines)
 
 
 def size_text(size: float) -> str:
@@ -77,8 +101,10 @@ def _cache() -> Cache:
     return Cache(cache_root(), round(load_settings({}).cache_gib * 2**30))
 
 
-def _fitted(row: dict[str, Any], room: int) -> str:
+def _fitted(row: Mapping[str, Any], room: int | None) -> str:
     """The video and what it was read with; of a long path the end."""
+    from m3video.video.gate import shown
+
     told = row.get("model") or row.get("scan") or ""
-    text = f"{row.get('video', 'damaged')} ({told})" if told else "damaged"
-    return text if len(text) <= room else "..." + text[3 - room :] if room > 3 else ""
+    text = shown(f"{row.get('video', 'damaged')} ({told})" if told else "damaged")
+    return text if room is None or len(text) <= room else "..." + text[3 - max(room, _LEAST_ROOM) :]

@@ -35,12 +35,13 @@ def memory_rows(fitted: Fitted | None, *, measure: bool = False, progress: Progr
         return rows
     from m3video.measuring import measure as run_once
 
+    trouble: list[str] = []
     with progress("measure", None):
-        found = run_once(fitted)
+        found = run_once(fitted, note=trouble.append)
     off = found.peak / found.predicted - 1
     text = (
         f"peak {size_text(found.peak)}, predicted {size_text(found.predicted)} ({off:+.1%}), {size_text(found.before)} "
-        "of it without the model; kept for the next plan"
+        f"of it without the model; {trouble[0] if trouble else 'kept for the next plan'}"
     )
     return [*rows, ("measured", text)]
 

@@ -73,7 +73,7 @@ def refuse_decided(plan: Path | None, flags: Mapping[str, Any]) -> None:
 
 
 def check_outputs(video: str, outputs: Mapping[str, Path | None]) -> None:
-    """Refuse to write over the video, or two things to one file.
+    """Refuse to write over the video, two things to one file, or into a folder that is not there.
 
     Args:
         video: the file that is read.
@@ -89,4 +89,6 @@ def check_outputs(video: str, outputs: Mapping[str, Path | None]) -> None:
         place = os.path.realpath(path)
         if place in taken or (os.path.exists(path) and os.path.exists(video) and os.path.samefile(path, video)):
             raise UsageError(f"{flag} ({path}) is {taken.get(place, 'the video itself')}: name another file")
+        if not path.parent.is_dir():
+            raise UsageError(f"{flag} ({path}): there is no folder {path.parent}")
         taken[place] = f"what {flag} writes"

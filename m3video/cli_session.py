@@ -163,14 +163,16 @@ class _Talk:
         elif command == "/budget":
             if not argument.strip().isdecimal() or int(argument) < 1:
                 raise UsageError(f"/budget ({argument}) must be a number of tokens from 1 on")
-            self.changes = {"budget": int(argument)}
-            self.plan = self.session.plan(**self.changes)
+            changes = {"budget": int(argument)}
+            self.plan = self.session.plan(**changes)
+            self.changes = changes
             self._say(f"{len(self.plan.frames)} frames, {self.plan.total_tokens} tokens")
         elif command.startswith("/"):
             raise UsageError(f"command ({command}) is unknown: {COMMANDS}")
         else:
             if self.is_per_question:
                 answer = self.session.ask(line, **self.changes)
+                self.plan = answer.plan
             else:
                 answer = self.session.ask(line, plan=self.plan)
             record = answer_record(answer)

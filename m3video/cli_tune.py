@@ -153,10 +153,16 @@ def _command(
         kept += ["--config", os.fspath(config)]
     first = next(iter(asked.values()))[0]
     if list(asked) == [source]:
-        parts = ["m3video", "ask", source, first.question]
+        verb, arguments, options = "ask", [source, first.question], []
     else:
-        parts = ["m3video", "batch", source, "--task", "ask", "--questions", os.fspath(questions), "-o", "out"]
-    return shlex.join([*parts, "--budget", str(budget), *kept])
+        verb, arguments = "batch", [source]
+        options = ["--task", "ask", "--questions", os.fspath(questions), "-o", "out"]
+    options += ["--budget", str(budget), *kept]
+    if any(argument.startswith("-") for argument in arguments):
+        parts = [*options, "--", *arguments]
+    else:
+        parts = [*arguments, *options]
+    return shlex.join(["m3video", verb, *parts])
 
 
 def _flag(name: str, value: object) -> list[str]:

@@ -30,6 +30,12 @@ def whole_seconds(text: str) -> int:
     return hours * 3600 + minutes * 60 + secs
 
 
+def is_outside(second: int, first: float, end: float) -> bool:
+    """Whether nothing from `first` to `end` can be meant by a time like 0:07: the second that begins there is over
+    before, or begins after."""
+    return second + 1 <= first or second > end
+
+
 def shot_named(second: int, starts: Sequence[float]) -> int:
     """The shot that a time like 0:07 names: one that lies wholly within that second, for no other time names it, else
     the one that is on when the second begins.

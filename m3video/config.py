@@ -122,10 +122,14 @@ class Settings(BaseModel):
                 ("--at", self.at is not None), ("--every-shot", self.every_shot),
                 ("--max-gap", self.max_gap is not None), ("--detail", self.detail != "high"),
                 ("--scan", self.scan != "full"), ("--memory", self.memory is not None),
-                ("--saliency", self.saliency != "off"),
+                ("--saliency", self.saliency != "off"), ("--max-frames", self.max_frames != 16),
+                ("--num-frames", self.num_frames is not None), ("--fps", self.fps is not None),
+                ("--sampling", self.sampling != "shots"),
             ):  # fmt: skip
                 if is_set:
                     raise ValueError(f"{flag} says which frames stand in a sequence: leave it out with --layout grid")
+            if not self.timestamps:
+                raise ValueError("--no-timestamps is for a sequence of frames, a grid shows no times: leave it out")
         return self
 
     @model_validator(mode="after")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
+import tempfile
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -13,14 +15,45 @@ from typing import Any
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A name next to `path` to write to; it takes the place of `path` when the block ends well, else it is removed."""
-    part = path.parent / f".{path.name}.{os.getpid()}-{threading.get_ident()}.part"
+    """A name to write to; what is there takes the place of `path` when the block ends well, else it is removed.
+
+    A link stays, and the file that it leads to is replaced. A device or a pipe (/dev/stdout) stays too and gets the
+    bytes at the end.
+
+    Raises:
+        OSError: nothing can be written there.
+    """
+    stream = _own_stream(path)
+    if stream is not None or (path.exists() and not path.is_file() and not path.is_dir()):
+        with tempfile.TemporaryDirectory(prefix="m3video-") as folder:
+            part = Path(folder) / "part"
+            yield part
+            with part.open("rb") as source, open(path if stream is None else os.dup(stream), "wb") as file:
+                shutil.copyfileobj(source, file)
+        return
+    target = Path(os.path.realpath(path))
+    part = target.parent / f".{target.name}.{os.getpid()}-{threading.get_ident()}.part"
     try:
         yield part
-        os.replace(part, path)
+        os.replace(part, target)
     except BaseException:
         part.unlink(missing_ok=True)
         raise
+
+
+def _own_stream(path: Path) -> int | None:
+    """The descriptor of our stdout or stderr where `path` is a link to it.
+
+    It may be a regular file: replaced or opened anew, what is printed later would be lost or written over it.
+    """
+    if path.is_symlink() and path.exists():
+        for stream in (1, 2):
+            try:
+                if os.path.samestat(path.stat(), os.fstat(stream)):
+                    return stream
+            except OSError:  # it is closed
+                continue
+    return None
 
 
 def remembered(file: Path, key: str) -> list[dict[str, Any]]:

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from m3video.clocks import clock
 from m3video.config import Settings
-from m3video.errors import UsageError
+from m3video.errors import UsageError, VideoError
 from m3video.progress import Meter, Progress
 from m3video.scales import SCALES
 from m3video.types import PlannedFrame, TokenPlan
@@ -18,6 +19,10 @@ if TYPE_CHECKING:
     from m3video.model.checkpoint import LoadedModel
 
 
+MOST_OPTIONS = 26
+"""Each has a letter."""
+
+
 def ask_grid(
     reader: VideoReader, question: str, settings: Settings, options: Sequence[str], loaded: LoadedModel, meter: Meter,
     progress: Progress,
@@ -26,16 +31,11 @@ def ask_grid(
     from m3video.model import answering, grid
     from m3video.model.text import prompt_ids
 
-    info, pts_N = reader.info, reader.index.pts_N
-    fps = (info.num_frames - 1) / max(1e-9, info.pts_seconds(info.end_pts) - info.pts_seconds(info.start_pts))
-    first, last = (None if t is None else t - info.pts_seconds(info.start_pts) for t in (settings.start, settings.end))
-    # Rounded: the reference multiplies the container's own duration and rate, whose product is a whole number.
-    numbers = grid.igvlm_indices(
-        round(info.num_frames / fps, 6) + 1e-6, fps, start_seconds=first, end_seconds=last
-    )  # fmt: skip
-    if numbers[-1] >= len(pts_N):
-        raise UsageError(f"--end ({settings.end} s) lies beyond the video's {info.duration_seconds:.2f} s")
-    pts = [int(pts_N[number]) for number in numbers]
+    if options and not 2 <= len(options) <= MOST_OPTIONS:
+        raise UsageError(
+            f"--option names {len(options)} of the answers to choose from: name 2 to {MOST_OPTIONS}, or none"
+        )
+    info, pts = reader.info, _pts_shown(reader, settings)
     # Sizes are known before anything is decoded: six equal frames in two columns.
     width, height = info.width * 2, info.height * 3
     costs = {scale: answering.image_tokens(loaded, size_wh=(width, height), scale=scale) for scale in SCALES}
@@ -61,3 +61,37 @@ def ask_grid(
         shots=((info.start_pts, info.end_pts + info.last_duration),), config=settings.model_dump(),
     )  # fmt: skip
     return plan, said
+
+
+def _pts_shown(reader: VideoReader, settings: Settings) -> list[int]:
+    """The six frames that the reference shows of the video, or of the part of it that the settings name."""
+    from m3video.model import grid
+
+    info, pts_N = reader.info, reader.index.pts_N
+    if len(pts_N) < grid.NUM_FRAMES:
+        raise VideoError(
+            f"{info.path} has {len(pts_N)} frame{'s'[: len(pts_N) - 1]}, an image grid shows {grid.NUM_FRAMES}: leave "
+            "out --layout grid"
+        )
+    start, end = (info.pts_seconds(pts) for pts in (info.start_pts, info.end_pts))
+    fps = (len(pts_N) - 1) / (end - start)
+    # A part may begin before the video does, as in every other layout.
+    first, last = (None if t is None else max(0.0, t - start) for t in (settings.start, settings.end))
+    # Rounded: the reference multiplies the container's own duration and rate, whose product is a whole number.
+    duration = round(len(pts_N) / fps, 6) + 1e-6
+    try:
+        numbers = grid.igvlm_indices(duration, fps, start_seconds=first, end_seconds=last)
+    except VideoError:
+        numbers = []
+    if numbers and numbers[-1] < len(pts_N):
+        return [int(pts_N[number]) for number in numbers]
+    if last is not None and int(last * fps) > len(pts_N):
+        raise UsageError(
+            f"--end ({clock(start + last)}) lies beyond the video, which runs from {clock(start)} to "
+            f"{clock(start + duration)}: name a time in it"
+        )
+    # Also where the reference, which counts one frame too many, would find a sixth that is not there.
+    raise UsageError(
+        f"the part that --start and --end name has fewer than the {grid.NUM_FRAMES} frames of an image grid: name a "
+        "longer one"
+    )

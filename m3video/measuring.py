@@ -21,12 +21,13 @@ if TYPE_CHECKING:
     from m3video.model.checkpoint import LoadedModel
 
 
-def measure(fitted: Fitted, *, file: Path | None = None) -> Measured:
+def measure(fitted: Fitted, *, file: Path | None = None, note: Callable[[str], None] = lambda _: None) -> Measured:
     """Run the largest question that fits once, and keep what it took.
 
     Args:
         fitted: what fits.
         file: where it is kept; the cache folder's by default.
+        note: told why it could not be kept.
 
     Raises:
         DoesNotFitError: it ran out of memory: the prediction was too low.
@@ -48,7 +49,11 @@ def measure(fitted: Fitted, *, file: Path | None = None) -> Measured:
     found = Measured(
         shape.frames, shape.visual, shape.text, shape.vision_batch, predicted, told["peak"], told["before"]
     )  # fmt: skip
-    keep(file or default_file(), fitted.size, fitted.place, found)
+    file = file or default_file()
+    try:
+        keep(file, fitted.size, fitted.place, found)
+    except OSError as error:
+        note(f"not kept for the next plan: {file}: {error.strerror}")
     return found
 
 

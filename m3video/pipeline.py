@@ -19,7 +19,7 @@ from m3video.planning.analyze import analyze
 from m3video.planning.limits import Limit, limits
 from m3video.planning.sample import rows_in_range
 from m3video.planning.scan_cache import load_scan, save_scan
-from m3video.planning.wishes import Wishes, candidates, rules
+from m3video.planning.wishes import SPREAD, Wishes, candidates, rules
 from m3video.planning.worth import estimate_name, utility
 from m3video.progress import Progress, silent
 from m3video.types import (
@@ -187,7 +187,9 @@ def binding_limits(study: Study) -> tuple[Limit, ...]:
     intact = int(((study.stats.flags_N[rows] & FLAG_CORRUPT) == 0).sum())
     if len(study.selection) >= intact:
         return found
-    if len(study.selection) >= settings.max_frames:
+    # Where candidates had to be spread evenly, how many there may be decided, not the rate that was set aside.
+    is_spread = any(note.endswith(SPREAD) for note in study.selection.notes)
+    if is_spread or len(study.selection) >= settings.max_frames:
         return (*found, Limit(f"--max-frames {settings.max_frames}"))
     if settings.fps is not None:
         return (*found, Limit(f"--fps {settings.fps:g}"))
@@ -262,16 +264,20 @@ def bundled_note(loaded: LoadedModel, path: str | Path) -> tuple[str, ...]:
 
 
 def evidence(plan: TokenPlan) -> tuple[Evidence, ...]:
-    """The time ranges the model is shown: per shot, from its first to its last planned frame."""
+    """The time ranges the model is shown: per shot, from its first to its last planned frame.
+
+    Frames of an image grid stand in one picture and are of one shot: its tokens are theirs together.
+    """
     ranges = []
     for _, shown in itertools.groupby(plan.frames, key=lambda frame: frame.shot):
         frames = list(shown)
+        tokens = total_tokens(frame.scale for frame in frames) if plan.grid_tokens is None else plan.grid_tokens
         ranges.append(
             Evidence(
                 start_seconds=plan.video.pts_seconds(frames[0].pts),
                 end_seconds=plan.video.pts_seconds(frames[-1].pts),
                 num_frames=len(frames),
-                num_tokens=total_tokens(frame.scale for frame in frames),
+                num_tokens=tokens,
             )
         )
     return tuple(ranges)

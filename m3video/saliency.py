@@ -62,9 +62,10 @@ def named_pins(question: str, stats: FrameStats, settings: Settings) -> dict[str
     """
     first, last = (seconds(int(pts), stats.time_base) for pts in (stats.pts_N[0], stats.pts_N[-1]))
     first = max(first, -math.inf if settings.start is None else settings.start)
+    first = math.ceil(first * 1000) / 1000  # times are written to a thousandth
     last = min(last, math.inf if settings.end is None else settings.end - 0.001)
     # The middle of the second, where it is within the range: its first frame may be of the shot before.
-    middles = {min(time + 0.5, last) for time in named_times(question) if first < time + 1 and time <= last}
+    middles = {max(first, min(time + 0.5, last)) for time in named_times(question) if first < time + 1 and time <= last}
     if settings.scan != "full" or not middles:
         return {}
     wished = [] if settings.at is None else [settings.at]

@@ -9,7 +9,7 @@ decode nor vision tower for frames that were looked at before.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -17,17 +17,17 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from m3video.config import PLAN_SETTINGS, Settings
-from m3video.errors import PlanError, UsageError
+from m3video.errors import DoesNotFitError, OutOfMemoryError, PlanError, UsageError
 from m3video.frame_grids import FrameGrids
 from m3video.image_grid import ask_grid
-from m3video.memory.fitting import fit_settings, least_text
+from m3video.memory.fitting import budget_text, fit_settings, least_text
 from m3video.memory.shrinking import Ways, answer_within_memory
 from m3video.pipeline import Study, analyze_once, bundled_note, cache_of, evidence, planned_frames, study_reader
 from m3video.pipeline import open_for as open_reader
 from m3video.planning.plan_file import check_matches
 from m3video.progress import Meter, Progress, silent
-from m3video.saliency import focus_on, named_pins
-from m3video.types import Answer, FrameStats, TokenPlan
+from m3video.saliency import Shares, focus_on, named_pins
+from m3video.types import Answer, Focus, FrameStats, TokenPlan
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -37,6 +37,9 @@ if TYPE_CHECKING:
     from m3video.model.nested import VisualTokens
     from m3video.model.prefix import Prefix
     from m3video.model.saliency import Glance, Look
+
+Smaller = Callable[[int, int], TokenPlan]
+"""(budget, most frames) -> a plan made as another one was, within less memory."""
 
 
 class VideoSession:
@@ -65,7 +68,7 @@ class VideoSession:
         fitted = fit_settings(settings)
         settings = settings if fitted is None else fitted.settings
         self.path, self.settings = path, settings
-        self._fit_notes = () if fitted is None else fitted.notes
+        self._fitted = fitted
         self._loaded, self._progress = loaded, progress
         self._meter = Meter()
         self._cache = cache_of(settings)
@@ -124,10 +127,9 @@ class VideoSession:
 
         Raises:
             UsageError: settings that contradict each other or ask for frames that do not exist.
+            DoesNotFitError: a larger budget than the session's that the memory it was given does not hold.
         """
-        if not set(changes) <= {*PLAN_SETTINGS} - {"scan", "layout"}:
-            raise ValueError(f"{', '.join(changes)}: a session's plans may differ in {', '.join(PLAN_SETTINGS)} only")
-        settings = Settings(**{**self.settings.model_dump(exclude_unset=True), **changes})
+        settings = self._changed(changes)
         key = settings.model_dump_json()
         with self._meter.stage("plan"):
             if key not in self._studies:
@@ -138,43 +140,103 @@ class VideoSession:
         """The plan for the session's settings with `changes`."""
         return self.study(**changes).plan
 
+    def _changed(self, changes: Mapping[str, Any]) -> Settings:
+        """The session's settings with changes; what fits the memory was told for the session's budget only."""
+        if not set(changes) <= {*PLAN_SETTINGS} - {"scan", "layout"}:
+            raise ValueError(f"{', '.join(changes)}: a session's plans may differ in {', '.join(PLAN_SETTINGS)} only")
+        settings = Settings(**{**self.settings.model_dump(exclude_unset=True), **changes})
+        if self._fitted is None or settings.budget <= self.settings.budget:
+            return settings
+        wanted = {**self._fitted.wanted.model_dump(exclude_unset=True), "memory": self.settings.memory, **changes}
+        fitted = fit_settings(Settings(**wanted))
+        assert fitted is not None
+        if fitted.fit.binds != "wish" and fitted.settings.budget < settings.budget:
+            raise DoesNotFitError(f"budget ({settings.budget}) is more than fits: {budget_text(fitted)}")
+        return settings.model_copy(update={"max_frames": fitted.settings.max_frames})
+
     def plan_for(self, question: str, **changes: Any) -> TokenPlan:
         """The plan for one question, as the setting `saliency` says; `changes` as for `study`.
 
-        A question about the whole video gets the plan that `plan` gives, less what a first look has cost.
+        A question about the whole video gets the plan that `plan` gives, less what a first look has cost; so does every
+        question where memory runs out at the first look, and a warning says so.
 
         Raises:
             DoesNotFitError: the candidates' coarse tokens exceed the context.
         """
-        settings = self.settings
-        if settings.saliency == "off":
-            return self.plan(**changes)
-        study = self.study(**{**changes, **named_pins(question, self.stats(), settings)})
-        found = focus_on(
-            question, study, measure=settings.saliency, look=lambda scales: self._look(question, study, scales)
-        )  # fmt: skip
+        return self._plan_for(question, changes)[0]
+
+    def _plan_for(self, question: str, changes: Mapping[str, Any]) -> tuple[TokenPlan, Smaller]:
+        """That plan, and how it is made again within less memory."""
+        measure = self.settings.saliency
+        if measure == "off":
+            study = self.study(**changes)
+            return study.plan, partial(self._again, study, None, None)
+        study = self._study_of_moments(question, changes)
+        notes: list[str] = []
+        try:
+            found = focus_on(
+                question, study, measure=measure, look=lambda scales: self._look(question, study, scales, notes)
+            )
+        except OutOfMemoryError:
+            self._glance = found = None
+            notes.append("memory ran out at the first look: the frames were chosen without the question")
         if found is None:
-            return self.plan(**changes)
+            study = self.study(**changes)
+        else:
+            with self._meter.stage("plan"):
+                study = study_reader(
+                    self._reader, study.settings, stats=self.stats(), focus=found[0], share_N=found[1],
+                    progress=self._progress,
+                )  # fmt: skip
+        plan = replace(study.plan, warnings=(*notes, *study.plan.warnings))
+        return plan, partial(self._again, study, *(found or (None, None)))
+
+    def _study_of_moments(self, question: str, changes: Mapping[str, Any]) -> Study:
+        """The candidates for a question, with frames of the moments that it names as far as they can be had."""
+        pins = named_pins(question, self.stats(), self._changed(changes))
+        if pins:
+            try:
+                return self.study(**{**changes, **pins})
+            except UsageError:
+                pass  # it names more moments than frames or tokens may be shown
+        return self.study(**changes)
+
+    def _again(
+        self, study: Study, focus: Focus | None, share_N: Shares | None, budget: int, max_frames: int
+    ) -> TokenPlan:
+        """The plan of `study` within less memory; nothing of the larger one is held any more."""
+        self._prefix = self._glance = None
+        less = {"budget": budget + (0 if focus is None else focus.first_tokens)}
+        if share_N is None:  # shares are those of the candidates, which therefore stay
+            less["max_frames"] = min(max_frames, study.settings.max_frames)
+        settings = Settings(**{**study.settings.model_dump(exclude_unset=True), **less})
         with self._meter.stage("plan"):
             return study_reader(
-                self._reader, study.settings, stats=self.stats(), focus=found[0], share_N=found[1],
-                progress=self._progress,
-            ).plan  # fmt: skip
+                self._reader, settings, stats=self.stats(), focus=focus, share_N=share_N, progress=self._progress
+            ).plan
 
-    def _look(self, question: str, study: Study, scales: Sequence[int]) -> Look:
-        """Where the question makes the model look among the candidates at these scales."""
+    def _look(self, question: str, study: Study, scales: Sequence[int], notes: list[str]) -> Look:
+        """Where the question makes the model look among the candidates at these scales; `notes` grows."""
+        from m3video.model.room import within_memory
         from m3video.model.saliency import Glance
 
-        plan = self.plan_with(study, scales)
-        shown = tuple((frame.pts, frame.scale) for frame in plan.frames)
-        if self._glance is None or self._glance[0] != shown:
-            self._glance = None
-            visual, _ = self.tokens(plan)
-            self._glance = shown, Glance(
-                self.loaded, visual, times_seconds=self._times(plan), timestamps=self.settings.timestamps
-            )  # fmt: skip
-        with self._meter.stage("first look"), self._progress("first look", None):
-            return self._glance[1].look(question)
+        def look(plan: TokenPlan) -> Look:
+            shown = tuple((frame.pts, frame.scale) for frame in plan.frames)
+            if self._glance is None or self._glance[0] != shown:
+                self._glance = None
+                with within_memory("the first look", "use --saliency off", step="vision"):
+                    visual, _ = self.tokens(plan)
+                self._glance = shown, Glance(
+                    self.loaded, visual, times_seconds=self._times(plan), timestamps=self.settings.timestamps
+                )  # fmt: skip
+            room = within_memory("the first look", "use --saliency off", step="answer")
+            with self._meter.stage("first look"), self._progress("first look", None), room:
+                return self._glance[1].look(question)
+
+        ways = Ways(self._grids, None, lambda: least_text(self.settings))
+        _, found, told = answer_within_memory(look, self.plan_with(study, scales), ways)
+        notes += told
+        return found
 
     def plan_with(self, study: Study, scales: Sequence[int], *, budget: int | None = None) -> TokenPlan:
         """The plan that shows the candidates of `study` at scales of the caller's choice.
@@ -265,30 +327,34 @@ class VideoSession:
         unused: tuple[str, ...] = ()
         looked = 0
         smaller: tuple[str, ...] = ()
-        is_own = plan is None
+        replan: Smaller | None = None
         if plan is not None:
             check_matches(plan, self.info)
-            is_own = any(study.plan.config == plan.config for study in self._studies.values())
-            unused = () if is_own else _decided_already(plan, settings)
+            studies = self._studies.values()
+            # A plan that somebody changed stays as it is, though its settings are those of one that was made here.
+            own = next((study for study in studies if study.plan is plan), None)
+            replan = None if own is None else partial(self._again, own, None, None)
+            unused = () if any(s.plan.config == plan.config for s in studies) else _decided_already(plan, settings)
         elif settings.layout == "frames":
-            plan = self.plan_for(question, **changes)
+            plan, replan = self._plan_for(question, changes)
             looked = plan.first_tokens
         loaded, cached = self.loaded, 0
         if plan is None:
             plan, said = ask_grid(self._reader, question, settings, options, loaded, self._meter, self._progress)
         else:
             self.check(plan, question)
-            ways = Ways(self._grids, self._smaller_plan if is_own else None, lambda: least_text(settings))
+            ways = Ways(self._grids, replan, lambda: least_text(settings))
             plan, (said, cached), smaller = answer_within_memory(partial(self._answer, question), plan, ways)
             plan = replace(plan, text_tokens=self._text_tokens(plan))
         meter, self._meter = self._meter, Meter()
+        fit_notes = () if self._fitted is None else self._fitted.notes
         is_scan_cached, self._has_scanned = self._stats is not None and not self._has_scanned, False
         return Answer(
             question=question, text=said.text, evidence=evidence(plan), model=loaded.name,
             visual_tokens=looked + said.visual_tokens, prompt_tokens=said.prompt_tokens,
             answer_tokens=said.answer_tokens, stage_seconds=meter.stage_seconds,
             peak_memory_bytes=meter.peak_memory_bytes, plan=plan, config=settings.model_dump(), warnings=(
-                *self._fit_notes, *smaller, *plan.warnings, *unused, *loaded.warnings,
+                *fit_notes, *smaller, *plan.warnings, *unused, *loaded.warnings,
                 *bundled_note(loaded, self.path), *said.warnings, *self._take_notes(),
             ), cached_frames=cached, is_scan_cached=is_scan_cached, reused_tokens=said.reused_tokens,
         )  # fmt: skip
@@ -311,11 +377,6 @@ class VideoSession:
         room = within_memory(f"a plan of {plan.total_tokens} tokens", "use a smaller --budget", step="answer")
         with self._meter.stage("answer"), self._progress("answer", None), room:
             return self._prefix[1].answer(question, max_new_tokens=self.settings.max_new_tokens), cached
-
-    def _smaller_plan(self, budget: int, max_frames: int) -> TokenPlan:
-        """A plan within less memory; nothing of the larger one is held any more."""
-        self._prefix = self._glance = None
-        return self.plan(budget=budget, max_frames=max_frames)
 
     def _text_tokens(self, plan: TokenPlan) -> int:
         """Positions around the frames, for the model that is asked."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -42,17 +42,19 @@ class Shown:
         squares: N pictures as the vision tower sees them, RGB uint8 [336, 336, 3]: a third of a megabyte each, whatever
             the video's size.
         utility_NS: float64 [N, 5], what each is worth at each scale.
+        pinned: number of a frame that must be shown -> its scale, None where any will do.
     """
 
     plan: TokenPlan
     squares: tuple[NDArray[np.uint8], ...]
     utility_NS: NDArray[np.float64]
+    pinned: Mapping[int, int | None]
 
     def smaller(self, budget: int) -> Shown:
         """The best that these frames are worth within less tokens: none gets more than it has.
 
-        Pinned frames keep their scale; a shot that must be shown stays while the budget has a token for each. A
-        greatest gap between frames is not kept.
+        Frames pinned at a scale keep it, other pinned ones are shown; a shot that must be shown stays while the budget
+        has a token for each. A greatest gap between frames is not kept.
 
         Raises:
             UsageError: the pinned frames cost more.
@@ -60,13 +62,12 @@ class Shown:
         frames = self.plan.frames
         has_N = np.array([frame.scale for frame in frames])
         utility_NS = np.where(np.array(SCALES) <= has_N[:, None], self.utility_NS, 0.0)
-        fixed = {number: frame.scale for number, frame in enumerate(frames) if frame.reason == "pinned"}
-        cover: list[tuple[int, int]] = []
+        fixed = {number: scale for number, scale in self.pinned.items() if scale is not None}
+        cover = [(number, number + 1) for number, scale in self.pinned.items() if scale is None]
         if self.plan.config.get("every_shot"):
-            edges = np.flatnonzero(np.diff([frame.shot for frame in frames], prepend=-1, append=-1))
-            cover = list(itertools.pairwise(edges.tolist()))
-        if len(cover) + sum(fixed.values()) > budget:
-            cover = []
+            edges = np.flatnonzero(np.diff([frame.shot for frame in frames], prepend=-1, append=-1)).tolist()
+            if len(cover) + len(edges) - 1 + sum(fixed.values()) <= budget:
+                cover += itertools.pairwise(edges)
         decided = allocate(utility_NS, budget=budget, fixed=fixed, cover_M2=cover)
         kept = np.flatnonzero(decided.scale_N).tolist()
         plan = replace(
@@ -76,7 +77,8 @@ class Shown:
         config, times = plan.config, [plan.video.pts_seconds(frame.pts) for frame in plan.frames]
         text = text_around(config["model"], times_seconds=times, timestamps=config["timestamps"])
         plan = replace(plan, text_tokens=text)
-        return Shown(plan, tuple(self.squares[number] for number in kept), self.utility_NS[kept])
+        pinned = {kept.index(number): scale for number, scale in self.pinned.items()}
+        return Shown(plan, tuple(self.squares[number] for number in kept), self.utility_NS[kept], pinned)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +119,9 @@ def fetch_shown(reader: VideoReader, study: Study, *, on_frame: Callable[[], obj
     for frame in reader.fetch([planned.pts for planned in study.plan.frames]):
         squares.append(as_square(frame.rgb_HW3))
         on_frame()
-    return Shown(study.plan, tuple(squares), study.utility_CS[study.decided.scale_N > 0])
+    shown = np.flatnonzero(study.decided.scale_N).tolist()
+    pinned = {shown.index(number): scale for number, scale in study.pinned.items()}
+    return Shown(study.plan, tuple(squares), study.utility_CS[shown], pinned)
 
 
 def ask_shown(loaded: LoadedModel, asked: Sequence[tuple[Shown, Questions]], settings: Settings) -> list[Said]:
@@ -165,6 +169,8 @@ def _alone(loaded: LoadedModel, shown: Shown, questions: Questions, settings: Se
 
     ways = Ways(tower, smaller, lambda: least_text(settings))
     _, said, notes = answer_within_memory(answer, shown.plan, ways)
+    if now is not shown and shown.plan.config.get("max_gap") is not None:
+        notes += ("max_gap: fewer frames may stand further apart",)
     return replace(said, notes=notes)
 
 

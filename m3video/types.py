@@ -351,8 +351,14 @@ class TokenPlan:
 
     @property
     def shots_seconds(self) -> list[float]:
-        """When each shot begins."""
-        return [self.video.pts_seconds(start) for start, _ in self.shots]
+        """When each shot begins, and at last when what is looked at ends: at the setting `end`, or with the video."""
+        if not self.shots:
+            return []
+        until = self.video.pts_seconds(self.video.end_pts + self.video.last_duration)
+        until = until if self.config.get("end") is None else min(until, self.config["end"])
+        # A scan that skips frames may have looked at none near the end, but frames before it stand for that time.
+        until = max(until, self.video.pts_seconds(self.shots[-1][1]))
+        return [*(self.video.pts_seconds(start) for start, _ in self.shots), until]
 
 
 @dataclass(frozen=True, slots=True)

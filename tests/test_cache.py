@@ -11,7 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from m3video import cli_cache
 from m3video.cache import STALE_SECONDS, Cache, cache_root, code_digest, versions
+from m3video.errors import M3VideoError
 
 KEY = {"video": "blake2b:1", "weights": "a"}
 ARRAYS = {"grid": np.arange(600, dtype=np.float32).reshape(2, 300)}
@@ -108,11 +110,42 @@ def test_a_folder_that_cannot_be_written_costs_a_note(tmp_path: Path) -> None:
     assert "nothing is kept" in held.notes[0]
 
 
+def refuse(*_: object, **__: object) -> None:
+    raise PermissionError(13, "Permission denied")
+
+
+def test_a_file_of_another_user_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    held = cache(tmp_path)
+    put(held)
+    monkeypatch.setattr(os, "utime", refuse)
+    assert held.load("grids", KEY, "7") is not None
+    assert not held.notes
+
+
+def test_what_cannot_be_removed_costs_a_note(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    held = cache(tmp_path)
+    path = put(held)
+    put(held, "8")
+    path.write_bytes(b"broken")
+    monkeypatch.setattr(Path, "unlink", refuse)
+    assert held.load("grids", KEY, "7") is None
+    stays = f"cache {tmp_path} holds files that cannot be removed (Permission denied): they stay"
+    assert held.notes == [stays, f"cache {path} is damaged: made again"]
+    held.most_bytes = 0
+    held.settle()
+    assert held.trim() == (0, 0)
+    assert len(held.notes) == 2
+    monkeypatch.setenv("M3VIDEO_CACHE_DIR", str(tmp_path))
+    with pytest.raises(M3VideoError, match=r"cannot be removed \(Permission denied\)"):
+        cli_cache.prune(keep_gib=0)
+
+
 def test_two_processes_at_once(tmp_path: Path) -> None:
     """Both write, read and evict the same entries; neither fails, neither reads anything half."""
     script = """
 import sys, numpy as np
 from pathlib import Path
+from m3video import cli_cache
 from m3video.cache import Cache
 held = Cache(Path(sys.argv[1]), 60000)
 for turn in range(60):
@@ -151,3 +184,16 @@ def test_the_folder_is_named_by_the_environment(monkeypatch: pytest.MonkeyPatch,
 def test_code_and_libraries_are_told_apart() -> None:
     assert code_digest("video/*.py") == code_digest("video/*.py") != code_digest("model/*.py")
     assert versions("numpy", "no-such-package") == {"numpy": np.__version__, "no-such-package": ""}
+
+
+@pytest.mark.parametrize("width", [None, 40, 60, 80, 200])
+def test_the_table_of_entries_has_a_line_for_each_and_cuts_paths_to_a_terminal_only(width: int | None) -> None:
+    path = "/films/" + "long/" * 20 + "a\nb.mp4"
+    row = {"kind": "scans", "files": 1, "bytes": 5000, "used": 0.0, "video": path, "scan": "full"}
+    lines = cli_cache.table([row, row], width).splitlines()
+    assert len(lines) == (6 if width in (40, 60) else 3)
+    assert lines[-1].endswith(r"a\nb.mp4 (full)")
+    if width is None:
+        assert path.replace("\n", r"\n") in lines[-1]
+    else:
+        assert max(map(len, lines)) <= width

@@ -60,10 +60,44 @@ def test_version_and_no_arguments() -> None:
 
 
 def test_unknown_flag_is_a_usage_error() -> None:
-    done = run("plan", SAMPLE, "--buget", "3")
-    assert done.returncode == 2
-    assert "--budget" in done.stderr
-    assert "Traceback" not in done.stderr
+    error = one_line_error(run("plan", SAMPLE, "--buget", "3"), 2)
+    assert "--budget" in error
+    assert error.endswith("(see m3video plan --help)")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("plan", SAMPLE), ("plan", SAMPLE, "--json"), ("probe", SAMPLE, "--pts"), ("cache", "ls"), ("plan", "--help"),
+     ("--version",)],
+)  # fmt: skip
+def test_a_full_stdout_is_one_line(arguments: tuple[object, ...]) -> None:
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "m3video.cli", *map(str, arguments)], stdout=full, stderr=subprocess.PIPE, text=True
+        )  # fmt: skip
+    assert "output cannot be written: No space left on device" in one_line_error(done, 1)
+
+
+@pytest.mark.parametrize(("module", "arguments"), [("typer", ("--version",)), ("av", ("plan", SAMPLE))])
+def test_ctrl_c_while_modules_load_is_one_line(module: str, arguments: tuple[object, ...], tmp_path: Path) -> None:
+    (tmp_path / f"{module}.py").write_text("raise KeyboardInterrupt")
+    done = run(*arguments, PYTHONPATH=f"{tmp_path}{os.pathsep}{ROOT}")
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "m3video: interrupted\n")
+
+
+def test_output_may_be_stdout_even_when_it_is_a_file(tmp_path: Path) -> None:
+    saved, both = tmp_path / "plan.json", tmp_path / "both.txt"
+    table = run("plan", SAMPLE, "--budget", 100, "-o", saved).stdout
+    for done in (run("plan", SAMPLE, "--budget", 100, "-o", "/dev/stdout").stdout, _into_file(both)):
+        assert done.startswith(saved.read_text())
+        assert done.splitlines()[-1] == table.splitlines()[-1]
+
+
+def _into_file(path: Path) -> str:
+    command = [sys.executable, "-m", "m3video.cli", "plan", str(SAMPLE), "--budget", "100", "-o", "/dev/stdout"]
+    with path.open("w") as file:
+        subprocess.run(command, stdout=file, check=True, env={**os.environ, "COLUMNS": "80"})
+    return path.read_text()
 
 
 @pytest.mark.parametrize(
@@ -83,6 +117,13 @@ def test_unknown_flag_is_a_usage_error() -> None:
         (("plan", SAMPLE, "--start", "99:00"), 2, "0:"),
         (("plan", SAMPLE, "--plot", "plan.jpg"), 2, "--plot (plan.jpg) must end in .png, .svg or .pdf"),
         (("plan", SAMPLE, "--html", "no/such/plan.html"), 2, "--html (no/such/plan.html): there is no folder no/such"),
+        (("plan", SAMPLE, "-o", "no/such/plan.json"), 2, "-o (no/such/plan.json): there is no folder no/such"),
+        (("analyze", SAMPLE, "-o", "no/such/st.parquet"), 2, "-o (no/such/st.parquet): there is no folder no/such"),
+        (("plan", SAMPLE, "--budget", "1e3"), 2, "(see m3video plan --help)"),
+        (("plan",), 2, "missing argument"),
+        (("paln", SAMPLE), 2, "no such command 'paln'"),
+        (("batch", "films", "--task", "no\nsuch", "-o", "out"), 2, "(see m3video batch --help)"),
+        (("batch", "films", "-o", "out"), 2, "--task"),
         (("plan", SAMPLE, "--html", "plan.png"), 2, "--html (plan.png) must end in .html or .htm"),
         (("plan", SAMPLE, "-o", SAMPLE), 2, "is the video itself: name another file"),
         (("plan", SAMPLE, "--plot", SAMPLE), 2, "is the video itself: name another file"),

@@ -102,6 +102,24 @@ def test_an_answer_of_a_batch_is_the_answer_of_ask(tmp_path: Path, tiny: Path, c
         assert json.loads(plan.read_text())["total_tokens"] == alone.visual_tokens
 
 
+def test_questions_and_videos_that_are_left_out_are_told(tmp_path: Path, tiny: Path, clips: list[Path]) -> None:
+    listed, questions = tmp_path / "list.txt", tmp_path / "q.jsonl"
+    listed.write_text(f"{clips[0]}\n# c\n")
+    questions.write_text(
+        "\n".join(json.dumps({"question": "what is it", "video": str(video)}) for video in (clips[0], "two.mp4"))
+    )
+    command = ("batch", listed, "--task", "ask", "--questions", questions, "--model", tiny, "--budget", 36)
+    for more, end in ((("--dry-run",), "1 items of 1 videos"), ((), "1 items done")):
+        done = run(*command, "-o", tmp_path / "out", *more)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.startswith(end)
+        assert done.stderr.splitlines() == [
+            f"m3video: note: 1 of 2 questions are about other videos: left out ({tmp_path}/two.mp4)",
+            "m3video: note: 1 of 2 videos have no question: left out (# c)",
+        ]
+    assert run(*command, "-o", tmp_path / "out", "--quiet").stderr == ""
+
+
 def test_files_of_every_task(tmp_path: Path, clips: list[Path], tiny: Path) -> None:
     listed = tmp_path / "list.txt"
     listed.write_text(f"{clips[0]}\n\n{clips[1]}\n")

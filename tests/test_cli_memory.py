@@ -49,3 +49,14 @@ def test_ask_says_which_budget_came_out() -> None:
 )
 def test_user_errors_are_one_line(arguments: tuple[object, ...], code: int, message: str) -> None:
     assert message in one_line_error(run("plan", SAMPLE, *arguments, HF_HUB_OFFLINE="1"), code)
+
+
+def test_a_peak_that_cannot_be_kept_is_told_all_the_same(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("no folder")
+    done = run("plan", SAMPLE, "--memory", "1GiB", "--device", "cpu", "--measure", "--budget", 36,
+               M3VIDEO_CACHE_DIR=str(tmp_path / "file"), timeout=200)  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr
+    text = "".join(done.stdout.split())
+    assert "measuredpeak" in text
+    assert f"notkeptforthenextplan:{tmp_path}/file/memory.json:" in text

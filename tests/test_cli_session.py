@@ -44,6 +44,21 @@ def test_help_has_an_example_and_fits_80_columns(verb: tuple[str, ...]) -> None:
     assert max(map(len, done.stdout.splitlines())) <= 80
 
 
+def test_a_budget_beyond_the_memory_is_refused_and_the_one_before_stays() -> None:
+    asked = f"/budget 100000\n/budget 300\n{COLOUR}\n"
+    done = run("chat", SAMPLE, "--memory", "1GiB", "--budget", 36, "--json", stdin=asked)
+    refused, answer = [json.loads(line) for line in done.stdout.splitlines()]
+    assert refused["error"].startswith("budget (100000) is more than fits: ")
+    assert answer["answer"] == "green"
+    assert 36 < answer["tokens"]["visual"] <= 300
+    wrong = f"/budget 10\n{COLOUR}\n/plan\n"
+    done = run("chat", SAMPLE, "--at", "0:08=36", "--budget", 100, "--saliency", "times", "--json", stdin=wrong)
+    error, answer, shown = [json.loads(line) for line in done.stdout.splitlines()]
+    assert "--budget (10) is below the 36 tokens" in error["error"]
+    assert answer["answer"] == "green"
+    assert shown["plan"]["focus"]["question"] == COLOUR, "what that question was shown"
+
+
 def test_a_pipe_of_questions_with_wrong_ones_among_them() -> None:
     asked = f"{COLOUR}\n\n   \n/nonsense\nwhat <image>\n/budget 0\n".encode() + b"\xff\xfe what\n" + NIGHT.encode()
     done = run("chat", SAMPLE, "--budget", 200, "--json", stdin=asked)

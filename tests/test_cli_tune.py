@@ -10,10 +10,13 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
+import typer
 from PIL import Image
 
+from m3video.cli import app
 from m3video.cli_tune import _command, _videos
 from m3video.errors import UsageError, VideoError
 from tests.evaluation.made import record
@@ -149,3 +152,22 @@ def test_the_command_keeps_what_was_tried() -> None:
         "m3video ask 'my film.mp4' 'what'\"'\"'s up' --budget 720 --model './m3 7b' --no-timestamps --max-frames 8 "
         "--config c.yaml"
     )
+
+
+@pytest.mark.parametrize("question", ["-q is what?", "--help", "what is it?"])
+@pytest.mark.parametrize("video", ["s.mp4", "-s.mp4"])
+def test_the_command_can_be_parsed_whatever_begins_with_a_dash(video: str, question: str) -> None:
+    said = _command(video, {video: [record(1, question=question)]}, Path("q.jsonl"), 4, {"max_frames": 8}, None)
+    program, verb, *arguments = shlex.split(said)
+    assert (program, verb) == ("m3video", "ask")
+    parsed = _verb("ask").make_context("ask", arguments).params
+    assert [parsed[name] for name in ("video", "question", "budget", "max_frames")] == [video, question, 4, 8]
+    films = {"a.mp4": [record(1)], "b.mp4": [record(1)]}
+    _, _, *arguments = shlex.split(_command(f"{video}.d", films, Path("-q.jsonl"), 4, {}, None))
+    parsed = _verb("batch").make_context("batch", arguments).params
+    assert [parsed[name] for name in ("videos", "questions", "budget")] == [f"{video}.d", Path("-q.jsonl"), 4]
+
+
+def _verb(name: str) -> Any:
+    group: Any = typer.main.get_command(app)
+    return group.commands[name]

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from m3video.config import Settings
+from m3video.config import Settings, load_settings
 from m3video.errors import DoesNotFitError, UsageError, VideoError
 from m3video.memory.fitting import fit_settings
 from m3video.model import checkpoint
@@ -17,6 +17,7 @@ from m3video.planning.plan_file import to_json
 from m3video.scales import SCALES
 from m3video.session import ask
 from m3video.training.sample import sample_clip
+from tests.video.clips import Clip, write
 
 SAMPLE = Path(__file__).parent.parent / "m3video" / "assets" / "sample.mp4"
 
@@ -91,6 +92,19 @@ def test_a_study_is_the_plan_with_what_it_rests_on() -> None:
     assert [limit.name for limit in binding_limits(study)] == ["--budget 300", "--max-frames 20"]
 
 
+def test_a_rate_that_was_set_aside_is_no_limit(tmp_path: Path) -> None:
+    """The gap needs more candidates than there may be, so they are spread evenly and --fps does not count."""
+    times = [*range(0, 500, 25), 1000]  # the last frame but one stays for 21 s, in which there are no others
+    video = write(tmp_path / "still.mp4", Clip(numbers=range(len(times)), times=times))
+    settings = Settings(fps=3, max_gap=0.5, budget=9)
+    with open_for(video, settings) as reader:
+        study = study_reader(reader, settings)
+    assert len(study.selection) < settings.max_frames
+    names = [limit.name for limit in binding_limits(study)]
+    assert names[-1] == "--max-frames 16"
+    assert "--fps 3" not in names
+
+
 def test_settings_that_contradict_the_plan_are_told(loaded: checkpoint.LoadedModel) -> None:
     plan = plan_video(SAMPLE, Settings(budget=100))
     said = ask(SAMPLE, "what", Settings(budget=200, detail="high"), plan=plan, loaded=loaded)
@@ -106,6 +120,60 @@ def test_the_image_grid_spends_within_its_budget(loaded: checkpoint.LoadedModel)
     answer = ask(SAMPLE, "what colour is it", Settings(layout="grid", budget=100), loaded=loaded)
     assert answer.visual_tokens == answer.plan.total_tokens == 36
     assert len(answer.plan.frames) == 6
+    (shown,) = answer.evidence
+    assert (shown.num_frames, shown.num_tokens) == (6, 36)  # one picture
+
+
+@pytest.mark.parametrize(
+    ("setting", "flag"),
+    [
+        ({"max_frames": 3}, "--max-frames"), ({"num_frames": 3}, "--num-frames"), ({"fps": 1}, "--fps"),
+        ({"sampling": "uniform"}, "--sampling"), ({"timestamps": False}, "--no-timestamps"),
+    ],
+)  # fmt: skip
+def test_the_image_grid_refuses_what_it_cannot_heed(setting: dict[str, object], flag: str) -> None:
+    with pytest.raises(UsageError, match=f"^{flag} .*leave it out"):
+        load_settings({"layout": "grid", **setting})
+    with pytest.raises(ValueError, match=flag):
+        Settings.model_validate({"layout": "grid", **setting})
+
+
+@pytest.mark.parametrize("number", [1, 5])
+def test_the_image_grid_needs_six_frames(number: int, loaded: checkpoint.LoadedModel, tmp_path: Path) -> None:
+    video = write(tmp_path / "short.mp4", Clip(numbers=range(number)))
+    with pytest.raises(VideoError, match=f"has {number} frames?, an image grid shows 6: leave out --layout grid"):
+        ask(video, "what", Settings(layout="grid"), loaded=loaded)
+
+
+@pytest.mark.parametrize(
+    ("part", "message"),
+    [
+        ({"start": 11.7}, "fewer than the 6 frames of an image grid"),
+        ({"start": 60}, "fewer than the 6 frames of an image grid"),
+        ({"end": 50}, r"--end \(0:50\) lies beyond the video, which runs from 0:00 to 0:12"),
+    ],
+)
+def test_parts_without_six_frames_are_told(
+    part: dict[str, float], message: str, loaded: checkpoint.LoadedModel
+) -> None:
+    with pytest.raises(UsageError, match=message):
+        ask(SAMPLE, "what", Settings.model_validate({"layout": "grid", **part}), loaded=loaded)
+
+
+def test_a_part_of_an_image_grid_may_begin_before_the_video(loaded: checkpoint.LoadedModel) -> None:
+    whole, early = (ask(SAMPLE, "what", Settings(layout="grid", start=t), loaded=loaded) for t in (None, -3.0))
+    assert early.plan.frames == whole.plan.frames
+
+
+def test_a_single_option_is_no_choice(loaded: checkpoint.LoadedModel) -> None:
+    with pytest.raises(UsageError, match="--option names 1 of the answers to choose from: name 2 to 26, or none"):
+        ask(SAMPLE, "which", Settings(layout="grid"), options=("a",), loaded=loaded)
+
+
+def test_a_time_outside_the_video_is_told_by_no_frame(loaded: checkpoint.LoadedModel) -> None:
+    said = ask(SAMPLE, "What colour is the background at 5:00?", Settings(), loaded=loaded)
+    assert "the shots looked at run from 0:00 to 0:12: 5:00 lies outside them" in said.warnings
+    assert not any("is told by" in warning for warning in said.warnings)
 
 
 def test_options_need_the_grid(loaded: checkpoint.LoadedModel) -> None:

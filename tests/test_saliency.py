@@ -103,6 +103,28 @@ def replace_settings(**changes: object) -> Settings:
     return Settings(**{**SETTINGS.model_dump(), **changes})
 
 
+@pytest.mark.parametrize(
+    ("question", "settings"),
+    [
+        ("what is shown at 0:05?", {"start": 5.8, "budget": 36}),
+        ("what colour is it at 0:01 and 0:04?", {"budget": 1}),
+        ("what colour is it at 0:01 and 0:04?", {"max_frames": 1}),
+    ],
+)
+def test_moments_that_cannot_all_be_shown_are_no_error(question: str, settings: dict[str, float]) -> None:
+    with VideoSession(SAMPLE, Settings(cache=False, saliency="times", **settings)) as video:
+        plan = video.plan_for(question)
+    assert 1 <= len(plan.frames) <= settings.get("max_frames", 16)
+    assert plan.video.pts_seconds(plan.frames[0].pts) >= settings.get("start", 0)
+
+
+def test_named_moments_stand_beside_what_was_pinned(session: VideoSession) -> None:
+    with VideoSession(SAMPLE, Settings(cache=False, saliency="times", budget=400)) as video:
+        plan = video.plan_for("what colour is it at 0:04?", at="0:08=36", start=2.0)
+    assert plan.config["at"] == "0:08=36,4.500"
+    assert {frame.scale for frame in plan.frames if plan.video.pts_seconds(frame.pts) >= 7.5} == {36}
+
+
 def test_all_tokens_are_within_the_budget_and_told(attended: Answer) -> None:
     plan = attended.plan
     assert plan.focus is not None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -122,6 +123,9 @@ def test_pinned_frames_and_shots_stay() -> None:
     assert [frame.scale for frame in kept if frame.reason == "pinned"] == [144]
     with pytest.raises(UsageError):
         pinned.smaller(100)
+    free = shown(Settings(max_frames=2, budget=600, at="0:07"))
+    (kept_frame,) = [frame for frame in free.smaller(2).plan.frames if frame.reason == "pinned"]
+    assert free.smaller(2).smaller(1).plan.frames == (replace(kept_frame, scale=1),), "at any scale, but it stays"
     every = shown(Settings(max_frames=8, budget=500, every_shot=True))
     shots = {frame.shot for frame in every.plan.frames}
     assert {frame.shot for frame in every.smaller(len(shots)).plan.frames} == shots

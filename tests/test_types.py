@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -69,6 +71,17 @@ def test_a_plan_never_exceeds_its_budget() -> None:
 def test_a_plan_is_in_order() -> None:
     with pytest.raises(ValueError, match="increasing"):
         plan([1, 1], budget=9, pts=[5, 5])
+
+
+def test_shots_last_until_what_is_looked_at_ends() -> None:
+    """`info` begins at 10 s; its last frame, at 11 s, leaves the screen a thirtieth of a second later."""
+    made = replace(plan([1], budget=9), shots=((900000, 930000), (930000, 960000)))
+    end = 11 + 1 / 30
+    assert made.shots_seconds == pytest.approx([10, 10 + 1 / 3, end])
+    assert replace(made, config={"end": 10.5}).shots_seconds[-1] == pytest.approx(10 + 2 / 3)
+    assert replace(made, config={"end": 10.9}).shots_seconds[-1] == pytest.approx(10.9)
+    assert replace(made, config={"end": 60.0}).shots_seconds[-1] == pytest.approx(end)
+    assert replace(made, shots=()).shots_seconds == []
 
 
 def test_arrays_are_read_only() -> None:

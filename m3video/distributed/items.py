@@ -67,7 +67,8 @@ def _walk(folder: str) -> Iterator[str]:
 
 @dataclass(slots=True)
 class Listed:
-    """One path a line, as `find` and `ls` print them: relative to the working folder."""
+    """One path a line, as `find` and `ls` print them: relative to the working folder. Only empty lines are no paths: a
+    name may begin with #, so there are no comments."""
 
     file: Path
     kept: IO[bytes] | None = field(default=None, repr=False)
@@ -114,6 +115,43 @@ class Questions:
 
     def of(self, video: str) -> tuple[Question, ...]:
         return self.of_all + self.of_one.get(os.path.abspath(video), ()) if self.of_one else self.of_all
+
+
+_MOST_NAMES = 3
+"""Of what is left out, so that a line stays one."""
+
+
+def left_out(source: Source, questions: Questions) -> tuple[str, ...]:
+    """A line for questions about videos that `source` lacks, and one for videos without a question; none where nothing
+    remains."""
+    if not questions.of_one:
+        return ()
+    missing = dict.fromkeys(questions.of_one)
+    videos, num_silent = 0, 0
+    silent: list[str] = []
+    for video in source:
+        videos += 1
+        missing.pop(os.path.abspath(video), None)
+        if not questions.of(video):
+            num_silent += 1
+            silent += [video] if num_silent <= _MOST_NAMES else []
+    if num_silent == videos:
+        return ()
+    notes = []
+    if missing:
+        asked = len(questions.of_all) + sum(map(len, questions.of_one.values()))
+        elsewhere = sum(len(questions.of_one[video]) for video in missing)
+        named = _named(list(missing), len(missing))
+        notes.append(f"{elsewhere} of {asked} questions are about other videos: left out ({named})")
+    if silent:
+        notes.append(f"{num_silent} of {videos} videos have no question: left out ({_named(silent, num_silent)})")
+    return tuple(notes)
+
+
+def _named(names: Sequence[str], count: int) -> str:
+    """The first of `count` names, fit for one line."""
+    shown = ", ".join("".join(c if c.isprintable() else "?" for c in name) for name in names[:_MOST_NAMES])
+    return shown + (f" and {count - _MOST_NAMES} more" if count > _MOST_NAMES else "")
 
 
 def read_questions(path: Path) -> Questions:

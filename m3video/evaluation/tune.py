@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from m3video.config import DETAIL, Settings
-from m3video.errors import DoesNotFitError, UsageError, VideoError
+from m3video.errors import DoesNotFitError, OutOfMemoryError, UsageError, VideoError
 from m3video.evaluation.methods import even_scales
 from m3video.evaluation.questions import is_right_or_agrees
 from m3video.evaluation.records import Record, prompt_text
@@ -200,7 +200,12 @@ class _VideoRun:
         reset_peak_memory()
         plan, made = self._plans[way], []
         for number, record in enumerate(self._records):
-            said = self._session.ask(prompt_text(record), plan=plan)
+            try:
+                said = self._session.ask(prompt_text(record), plan=plan)
+            except OutOfMemoryError as error:
+                raise OutOfMemoryError(
+                    f"{way.method}, {way.budget} tokens: {error}; or leave that out of --budgets", step=error.step
+                ) from None
             for stage in self._stages:
                 self._stages[stage] += said.stage_seconds.get(stage, 0.0)
             self._num_frames += len(plan.frames) - said.cached_frames
@@ -228,7 +233,7 @@ class _VideoRun:
 def _plan(session: VideoSession, way: Setting) -> TokenPlan:
     """The frames that a way shows. Uniform frames are even in time; the reference takes the planner's candidates."""
     if way.method == "adaptive":
-        return session.plan(budget=way.budget)
+        return replace(session.plan(budget=way.budget))  # a copy is not planned again when memory runs out
     if way.method == FULL:
         study = session.study(budget=way.budget)
         count = len(study.selection)

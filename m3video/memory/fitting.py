@@ -68,8 +68,11 @@ def fit_settings(settings: Settings) -> Fitted | None:
     fit = largest_fit(size, place, wish)
     if fit is None:
         raise DoesNotFitError(_refusal(size, place, wish))
+    # Where all frames fit that the tokens can pay, more may still compete for them.
+    is_enough = fit.shape.frames >= min(wish.frames, fit.shape.visual)
+    frames = settings.max_frames if is_enough else min(settings.max_frames, fit.shape.frames)
     found = settings.model_copy(update={
-        "budget": fit.shape.visual, "max_frames": min(settings.max_frames, fit.shape.frames),
+        "budget": fit.shape.visual, "max_frames": frames,
         "vision_batch": min(settings.vision_batch, max(fit.shape.vision_batch, 1)), "memory": f"{place.memory}B",
     })  # fmt: skip
     return Fitted(found, settings, size, place, fit)
@@ -110,7 +113,8 @@ def _free_on_gpu(device: str) -> int:
 def _wish(settings: Settings, size: ModelSize) -> Wish:
     """Most frames and tokens that are wanted or of use."""
     frames = min(settings.max_frames, settings.num_frames or settings.max_frames)
-    useful = frames * DETAIL[settings.detail]
+    detail = DETAIL[settings.detail]
+    useful = frames * detail + sum(max(0, (scale or 0) - detail) for _, scale in settings.pins)
     most = min(useful, settings.budget) if "budget" in settings.model_fields_set else useful
 
     def text(frames: int) -> int:

@@ -57,7 +57,8 @@ class Prefix:
             loaded: the model.
             visual: the frames' tokens, one scale for each.
             times_seconds: the frames' times, N numbers, or None where they are not known.
-            shots_seconds: when each shot begins; a time in a question is told by a frame of its shot.
+            shots_seconds: when each shot begins and when the last one ends; a time in a question is told by a frame of
+                its shot.
             timestamps: whether times are written before the frames.
         """
         self._loaded, self._visual = loaded, visual

@@ -6,7 +6,7 @@ import bisect
 import re
 from collections.abc import Sequence
 
-from m3video.clocks import CLOCK, clock, shot_named, whole_seconds
+from m3video.clocks import CLOCK, clock, is_outside, shot_named, whole_seconds
 from m3video.errors import UsageError
 from m3video.model.text import IMAGE
 
@@ -68,14 +68,15 @@ def worded(
     style: str, question: str, times_seconds: Sequence[float] | None, *, scales: Sequence[int],
     shots_seconds: Sequence[float] = (), timestamps: bool | str,
 ) -> tuple[str, tuple[str, ...]]:  # fmt: skip
-    """The question as a model of this style was taught to read it, and a line for each time in it that was changed.
+    """The question as a model of this style was taught to read it, and a line for each time in it that is told by
+    another one, or by none.
 
     Args:
         style: one of `TEMPLATES`, or "bundled".
         question: the user's words.
         times_seconds: the shown frames' times, or None where they are not known.
         scales: the shown frames' tokens.
-        shots_seconds: when each shot begins, increasing; empty where that is not known.
+        shots_seconds: when each shot begins and when the last one ends, increasing; empty where that is not known.
         timestamps: whether times are written before the frames.
     """
     if style == "bundled" and times_seconds and timestamps:
@@ -92,19 +93,24 @@ def name_times(
     """Each time that a question names ("at 0:07") as a frame that is shown ("in frame 3").
 
     For the bundled model, which was only ever asked about frames before it. A shot is told by the one of its frames
-    that has most tokens; where no frame of the shot is shown, by the nearest frame of all.
+    that has most tokens; where no frame of the shot is shown, by the nearest frame of all. A time outside the shots
+    is told by none: it stays as it is.
 
     Args:
         question, times_seconds, scales, shots_seconds: as for `worded`.
 
     Returns:
-        The question to ask, and a line for each time that was changed.
+        The question to ask, and a line for each time that is told by another one, or by none.
     """
     notes = []
 
     def named(found: re.Match[str]) -> str:
         at, asked = found[1], found[2]
         start = whole_seconds(asked)
+        if shots_seconds and is_outside(start, shots_seconds[0], shots_seconds[-1]):
+            span = " to ".join(clock(time) for time in (shots_seconds[0], shots_seconds[-1]))
+            notes.append(f"the shots looked at run from {span}: {asked} lies outside them")
+            return found[0]
         frame, is_of_shot = _telling(start, times_seconds, scales, shots_seconds)
         clock_text = whole_clock(times_seconds[frame])
         if clock_text != whole_clock(start):
@@ -118,8 +124,9 @@ def name_times(
 def _telling(second: int, times: Sequence[float], scales: Sequence[int], shots: Sequence[float]) -> tuple[int, bool]:
     """The shown frame that tells most of the second that begins at `second`, and whether it is of the same shot."""
     near = sorted(range(len(times)), key=lambda frame: abs(times[frame] - second - 0.5))
-    shot = shot_named(second, shots)
-    inside = [frame for frame in near if shots and max(0, bisect.bisect_right(shots, times[frame]) - 1) == shot]
+    starts = shots[:-1]
+    shot = shot_named(second, starts)
+    inside = [frame for frame in near if shots and max(0, bisect.bisect_right(starts, times[frame]) - 1) == shot]
     return (max(inside, key=lambda frame: scales[frame]), True) if inside else (near[0], False)
 
 

@@ -53,8 +53,9 @@ def save_stats(stats: FrameStats, info: dict[str, Any], path: str | Path) -> Non
     }  # fmt: skip
     table = pa.table(columns).replace_schema_metadata({_KEY: json.dumps(extra).encode()})
     try:
-        with replacing(path) as part:
-            pq.write_table(table, part, compression="zstd")
+        # A file of ours: what pyarrow says of one that it opens names the unfinished one.
+        with replacing(path) as part, part.open("wb") as file:
+            pq.write_table(table, file, compression="zstd")
     except OSError as error:
         raise VideoError(f"stats file {path} cannot be written: {error.strerror or error}") from None
 

@@ -10,7 +10,7 @@ import pytest
 
 from m3video.config import Settings
 from m3video.distributed.identity import config_of
-from m3video.distributed.items import Question, items_of, open_source, read_questions
+from m3video.distributed.items import Question, Questions, items_of, left_out, open_source, read_questions
 from m3video.distributed.tasks import make_task
 from m3video.errors import CheckpointError, UsageError
 from tests.model.tiny import save_tiny
@@ -41,6 +41,8 @@ def test_a_list_may_name_anything(tmp_path: Path) -> None:
     listed = tmp_path / "list.txt"
     listed.write_bytes(b"a.mp4\r\n\n  b c.xyz\n\xff.mp4")
     assert list(open_source(str(listed))) == ["a.mp4", "  b c.xyz", os.fsdecode(b"\xff.mp4")]
+    listed.write_text("# 1.mp4\n")
+    assert list(open_source(str(listed))) == ["# 1.mp4"]
 
 
 def test_questions_of_all_and_of_one(tmp_path: Path) -> None:
@@ -49,6 +51,21 @@ def test_questions_of_all_and_of_one(tmp_path: Path) -> None:
     questions = read_questions(path)
     assert questions.of(str(tmp_path / "b.mp4")) == (Question("what?"),)
     assert questions.of(os.path.relpath(tmp_path / "v" / "a.mp4")) == (Question("what?"), Question("who?", "7"))
+
+
+def test_what_is_left_out_is_told_in_two_lines() -> None:
+    here, (one, two) = os.getcwd(), (Question("what?"), Question("who?"))
+    asked = Questions((), {f"{here}/a.mp4": (one,), f"{here}/new\nline.mp4": (one, two), f"{here}/c.mp4": (one,)})
+    assert left_out(["a.mp4", "# c", "d.mp4"], asked) == (
+        f"3 of 4 questions are about other videos: left out ({here}/new?line.mp4, {here}/c.mp4)",
+        "2 of 3 videos have no question: left out (# c, d.mp4)",
+    )
+    many = left_out(["a.mp4", *(f"{n}.mp4" for n in range(9))], asked)
+    assert many[1] == "9 of 10 videos have no question: left out (0.mp4, 1.mp4, 2.mp4 and 6 more)"
+    of_all = Questions((two,), {f"{here}/a.mp4": (one,)})
+    assert left_out(["a.mp4", "b.mp4"], of_all) == ()
+    assert left_out(["b.mp4"], of_all) == (f"1 of 2 questions are about other videos: left out ({here}/a.mp4)",)
+    assert left_out(["b.mp4"], Questions((), {f"{here}/a.mp4": (one,)})) == ()  # the batch refuses
 
 
 @pytest.mark.parametrize(

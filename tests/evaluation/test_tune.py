@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from m3video.config import Settings
-from m3video.errors import DoesNotFitError, UsageError, VideoError
+from m3video.errors import DoesNotFitError, OutOfMemoryError, UsageError, VideoError
 from m3video.evaluation.records import Record
 from m3video.evaluation.tune import FULL, Setting, fitting_budgets, tune
 from m3video.model import checkpoint
@@ -16,6 +16,7 @@ from m3video.pipeline import SAMPLE
 from m3video.session import VideoSession, ask
 from m3video.video._pyav import Reader
 from tests.evaluation.made import record
+from tests.memory.scarce import limit_tokens
 
 SETTINGS = Settings(max_frames=4, max_new_tokens=8, cache=False)
 VIDEO = str(SAMPLE)
@@ -62,6 +63,14 @@ def test_all_budgets_share_one_decoding_and_answer_as_ask(loaded: LoadedModel, m
     assert min(cost.analyze, cost.fetch, cost.vision, *cost.plan.values()) > 0
     assert cost.peak_memory_bytes is not None
     assert len(cost.peak_memory_bytes) == 5
+
+
+def test_a_way_that_runs_out_of_memory_is_not_told_as_if_it_had_run(
+    loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limit_tokens(monkeypatch, 130)
+    with pytest.raises(OutOfMemoryError, match=r"^adaptive, 300 tokens: a prompt needs more memory .* --budgets$"):
+        tune({VIDEO: questions("day")}, [36, 300], loaded, SETTINGS)
 
 
 def test_with_answers_no_reference_is_asked(loaded: LoadedModel) -> None:

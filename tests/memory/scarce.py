@@ -7,7 +7,8 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from m3video.model import encoding
+from m3video.errors import OutOfMemoryError
+from m3video.model import encoding, prefix
 
 Limit = Callable[[pytest.MonkeyPatch, int], None]
 """Leaves room for so much of something."""
@@ -23,3 +24,15 @@ def limit_batch(monkeypatch: pytest.MonkeyPatch, most: int) -> None:
         return whole(squares)
 
     monkeypatch.setattr(encoding, "normalise", normalise)
+
+
+def limit_tokens(monkeypatch: pytest.MonkeyPatch, most: int) -> None:
+    """The language model has room for so many positions."""
+    whole = prefix.prefill
+
+    def prefill(loaded: object, embeds: object) -> object:
+        if embeds.shape[1] > most:  # type: ignore[attr-defined]
+            raise OutOfMemoryError("a prompt needs more memory than there is", step="answer")
+        return whole(loaded, embeds)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(prefix, "prefill", prefill)

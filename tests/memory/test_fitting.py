@@ -44,6 +44,12 @@ def test_a_budget_is_a_ceiling() -> None:
     assert fit(memory="1GiB", budget=9000).settings.budget == fit(memory="1GiB").settings.budget
 
 
+def test_a_small_budget_leaves_as_many_candidates() -> None:
+    found = fit(memory="2GiB", budget=6)
+    assert (found.settings.budget, found.settings.max_frames) == (6, Settings().max_frames)
+    assert fit(memory="2GiB", detail="low", max_frames=1, at="0:01=576").settings.budget == 576
+
+
 def test_the_context_binds() -> None:
     found = fit(memory="4GiB", max_frames=64)
     assert found.fit.binds == "context"

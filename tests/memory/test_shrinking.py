@@ -13,8 +13,8 @@ from m3video.config import Settings
 from m3video.errors import DoesNotFitError, OutOfMemoryError
 from m3video.model import checkpoint
 from m3video.pipeline import plan_video
-from m3video.session import ask
-from tests.memory.scarce import Limit, limit_batch
+from m3video.session import VideoSession, ask
+from tests.memory.scarce import Limit, limit_batch, limit_tokens
 
 SAMPLE = Path(__file__).parents[2] / "m3video" / "assets" / "sample.mp4"
 QUESTION = "What colour is the background at 0:03?"
@@ -23,20 +23,6 @@ QUESTION = "What colour is the background at 0:03?"
 @pytest.fixture(scope="module")
 def loaded() -> checkpoint.LoadedModel:
     return checkpoint.load("bundled", device="cpu")
-
-
-def limit_tokens(monkeypatch: pytest.MonkeyPatch, most: int) -> None:
-    """The language model has room for so many positions."""
-    from m3video.model import prefix
-
-    whole = prefix.prefill
-
-    def prefill(loaded: object, embeds: object) -> object:
-        if embeds.shape[1] > most:  # type: ignore[attr-defined]
-            raise OutOfMemoryError("a prompt needs more memory than there is", step="answer")
-        return whole(loaded, embeds)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(prefix, "prefill", prefill)
 
 
 def test_the_vision_batch_is_halved_and_the_answer_says_so(
@@ -88,6 +74,56 @@ def test_a_plan_that_was_given_stays_as_it_is(loaded: checkpoint.LoadedModel, mo
         ask(SAMPLE, QUESTION, settings, plan=plan, loaded=loaded)
 
 
+def test_a_plan_that_somebody_changed_stays_as_it_is(
+    loaded: checkpoint.LoadedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limit_tokens(monkeypatch, 130)
+    with VideoSession(SAMPLE, Settings(cache=False, max_frames=4, budget=500), loaded=loaded) as session:
+        study = session.study()
+        changed = session.plan_with(study, [144, 0, 144, 36])
+        with pytest.raises(OutOfMemoryError, match="the plan that was given stays as it is"):
+            session.ask(QUESTION, plan=changed)
+        assert session.ask(QUESTION, plan=study.plan).plan.total_tokens < 130, "the session's own is made again"
+
+
+def test_a_smaller_plan_is_about_the_same_question(
+    loaded: checkpoint.LoadedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limit_tokens(monkeypatch, 130)
+    answer = ask(SAMPLE, QUESTION, Settings(cache=False, budget=144, saliency="times"), loaded=loaded)
+    assert answer.text == "green"
+    assert answer.plan.focus is not None
+    assert answer.plan.total_tokens < 130
+    assert [frame for frame in answer.plan.frames if 3 <= answer.plan.video.pts_seconds(frame.pts) < 4]
+    with VideoSession(SAMPLE, Settings(cache=False), loaded=loaded) as session:
+        changed = session.ask("what is shown", start=6.0, detail="medium", budget=288).plan
+        assert changed.total_tokens < 130
+        assert (changed.config["start"], changed.config["detail"]) == (6.0, "medium")
+        assert all(changed.video.pts_seconds(frame.pts) >= 6 for frame in changed.frames)
+
+
+def test_memory_that_runs_out_at_the_first_look_costs_the_look(
+    loaded: checkpoint.LoadedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from m3video.model import saliency
+
+    settings = Settings(cache=False, budget=360, saliency="attention")
+    with monkeypatch.context() as patch:
+        limit_batch(patch, 2)
+        halved = ask(SAMPLE, "what does the sign say", settings, loaded=loaded)
+    assert halved.plan.focus is not None
+    assert "memory ran out in the vision tower: vision batch 4 instead of 8" in halved.warnings
+
+    def full(*_: object) -> None:
+        raise RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 1 bytes.")
+
+    monkeypatch.setattr(saliency, "last_row", full)
+    answer = ask(SAMPLE, "what does the sign say", settings, loaded=loaded)
+    assert answer.plan.focus is None
+    assert answer.plan.frames == plan_video(SAMPLE, Settings(budget=360)).frames
+    assert "memory ran out at the first look: the frames were chosen without the question" in answer.warnings
+
+
 def test_pinned_frames_are_not_given_up(loaded: checkpoint.LoadedModel, monkeypatch: pytest.MonkeyPatch) -> None:
     limit_tokens(monkeypatch, 130)
     with pytest.raises(DoesNotFitError, match="a smaller plan is not possible: --budget"):
@@ -98,7 +134,7 @@ LIMITED = """
 import json, resource, sys
 from m3video.config import Settings
 from m3video.model import checkpoint
-from m3video.session import ask
+from m3video.session import VideoSession, ask
 loaded = checkpoint.load("bundled", device="cpu")
 first = ask(sys.argv[1], "day or night?", Settings(cache=False, budget=4, max_frames=1), loaded=loaded)
 data = next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmData"))

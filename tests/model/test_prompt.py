@@ -68,7 +68,19 @@ def test_a_time_in_a_question_becomes_the_nearest_shown_frame_and_says_so(
     ],
 )
 def test_a_shot_is_told_by_its_frame_with_most_tokens(moment: str, frame: int, note: str | None) -> None:
-    shown = {"scales": [1, 36, 9, 1], "shots_seconds": [0.0, 5.0, 10.0, 16.0]}
+    shown = {"scales": [1, 36, 9, 1], "shots_seconds": [0.0, 5.0, 10.0, 16.0, 30.0]}
     asked, notes = name_times(f"what is at {moment}", [1.0, 4.9, 9.0, 20.0], **shown)
     assert asked == f"what is in frame {frame}"
     assert list(notes) == ([] if note is None else [f"{moment} is told by {note}"])
+
+
+@pytest.mark.parametrize(
+    ("moment", "is_outside"),
+    [("0:04", True), ("0:05", False), ("0:12", False), ("0:13", True), ("5:00", True)],  # looked at: 5.7 s to 12.4 s
+)
+def test_a_time_outside_the_shots_stays_as_it_is(moment: str, is_outside: bool) -> None:
+    question = f"what is at {moment}"
+    asked, notes = name_times(question, [6.0, 12.1], scales=[9, 9], shots_seconds=[5.7, 9.0, 12.4])
+    assert (asked == question) == is_outside
+    note = f"the shots looked at run from 0:05.70 to 0:12.40: {moment} lies outside them"
+    assert (note in notes) == is_outside
