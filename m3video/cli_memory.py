@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from m3video.config import Settings
 from m3video.errors import UsageError
 from m3video.memory.fitting import Fitted, budget_text, fit_settings, need_text, shrunk
+from m3video.memory.measured import default_file, keep
 from m3video.progress import Progress
 from m3video.sizes import size_text
 
@@ -35,13 +36,17 @@ def memory_rows(fitted: Fitted | None, *, measure: bool = False, progress: Progr
         return rows
     from m3video.measuring import measure as run_once
 
-    trouble: list[str] = []
     with progress("measure", None):
-        found = run_once(fitted, note=trouble.append)
+        found = run_once(fitted)
+    file, kept = default_file(), "kept for the next plan"
+    try:
+        keep(file, fitted.size, fitted.place, found)
+    except OSError as error:
+        kept = f"not {kept}: {file}: {error.strerror}"
     off = found.peak / found.predicted - 1
     text = (
         f"peak {size_text(found.peak)}, predicted {size_text(found.predicted)} ({off:+.1%}), {size_text(found.before)} "
-        f"of it without the model; {trouble[0] if trouble else 'kept for the next plan'}"
+        f"of it without the model; {kept}"
     )
     return [*rows, ("measured", text)]
 

@@ -120,7 +120,7 @@ class _Talk:
 
     def __init__(self, session: VideoSession, plan: TokenPlan | None, *, json: bool, quiet: bool) -> None:
         self.session, self.plan, self.json, self.quiet = session, plan, json, quiet
-        self.is_per_question = plan is None and session.settings.saliency != "off"
+        self.given = plan
         self.changes: dict[str, Any] = {}
         self.failed = 0
         self.is_terminal = sys.stdin.isatty()
@@ -165,16 +165,13 @@ class _Talk:
                 raise UsageError(f"/budget ({argument}) must be a number of tokens from 1 on")
             changes = {"budget": int(argument)}
             self.plan = self.session.plan(**changes)
-            self.changes = changes
+            self.changes, self.given = changes, None
             self._say(f"{len(self.plan.frames)} frames, {self.plan.total_tokens} tokens")
         elif command.startswith("/"):
             raise UsageError(f"command ({command}) is unknown: {COMMANDS}")
         else:
-            if self.is_per_question:
-                answer = self.session.ask(line, **self.changes)
-                self.plan = answer.plan
-            else:
-                answer = self.session.ask(line, plan=self.plan)
+            answer = self.session.ask(line, plan=self.given, **self.changes)
+            self.plan = answer.plan
             record = answer_record(answer)
             if self.json:
                 _print_line({name: value for name, value in record.items() if name not in ("plan", "config")})

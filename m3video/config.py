@@ -118,15 +118,12 @@ class Settings(BaseModel):
     @model_validator(mode="after")
     def _one_layout(self) -> Settings:
         if self.layout == "grid":
-            for flag, is_set in (
-                ("--at", self.at is not None), ("--every-shot", self.every_shot),
-                ("--max-gap", self.max_gap is not None), ("--detail", self.detail != "high"),
-                ("--scan", self.scan != "full"), ("--memory", self.memory is not None),
-                ("--saliency", self.saliency != "off"), ("--max-frames", self.max_frames != 16),
-                ("--num-frames", self.num_frames is not None), ("--fps", self.fps is not None),
-                ("--sampling", self.sampling != "shots"),
+            for name in (
+                "at", "every_shot", "max_gap", "detail", "scan", "memory", "saliency", "max_frames", "num_frames",
+                "fps", "sampling",
             ):  # fmt: skip
-                if is_set:
+                if getattr(self, name) != type(self).model_fields[name].default:
+                    flag = "--" + name.replace("_", "-")
                     raise ValueError(f"{flag} says which frames stand in a sequence: leave it out with --layout grid")
             if not self.timestamps:
                 raise ValueError("--no-timestamps is for a sequence of frames, a grid shows no times: leave it out")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import string
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -19,8 +20,16 @@ if TYPE_CHECKING:
     from m3video.model.checkpoint import LoadedModel
 
 
-MOST_OPTIONS = 26
+MOST_OPTIONS = len(string.ascii_uppercase)
 """Each has a letter."""
+
+
+def check_options(options: Sequence[str]) -> None:
+    """Refuse too few or too many answers to choose from."""
+    if not 2 <= len(options) <= MOST_OPTIONS:
+        raise UsageError(
+            f"--option names {len(options)} of the answers to choose from: name 2 to {MOST_OPTIONS}, or none"
+        )
 
 
 def ask_grid(
@@ -31,10 +40,6 @@ def ask_grid(
     from m3video.model import answering, grid
     from m3video.model.text import prompt_ids
 
-    if options and not 2 <= len(options) <= MOST_OPTIONS:
-        raise UsageError(
-            f"--option names {len(options)} of the answers to choose from: name 2 to {MOST_OPTIONS}, or none"
-        )
     info, pts = reader.info, _pts_shown(reader, settings)
     # Sizes are known before anything is decoded: six equal frames in two columns.
     width, height = info.width * 2, info.height * 3

@@ -7,27 +7,21 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from m3video.config import Settings
 from m3video.errors import DoesNotFitError, M3VideoError
 from m3video.machine import forget_peak, resident_bytes
 from m3video.memory.fitting import Fitted
-from m3video.memory.measured import Measured, default_file, keep
+from m3video.memory.measured import Measured
 from m3video.planning.memory import DECODED_TOGETHER, Shape
 
 if TYPE_CHECKING:
     from m3video.model.checkpoint import LoadedModel
 
 
-def measure(fitted: Fitted, *, file: Path | None = None, note: Callable[[str], None] = lambda _: None) -> Measured:
-    """Run the largest question that fits once, and keep what it took.
-
-    Args:
-        fitted: what fits.
-        file: where it is kept; the cache folder's by default.
-        note: told why it could not be kept.
+def measure(fitted: Fitted) -> Measured:
+    """Run the largest question that fits once, and tell what it took.
 
     Raises:
         DoesNotFitError: it ran out of memory: the prediction was too low.
@@ -46,15 +40,9 @@ def measure(fitted: Fitted, *, file: Path | None = None, note: Callable[[str], N
         raise kind(done.stderr.strip().splitlines()[-1])
     told = json.loads(done.stdout)
     predicted = fitted.fit.need.total - fitted.place.correction
-    found = Measured(
+    return Measured(
         shape.frames, shape.visual, shape.text, shape.vision_batch, predicted, told["peak"], told["before"]
     )  # fmt: skip
-    file = file or default_file()
-    try:
-        keep(file, fitted.size, fitted.place, found)
-    except OSError as error:
-        note(f"not kept for the next plan: {file}: {error.strerror}")
-    return found
 
 
 def peak_of(make: Callable[[], LoadedModel], shape: Shape) -> tuple[int, int]:

@@ -19,7 +19,7 @@ from m3video.planning.analyze import analyze
 from m3video.planning.limits import Limit, limits
 from m3video.planning.sample import rows_in_range
 from m3video.planning.scan_cache import load_scan, save_scan
-from m3video.planning.wishes import SPREAD, Wishes, candidates, rules
+from m3video.planning.wishes import Wishes, candidates, rules
 from m3video.planning.worth import estimate_name, utility
 from m3video.progress import Progress, silent
 from m3video.types import (
@@ -187,9 +187,10 @@ def binding_limits(study: Study) -> tuple[Limit, ...]:
     intact = int(((study.stats.flags_N[rows] & FLAG_CORRUPT) == 0).sum())
     if len(study.selection) >= intact:
         return found
-    # Where candidates had to be spread evenly, how many there may be decided, not the rate that was set aside.
-    is_spread = any(note.endswith(SPREAD) for note in study.selection.notes)
-    if is_spread or len(study.selection) >= settings.max_frames:
+    # A rate that was set aside, for a gap that needs too many candidates, chose none of them.
+    rate = "fps" if settings.fps is not None else None if settings.num_frames is None else "num_frames"
+    is_set_aside = rate is not None and rate not in study.selection.reason_N
+    if is_set_aside or len(study.selection) >= settings.max_frames:
         return (*found, Limit(f"--max-frames {settings.max_frames}"))
     if settings.fps is not None:
         return (*found, Limit(f"--fps {settings.fps:g}"))

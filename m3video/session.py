@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Self
 from m3video.config import PLAN_SETTINGS, Settings
 from m3video.errors import DoesNotFitError, OutOfMemoryError, PlanError, UsageError
 from m3video.frame_grids import FrameGrids
-from m3video.image_grid import ask_grid
+from m3video.image_grid import ask_grid, check_options
 from m3video.memory.fitting import budget_text, fit_settings, least_text
 from m3video.memory.shrinking import Ways, answer_within_memory
 from m3video.pipeline import Study, analyze_once, bundled_note, cache_of, evidence, planned_frames, study_reader
@@ -131,14 +131,19 @@ class VideoSession:
         """
         settings = self._changed(changes)
         key = settings.model_dump_json()
-        with self._meter.stage("plan"):
-            if key not in self._studies:
-                self._studies[key] = study_reader(self._reader, settings, stats=self.stats(), progress=self._progress)
+        if key not in self._studies:
+            self._studies[key] = self._study(settings)
         return self._studies[key]
 
     def plan(self, **changes: Any) -> TokenPlan:
         """The plan for the session's settings with `changes`."""
         return self.study(**changes).plan
+
+    def _study(self, settings: Settings, focus: Focus | None = None, share_N: Shares | None = None) -> Study:
+        with self._meter.stage("plan"):
+            return study_reader(
+                self._reader, settings, stats=self.stats(), focus=focus, share_N=share_N, progress=self._progress
+            )
 
     def _changed(self, changes: Mapping[str, Any]) -> Settings:
         """The session's settings with changes; what fits the memory was told for the session's budget only."""
@@ -171,8 +176,8 @@ class VideoSession:
         if measure == "off":
             study = self.study(**changes)
             return study.plan, partial(self._again, study, None, None)
-        study = self._study_of_moments(question, changes)
         notes: list[str] = []
+        study = self._study_of_moments(question, changes, notes)
         try:
             found = focus_on(
                 question, study, measure=measure, look=lambda scales: self._look(question, study, scales, notes)
@@ -180,25 +185,20 @@ class VideoSession:
         except OutOfMemoryError:
             self._glance = found = None
             notes.append("memory ran out at the first look: the frames were chosen without the question")
-        if found is None:
-            study = self.study(**changes)
-        else:
-            with self._meter.stage("plan"):
-                study = study_reader(
-                    self._reader, study.settings, stats=self.stats(), focus=found[0], share_N=found[1],
-                    progress=self._progress,
-                )  # fmt: skip
+        study = self.study(**changes) if found is None else self._study(study.settings, *found)
         plan = replace(study.plan, warnings=(*notes, *study.plan.warnings))
         return plan, partial(self._again, study, *(found or (None, None)))
 
-    def _study_of_moments(self, question: str, changes: Mapping[str, Any]) -> Study:
-        """The candidates for a question, with frames of the moments that it names as far as they can be had."""
+    def _study_of_moments(self, question: str, changes: Mapping[str, Any], notes: list[str]) -> Study:
+        """The candidates for a question, with frames of the moments that it names, or a line in `notes`."""
         pins = named_pins(question, self.stats(), self._changed(changes))
         if pins:
             try:
                 return self.study(**{**changes, **pins})
-            except UsageError:
-                pass  # it names more moments than frames or tokens may be shown
+            except UsageError:  # of the user's own wishes it is raised again without them
+                study = self.study(**changes)
+                notes.append("the frames and tokens that may be shown are too few for all moments that are named")
+                return study
         return self.study(**changes)
 
     def _again(
@@ -210,10 +210,7 @@ class VideoSession:
         if share_N is None:  # shares are those of the candidates, which therefore stay
             less["max_frames"] = min(max_frames, study.settings.max_frames)
         settings = Settings(**{**study.settings.model_dump(exclude_unset=True), **less})
-        with self._meter.stage("plan"):
-            return study_reader(
-                self._reader, settings, stats=self.stats(), focus=focus, share_N=share_N, progress=self._progress
-            ).plan
+        return self._study(settings, focus, share_N).plan
 
     def _look(self, question: str, study: Study, scales: Sequence[int], notes: list[str]) -> Look:
         """Where the question makes the model look among the candidates at these scales; `notes` grows."""
@@ -304,7 +301,7 @@ class VideoSession:
 
         Args:
             question: in the words a person would use.
-            plan: show exactly these frames instead of planning.
+            plan: show exactly these frames instead of planning, or fail where they do not fit in the memory.
             options: the answers to choose from (image grid only).
             changes: settings of the plan that is made, as for `study`.
 
@@ -324,17 +321,16 @@ class VideoSession:
             raise UsageError("--option belongs to the image grid, which shows no plan: leave out --option or --plan")
         if options and settings.layout != "grid":
             raise UsageError("--option belongs to --layout grid: give both, or write the options into the question")
+        if options:
+            check_options(options)
         unused: tuple[str, ...] = ()
         looked = 0
         smaller: tuple[str, ...] = ()
         replan: Smaller | None = None
         if plan is not None:
             check_matches(plan, self.info)
-            studies = self._studies.values()
-            # A plan that somebody changed stays as it is, though its settings are those of one that was made here.
-            own = next((study for study in studies if study.plan is plan), None)
-            replan = None if own is None else partial(self._again, own, None, None)
-            unused = () if any(s.plan.config == plan.config for s in studies) else _decided_already(plan, settings)
+            is_of_here = any(study.plan.config == plan.config for study in self._studies.values())
+            unused = () if is_of_here else _decided_already(plan, settings)
         elif settings.layout == "frames":
             plan, replan = self._plan_for(question, changes)
             looked = plan.first_tokens

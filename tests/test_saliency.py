@@ -114,6 +114,8 @@ def replace_settings(**changes: object) -> Settings:
 def test_moments_that_cannot_all_be_shown_are_no_error(question: str, settings: dict[str, float]) -> None:
     with VideoSession(SAMPLE, Settings(cache=False, saliency="times", **settings)) as video:
         plan = video.plan_for(question)
+    is_told = "the frames and tokens that may be shown are too few for all moments that are named" in plan.warnings
+    assert is_told == ("start" not in settings)
     assert 1 <= len(plan.frames) <= settings.get("max_frames", 16)
     assert plan.video.pts_seconds(plan.frames[0].pts) >= settings.get("start", 0)
 

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import IO, Any, Protocol
 
 from m3video.errors import UsageError
+from m3video.video.gate import shown
 
 SUFFIXES = frozenset(
     ".3g2 .3gp .avi .divx .dv .f4v .flv .gif .h264 .h265 .hevc .m1v .m2ts .m2v .m4v .mjpeg .mjpg .mkv .mov .mp4 .mpeg "
@@ -150,8 +151,9 @@ def left_out(source: Source, questions: Questions) -> tuple[str, ...]:
 
 def _named(names: Sequence[str], count: int) -> str:
     """The first of `count` names, fit for one line."""
-    shown = ", ".join("".join(c if c.isprintable() else "?" for c in name) for name in names[:_MOST_NAMES])
-    return shown + (f" and {count - _MOST_NAMES} more" if count > _MOST_NAMES else "")
+    return ", ".join(map(shown, names[:_MOST_NAMES])) + (
+        f" and {count - _MOST_NAMES} more" if count > _MOST_NAMES else ""
+    )
 
 
 def read_questions(path: Path) -> Questions:

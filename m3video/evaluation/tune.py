@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from m3video.config import DETAIL, Settings
@@ -233,7 +233,7 @@ class _VideoRun:
 def _plan(session: VideoSession, way: Setting) -> TokenPlan:
     """The frames that a way shows. Uniform frames are even in time; the reference takes the planner's candidates."""
     if way.method == "adaptive":
-        return replace(session.plan(budget=way.budget))  # a copy is not planned again when memory runs out
+        return session.plan(budget=way.budget)
     if way.method == FULL:
         study = session.study(budget=way.budget)
         count = len(study.selection)

@@ -29,9 +29,6 @@ from m3video.types import FLAG_CORRUPT, FrameStats, Selection
 Ints = NDArray[np.int64]
 Pairs = list[tuple[int, int]]
 
-SPREAD = "candidates are spread evenly"
-"""How the note ends which says that a rate or number of candidates was set aside."""
-
 LONGEST_TICKS = 2.0**62
 """Longer than any video, and still an int64 when it is taken off a pts."""
 
@@ -156,7 +153,7 @@ def _fitting(
     if len(pinned) + len(alone) > max_frames:
         notes.append(
             f"max_gap ({wishes.max_gap_seconds:g} s) needs {len(pinned) + len(alone)} candidates, above max_frames "
-            f"({max_frames}): {SPREAD}"
+            f"({max_frames}): candidates are spread evenly"
         )
         return base(0, method="uniform", fps=None, num_frames=None), []
     # Whatever is chosen closes gaps too: set aside as few as will do. As many as close them alone always do.

@@ -57,7 +57,7 @@ def test_what_is_left_out_is_told_in_two_lines() -> None:
     here, (one, two) = os.getcwd(), (Question("what?"), Question("who?"))
     asked = Questions((), {f"{here}/a.mp4": (one,), f"{here}/new\nline.mp4": (one, two), f"{here}/c.mp4": (one,)})
     assert left_out(["a.mp4", "# c", "d.mp4"], asked) == (
-        f"3 of 4 questions are about other videos: left out ({here}/new?line.mp4, {here}/c.mp4)",
+        f"3 of 4 questions are about other videos: left out ({here}/new\\nline.mp4, {here}/c.mp4)",
         "2 of 3 videos have no question: left out (# c, d.mp4)",
     )
     many = left_out(["a.mp4", *(f"{n}.mp4" for n in range(9))], asked)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
 
 from m3video.errors import OutOfMemoryError
 from m3video.model import encoding, prefix
+from m3video.model.checkpoint import LoadedModel
 
 Limit = Callable[[pytest.MonkeyPatch, int], None]
 """Leaves room for so much of something."""
@@ -30,9 +32,9 @@ def limit_tokens(monkeypatch: pytest.MonkeyPatch, most: int) -> None:
     """The language model has room for so many positions."""
     whole = prefix.prefill
 
-    def prefill(loaded: object, embeds: object) -> object:
-        if embeds.shape[1] > most:  # type: ignore[attr-defined]
+    def prefill(loaded: LoadedModel, embeds: torch.Tensor) -> Any:
+        if embeds.shape[1] > most:
             raise OutOfMemoryError("a prompt needs more memory than there is", step="answer")
-        return whole(loaded, embeds)  # type: ignore[arg-type]
+        return whole(loaded, embeds)
 
     monkeypatch.setattr(prefix, "prefill", prefill)
