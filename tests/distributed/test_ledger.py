@@ -11,14 +11,14 @@ from typing import Any
 
 import pytest
 
-from m3video.distributed.items import Item, Question, items_of
+from m3video.distributed.items import Item, Question, digest, items_of
 from m3video.distributed.ledger import DiskFullError, Ledger
 from m3video.errors import UsageError
 
 
 def item(number: int, state: str = "") -> Item:
     made = items_of(f"video {number}", [Question()], task="t", config="c")[0]
-    return replace(made, key=made.key[:-1] + state) if state else made
+    return replace(made, key=digest(made.key, state)) if state else made
 
 
 def name(number: int) -> str:
@@ -157,6 +157,6 @@ def test_names_that_are_no_utf8_survive(tmp_path: Path) -> None:
 def test_a_new_state_of_a_file_that_failed_is_open_again(tmp_path: Path) -> None:
     with Ledger(tmp_path) as ledger:
         ledger.add_error(item(1), {"error": "cut off"})
-        assert ledger.failed[item(1).place] != item(1, "f").key
-        ledger.add_result(item(1, "f"), name(1), {})
+        assert ledger.failed[item(1).place] != item(1, "whole").key
+        ledger.add_result(item(1, "whole"), name(1), {})
         assert not list(ledger.errors())

@@ -88,6 +88,9 @@ def test_short_videos_do_not_even_import_ray(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("address", ["auto", "127.0.0.1:1", "ray://127.0.0.1:1", "host.invalid:6379"])
 def test_no_cluster_is_one_line(address: str) -> None:
+    patience = time.monotonic() + 20  # those of earlier tests may take a while to end
+    while address == "auto" and is_a_cluster_here() and time.monotonic() < patience:
+        time.sleep(0.1)
     if address == "auto" and is_a_cluster_here():
         pytest.skip("a Ray cluster runs on this machine, and auto finds it")
     start = time.monotonic()
