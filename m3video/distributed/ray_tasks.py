@@ -110,8 +110,7 @@ def connected(address: str, *, num_cpus: int | None = None) -> Iterator[Any]:
         options["runtime_env"] = {"py_modules": [str(Path(m3video.__file__).parent)]}
     with _silent(ray):
         try:
-            _knock(address)
-            ray.init(address=address, **options)
+            ray.init(address=address if address == LOCAL else _find(ray, address), **options)
         except Exception as error:  # Ray raises many kinds, some of them plain `Exception`
             ray.shutdown()
             reason = _first_line(error).partition(". ")[0]
@@ -124,11 +123,28 @@ def connected(address: str, *, num_cpus: int | None = None) -> Iterator[Any]:
             ray.shutdown()
 
 
-def _knock(address: str) -> None:
-    """OSError when nobody listens at HOST:PORT: Ray itself would try for minutes, and write about it on stderr."""
-    host, colon, port = address.removeprefix("ray://").rpartition(":")
-    if colon and port.isdigit():
-        socket.create_connection((host.strip("[]"), int(port)), timeout=_KNOCK_SECONDS).close()
+def _find(ray: Any, address: str) -> str:
+    """Where the cluster is that `address` means; an exception when no cluster answers there.
+
+    Ray itself tries for 14 minutes where nobody listens or something else does, and for "auto" also where a cluster was
+    that has just died.
+    """
+    services = ray._private.services
+    found = str(services.get_ray_address_from_environment(address, None)) if address == "auto" else address
+    if found == LOCAL:  # RAY_ADDRESS may say so
+        return found
+    is_client = found.startswith("ray://")
+    if not is_client:
+        found = str(services.canonicalize_bootstrap_address(found))
+    host, colon, port = found.removeprefix("ray://").rpartition(":")
+    try:
+        if colon and port.isdigit():
+            socket.create_connection((host.strip("[]"), int(port)), timeout=_KNOCK_SECONDS).close()
+        if not is_client:
+            ray._raylet.GcsClient(address=found)  # one try, of 40 seconds
+    except Exception as error:
+        raise ConnectionError(f"{_first_line(error)} at {found}") from None
+    return found
 
 
 @contextmanager

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
+import socket
 import subprocess
 import sys
 import threading
@@ -86,17 +88,45 @@ def test_short_videos_do_not_even_import_ray(tmp_path: Path) -> None:
     assert len(done.stderr.splitlines()) == 1, done.stderr
 
 
-@pytest.mark.parametrize("address", ["auto", "127.0.0.1:1", "ray://127.0.0.1:1", "host.invalid:6379"])
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "ray://127.0.0.1:1", "host.invalid:6379", "nonsense"])
 def test_no_cluster_is_one_line(address: str) -> None:
+    assert "[Errno" in no_cluster(address) or address == "nonsense"
+
+
+def test_auto_without_a_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that was there lives on for a minute in a part of it, which Ray finds: there must be an answer, and soon."""
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
     patience = time.monotonic() + 20  # those of earlier tests may take a while to end
-    while address == "auto" and is_a_cluster_here() and time.monotonic() < patience:
+    while is_a_cluster_here() and time.monotonic() < patience:
         time.sleep(0.1)
-    if address == "auto" and is_a_cluster_here():
+    if is_a_cluster_here():
         pytest.skip("a Ray cluster runs on this machine, and auto finds it")
+    no_cluster("auto")
+    left = ["raylet", "-c", "import time; time.sleep(60)", "--gcs-address=127.0.0.1:1"]
+    with subprocess.Popen(left, executable=sys.executable) as process:
+        try:
+            assert re.search(r"Connection refused at [0-9.]+:\d+", no_cluster("auto"))
+        finally:
+            process.kill()
+
+
+def test_auto_asks_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", "host.invalid:6379")
+    assert "host.invalid:6379" in no_cluster("auto")
+
+
+def test_something_else_listens() -> None:
+    with socket.create_server(("", 0)) as server:
+        assert "Timed out" in no_cluster(f"127.0.0.1:{server.getsockname()[1]}")
+
+
+def no_cluster(address: str) -> str:
+    """The one line, said within a minute; Ray's own patience is 14."""
     start = time.monotonic()
-    with pytest.raises(WorkerError, match=f"^no Ray cluster at {address} .*; see `ray status`$"):
+    with pytest.raises(WorkerError, match=f"^no Ray cluster at {address} .*; see `ray status`$") as raised:
         list(ray_tasks(address)(made.square, 1, [1]))
     assert time.monotonic() - start < 60
+    return str(raised.value)
 
 
 def is_a_cluster_here() -> bool:
