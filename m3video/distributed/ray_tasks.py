@@ -110,7 +110,7 @@ def connected(address: str, *, num_cpus: int | None = None) -> Iterator[Any]:
         options["runtime_env"] = {"py_modules": [str(Path(m3video.__file__).parent)]}
     with _silent(ray):
         try:
-            ray.init(address=address if address == LOCAL else _find(ray, address), **options)
+            ray.init(address=_find(ray, address), **options)
         except Exception as error:  # Ray raises many kinds, some of them plain `Exception`
             ray.shutdown()
             reason = _first_line(error).partition(". ")[0]
@@ -124,14 +124,14 @@ def connected(address: str, *, num_cpus: int | None = None) -> Iterator[Any]:
 
 
 def _find(ray: Any, address: str) -> str:
-    """Where the cluster is that `address` means; an exception when no cluster answers there.
+    """Where the cluster is that `address` means, or "local"; an exception when no cluster answers there.
 
     Ray itself tries for 14 minutes where nobody listens or something else does, and for "auto" also where a cluster was
     that has just died.
     """
     services = ray._private.services
     found = str(services.get_ray_address_from_environment(address, None)) if address == "auto" else address
-    if found == LOCAL:  # RAY_ADDRESS may say so
+    if found == LOCAL:  # RAY_ADDRESS may say so too
         return found
     is_client = found.startswith("ray://")
     if not is_client:
