@@ -120,6 +120,9 @@ SCANS: tuple[str, ...] = ("full", "nonref", "keyframes")
 SIGNATURE_SIDE = 6
 """A frame's signature is a 6x6 grid of mean Y, Cb, Cr: 108 bytes, so hours of video stay small."""
 
+TEXTURE_SIDE = 12
+"""A frame's texture is a 12x12 grid, two bytes a cell: where in the picture something changed, however small it is."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FrameStats:
@@ -133,6 +136,9 @@ class FrameStats:
         sharpness_N: float32, mean squared gradient of luma.
         luma_N: float32, mean luma 0-255.
         signature_NK: uint8 [N, 108], the 6x6 grid of mean Y, Cb, Cr (row, column, channel).
+        strokes_NC: uint8 [N, 144], strength of strokes in each of 12x12 cells, 16 times the root of grey levels.
+        pattern_NC: uint8 [N, 144], each cell's luma projected on a fixed pattern, modulo 256: differs where other words
+            or lines stand, though they may be as strong and as dark.
         flags_N: uint8, bits of `FLAG_KEY`, `FLAG_CORRUPT`, `FLAG_BLACK`, `FLAG_FROZEN`.
         edge_2HW: uint8 [2, h, w], first and last luma picture, so that `concat` can fill in the change between them.
         mode: which frames were read, one of `SCANS`.
@@ -145,6 +151,8 @@ class FrameStats:
     sharpness_N: NDArray[np.float32]
     luma_N: NDArray[np.float32]
     signature_NK: NDArray[np.uint8]
+    strokes_NC: NDArray[np.uint8]
+    pattern_NC: NDArray[np.uint8]
     flags_N: NDArray[np.uint8]
     edge_2HW: NDArray[np.uint8]
     time_base: TimeBase
@@ -162,6 +170,8 @@ class FrameStats:
             ("sharpness_N", np.float32, (n,)),
             ("luma_N", np.float32, (n,)),
             ("signature_NK", np.uint8, (n, SIGNATURE_SIDE * SIGNATURE_SIDE * 3)),
+            ("strokes_NC", np.uint8, (n, TEXTURE_SIDE**2)),
+            ("pattern_NC", np.uint8, (n, TEXTURE_SIDE**2)),
             ("flags_N", np.uint8, (n,)),
             ("edge_2HW", np.uint8, (2, None, None)),
         )
@@ -190,6 +200,8 @@ class Selection:
         shot_N: int64, number of the shot each candidate belongs to, from 0.
         reason_N: one word per candidate, e.g. "uniform", "shot", "change".
         shots: (first pts, end pts) of every shot, half-open, in ticks.
+        began_M: how each of them begins: "cut" (or a dissolve, or black; the first one too) or "slide", where what
+            stood still gives way to something else that stands still.
         method: "shots" or "uniform".
         notes: one line for people for each wish that could not be met in full.
     """
@@ -199,6 +211,7 @@ class Selection:
     shot_N: NDArray[np.int64]
     reason_N: tuple[str, ...]
     shots: tuple[tuple[int, int], ...]
+    began_M: tuple[str, ...]
     method: str
     notes: tuple[str, ...] = ()
 
@@ -208,11 +221,18 @@ class Selection:
             object.__setattr__(self, name, _frozen_array(getattr(self, name), np.int64, (n,), name))
         if len(self.reason_N) != n:
             raise ValueError(f"reason_N has {len(self.reason_N)} entries for {n} candidates")
+        if len(self.began_M) != len(self.shots):
+            raise ValueError(f"began_M has {len(self.began_M)} entries for {len(self.shots)} shots")
         if n > 1 and not (np.diff(self.pts_N) > 0).all():
             raise ValueError("pts_N must be strictly increasing")
 
     def __len__(self) -> int:
         return len(self.pts_N)
+
+    @property
+    def take_N(self) -> NDArray[np.int64]:
+        """The number of each candidate's camera take: slides begin none."""
+        return (np.cumsum([began != "slide" for began in self.began_M]) - 1)[self.shot_N]
 
     def __repr__(self) -> str:
         return f"Selection(N={len(self)}, shots={len(self.shots)}, method={self.method!r})"

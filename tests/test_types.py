@@ -87,13 +87,15 @@ def test_shots_last_until_what_is_looked_at_ends() -> None:
 def test_arrays_are_read_only() -> None:
     chosen = Selection(
         index_N=np.arange(2), pts_N=np.array([3, 4]), shot_N=np.zeros(2), reason_N=("a", "b"), shots=((3, 5),),
+        began_M=("cut",),
         method="uniform",
     )  # fmt: skip
     with pytest.raises(ValueError, match="read-only"):
         chosen.pts_N[0] = 9
     with pytest.raises(ValueError, match="shape"):
         Selection(
-            index_N=np.arange(3), pts_N=np.array([3, 4]), shot_N=np.zeros(2), reason_N=("a", "b"), shots=(), method=""
+            index_N=np.arange(3), pts_N=np.array([3, 4]), shot_N=np.zeros(2), reason_N=("a", "b"), shots=(), began_M=(),
+            method="",
         )  # fmt: skip
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from m3video.errors import VideoError
-from m3video.planning.complexity import CellMeter, losses, signatures
+from m3video.planning.complexity import CellMeter, losses, signatures, textures
 from m3video.types import (
     FLAG_BLACK,
     FLAG_CORRUPT,
@@ -34,7 +34,10 @@ FROZEN_STEP, FROZEN_MEAN = 12, 0.5
 """A frame is frozen when no pixel differs from the frame before by more than the first, and the mean difference is at
 most the second: what encoding a still picture again leaves over."""
 
-COLUMNS = ("pts_N", "loss_NS", "peak_NS", "change_N", "sharpness_N", "luma_N", "signature_NK", "flags_N")
+COLUMNS = (
+    "pts_N", "loss_NS", "peak_NS", "change_N", "sharpness_N", "luma_N", "signature_NK", "strokes_NC", "pattern_NC",
+    "flags_N",
+)  # fmt: skip
 
 
 def analyze(
@@ -50,7 +53,7 @@ def analyze(
         on_frame: called with the number of frames done, after each.
 
     Returns:
-        One row per frame, about 170 bytes.
+        One row per frame, about 460 bytes.
 
     Raises:
         VideoError: no frame at all.
@@ -132,7 +135,7 @@ def _measure(
         if frame.luma_HW.shape != size:
             raise ValueError(f"scan pictures must be of one size: {frame.luma_HW.shape} after {size}")
     luma = np.stack([frame.luma_HW for frame in batch])
-    features, area = meter.features(luma, np.stack([frame.chroma_2HW for frame in batch]))
+    features, pattern, area = meter.features(luma, np.stack([frame.chroma_2HW for frame in batch]))
     loss, peak = losses(features, area)
     is_black = (features[:, 0] + features[:, 3]).max(axis=(1, 2), where=area > 0, initial=0) <= BLACK_LEVEL
     change = np.zeros(len(batch), np.float32)
@@ -152,6 +155,8 @@ def _measure(
         "sharpness_N": np.array([sharpness(picture) for picture in luma], np.float32),
         "luma_N": np.array([cv2.mean(picture)[0] for picture in luma], np.float32),
         "signature_NK": signatures(features, area),
+        "strokes_NC": textures(features, area),
+        "pattern_NC": pattern,
         "flags_N": flags.astype(np.uint8),
     }
     for name, column in found.items():

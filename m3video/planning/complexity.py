@@ -29,7 +29,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from m3video.scales import FULL_SIDE, GRID_SIDES, SCALES
-from m3video.types import SCAN_SIDE, SIGNATURE_SIDE
+from m3video.types import SCAN_SIDE, SIGNATURE_SIDE, TEXTURE_SIDE
 
 Floats = NDArray[np.float32]
 Bytes = NDArray[np.uint8]
@@ -42,6 +42,18 @@ STRUCTURE_WEIGHT = 0.25
 
 PEAK_SHARE = 0.05
 """Peak loss is the mean over this share of the cells, the worst ones."""
+
+STROKE_UNIT = 16
+"""Strokes of a texture cell are kept as this many times the root of grey levels: a step is .06 levels where they are
+weak and half a level where they are strong."""
+
+PATTERN: tuple[int, ...] = (1, -1, 1, 1, -1, -1, 1, -1, -1, 1, 1, -1)
+"""Signs across a texture cell, and down it: the projection is luma times both, summed. Their sum is 0, so that light
+that changes everywhere alike does not show; of words replaced by others as dark and as strong nearly all show."""
+
+PATTERN_STEP = 4
+"""Steps in which the projection is kept, modulo 256: words move it by 50 to 500, what encoding a still picture again
+leaves over by up to 12. Between two other pictures a difference looks like none in one of 30 cells."""
 
 BORDER_GREY = np.array([116, 121, 132], np.float32)
 """Y, Cb, Cr of the border the model pads with, RGB (122, 116, 104)."""
@@ -58,7 +70,8 @@ def cell_features(luma_BHW: Bytes, chroma_B2HW: Bytes) -> tuple[Floats, Floats]:
         features float32 [B, 4, 24, 24] in grey levels (strokes are the root mean square of the Laplacian of luma),
         and the pixels of picture in each cell, float32 [24, 24], 0 where there is only border.
     """
-    return CellMeter(len(luma_BHW)).features(luma_BHW, chroma_B2HW)
+    features, _, area = CellMeter(len(luma_BHW)).features(luma_BHW, chroma_B2HW)
+    return features, area
 
 
 class CellMeter:
@@ -70,8 +83,8 @@ class CellMeter:
         self._most = most
         self._canvas: Floats | None = None
 
-    def features(self, luma_BHW: Bytes, chroma_B2HW: Bytes) -> tuple[Floats, Floats]:
-        """As `cell_features`."""
+    def features(self, luma_BHW: Bytes, chroma_B2HW: Bytes) -> tuple[Floats, Bytes, Floats]:
+        """As `cell_features`, with the pattern of each cell of the 12x12 grid, uint8 [B, 144], in the middle."""
         luma, chroma = _at_scan_size(luma_BHW, chroma_B2HW)
         count, height, width = luma.shape
         rows, columns = _overlap(height, height, 1), _overlap(width, width, 1)
@@ -85,6 +98,7 @@ class CellMeter:
         inside = canvas[:, top : top + height, left : left + width]
         inside[...] = luma
         features[:, 0, held_rows, held_columns] = _cell_sums(canvas)
+        pattern = _pattern(height) @ inside @ _pattern(width).T
         for picture, into in zip(luma, inside, strict=True):
             # Half the Laplacian, in whole numbers, keeps the sum of 36 squares below 2^24.
             np.square(cv2.Laplacian(picture, cv2.CV_16S, ksize=1, scale=0.5), out=into, dtype=np.float32)
@@ -95,7 +109,8 @@ class CellMeter:
         features *= 1 / np.maximum(area, 1)
         strokes = features[:, 3]
         np.multiply(np.sqrt(strokes, out=strokes), 2, out=strokes)
-        return features, area
+        pattern = np.rint(pattern / PATTERN_STEP).astype(np.int32).astype(np.uint8)
+        return features, pattern.reshape(count, -1), area
 
 
 def _held(length: int) -> tuple[int, slice]:
@@ -147,6 +162,17 @@ def _overlap(samples: int, side: int, step: int) -> Floats:
     overlap = np.maximum(shared, 0).astype(np.float32)
     overlap.setflags(write=False)
     return overlap
+
+
+@cache
+def _pattern(side: int) -> Floats:
+    """[12, side]: the sign with which each pixel of a side in the middle of `SCAN_SIDE` counts in its texture cell."""
+    step = SCAN_SIDE // TEXTURE_SIDE
+    place = (SCAN_SIDE - side) // 2 + np.arange(side)
+    signs = np.zeros((TEXTURE_SIDE, side), np.float32)
+    signs[place // step, np.arange(side)] = np.array(PATTERN, np.float32)[place % step]
+    signs.setflags(write=False)
+    return signs
 
 
 def losses(features_BFRC: Floats, area_RC: Floats) -> tuple[Floats, Floats]:
@@ -218,6 +244,16 @@ def signatures(features_BFRC: Floats, area_RC: Floats) -> Bytes:
     means = sums / np.maximum(pixels, 1)
     means = np.where(pixels > 0, means, BORDER_GREY[:, None, None])
     return np.rint(means).clip(0, 255).astype(np.uint8).transpose(0, 2, 3, 1).reshape(len(means), -1)
+
+
+def textures(features_BFRC: Floats, area_RC: Floats) -> Bytes:
+    """Strokes of the 12x12 grid's cells, `STROKE_UNIT` times the root of grey levels, uint8 [B, 144]."""
+    side = FULL_SIDE // TEXTURE_SIDE
+    energy = np.square(features_BFRC[:, 3]) * area_RC
+    sums = _fold(_fold(energy.reshape(-1, TEXTURE_SIDE, side, TEXTURE_SIDE, side), 4), 2)
+    pixels = _fold(_fold(area_RC.reshape(TEXTURE_SIDE, side, TEXTURE_SIDE, side), 3), 1)
+    strokes = np.sqrt(np.sqrt(sums / np.maximum(pixels, 1)))
+    return np.rint(STROKE_UNIT * strokes).clip(0, 255).astype(np.uint8).reshape(len(strokes), -1)
 
 
 def _fold(array: Floats, axis: int) -> Floats:

@@ -12,6 +12,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from m3video.planning.news import LEAST_NEW, News, find_news
+from m3video.planning.stills import find_stills
 from m3video.types import FLAG_CORRUPT, SIGNATURE_SIDE, FrameStats, Selection
 
 Bytes = NDArray[np.uint8]
@@ -35,6 +37,9 @@ NEIGHBOURS = 4096
 REACH = 1.0
 """Within a shot a block may have come from this many blocks away, in steps of half a block: motion is not news."""
 
+HALF = 0.5
+"""Of a picture of whose content this share stands still, what stands still is told by its cells, not by signatures."""
+
 FADE_SECONDS = 0.5
 """A frame of a cross-fade is a mixture of the frames this long before and after it."""
 
@@ -47,39 +52,71 @@ def novelty(stats: FrameStats, selection: Selection) -> Floats:
     """How much of each candidate no earlier candidate has shown, `NOVELTY_FLOOR` to 1; the first counts 1.
 
     The signature is compared with the candidate before and with the most similar of all before, after motion where
-    they are of one shot. A sudden change since the candidate before counts half, because text may be replaced under
-    an equal signature. Mixtures of two shots show nothing that the shots do not show.
+    they are of one take. What stands still is told by its cells: words that are replaced under an equal signature.
+    Where nothing stands still a sudden change since the candidate before counts half, for the same reason. Mixtures
+    of two shots show nothing that the shots do not show.
 
     Returns:
         float64 [N].
     """
     found = np.full(len(selection), NOVELTY_FLOOR)
     kept = np.flatnonzero(~mixed(stats, selection.index_N))
-    found[kept] = _fresh(stats, selection.index_N[kept], selection.shot_N[kept])
+    rows, take_N = selection.index_N[kept], selection.take_N[kept]
+    news = find_news(stats, find_stills(stats), rows)
+    fresh = _fresh(stats, rows, take_N, is_moving_N=news.still_N < HALF)
+    found[kept] = np.maximum(_beside(news, stats.signature_NK[rows], fresh, take_N), news.new_N)
+    found[found < LEAST_NEW] = NOVELTY_FLOOR
     return found
 
 
-def _fresh(stats: FrameStats, rows: Rows, shot_N: Rows) -> Floats:
+def _beside(news: News, signature_NK: Bytes, fresh_N: Floats, take_N: Rows) -> Floats:
+    """What is fresh beside that which stands still: of a picture that mostly does, what differs from the one that
+    shows most of it too, where both show the same but for what moves."""
+    known = np.flatnonzero((news.like_N >= 0) & (news.still_N >= HALF))
+    like = news.like_N[known]
+    gap = _gaps(signature_NK[known], signature_NK[like])
+    gap[news.told_NB[known]] = 0.0
+    held = _share(_peak(gap))
+    found = fresh_N.copy()
+    found[known] = np.minimum(fresh_N[known], held)
+    # What a still picture seems to show first is shown by a later state of it, that has more.
+    handed = (news.new_N[known] < LEAST_NEW) & (like > known) & (take_N[like] == take_N[known])
+    np.maximum.at(found, like[handed], fresh_N[known[handed]])
+    return found
+
+
+def _fresh(stats: FrameStats, rows: Rows, take_N: Rows, *, is_moving_N: NDArray[np.bool_]) -> Floats:
+    """By signatures: what none before it shows. Where all moves a sudden change counts half, whatever came."""
     if len(rows) < 2:
         return np.ones(len(rows))
     signature = stats.signature_NK[rows]
     before, near = np.arange(len(rows) - 1), _most_similar_before(signature)
     distance = np.minimum(*(
         np.where(
-            shot_N[1:] == shot_N[other], moved_distance(signature[1:], signature[other]),
+            take_N[1:] == take_N[other], moved_distance(signature[1:], signature[other]),
             block_distance(signature[1:], signature[other]),
         )
         for other in (before, near)
     ))  # fmt: skip
     jump = np.maximum.reduceat(_sudden(_true_change(stats))[: rows[-1] + 1], rows[:-1] + 1)
-    fresh, jump = ((part - NOVELTY_NOISE) / (NOVELTY_FULL - NOVELTY_NOISE) for part in (distance, jump))
-    return np.concatenate([[1.0], np.clip(np.maximum(fresh, np.minimum(jump, 0.5)), NOVELTY_FLOOR, 1.0)])
+    sudden = np.where(is_moving_N[1:], np.minimum(_share(jump), 0.5), 0.0)
+    return np.concatenate([[1.0], np.maximum(_share(distance), sudden)])
+
+
+def _share(distance_N: Floats) -> Floats:
+    """Of a distance, how much of it is news, `NOVELTY_FLOOR` to 1."""
+    return np.clip((distance_N - NOVELTY_NOISE) / (NOVELTY_FULL - NOVELTY_NOISE), NOVELTY_FLOOR, 1.0)
 
 
 def block_distance(first_NK: Bytes, second_NK: Bytes) -> Floats:
     """Distance of signatures in grey levels: mean over the `PEAK_BLOCKS` blocks that differ most, float64 [N]."""
+    return _peak(_gaps(first_NK, second_NK))
+
+
+def _gaps(first_NK: Bytes, second_NK: Bytes) -> NDArray[np.float32]:
+    """Distance of each block in grey levels, [N, 36]."""
     gap = first_NK.astype(np.float32) - second_NK
-    return _peak(np.sqrt(np.square(gap).reshape(len(gap), SIGNATURE_SIDE**2, 3).sum(axis=-1)))
+    return np.asarray(np.sqrt(np.square(gap).reshape(len(gap), SIGNATURE_SIDE**2, 3).sum(axis=-1)))
 
 
 def moved_distance(new_NK: Bytes, old_NK: Bytes) -> Floats:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from m3video.clocks import clock
 from m3video.errors import UsageError
 from m3video.planning.decode_cost import cheapest_like, frames_before
-from m3video.planning.shots import find_shots
+from m3video.planning.shots import Boundaries, boundaries
 from m3video.types import FLAG_BLACK, FLAG_CORRUPT, FLAG_KEY, FrameStats, Selection, seconds
 
 Rows = NDArray[np.int64]
@@ -40,7 +40,7 @@ MAX_FPS = 1e6
 def sample(
     stats: FrameStats, *, max_frames: int, method: Literal["shots", "uniform"] = "shots",
     start_seconds: float | None = None, end_seconds: float | None = None, fps: float | None = None,
-    num_frames: int | None = None, held: Sequence[int] = (), taken: int = 0, begins: Rows | None = None,
+    num_frames: int | None = None, held: Sequence[int] = (), taken: int = 0, begins: Boundaries | None = None,
 ) -> Selection:  # fmt: skip
     """Choose candidate frames.
 
@@ -59,7 +59,7 @@ def sample(
         held: rows that will be candidates in any case; they count, and serve their shots.
         taken: so many further ones count as well; with `held` fewer than `max_frames`. Which shots they serve is not
             known here, so shots without a candidate are not told.
-        begins: `find_shots(stats)`, where it is known already.
+        begins: `boundaries(stats)`, where they are known already.
 
     Returns:
         The candidates with a reason each; `notes` says what could not be met in full.
@@ -74,7 +74,7 @@ def sample(
         most = f"the {room} that pins and gaps leave of {most}"
     rows = rows_in_range(stats, start_seconds, end_seconds)
     notes: list[str] = []
-    begins = find_shots(stats) if begins is None else begins
+    begins = boundaries(stats) if begins is None else begins
     clean = rows[(stats.flags_N[rows] & FLAG_CORRUPT) == 0]
     if len(clean) == 0:
         notes.append("every frame in the range is corrupt: corrupt frames are shown")
@@ -164,21 +164,21 @@ def shown_at(times_N: Floats, clean: Rows, wanted: Floats) -> Rows:
 
 
 def _by_shots(
-    stats: FrameStats, times_N: Floats, rows: Rows, clean: Rows, begins: Rows, room: int, held: Sequence[int],
+    stats: FrameStats, times_N: Floats, rows: Rows, clean: Rows, begins: Boundaries, room: int, held: Sequence[int],
     max_frames: int | None, notes: list[str],
 ) -> Selection:  # fmt: skip
     """A candidate for every shot, then more for long shots in which much changes.
 
     Where `max_frames` is None, shots without a candidate are not told.
     """
-    shot_of = np.searchsorted(begins, clean, side="right") - 1
+    shot_of = np.searchsorted(begins.row_M, clean, side="right") - 1
     shots, first, capacity = np.unique(shot_of, return_index=True, return_counts=True)
     if len(clean) <= room:
-        return selection_of(stats, rows, begins, clean, _reasons(shot_of), "shots", notes)
+        return selection_of(stats, rows, begins, clean, _reasons(shot_of, begins), "shots", notes)
     progress = _progress(stats, clean, np.diff(times_N[clean], append=_range_end(times_N, rows)), first)
     weight = np.add.reduceat(progress, first)
     black = np.minimum.reduceat((stats.flags_N[clean] & FLAG_BLACK) > 0, first)
-    held_M = np.searchsorted(shots, np.searchsorted(begins, np.array(held, np.int64), side="right") - 1)
+    held_M = np.searchsorted(shots, np.searchsorted(begins.row_M, np.array(held, np.int64), side="right") - 1)
     held_M = np.bincount(held_M, minlength=len(shots))
     share = _apportion(weight, capacity, black, room, held_M)
     served = int((share + held_M > 0).sum())
@@ -193,9 +193,8 @@ def _by_shots(
         if count > 0
     ]
     picked = np.concatenate([np.zeros(0, np.int64), *chosen])
-    return selection_of(
-        stats, rows, begins, picked, _reasons(np.searchsorted(begins, picked, side="right") - 1), "shots", notes
-    )
+    shot_of = np.searchsorted(begins.row_M, picked, side="right") - 1
+    return selection_of(stats, rows, begins, picked, _reasons(shot_of, begins), "shots", notes)
 
 
 def _progress(stats: FrameStats, rows: Rows, shown_N: Floats, first: Rows) -> Floats:
@@ -218,9 +217,11 @@ def _progress(stats: FrameStats, rows: Rows, shown_N: Floats, first: Rows) -> Fl
     return np.sqrt(change / shown_N + STILLNESS) * shown_N
 
 
-def _reasons(shot_N: Rows) -> list[str]:
-    """ "shot" for the first candidate of each shot, "change" for the further ones."""
-    return ["shot" if i == 0 or shot_N[i] != shot_N[i - 1] else "change" for i in range(len(shot_N))]
+def _reasons(shot_N: Rows, begins: Boundaries) -> list[str]:
+    """ "shot" or "slide" for the first candidate of each shot, "change" for the further ones."""
+    starts = np.diff(shot_N, prepend=-1) > 0
+    words = np.where(begins.is_slide_M[shot_N], "slide", "shot")
+    return [str(word) if is_first else "change" for word, is_first in zip(words, starts, strict=True)]
 
 
 def _apportion(weight_M: Floats, capacity_M: Rows, black_M: NDArray[np.bool_], total: int, held_M: Rows) -> Rows:
@@ -289,19 +290,21 @@ def _best_frame(stats: FrameStats, rows: Rows, cost_N: Rows) -> int:
 
 
 def selection_of(
-    stats: FrameStats, rows: Rows, begins: Rows, chosen: Rows, reasons: list[str], method: str, notes: list[str]
+    stats: FrameStats, rows: Rows, begins: Boundaries, chosen: Rows, reasons: list[str], method: str, notes: list[str]
 ) -> Selection:
     """Candidates with the shots of the range, numbered from 0 within it."""
-    low = int(np.searchsorted(begins, rows[0], side="right") - 1)
-    high = int(np.searchsorted(begins, rows[-1], side="right"))
-    starts = stats.pts_N[begins[low:high]].tolist()
-    after = stats.pts_N[begins[high]] if high < len(begins) else _end(stats)
+    begin_M, is_slide_M = begins
+    low = int(np.searchsorted(begin_M, rows[0], side="right") - 1)
+    high = int(np.searchsorted(begin_M, rows[-1], side="right"))
+    starts = stats.pts_N[begin_M[low:high]].tolist()
+    after = stats.pts_N[begin_M[high]] if high < len(begin_M) else _end(stats)
     return Selection(
         index_N=chosen,
         pts_N=stats.pts_N[chosen],
-        shot_N=np.searchsorted(begins, chosen, side="right") - 1 - low,
+        shot_N=np.searchsorted(begin_M, chosen, side="right") - 1 - low,
         reason_N=tuple(reasons),
         shots=tuple(zip(starts, [*starts[1:], int(after)], strict=True)),
+        began_M=tuple("slide" if is_slide else "cut" for is_slide in is_slide_M[low:high]),
         method=method,
         notes=tuple(notes),
     )

@@ -10,11 +10,10 @@ from __future__ import annotations
 import numpy as np
 
 from m3video.cache import DECODERS, Cache, Key, code_digest, versions
+from m3video.planning.analyze import COLUMNS
 from m3video.types import FrameStats, VideoInfo
 
-_ARRAYS = (
-    "pts_N", "loss_NS", "peak_NS", "change_N", "sharpness_N", "luma_N", "signature_NK", "flags_N", "edge_2HW",
-)  # fmt: skip
+_ARRAYS = (*COLUMNS, "edge_2HW")
 _NAME = "scan"
 
 

@@ -1,8 +1,9 @@
 """Where shots begin, from the stats of a first pass.
 
-Three kinds of boundary: a cut (the picture changes suddenly, far more than around it, and stays changed), a dissolve
-(it was still, changes over about a second, and is still again), and black (the picture returns from black, or
-goes into it). A flash comes back to what was there before it, a pan changes all the time: neither is a boundary.
+Four kinds of boundary: a cut (the picture changes suddenly, far more than around it, and stays changed), a dissolve
+(it was still, changes over about a second, and is still again), black (the picture returns from black, or goes into
+it), and a slide (what stands still gives way to something else that does, in however small a part of the picture). A
+flash comes back to what was there before it, a pan changes all the time: neither is a boundary.
 
 Legend: N frames, K signature values. Comparisons reach over time, not over frame numbers, so that variable frame
 rate and low frame rates are right.
@@ -10,9 +11,13 @@ rate and low frame rates are right.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 from numpy.typing import NDArray
 
+from m3video.planning.states import state_changes
+from m3video.planning.stills import find_stills
 from m3video.types import FLAG_BLACK, FLAG_CORRUPT, SIGNATURE_SIDE, FrameStats
 
 Floats = NDArray[np.floating]
@@ -48,15 +53,45 @@ BLACK_SECONDS = 0.1
 """Shorter black is a blink within a shot."""
 
 
-def find_shots(stats: FrameStats) -> Rows:
-    """Rows of `stats` where shots begin.
+class Boundaries(NamedTuple):
+    """Rows of the stats where shots begin, int64 [M], increasing from 0, and which of them are slides, bool [M]."""
+
+    row_M: Rows
+    is_slide_M: NDArray[np.bool_]
+
+
+def boundaries(stats: FrameStats) -> Boundaries:
+    """Find where shots begin, and how.
 
     Args:
         stats: analyzed frames; corrupt ones are left out of the comparison.
 
     Returns:
-        int64, increasing, the first is 0; empty when there are no frames.
+        The first shot begins at row 0; none where there are no frames.
     """
+    cuts = _takes(stats)
+    if len(cuts) == 0:
+        return Boundaries(cuts, np.zeros(0, bool))
+    changes = state_changes(stats, find_stills(stats))
+    # The states on both sides of a cut differ too: that is one boundary.
+    times = (stats.pts_N - stats.pts_N[0]) * (stats.time_base[0] / stats.time_base[1])
+    after = np.searchsorted(cuts, changes, side="right")
+    apart = np.minimum(
+        np.abs(times[changes] - times[cuts[after - 1]]),
+        np.abs(times[changes] - np.append(times[cuts], np.inf)[after]),
+    )
+    slides = changes[apart > DISSOLVE_SECONDS]
+    order = np.argsort(np.concatenate([cuts, slides]), kind="stable")
+    return Boundaries(np.concatenate([cuts, slides])[order], (np.arange(len(order)) >= len(cuts))[order])
+
+
+def find_shots(stats: FrameStats) -> Rows:
+    """Rows of `stats` where shots begin, int64, increasing from 0; empty when there are no frames."""
+    return boundaries(stats).row_M
+
+
+def _takes(stats: FrameStats) -> Rows:
+    """Rows where camera takes begin: all but the slides."""
     if len(stats) == 0:
         return np.zeros(0, np.int64)
     clean = np.flatnonzero((stats.flags_N & FLAG_CORRUPT) == 0)

@@ -17,9 +17,10 @@ from m3video.files import replacing
 from m3video.scales import SCALES
 from m3video.types import FrameStats
 
-SCHEMA = "m3video.stats/1"
+SCHEMA = "m3video.stats/2"
 _KEY = b"m3video"
 _SCALARS = ("change_N", "sharpness_N", "luma_N", "flags_N")
+_BYTES = ("signature_NK", "strokes_NC", "pattern_NC")
 
 
 def save_stats(stats: FrameStats, info: dict[str, Any], path: str | Path) -> None:
@@ -42,10 +43,11 @@ def save_stats(stats: FrameStats, info: dict[str, Any], path: str | Path) -> Non
         columns[f"loss_{scale}"] = stats.loss_NS[:, number]
         columns[f"peak_{scale}"] = stats.peak_NS[:, number]
     columns |= {name.removesuffix("_N"): getattr(stats, name) for name in _SCALARS}
-    width = stats.signature_NK.shape[1]
-    columns["signature"] = pa.FixedSizeBinaryArray.from_buffers(
-        pa.binary(width), len(stats), [None, pa.py_buffer(np.ascontiguousarray(stats.signature_NK))]
-    )
+    for name in _BYTES:
+        table = np.ascontiguousarray(getattr(stats, name))
+        columns[name.partition("_")[0]] = pa.FixedSizeBinaryArray.from_buffers(
+            pa.binary(table.shape[1]), len(stats), [None, pa.py_buffer(table)]
+        )
     edge = stats.edge_2HW
     extra = {
         "schema": SCHEMA, "time_base": list(stats.time_base), "mode": stats.mode, "video": info,
@@ -79,15 +81,20 @@ def load_stats(path: str | Path) -> tuple[FrameStats, dict[str, Any]]:
     extra = json.loads((table.schema.metadata or {}).get(_KEY, b"{}"))
     if extra.get("schema") != SCHEMA:
         raise VideoError(f"stats file {path} was not written by m3video analyze (no {SCHEMA} in it)")
-    named = {name: table.column(name).to_numpy() for name in table.column_names if name != "signature"}
-    signatures = b"".join(table.column("signature").to_pylist())
-    width = table.schema.field("signature").type.byte_width
+    packed = {name: name.partition("_")[0] for name in _BYTES}
+    named = {name: table.column(name).to_numpy() for name in table.column_names if name not in packed.values()}
+    unpacked = {
+        name: np.frombuffer(b"".join(table.column(column).to_pylist()), np.uint8).reshape(
+            -1, table.schema.field(column).type.byte_width
+        )
+        for name, column in packed.items()
+    }
     stats = FrameStats(
         pts_N=named["pts"],
         loss_NS=np.stack([named[f"loss_{scale}"] for scale in SCALES], axis=1),
         peak_NS=np.stack([named[f"peak_{scale}"] for scale in SCALES], axis=1),
         change_N=named["change"], sharpness_N=named["sharpness"], luma_N=named["luma"],
-        signature_NK=np.frombuffer(signatures, np.uint8).reshape(-1, width), flags_N=named["flags"],
+        **unpacked, flags_N=named["flags"],
         edge_2HW=np.frombuffer(base64.b64decode(extra["edge"]["bytes"]), np.uint8).reshape(extra["edge"]["shape"]),
         time_base=(extra["time_base"][0], extra["time_base"][1]), mode=extra["mode"],
     )  # fmt: skip

@@ -22,7 +22,7 @@ from m3video.errors import UsageError
 from m3video.planning.core import minimal, unmet
 from m3video.planning.cover import cheapest_cover
 from m3video.planning.sample import rows_in_range, sample, selection_of, shown_at
-from m3video.planning.shots import find_shots
+from m3video.planning.shots import boundaries
 from m3video.scales import FULL_SCALE, SCALES
 from m3video.types import FLAG_CORRUPT, FrameStats, Selection
 
@@ -81,7 +81,7 @@ def candidates(
     Raises:
         UsageError: a pin outside the range, two scales for one frame, or more pins than candidates.
     """
-    how |= {"start_seconds": start_seconds, "end_seconds": end_seconds, "begins": find_shots(stats)}
+    how |= {"start_seconds": start_seconds, "end_seconds": end_seconds, "begins": boundaries(stats)}
     if not wishes.pins and not wishes.every_shot and wishes.max_gap_seconds is None:
         return sample(stats, max_frames=max_frames, **how), {}
     rows = rows_in_range(stats, start_seconds, end_seconds)

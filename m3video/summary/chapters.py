@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from m3video.planning.analyze import COLUMNS
 from m3video.planning.shots import find_shots
 from m3video.types import FLAG_CORRUPT, FrameStats, seconds
 
@@ -63,8 +64,7 @@ def find_spans(stats: FrameStats, *, end_pts: int, most_shots: int, most_seconds
 
 
 def _rows(stats: FrameStats, rows: NDArray[np.int64]) -> FrameStats:
-    names = ("pts_N", "loss_NS", "peak_NS", "change_N", "sharpness_N", "luma_N", "signature_NK", "flags_N")
-    return replace(stats, **{name: getattr(stats, name)[rows] for name in names})
+    return replace(stats, **{name: getattr(stats, name)[rows] for name in COLUMNS})
 
 
 def _pieces(

@@ -45,6 +45,7 @@ def view(seed: int, frames: int, *, max_frames: int, moments: tuple[float, ...] 
     stats = FrameStats(
         pts_N=pts, loss_NS=peak / 4, peak_NS=peak, luma_N=grey, sharpness_N=rng.random(frames),
         change_N=np.abs(np.diff(grey.astype(float), prepend=grey[0])), flags_N=np.zeros(frames),
+        strokes_NC=np.zeros((frames, 144)), pattern_NC=np.zeros((frames, 144)),
         signature_NK=np.repeat(grey[:, None], 108, axis=1), edge_2HW=np.zeros((2, 144, 144)), time_base=TIME_BASE,
     )  # fmt: skip
     info = VideoInfo(

@@ -20,7 +20,15 @@ def selection(times: list[float], shots: list[tuple[float, float]]) -> Selection
     spans = tuple((round(10 * start), round(10 * end)) for start, end in shots)
     shot = [next(n for n, (start, end) in enumerate(spans) if start <= p < end) for p in pts]
     n = np.arange(len(pts))
-    return Selection(index_N=n, pts_N=pts, shot_N=shot, reason_N=("shot",) * len(pts), shots=spans, method="shots")
+    return Selection(
+        index_N=n,
+        pts_N=pts,
+        shot_N=shot,
+        reason_N=("shot",) * len(pts),
+        shots=spans,
+        began_M=("cut",) * len(spans),
+        method="shots",
+    )
 
 
 FOUR = selection([0.5, 2.5, 6.0, 9.0], [(0, 5), (5, 8), (8, 12)])

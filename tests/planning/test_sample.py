@@ -34,6 +34,7 @@ def made(
         peak_NS=np.zeros((n, len(SCALES))), change_N=steps if change_N is None else change_N,
         sharpness_N=np.ones(n) if sharpness_N is None else sharpness_N, luma_N=picture,
         signature_NK=np.repeat(picture[:, None], 108, axis=1), flags_N=np.zeros(n) if flags_N is None else flags_N,
+        strokes_NC=np.zeros((n, 144)), pattern_NC=np.zeros((n, 144)),
         edge_2HW=np.zeros((2, 144, 144)), time_base=TIME_BASE,
     )  # fmt: skip
 

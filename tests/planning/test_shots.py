@@ -120,7 +120,17 @@ def test_an_hour_of_frames_takes_no_long_time() -> None:
     times = 540
     tiled = {
         name: np.tile(getattr(base, name), (times, 1) if getattr(base, name).ndim == 2 else times)
-        for name in ("loss_NS", "peak_NS", "change_N", "sharpness_N", "luma_N", "signature_NK", "flags_N")
+        for name in (
+            "loss_NS",
+            "peak_NS",
+            "change_N",
+            "sharpness_N",
+            "luma_N",
+            "signature_NK",
+            "strokes_NC",
+            "pattern_NC",
+            "flags_N",
+        )
     }
     stats = replace(base, pts_N=np.arange(200 * times) * MS, **tiled)
     assert find_shots(stats).tolist() == list(range(0, 200 * times, 100))

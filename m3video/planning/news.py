@@ -1,0 +1,149 @@
+"""What stands still in a candidate and in no other one: the words of a slide, a window, somebody who came in.
+
+Legend: N candidates, C texture cells, B blocks of the signature.
+"""
+
+from __future__ import annotations
+
+import heapq
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from m3video.planning.complexity import STROKE_UNIT
+from m3video.planning.states import LEAST_CONTENT, TOGETHER, content_of, counts
+from m3video.planning.stills import CELLS, Stills, distance
+from m3video.types import SIGNATURE_SIDE, TEXTURE_SIDE, FrameStats
+
+Flags = NDArray[np.bool_]
+Floats = NDArray[np.float64]
+Rows = NDArray[np.int64]
+
+LEAST_NEW = 0.01
+"""Of the content: less is nothing new."""
+
+ALIKE = 0.98
+"""Of candidates with so nearly the same content the first is chosen."""
+
+GROWN, FILLED = 1.05, 1.3
+"""Words are added to those in a cell if its content is so many times what it was; and in all cells that change
+together, if they have so many times as much."""
+
+BETWEEN = 0.25
+"""Where so much of the content gives way to something else, as in a fade, nothing that is seen is news."""
+
+NEAR = 256
+"""A candidate is held against so many before and after it."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class News:
+    """What each candidate has to tell that stands still.
+
+    Attributes:
+        new_N: the share of its content, 0 to 1, that no candidate chosen before it shows.
+        still_N: the share of its content that stands still.
+        like_N: the chosen candidate that shows most of that too, -1 for none.
+        told_NB: bool [N, 36], where those two differ in what stands still.
+    """
+
+    new_N: Floats
+    still_N: Floats
+    like_N: Rows
+    told_NB: Flags
+
+
+class _Cells:
+    """What each candidate shows in each cell, and how far others may be from it and be the same."""
+
+    def __init__(self, stats: FrameStats, stills: Stills, rows: Rows) -> None:
+        moment = stills.moments(rows, stats.pattern_NC)
+        stay = stills.at(moment)
+        is_in = stay >= 0
+        self.version = np.where(is_in, stills.version_Y[stay], -1)
+        pattern, strokes = np.rint(stills.pattern_Y) % 256, np.rint(stills.strokes_Y)
+        self.pattern = np.where(is_in, pattern[stay], stats.pattern_NC[rows]).astype(np.uint8)
+        self.strokes = np.where(is_in, strokes[stay], stats.strokes_NC[rows]).astype(np.int16)
+        limit = np.ceil(stills.tolerance_Y2).clip(0, 255).astype(np.uint8)
+        self.far, self.strong = (np.where(is_in, limit[stay, which], 0).astype(np.uint8) for which in (0, 1))
+        content = np.where(is_in & counts(stats, stills)[stay], stills.content_Y[stay], 0.0)
+        content[content < LEAST_CONTENT] = 0.0
+        content[_is_between(stats, stills, rows, moment)] = 0.0
+        self.content = content
+
+    def differ(self, which: Rows, one: int) -> Flags:
+        """Where some candidates show in a stay what another one does not, bool [len(which), C]."""
+        gap = np.abs(self.strokes[which] - self.strokes[one])
+        found = (distance(self.pattern[which], self.pattern[one]) > self.far[which]) | (gap > self.strong[which])
+        return found & (self.version[which] >= 0) & (self.version[which] != self.version[one])
+
+    def grown(self, which: Rows, one: int, differ: Flags) -> Flags:
+        """Cells whose words stand in a later candidate too, with more: most stays, and what changes fills up."""
+        content, later = self.content[which], self.content[one]
+        before = (content * differ).sum(axis=1)
+        after = (later * differ).sum(axis=1)
+        is_build = (which < one) & (before <= content.sum(axis=1) / 2) & (after >= FILLED * before)
+        return differ & is_build[:, None] & (later > GROWN * content)
+
+
+def find_news(stats: FrameStats, stills: Stills, rows: Rows) -> News:
+    """Choose candidates, the one with most that no chosen one shows first, until none has anything of its own.
+
+    So of a slide to which words are added the last state counts and those before it do not.
+
+    Args:
+        stats: the analyzed frames.
+        stills: their stays.
+        rows: of the candidates, increasing.
+    """
+    n = len(rows)
+    new, like, told = np.zeros(n), np.full(n, -1, np.int64), np.zeros((n, CELLS), bool)
+    if len(stills.cell_Y) == 0:
+        return News(new, np.zeros(n), like, _blocks(told))
+    cells = _Cells(stats, stills, rows)
+    left = cells.content.sum(axis=1)
+    total = np.maximum(content_of(stats, rows), left)
+    still = left / np.maximum(total, 1e-9)
+    is_open = left > LEAST_NEW * total
+
+    def place(i: int) -> tuple[int, int]:
+        return round(math.log(left[i]) / math.log(ALIKE)), i
+
+    queue = [place(int(i)) for i in np.flatnonzero(is_open)]
+    heapq.heapify(queue)
+    while queue:
+        found = heapq.heappop(queue)
+        one = found[1]
+        if not is_open[one]:
+            continue
+        if found != place(one):
+            heapq.heappush(queue, place(one))  # it has less of its own by now
+            continue
+        new[one] = left[one] / total[one]
+        is_open[one] = False
+        low = max(0, one - NEAR)
+        others = low + np.flatnonzero(is_open[low : one + NEAR + 1])
+        differ = cells.differ(others, one)
+        rest = (cells.content[others] * (differ & ~cells.grown(others, one, differ))).sum(axis=1)
+        closer = rest < left[others]
+        like[others[closer]], told[others[closer]] = one, differ[closer]
+        left[others] = np.minimum(left[others], rest)
+        is_open[others] = left[others] > LEAST_NEW * total[others]
+    return News(new, still, like, _blocks(told))
+
+
+def _is_between(stats: FrameStats, stills: Stills, rows: Rows, moment: Rows) -> Flags:
+    """Whether each frame is one of a fade or a scroll from one state to another."""
+    levels = np.square(stats.strokes_NC[rows].astype(np.float64) / STROKE_UNIT)
+    before, after = stills.at(moment - TOGETHER), stills.at(moment + TOGETHER)
+    is_changing = (stills.at(moment) < 0) & (before >= 0) & (after >= 0) & (before != after)
+    return np.asarray((levels * is_changing).sum(axis=1) > BETWEEN * levels.sum(axis=1))
+
+
+def _blocks(cells_NC: Flags) -> Flags:
+    """Blocks of the signature with any such cell, bool [N, 36]."""
+    side = TEXTURE_SIDE // SIGNATURE_SIDE
+    grid = cells_NC.reshape(-1, SIGNATURE_SIDE, side, SIGNATURE_SIDE, side)
+    return np.asarray(grid.any(axis=(2, 4)).reshape(len(cells_NC), -1))
