@@ -27,7 +27,7 @@ LEAST_NEW = 0.01
 ALIKE = 0.98
 """Of candidates with so nearly the same content the first is chosen."""
 
-GROWN, FILLED = 1.05, 1.3
+GROWN, FILLED = 1.0, 1.3
 """Words are added to those in a cell if its content is so many times what it was; and in all cells that change
 together, if they have so many times as much."""
 
