@@ -17,6 +17,7 @@ from m3video.errors import UsageError, VideoError
 from m3video.planning.allocate import allocate
 from m3video.planning.analyze import analyze
 from m3video.planning.limits import Limit, limits
+from m3video.planning.novelty import NOVELTY_FLOOR, novelty
 from m3video.planning.sample import rows_in_range
 from m3video.planning.scan_cache import load_scan, save_scan
 from m3video.planning.wishes import Wishes, candidates, rules
@@ -96,6 +97,7 @@ class Study:
         plan: the frames shown.
         stats: the analyzed frames, N.
         selection: the candidates, C.
+        novelty_C: float64 [C], how much of each candidate no other one shows.
         utility_CS: float64 [C, 5], what each candidate is worth at each scale.
         decided: the scale of each candidate.
         wishes: what had to be shown.
@@ -106,6 +108,7 @@ class Study:
     plan: TokenPlan
     stats: FrameStats
     selection: Selection
+    novelty_C: NDArray[np.float64]
     utility_CS: NDArray[np.float64]
     decided: Allocation
     wishes: Wishes
@@ -149,7 +152,8 @@ def study_stats(
         stats, wishes, max_frames=settings.max_frames, method=settings.sampling, start_seconds=settings.start,
         end_seconds=settings.end, fps=settings.fps, num_frames=settings.num_frames,
     )  # fmt: skip
-    worth = utility(stats, selection, saliency_N=share_N)
+    new = novelty(stats, selection)
+    worth = utility(stats, selection, saliency_N=share_N, novelty_N=new)
     obeyed = rules(
         stats, selection, worth, wishes, budget=budget, pinned=pinned, start_seconds=settings.start,
         end_seconds=settings.end,
@@ -161,8 +165,9 @@ def study_stats(
         num_candidates=len(selection), shots=selection.shots, config=settings.model_dump(),
         warnings=(*selection.notes, *obeyed.notes), method=decided.method, scan=stats.mode,
         num_analyzed=len(stats), estimate=estimate_name(), focus=focus,
+        num_repeats=int((new <= NOVELTY_FLOOR).sum()),
     )  # fmt: skip
-    return Study(plan, stats, selection, worth, decided, wishes, pinned, settings)
+    return Study(plan, stats, selection, new, worth, decided, wishes, pinned, settings)
 
 
 def planned_frames(selection: Selection, scales: Sequence[int]) -> tuple[PlannedFrame, ...]:

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from m3video.config import Settings
 from m3video.pipeline import Study
-from m3video.planning.novelty import novelty
 from m3video.planning.saliency import alike, at_times, by_attention, first_look, named_times
 from m3video.types import Focus, FrameStats, seconds
 
@@ -50,7 +49,7 @@ def focus_on(
     found = look(scales.tolist())
     relevance_N = np.zeros(len(selection))
     relevance_N[scales > 0] = found.relevance_N
-    share_N = by_attention(relevance_N, alike(selection, novelty(study.stats, selection)), moved=found.moved)
+    share_N = by_attention(relevance_N, alike(selection, study.novelty_C), moved=found.moved)
     weights = () if share_N is None else _weights(selection.pts_N, share_N)
     return Focus(question, "attention", int(scales.sum()), weights), share_N
 

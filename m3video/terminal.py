@@ -149,6 +149,8 @@ def plan_facts(plan: TokenPlan, limits: Sequence[Limit] | None = None) -> list[R
         ("frames", f"{len(plan.frames)} of {plan.num_candidates} candidates, {_count(len(plan.shots), 'shot')}"),
         ("tokens", f"{plan.total_tokens} of {plan.budget}{_looked(plan)}"),
     ]
+    if plan.num_repeats:
+        rows.append(("repeats", f"{plan.num_repeats} of the candidates show nothing that no other one shows"))
     if plan.focus is not None:
         rows.append(("question", _focus_text(plan, plan.focus)))
     if plan.grid_tokens is not None:
@@ -162,7 +164,19 @@ def plan_facts(plan: TokenPlan, limits: Sequence[Limit] | None = None) -> list[R
         rows.append(("estimate", plan.estimate))
     if limits is not None:
         rows.append(("limits", _limits_text(limits)))
+        left = plan.budget - plan.total_tokens - plan.first_tokens
+        if left > 0:
+            rows.append(("unspent", _unspent_text(plan, left, limits)))
     return rows
+
+
+def _unspent_text(plan: TokenPlan, left: int, limits: Sequence[Limit]) -> str:
+    """Why tokens are left over."""
+    if plan.method != "fits":
+        return f"{_count(left, 'token')}: no step that shows more costs as little"
+    lifted = [limit.name for limit in limits if not limit.name.startswith("--budget")]
+    more = f"; what could: {', '.join(lifted)} changed" if lifted else ""
+    return f"{_count(left, 'token')}: every candidate has all that shows more of what is new in it{more}"
 
 
 def _looked(plan: TokenPlan) -> str:

@@ -318,7 +318,8 @@ class TokenPlan:
     positions of the prompt around the frames (times, numbers, template; not the question), None where the model's
     tokenizer is not at hand. `grid_tokens` is set when the frames stand in one image grid: the tokens of that one
     picture. `scan` names the frames that were looked at, one of `SCANS`, and `num_analyzed` how many those were, None
-    where nobody counted. `estimate` says what the utility of a frame was taken from. `focus` is set where a question
+    where nobody counted; `num_repeats` how many candidates show nothing that another one does not, None likewise.
+    `estimate` says what the utility of a frame was taken from. `focus` is set where a question
     decided what is shown; the tokens of its first look and those of the frames together stay within the budget.
     """
 
@@ -338,12 +339,15 @@ class TokenPlan:
     num_analyzed: int | None = None
     estimate: str = ""
     focus: Focus | None = None
+    num_repeats: int | None = None
 
     def __post_init__(self) -> None:
         if self.scan not in SCANS:
             raise ValueError(f"scan ({self.scan}) must be one of {', '.join(SCANS)}")
         if self.num_analyzed is not None and not 0 < self.num_analyzed <= self.video.num_frames:
             raise ValueError(f"num_analyzed ({self.num_analyzed}) must be 1 to num_frames ({self.video.num_frames})")
+        if self.num_repeats is not None and not 0 <= self.num_repeats <= self.num_candidates:
+            raise ValueError(f"num_repeats ({self.num_repeats}) must be 0 to num_candidates ({self.num_candidates})")
         if self.method not in ("", *METHODS):
             raise ValueError(f"method ({self.method}) must be one of {', '.join(METHODS)}, or empty")
         if self.text_tokens is not None and self.text_tokens < 0:

@@ -39,6 +39,7 @@ def to_json(plan: TokenPlan) -> dict[str, Any]:
         "scan": plan.scan,
         "num_analyzed": plan.num_analyzed,
         "num_candidates": plan.num_candidates,
+        "num_repeats": plan.num_repeats,
         "estimate": plan.estimate,
         "config": dict(plan.config),
         "warnings": list(plan.warnings),
@@ -89,11 +90,12 @@ def from_json(data: Any) -> TokenPlan:
         raise PlanError(f"plan.scan ({scan}) is not that of its config ({_kind(config['scan'])})")
     estimate = top.take("estimate", str) if "estimate" in top.left else ""
     num_analyzed = top.take("num_analyzed", int, optional=True) if "num_analyzed" in top.left else None
+    num_repeats = top.take("num_repeats", int, optional=True) if "num_repeats" in top.left else None
     focus = _focus(top.take("focus", dict, optional=True)) if "focus" in top.left else None
     plan: TokenPlan = _build(
         TokenPlan, "plan", video=video, budget=top.take("budget", int), frames=frames, utility=utility, bound=bound,
         method=method, text_tokens=text_tokens, num_candidates=top.take("num_candidates", int), shots=shots,
-        scan=scan, num_analyzed=num_analyzed, estimate=estimate, focus=focus, config=config,
+        scan=scan, num_analyzed=num_analyzed, estimate=estimate, focus=focus, config=config, num_repeats=num_repeats,
         warnings=_texts(top.take("warnings", list), "plan.warnings"),
     )  # fmt: skip
     top.finish()

@@ -121,7 +121,7 @@ def new_part(shown_NS: Floats, novelty_N: Floats) -> Floats:
 
 def utility(
     stats: FrameStats, selection: Selection, *, saliency_N: NDArray[np.floating] | None = None,
-    estimator: str = DEFAULT,
+    estimator: str = DEFAULT, novelty_N: NDArray[np.floating] | None = None,
 ) -> Floats:  # fmt: skip
     """What showing each candidate at each scale is worth: what of it is new; to a question, what it is about.
 
@@ -130,6 +130,7 @@ def utility(
         selection: the candidates, rows of `stats`.
         saliency_N: each candidate's share of a question, >= 0; None, or the same for all, where there is none.
         estimator: one of `ESTIMATORS`.
+        novelty_N: `novelty(stats, selection)`, where it is known already.
 
     Returns:
         float64 [N, 5], non-decreasing in scale; positive, but 0 for what a question is not about.
@@ -138,7 +139,8 @@ def utility(
         ValueError: saliency of another length, or negative, or not finite.
     """
     rows = selection.index_N
-    shown, new = ESTIMATORS[estimator](stats, rows), novelty(stats, selection)
+    shown = ESTIMATORS[estimator](stats, rows)
+    new = novelty(stats, selection) if novelty_N is None else np.asarray(novelty_N, np.float64)
     saliency = np.ones(len(rows)) if saliency_N is None else np.asarray(saliency_N, dtype=np.float64)
     if saliency.shape != (len(rows),) or not (np.isfinite(saliency) & (saliency >= 0)).all():
         raise ValueError(f"saliency_N must be {len(rows)} finite weights, each 0 or more")
