@@ -15,13 +15,14 @@ from typing import Any, BinaryIO
 
 @dataclass(slots=True)
 class Seen:
-    """The packets of a stream that were read: how many came whole; of the last one where it stands in the file, its
-    size, its decoding time (ticks), and whether it came whole."""
+    """The packets of a stream that were read: how many came whole, and the least time from one to the next (ticks); of
+    the last one where it stands in the file, its size, its decoding time, and whether it came whole."""
 
     num_whole: int = 0
     last_position: int = 0
     last_size: int = 0
     last_dts: int | None = None
+    step: int = 0
     is_last_whole: bool = True
 
     def add(self, packet: Any) -> None:
@@ -29,6 +30,8 @@ class Seen:
         self.num_whole += self.is_last_whole
         if packet.pos is not None:
             self.last_position = packet.pos
+        if packet.dts is not None and self.last_dts is not None and packet.dts > self.last_dts:
+            self.step = min(self.step or packet.dts, packet.dts - self.last_dts)
         self.last_size, self.last_dts = packet.size, packet.dts
 
 
@@ -55,15 +58,24 @@ def _at(file: BinaryIO, position: int, count: int) -> bytes:
 
 
 def _avi(file: BinaryIO, size: int, seen: Seen) -> Extent | None:
-    """RIFF chunks, of which OpenDML has several. Source: OpenDML AVI file format extensions 1.02."""
+    """RIFF chunks, of which OpenDML has several; without their sizes the last frame's. Source: OpenDML AVI file format
+    extensions 1.02."""
     at = need = 0
     while len(head := _at(file, at, 8)) == 8 and head[:4] == b"RIFF":
         length = int.from_bytes(head[4:], "little")
         if length in (0, 0xFFFFFFFF):
-            return None
+            return _avi_chunks(file, size, seen)
         need = at + 8 + length
         at = need + (length & 1)
     return Extent(need) if need else None
+
+
+def _avi_chunks(file: BinaryIO, size: int, seen: Seen) -> Extent | None:
+    at = need = max(0, seen.last_position - 8)  # FFmpeg leads to a chunk's content
+    while len(head := _at(file, at, 8)) == 8 and (head[:2].isdigit() or head[:4] in (b"idx1", b"JUNK")):
+        need = at + 8 + int.from_bytes(head[4:], "little")
+        at = need + (need & 1)
+    return Extent(need, is_exact=False) if need > size else None
 
 
 def _mov(file: BinaryIO, size: int, seen: Seen) -> Extent | None:

@@ -139,12 +139,16 @@ def _frames(source: AvStream, extent: Extent | None, *, is_cut: bool) -> tuple[i
         ends = [entry.pos + entry.size for entry in source.stream.index_entries]
         missing = sum(end > source.container.size for end in ends)
         return (missing or None, None) if extent.is_fragmented else (missing, len(ends))
-    if not told:
+    if not told or extent is None or (kind == "avi" and not extent.is_exact):
+        # A recorder fills in how many when it ends; until then anything may stand there.
         return None, None
     there = seen.num_whole
-    if seen.last_dts is not None and kind in ("avi", "ivf"):
-        # AVI counts frames that were dropped too, each a tick; older IVF files tell ticks in place of frames.
-        ticks = seen.last_dts + nominal_ticks(source.stream)
-        is_ticks = ticks > 2 * there and abs(told - ticks) * there <= 2 * ticks
-        there = max(there, ticks) if kind == "avi" else told if is_ticks else there
+    if kind == "avi" and seen.last_dts is not None:
+        # The header counts ticks: of frames that were dropped too, or two for each frame.
+        step = max(1, seen.step)
+        there, told = max(there, seen.last_dts // step + 1), told // step
+    elif kind == "ivf" and seen.last_dts is not None:
+        ticks = seen.last_dts + max(seen.step, nominal_ticks(source.stream))
+        if ticks > 2 * there and abs(told - ticks) * there <= 2 * ticks:
+            return 0, told  # older files tell ticks in place of frames
     return max(0, told - there), told

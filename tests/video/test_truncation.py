@@ -150,6 +150,16 @@ def never_finished(path: Path) -> None:
     path.write_bytes(data)
 
 
+def test_a_recording_that_stopped_in_a_frame(tmp_path: Path) -> None:
+    path = write_noisy(tmp_path / "a.avi", MJPEG)
+    never_finished(path)
+    start, size = places(path)[20]
+    path.write_bytes(path.read_bytes()[: start + size // 2])
+    info = probe(path)
+    assert info.partial
+    assert re.search(WORDS["at least bytes"], " / ".join(info.notes))
+
+
 def with_trailer(path: Path) -> None:
     path.write_bytes(path.read_bytes() + b"\0" * 100)
 
