@@ -26,6 +26,10 @@ class VideoError(M3VideoError):
     """A file that is no readable video, or a frame of it that cannot be decoded exactly."""
 
 
+class ChangedFileError(VideoError):
+    """A file that another program wrote to, replaced or removed while it was read: to be read again."""
+
+
 class BackendError(VideoError):
     """The chosen decoder backend is missing, or is known to return wrong frames for this file."""
 

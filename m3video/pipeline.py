@@ -253,7 +253,7 @@ def study_reader(
     text = text_around(settings.model, times_seconds=times, timestamps=settings.timestamps)
     damage = reader.damage.message
     warnings = (*scan_note(reader.info, stats), *plan.warnings, *([damage] if damage else []))
-    return replace(study, plan=replace(plan, text_tokens=text, warnings=warnings))
+    return replace(study, plan=replace(plan, video=reader.info_with_damage, text_tokens=text, warnings=warnings))
 
 
 SAMPLE = Path(__file__).parent / "assets" / "sample.mp4"

@@ -109,6 +109,7 @@ def stats_record(info: VideoInfo, stats: FrameStats, *, shots: int) -> dict[str,
     return {
         "frames": len(stats),
         "duration_seconds": info.duration_seconds,
+        "partial": info.partial,
         "shots": shots,
         "black_frames": int(((flags & FLAG_BLACK) > 0).sum()),
         "frozen_frames": int(((flags & FLAG_FROZEN) > 0).sum()),

@@ -42,7 +42,7 @@ class VideoInfo:
     `width` and `height` are as displayed: after rotation and sample aspect ratio. `num_frames`, `start_pts` and
     `end_pts` come from the packets, `num_frames_from_header` and `duration_seconds_from_header` from the header
     (None when it is silent). `end_pts` is the pts of the last frame, `last_duration` how long it is shown (ticks).
-    `fingerprint` is a hash of the file's bytes.
+    `fingerprint` is a hash of the file's bytes. `partial`: frames of the file are missing or damaged.
     """
 
     path: str
@@ -64,6 +64,7 @@ class VideoInfo:
     duration_seconds_from_header: float | None = None
     num_damaged_packets: int = 0
     notes: tuple[str, ...] = ()
+    partial: bool = False
 
     def __post_init__(self) -> None:
         if self.width < 1 or self.height < 1:

@@ -25,9 +25,9 @@ from m3video.pipeline import analyze_video, open_for
 from m3video.planning.analyze import analyze, concat
 from m3video.progress import Bar, Progress, silent
 from m3video.types import FrameStats, TimeBase, VideoInfo, seconds
-from m3video.video.gate import check_file
+from m3video.video.gate import check_unchanged
 from m3video.video.index import FrameIndex
-from m3video.video.parts import BACKEND, KnownVideo, check_same, know, open_known, why_one_piece
+from m3video.video.parts import BACKEND, KnownVideo, know, open_known, why_one_piece
 from m3video.video.reader import DamageReport
 
 _MOST_NAMED = 5
@@ -77,7 +77,7 @@ def analyze_long(
         with progress("analyze", len(known.facts.index)) as bar:
             parts, reason = _map((known, settings.scan), segments, mapper, bar, notes)
         if reason is None:
-            check_same(known, check_file(path))
+            check_unchanged(known.file, known.facts.info.fingerprint)
             return Analysis(known.facts.info, merge(known, parts, scan=settings.scan), len(segments), tuple(notes))
     if count != 1:
         notes.append(f"read in one piece, because {reason}")
@@ -85,7 +85,7 @@ def analyze_long(
         stats = analyze_video(reader, scan=settings.scan, progress=progress)
         lost = named(np.setdiff1d(_due(reader.index, settings.scan), stats.pts_N), stats.time_base)
         damage = [reader.damage.message + (f" ({lost})" if lost else "")] if reader.damage.message else []
-        return Analysis(reader.info, stats, 1, (*damage, *notes))
+        return Analysis(reader.info_with_damage, stats, 1, (*damage, *notes))
 
 
 def analyze_segment(shared: tuple[KnownVideo, str], segment: Segment) -> Part:

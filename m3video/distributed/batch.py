@@ -18,7 +18,7 @@ from m3video.distributed.progress import Report
 from m3video.distributed.work import Crew, Event, Failed, Finished, Identified, Outcome, Task, Work
 from m3video.errors import EXIT_INTERRUPTED, EXIT_SOME_FAILED, DiskFullError, M3VideoError, UsageError
 
-ATTEMPTS = {"input": 1, "bug": 1, "memory": 2, "silent": 2, "crash": 3}
+ATTEMPTS = {"input": 1, "changed": 1, "bug": 1, "memory": 2, "silent": 2, "crash": 3}
 """How often an item is tried, by what went wrong: only what may go better by itself is tried again."""
 
 _WAIT_SECONDS = 0.5
@@ -183,7 +183,7 @@ class _Loop:
             copies = self.copies.pop(identity)
             if not isinstance(outcome, Failure) and outcome.get("fingerprint", job.fingerprint) != job.fingerprint:
                 # What was found is true of other content; files of the same content as before are read themselves.
-                outcome = Failure("input", "the file changed while it was read: run the same command again")
+                outcome = Failure("changed", "the file changed while it was read: run the same command again")
                 self.again.extend(Job(copy.video, [copy]) for copy in copies)
                 copies = []
             if isinstance(outcome, Failure):
@@ -206,9 +206,12 @@ class _Loop:
         copies = [copy for identity in job.identities for copy in self.copies.pop(identity)]
         if job.attempt < ATTEMPTS[failure.kind]:
             self.again.append(Job(job.video, job.items, attempt=job.attempt + 1))
-            self.again.extend(Job(copy.video, [copy]) for copy in copies)
+        elif failure.kind == "changed":  # one file did: others of the same content are read themselves
+            self._give_up(job.items, failure, job.attempt)
         else:
             self._give_up([*job.items, *copies], failure, job.attempt)
+            return
+        self.again.extend(Job(copy.video, [copy]) for copy in copies)
 
     def _give_up(self, items: list[Item], failure: Failure, attempts: int) -> None:
         for item in items:
@@ -218,6 +221,7 @@ class _Loop:
                 "failed_at": now(),
             })  # fmt: skip
             self.report.failed += 1
+            self.report.changed += failure.kind == "changed"
 
 
 def check_all_done(report: Report, ledger: Ledger) -> None:
@@ -225,7 +229,8 @@ def check_all_done(report: Report, ledger: Ledger) -> None:
     failed = report.failed + report.failed_before
     if failed:
         known = report.done + report.done_before + report.copies + failed
+        growing = f" ({report.changed} still being written: the same command tries again)" if report.changed else ""
         raise SomeFailedError(
-            f"{failed} of {known} items failed; {ledger.shown}/errors.jsonl says which and why, --retry-failed tries "
-            "again"
+            f"{failed} of {known} items failed{growing}; {ledger.shown}/errors.jsonl says which and why, "
+            "--retry-failed tries again"
         )

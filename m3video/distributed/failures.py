@@ -7,11 +7,11 @@ import traceback
 from dataclasses import dataclass
 from typing import Literal
 
-from m3video.errors import DiskFullError, M3VideoError, OutOfMemoryError
+from m3video.errors import ChangedFileError, DiskFullError, M3VideoError, OutOfMemoryError
 
-Kind = Literal["input", "memory", "silent", "crash", "disk", "bug"]
-"""Whose fault a failure is: the input's, memory's, a hang (no sign of life), native code's or a kill, a full disk's,
-or our own."""
+Kind = Literal["input", "changed", "memory", "silent", "crash", "disk", "bug"]
+"""Whose fault a failure is: the input's, another program's that wrote to it meanwhile, memory's, a hang (no sign of
+life), native code's or a kill, a full disk's, or our own."""
 
 NEEDS_NEW_PROCESS = frozenset({"memory", "crash"})
 """Failures after which the process is not fit for more work: what is left of its memory, or its GPU, is in pieces."""
@@ -38,6 +38,8 @@ def failure_of(error: BaseException) -> Failure:
     """Sort an exception by whose fault it is."""
     if is_full(error):
         return Failure("disk", one_line(error))
+    if isinstance(error, ChangedFileError):
+        return Failure("changed", one_line(error))
     if isinstance(error, M3VideoError):
         return Failure("memory" if isinstance(error, OutOfMemoryError) else "input", one_line(error))
     detail = "".join(traceback.format_exception(error))

@@ -15,13 +15,15 @@ EVERY_SECONDS_ON_TERMINAL = 0.5
 @dataclass(slots=True)
 class Report:
     """What happened so far. `done`, `failed` and `copies` (of the same content) are of this run, `..._before` of
-    earlier ones; `total` is None until all items were counted.
+    earlier ones; `changed` of those that failed were written to meanwhile. `total` is None until all items were
+    counted.
     """
 
     is_shown: bool = False
     total: int | None = None
     done: int = 0
     failed: int = 0
+    changed: int = 0
     copies: int = 0
     done_before: int = 0
     failed_before: int = 0

@@ -27,7 +27,8 @@ class Snapshot:
     """Facts about items.
 
     Attributes:
-        failed: for each place that failed and is not done, the key of the file that failed.
+        failed: for each place that failed and is not done, the key of the file that failed; empty where it was being
+            written to.
         video_seconds, busy_seconds: summed over what is done, for estimates.
         number: of the last row.
     """
@@ -55,7 +56,8 @@ class Snapshot:
         """Learn from a row; they come in order."""
         self.number = max(self.number, row["n"])
         if kind == "error":
-            self.failed[row["place"]] = row["key"]
+            # A file that changed meanwhile is not what failed, however it looks now.
+            self.failed[row["place"]] = "" if row.get("kind") == "changed" else row["key"]
             return
         self._keys.add(bytes.fromhex(row["key"]))
         self._items.add(bytes.fromhex(row["item"]))

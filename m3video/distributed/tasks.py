@@ -73,7 +73,7 @@ class VideoTask(ABC):
         """The record of an item, without what the model said."""
         return {
             "task": self.name, "m3video": __version__, "fingerprint": info.fingerprint,
-            "video_seconds": info.duration_seconds, **found,
+            "video_seconds": info.duration_seconds, "partial": info.partial, **found,
             "stage_seconds": {name: round(value, 4) for name, value in meter.stage_seconds.items()},
             "warnings": [*info.notes, *warnings], "config": self.settings.model_dump(),
         }  # fmt: skip
@@ -90,7 +90,7 @@ class Analyze(VideoTask):
         with open_for(work.video, self.settings) as reader:
             with meter.stage("analyze"):
                 stats = analyze_video(reader, scan=self.settings.scan, progress=beats)
-            info, damage = reader.info, reader.damage.message
+            info, damage = reader.info_with_damage, reader.damage.message
         with saving(work.folders[0], "stats.parquet") as path:
             save_stats(stats, asdict(info), path)
         yield Base(self.record(

@@ -256,6 +256,8 @@ def _video(data: Any, backend: str) -> VideoInfo:
             values["time_base"] = _pair(reader.take("time_base", list), "plan.video.time_base")
         elif field.name == "notes":
             values["notes"] = _texts(reader.take("notes", list), "plan.video.notes")
+        elif field.name == "partial":
+            values["partial"] = _flag(reader.left.pop("partial", False), "plan.video.partial")
         else:
             kind = next(k for n, k in (("str", str), ("int", int), ("float", float)) if str(field.type).startswith(n))
             values[field.name] = reader.take(field.name, kind, optional="None" in str(field.type))
@@ -275,6 +277,12 @@ def _pair(item: Any, name: str) -> tuple[int, int]:
 
 def _texts(items: list[Any], name: str) -> tuple[str, ...]:
     return tuple(_checked(item, str, f"{name}[{i}]") for i, item in enumerate(items))
+
+
+def _flag(value: Any, name: str) -> bool:
+    if not isinstance(value, bool):
+        raise PlanError(f"{name} must be true or false, not {_kind(value)}")
+    return value
 
 
 def _build(kind: Any, name: str, **values: Any) -> Any:

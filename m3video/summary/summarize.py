@@ -115,7 +115,7 @@ def chapters(
                 yield ChapterFrames(span.start_seconds, span.end_seconds, span.num_shots, shown)
                 bar(number)
     meter.stage_seconds["fetch"] = fetching
-    yield Watched(info, (*info.notes, *notes), dict(meter.stage_seconds))
+    yield Watched(reader.info_with_damage, (*info.notes, *notes), dict(meter.stage_seconds))
 
 
 def captions(loaded: LoadedModel, shown: Sequence[ChapterFrames], settings: Settings) -> list[Captioned]:
@@ -206,7 +206,7 @@ def conclude(
             **watched.stage_seconds, "captions": sum(part.seconds for part in captioned),
             "summary": time.perf_counter() - start,
         },
-        warnings=(*watched.warnings, *notes), config=settings.model_dump(),
+        warnings=(*watched.warnings, *notes), config=settings.model_dump(), partial=watched.info.partial,
         clock_start_seconds=watched.info.pts_seconds(watched.info.start_pts),
     )  # fmt: skip
 

@@ -42,7 +42,8 @@ class Summary:
 
     `depth` is how many times captions were drawn together: 0 for a single chapter, 1 where all captions fit in the
     context, more for long videos. `tokens` are sums over all prompts and answers. `clock_start_seconds`: what the
-    container's clock says at the first frame; players count from there.
+    container's clock says at the first frame; players count from there. `partial`: frames of the file are missing or
+    damaged.
     """
 
     video: str
@@ -55,6 +56,7 @@ class Summary:
     warnings: tuple[str, ...] = ()
     config: Mapping[str, Any] = field(default_factory=dict)
     clock_start_seconds: float = 0.0
+    partial: bool = False
 
     @property
     def text(self) -> str:

@@ -13,7 +13,8 @@ from av.stream import Discard, Disposition
 from av.video.frame import VideoFrame
 
 from m3video.errors import VideoError
-from m3video.video.gate import LocalFile, check_pixels
+from m3video.video._extents import Seen, lacks_index
+from m3video.video.gate import LocalFile, check_pixels, recency
 
 av.logging.set_level(None)  # FFmpeg must not write on stderr; damage is counted from return codes and frame flags.
 
@@ -42,6 +43,7 @@ class AvStream:
         read_errors: reads that failed.
         damaged_packets: packets that the decoder refused.
         truncated: True when reading was given up before the end of the file.
+        seen: the packets read so far.
     """
 
     def __init__(self, file: LocalFile, *, max_pixels: int, scan: str | None = None) -> None:
@@ -51,6 +53,7 @@ class AvStream:
         self.read_errors = 0
         self.damaged_packets = 0
         self.truncated = False
+        self.seen = Seen()
         options = {
             "protocol_whitelist": "file",
             "format_whitelist": ",".join(CONTAINERS),
@@ -61,7 +64,8 @@ class AvStream:
         except av.error.ArgumentError:
             raise VideoError(f"{file.shown}: not a video container that m3video reads; convert it to MP4") from None
         except (av.error.FFmpegError, ValueError) as error:
-            raise VideoError(f"{file.shown}: not a readable video file ({_words(error)})") from None
+            words = "its index, the moov box, is missing" if lacks_index(file.identity[0]) else _words(error)
+            raise VideoError(f"{file.shown}: not a readable video file ({words}){recency(file)}") from None
         try:
             self.stream = self._choose(max_pixels)
         except BaseException:
@@ -110,7 +114,10 @@ class AvStream:
             try:
                 for packet in self.container.demux(self.stream):
                     in_a_row = 0
-                    if packet.size and (packet.is_keyframe or self._scan != "keyframes"):
+                    if not packet.size:
+                        continue
+                    self.seen.add(packet)
+                    if packet.is_keyframe or self._scan != "keyframes":
                         yield packet
                 return
             except IndexError:

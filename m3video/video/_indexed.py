@@ -19,7 +19,7 @@ from m3video.errors import BackendError, VideoError
 from m3video.types import Frame, ScanFrame
 from m3video.video._seek import Seeker
 from m3video.video.facts import FileFacts, check_whole, inspect_file
-from m3video.video.gate import LocalFile
+from m3video.video.gate import LocalFile, unchanged
 from m3video.video.reader import DamageReport, VideoReader, check_wanted
 
 NUM_COMPARED = 5
@@ -42,12 +42,13 @@ class IndexedReader(VideoReader):
         self.index = self._facts.index
         self.info = replace(self._facts.info, backend=self.backend)
         self._is_closed = False
-        if reason := self._why_not(self._facts):
-            self._refuse(reason)
-        self._check_whole()
-        if (self.backend, file.identity) not in _verified:
-            self._verify()
-            _verified.add((self.backend, file.identity))
+        with unchanged(file, self.info.fingerprint):
+            if reason := self._why_not(self._facts):
+                self._refuse(reason)
+            self._check_whole()
+            if (self.backend, file.identity) not in _verified:
+                self._verify()
+                _verified.add((self.backend, file.identity))
 
     @abstractmethod
     def _why_not(self, facts: FileFacts) -> str | None:
@@ -84,7 +85,8 @@ class IndexedReader(VideoReader):
         wanted = check_wanted(self.index, pts, self._file.path)
         rows = sorted({int(np.searchsorted(self.index.pts_N, value)) for value in wanted})
         times = [int(self.index.pts_N[row]) for row in rows]
-        got = {time: Frame(time, self._fit(picture)) for time, picture in zip(times, self._pick(rows), strict=True)}
+        with unchanged(self._file, self.info.fingerprint):
+            got = {time: Frame(time, self._fit(picture)) for time, picture in zip(times, self._pick(rows), strict=True)}
         return [got[value] for value in wanted]
 
     def close(self) -> None:
@@ -96,7 +98,8 @@ class IndexedReader(VideoReader):
         last = len(self.index) if end_pts is None else int(np.searchsorted(self.index.pts_N, end_pts))
         rows = range(first, last)
         if rows:
-            yield from zip(rows, self._pick(rows), strict=True)
+            with unchanged(self._file, self.info.fingerprint):
+                yield from zip(rows, self._pick(rows), strict=True)
 
     def _fit(self, picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """`picture` with square samples: these decoders ignore the sample aspect ratio."""

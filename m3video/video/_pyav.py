@@ -16,7 +16,7 @@ from m3video.types import Frame, ScanFrame
 from m3video.video._avstream import AvStream
 from m3video.video._seek import Seeker, sequence
 from m3video.video.facts import FileFacts, inspect_file
-from m3video.video.gate import LocalFile
+from m3video.video.gate import LocalFile, unchanged
 from m3video.video.picture import PictureMaker
 from m3video.video.reader import DamageReport, VideoReader, check_wanted
 
@@ -73,10 +73,11 @@ class Reader(VideoReader):
         if not wanted:
             return []
         maker = self._maker()
-        seeker = self._seeker = self._seeker or self._new_seeker()
         in_order = sorted(set(wanted))
-        seeker.expect(in_order)
-        got = {value: Frame(value, maker.rgb(seeker.reach(value))) for value in in_order}
+        with unchanged(self._file, self.info.fingerprint):
+            seeker = self._seeker = self._seeker or self._new_seeker()
+            seeker.expect(in_order)
+            got = {value: Frame(value, maker.rgb(seeker.reach(value))) for value in in_order}
         return [got[value] for value in wanted]
 
     def close(self) -> None:
@@ -98,6 +99,10 @@ class Reader(VideoReader):
         self, start_pts: int | None, end_pts: int | None, scan: str | None = None
     ) -> Iterator[tuple[int, VideoFrame]]:
         """(pts, frame) of the range in display order; a pass over everything leaves its damage report."""
+        with unchanged(self._file, self.info.fingerprint):
+            yield from self._read(start_pts, end_pts, scan)
+
+    def _read(self, start_pts: int | None, end_pts: int | None, scan: str | None) -> Iterator[tuple[int, VideoFrame]]:
         pts_N = self.index.pts_N
         first = 0 if start_pts is None else int(np.searchsorted(pts_N, start_pts))
         last = len(pts_N) if end_pts is None else int(np.searchsorted(pts_N, end_pts))

@@ -13,13 +13,14 @@ from typing import Any
 from av.video.frame import VideoFrame
 from av.video.reformatter import ColorTrc
 
-from m3video.types import VideoInfo, seconds
+from m3video.types import VideoInfo
 from m3video.video._avstream import AvStream
 from m3video.video._gop import is_plain_container
 from m3video.video._seek import sequence
-from m3video.video.gate import LocalFile, check_pixels, fingerprint
+from m3video.video.gate import LocalFile, check_pixels, fingerprint, recency, unchanged
 from m3video.video.index import FrameIndex, build_index
 from m3video.video.picture import Orientation, PictureMaker, has_known_colours, orientation_of
+from m3video.video.truncation import clock_end, find_truncation
 
 _HDR = {ColorTrc.SMPTE2084.value: "PQ", ColorTrc.ARIB_STD_B67.value: "HLG"}
 
@@ -58,8 +59,10 @@ def inspect_file(file: LocalFile, *, max_pixels: int) -> FileFacts:
 
     Raises:
         VideoError: the file has no video stream, or no frame of it decodes.
+        ChangedFileError: another program is writing to it.
     """
-    return _inspect(file, max_pixels)
+    with unchanged(file):
+        return _inspect(file, max_pixels)
 
 
 def check_whole(file: LocalFile, *, max_pixels: int) -> Wholeness:
@@ -74,6 +77,7 @@ def _inspect(file: LocalFile, max_pixels: int) -> FileFacts:
         orientation = orientation_of(first, aspect=source.stream.sample_aspect_ratio, max_pixels=max_pixels)
         width, height = orientation.display_size(first.width, first.height)
         check_pixels(width, height, max_pixels=max_pixels, name=file.shown)
+        missing, is_partial = _missing(source, index)
         info = VideoInfo(
             path=file.path,
             fingerprint=fingerprint(file),
@@ -93,7 +97,8 @@ def _inspect(file: LocalFile, max_pixels: int) -> FileFacts:
             num_frames_from_header=source.stream.frames or None,
             duration_seconds_from_header=_header_seconds(source.container),
             num_damaged_packets=index.num_damaged_packets,
-            notes=index.notes + orientation.notes + _notes(source, first, index),
+            notes=index.notes + orientation.notes + _notes(source, first) + missing,
+            partial=is_partial,
         )
         return FileFacts(
             index=index,
@@ -120,7 +125,7 @@ def _whole(file: LocalFile, max_pixels: int) -> Wholeness:
         return Wholeness(source.damage + num_corrupt, times == index.pts_N.tolist(), len(sizes) == 1)
 
 
-def _notes(source: AvStream, first: VideoFrame, index: FrameIndex) -> tuple[str, ...]:
+def _notes(source: AvStream, first: VideoFrame) -> tuple[str, ...]:
     notes = []
     streams = source.container.streams.video
     if len(streams) > 1:
@@ -129,13 +134,20 @@ def _notes(source: AvStream, first: VideoFrame, index: FrameIndex) -> tuple[str,
         notes.append(f"the pictures are HDR ({_HDR[first.color_trc]}) and were not tone-mapped")
     if not has_known_colours(first):
         notes.append(f"the header names an unknown colour matrix ({first.colorspace}); BT.601 was assumed")
-    told = _header_seconds(source.container)
-    end = int(index.pts_N[-1]) + index.last_duration
-    last = seconds(end - min(0, int(index.pts_N[0])), index.time_base)
-    # Other containers keep no duration; FFmpeg estimates it from the bit rate.
-    if told is not None and is_plain_container(source.container.format.name) and told - last > max(0.5, told / 10):
-        notes.append(f"the header tells {told:.2f} s, the frames end at {last:.2f} s; the file may be cut off")
     return tuple(notes)
+
+
+def _missing(source: AvStream, index: FrameIndex) -> tuple[tuple[str, ...], bool]:
+    """What the header tells and the file does not hold, for people; and whether frames are among it."""
+    told, last = _header_seconds(source.container), clock_end(index)
+    found = find_truncation(source, index, told_seconds=told)
+    if found.note is not None:
+        return (found.note + (recency(source.file) if found.is_partial else ""),), found.is_partial
+    # Other containers keep no duration; FFmpeg estimates it from the bit rate.
+    if told is None or not is_plain_container(source.container.format.name) or told - last <= max(0.5, told / 10):
+        return (), False
+    guess = "" if found.is_whole else "; the file may be cut off"
+    return (f"the header tells {told:.2f} s, the frames end at {last:.2f} s{guess}",), False
 
 
 def _header_seconds(container: Any) -> float | None:

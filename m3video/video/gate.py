@@ -11,11 +11,14 @@ import hashlib
 import os
 import re
 import stat
-from dataclasses import dataclass
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
-from m3video.errors import VideoError
+from m3video.errors import ChangedFileError, VideoError
 from m3video.progress import alive
 
 DEFAULT_MAX_PIXELS = 1 << 26
@@ -23,6 +26,7 @@ DEFAULT_MAX_PIXELS = 1 << 26
 
 _SNIFF_BYTES = 4096
 _CHUNK_BYTES = 1 << 20
+_RECENT_SECONDS = 60.0
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 _BYTE_ORDER_MARKS = {
     codecs.BOM_UTF8: "utf-8",
@@ -38,6 +42,10 @@ _PLAYLISTS = {
 }
 
 
+Identity = tuple[str, int, int, int, int]
+"""Absolute path, device, inode, size, time of the last change (ns)."""
+
+
 @dataclass(frozen=True, slots=True)
 class LocalFile:
     """A path that passed the gate.
@@ -48,7 +56,7 @@ class LocalFile:
 
     path: str
     url: str
-    identity: tuple[str, int, int, int, int]
+    identity: Identity
 
     @property
     def shown(self) -> str:
@@ -94,8 +102,11 @@ def check_file(path: str | os.PathLike[str]) -> LocalFile:
         raise VideoError(f"{name}: cannot be read ({_reason(error)})") from None
     _refuse_playlist(head, name)
     absolute = os.path.abspath(text)
-    identity = (absolute, status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
-    return LocalFile(path=text, url=f"file:{absolute}", identity=identity)
+    return LocalFile(path=text, url=f"file:{absolute}", identity=_identity(absolute, status))
+
+
+def _identity(absolute: str, status: os.stat_result) -> Identity:
+    return (absolute, status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
 
 
 def check_pixels(width: int, height: int, *, max_pixels: int, name: str) -> None:
@@ -108,21 +119,86 @@ def check_pixels(width: int, height: int, *, max_pixels: int, name: str) -> None
 
 
 def fingerprint(file: LocalFile) -> str:
-    """Hash of all bytes of `file`: `blake2b:` and 32 hex digits. Read in 1 MiB pieces, remembered while unchanged."""
-    return _fingerprint(file.identity, file.path)
+    """Hash of all bytes of `file`: `blake2b:` and 32 hex digits. Read in 1 MiB pieces, remembered while unchanged.
+
+    Raises:
+        ChangedFileError: the file changed before or while it was read.
+    """
+    digest = _hash(file)
+    check_unchanged(file)  # else it may be of half of one state and half of another
+    return digest
 
 
 @lru_cache(maxsize=64)
-def _fingerprint(identity: tuple[str, int, int, int, int], path: str) -> str:
+def _hash(file: LocalFile) -> str:
     digest = hashlib.blake2b(digest_size=16)
     try:
-        with Path(identity[0]).open("rb") as stream:
+        with Path(file.identity[0]).open("rb") as stream:
             while chunk := stream.read(_CHUNK_BYTES):
                 digest.update(chunk)
                 alive()
     except OSError as error:
-        raise VideoError(f"{shown(path)}: cannot be read ({_reason(error)})") from None
+        raise VideoError(f"{file.shown}: cannot be read ({_reason(error)})") from None
     return f"blake2b:{digest.hexdigest()}"
+
+
+@contextmanager
+def unchanged(file: LocalFile, content: str | None = None) -> Iterator[None]:
+    """Whatever is read of `file` within is of the state that passed the gate: one look at its size and time behind it.
+
+    Args:
+        file: the file as it was opened.
+        content: its fingerprint, by which a file that was only touched is told from one that was written to.
+
+    Raises:
+        ChangedFileError: the file is another one now; also instead of the error that this led to.
+    """
+    try:
+        yield
+    except Exception as error:
+        if not isinstance(error, ChangedFileError):
+            check_unchanged(file, content, cause=error)
+        raise
+    check_unchanged(file, content)
+
+
+def check_unchanged(file: LocalFile, content: str | None = None, *, cause: Exception | None = None) -> None:
+    """Raise `ChangedFileError` when `file` is no longer what passed the gate; arguments as for `unchanged`."""
+    now = _now(file)
+    if now == file.identity:
+        return
+    more = 0 if now is None else now[3] - file.identity[3]
+    if now is not None and content is not None and not more and _hash(replace(file, identity=now)) == content:
+        return  # touched, or replaced by a copy
+    wait = "wait until it is complete, or give a copy of what is there"
+    if now is None:
+        what = "was removed or renamed while it was read: give a file that stays, and run the same command again"
+    elif now[1:3] != file.identity[1:3]:
+        what = "was replaced by another file while it was read: run the same command again"
+    elif more > 0:
+        what = f"is still growing ({more} bytes more since it was opened): {wait}"
+    elif more < 0:
+        what = f"became {-more} bytes shorter while it was read: another program is writing to it; {wait}"
+    else:
+        what = f"is still being written (it was written to after it was opened): {wait}"
+    raise ChangedFileError(f"{file.shown} {what}") from cause
+
+
+def recency(file: LocalFile) -> str:
+    """Words to end a line about what `file` lacks, when it was written to so lately that it may not be complete yet."""
+    try:
+        age = time.time() - os.stat(file.identity[0]).st_mtime
+    except OSError:
+        return ""
+    return "; it was written to within the last minute: is it complete?" if 0 <= age < _RECENT_SECONDS else ""
+
+
+def _now(file: LocalFile) -> Identity | None:
+    """The identity of what stands at the path of `file`; None where nothing does."""
+    try:
+        return _identity(file.identity[0], os.stat(file.identity[0]))
+    except OSError:
+        return None
 
 
 def _reason(error: OSError | ValueError) -> str:

@@ -10,11 +10,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from m3video.errors import VideoError
 from m3video.video._gop import is_plain_container, why_not_seekable
 from m3video.video._pyav import Reader
 from m3video.video.facts import FileFacts, inspect_file
-from m3video.video.gate import LocalFile, check_file
+from m3video.video.gate import LocalFile, check_file, check_unchanged
 
 BACKEND = "pyav"
 """The backend that reads parts: the others decode a whole file before they hand out its first frame."""
@@ -39,7 +38,8 @@ def open_known(known: KnownVideo) -> Reader:
     """Open a known video without indexing it.
 
     Raises:
-        VideoError: the file is not there, or is not the one that is known.
+        VideoError: the file is not there.
+        ChangedFileError: it is not the one that is known.
     """
     here = check_file(known.file.identity[0])
     check_same(known, here)
@@ -47,11 +47,10 @@ def open_known(known: KnownVideo) -> Reader:
 
 
 def check_same(known: KnownVideo, here: LocalFile) -> None:
-    """Raise `VideoError` when `here` is certainly another file: on another machine only its size can tell."""
-    path, device, inode, size, _ = known.file.identity
-    is_same_file = here.identity[:3] == (path, device, inode)
-    if here.identity[3] != size or (is_same_file and here.identity != known.file.identity):
-        raise VideoError(f"{known.file.shown}: the file has changed since it was indexed; start again")
+    """Raise `ChangedFileError` when `here` is certainly another file: on another machine only its size can tell."""
+    is_same_file = here.identity[:3] == known.file.identity[:3]
+    if is_same_file or here.identity[3] != known.file.identity[3]:
+        check_unchanged(known.file, known.facts.info.fingerprint)
 
 
 def why_one_piece(known: KnownVideo) -> str | None:

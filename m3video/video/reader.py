@@ -10,7 +10,7 @@ from __future__ import annotations
 import importlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
@@ -75,6 +75,11 @@ class VideoReader(ABC):
     @abstractmethod
     def damage(self) -> DamageReport:
         """What the last full `scan` or `frames` found; before one, what indexing found."""
+
+    @property
+    def info_with_damage(self) -> VideoInfo:
+        """`info`, marked as partial where the last pass found damage."""
+        return replace(self.info, partial=True) if self.damage.is_partial else self.info
 
     @abstractmethod
     def scan(

@@ -15,8 +15,10 @@ from typing import Any
 
 from m3video.distributed.isolate import beat
 from m3video.distributed.items import digest
+from m3video.distributed.tasks import Analyze
 from m3video.distributed.work import Base, Outcome, Piece, Work
-from m3video.errors import VideoError
+from m3video.errors import ChangedFileError, VideoError
+from m3video.video.picture import PictureMaker
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +63,27 @@ class Faulty:
 
     def finish(self, loaded: Any, work: Work, base: Any, replies: Sequence[Any]) -> list[Outcome]:
         return [{**base, "replies": list(replies), "gpu": loaded} for _ in work.questions]
+
+
+@dataclass(frozen=True, slots=True)
+class AnalyzeGrowing(Analyze):
+    """Another program writes the rest of a file, kept beside it as .rest, when the first pass has begun."""
+
+    def work(self, work: Work) -> Iterator[Piece | Base]:
+        rest, real = Path(work.video).with_suffix(".rest"), PictureMaker.scan
+
+        def scan(maker: PictureMaker, frame: Any) -> Any:
+            if rest.exists():
+                with open(work.video, "ab") as file:
+                    file.write(rest.read_bytes())
+                rest.unlink()
+            return real(maker, frame)
+
+        PictureMaker.scan = scan  # type: ignore[method-assign]
+        try:
+            yield from Analyze.work(self, work)
+        finally:
+            PictureMaker.scan = real  # type: ignore[method-assign]
 
 
 PIECE_BYTES = 4 << 20
@@ -121,6 +144,8 @@ def happen(what: str) -> None:
     """The fault called `what`."""
     if what == "bad":
         raise VideoError("this is no video")
+    if what == "changed":
+        raise ChangedFileError("this is still growing")
     if what == "bug":
         raise ZeroDivisionError("our own mistake")
     if what == "full":

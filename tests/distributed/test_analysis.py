@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from m3video.config import Settings
 from m3video.distributed.analysis import Part, analyze_long, analyze_segment, merge, named
 from m3video.distributed.mapping import Done, in_process
 from m3video.distributed.segments import cut
-from m3video.errors import VideoError
+from m3video.errors import ChangedFileError, VideoError
 from m3video.pipeline import analyze_video, open_for
 from m3video.types import FLAG_FROZEN, FrameStats
 from m3video.video.parts import know, open_known, why_one_piece
@@ -206,12 +206,16 @@ def test_merge_names_what_is_missing(clip: Path) -> None:
 def test_a_file_that_changes_meanwhile_is_refused(tmp_path: Path) -> None:
     path = long_clip(tmp_path / "a.mp4", num_frames=60)
 
-    def touching(work: Any, shared: Any, items: Sequence[Any]) -> Generator[Done[Part], None, None]:
-        yield from in_process(work, shared, items)
-        os.utime(path)
+    def mapper(change: Callable[[], object]) -> Any:
+        def run(work: Any, shared: Any, items: Sequence[Any]) -> Generator[Done[Part], None, None]:
+            yield from in_process(work, shared, items)
+            change()
 
-    with pytest.raises(VideoError, match="changed since it was indexed"):
-        analyze_long(path, PLAIN, count=3, mapper=touching)
+        return run
+
+    assert analyze_long(path, PLAIN, count=3, mapper=mapper(lambda: os.utime(path))).num_segments == 3
+    with pytest.raises(ChangedFileError, match=r"still growing \(1 bytes more"):
+        analyze_long(path, PLAIN, count=3, mapper=mapper(lambda: path.write_bytes(path.read_bytes() + b"\0")))
 
 
 def test_a_worker_refuses_another_file(tmp_path: Path) -> None:
@@ -222,6 +226,6 @@ def test_a_worker_refuses_another_file(tmp_path: Path) -> None:
     moved = replace(known, file=replace(known.file, identity=(known.file.identity[0], 1, 2, known.file.identity[3], 5)))
     open_known(moved).close()  # elsewhere, only the size can tell
     path.write_bytes(path.read_bytes() + b"\0")
-    for one in (known, moved):
-        with pytest.raises(VideoError, match="changed since it was indexed"):
+    for one, how in ((known, r"still growing \(1 bytes more"), (moved, "replaced by another file")):
+        with pytest.raises(ChangedFileError, match=how):
             open_known(one)

@@ -15,14 +15,18 @@ from typing import Any
 
 import pytest
 
+from m3video.config import Settings
 from m3video.distributed.batch import ATTEMPTS, SomeFailedError, check_all_done, run_batch
 from m3video.distributed.crew import LocalCrew
 from m3video.distributed.items import Folder, Question, Questions
 from m3video.distributed.ledger import DiskFullError, Ledger
 from m3video.distributed.progress import Report
 from m3video.errors import UsageError
+from m3video.video.gate import check_file, fingerprint
 from tests.distributed.driver import below, is_alive
-from tests.distributed.faults import PIECE_BYTES, Faulty, Large, memory_mb, write
+from tests.distributed.faults import PIECE_BYTES, AnalyzeGrowing, Faulty, Large, memory_mb, write
+from tests.video.clips import Clip
+from tests.video.clips import write as clip
 
 ROOT = Path(__file__).parents[2]
 DEADLINE = 2.0
@@ -59,6 +63,7 @@ GOOD = {f"good{n}": f"good {n}" for n in range(4)}
     ("fault", "kind", "words"),
     [
         ("bad", "input", "this is no video"),
+        ("changed", "changed", "this is still growing"),
         ("bug", "bug", "ZeroDivisionError: our own mistake"),
         ("abort", "crash", "killed by SIGABRT"),
         ("kill", "crash", "killed by SIGKILL"),
@@ -199,6 +204,49 @@ def test_a_file_that_changes_meanwhile_is_no_result_of_what_it_was(tmp_path: Pat
     )
     report = batch(folder, out)
     assert (report.done, report.copies, report.failed) == (1, 1, 0)
+    assert not failed(out)
+
+
+def test_the_same_command_tries_again_what_was_being_written(tmp_path: Path) -> None:
+    """Also where the file looks as before, and a copy is not blamed for what happened to the other file."""
+    folder, out = write(tmp_path / "v", a="changed-once x", b="changed-once x", c="good y"), tmp_path / "out"
+    report = batch(folder, out)
+    assert (report.done, report.failed, report.changed) == (1, 2, 2)
+    assert begun(out) == Counter("abc")
+    with Ledger(out) as ledger, pytest.raises(SomeFailedError, match=r"2 of 3 items failed \(2 still being written: "):
+        check_all_done(report, ledger)
+    report = batch(folder, out)
+    assert (report.done, report.copies, report.failed, report.failed_before) == (1, 1, 0, 0)
+    assert not failed(out)
+
+
+@pytest.mark.parametrize("name", ["a.ts", "a.mkv", "a.mp4"])
+def test_a_half_read_file_is_not_done(name: str, tmp_path: Path) -> None:
+    """A recording of which a half was there when it was opened, beside a copy of that half that stays as it is."""
+    folder, out = tmp_path / "v", tmp_path / "out"
+    folder.mkdir()
+    path = clip(folder / name, Clip(format_options={"movflags": "frag_keyframe+empty_moov"} if name == "a.mp4" else {}))
+    whole = path.read_bytes()
+    half = len(whole) // 2
+    for copy in (path, path.with_stem("half")):
+        copy.write_bytes(whole[:half])
+    path.with_suffix(".rest").write_bytes(whole[half:])
+    task = AnalyzeGrowing(Settings(), "c")
+
+    def run() -> tuple[Report, list[dict[str, Any]]]:
+        with Ledger(out) as ledger:
+            report = run_batch(Folder(folder), Questions(), task, ledger, LocalCrew(task, workers=1))
+            return report, list(ledger.results())
+
+    report, rows = run()
+    assert (report.done, report.failed, report.changed) == (1, 1, 1)
+    assert [Path(row["video"]).stem for row in rows] == ["half"]
+    assert "is still growing" in failed(out)["a"]["error"]
+    report, rows = run()
+    assert (report.done, report.done_before, report.failed) == (1, 1, 0)
+    assert [(Path(row["video"]).stem, row["frames"]) for row in rows][1] == ("a", 60)
+    assert rows[1]["fingerprint"] == fingerprint(check_file(path))
+    assert rows[1]["partial"] is False
     assert not failed(out)
 
 

@@ -259,7 +259,7 @@ def two_video_streams(path: Path) -> None:
 clip("sound_too.mkv", Readable(range(N), every(40)), audio=True)
 
 
-@odd("claims_131_frames.avi", Readable(range(N), every(1)))
+@odd("claims_131_frames.avi", Readable(range(N), every(1), note="131 frames, 60 are there"))
 def claims_131_frames(path: Path) -> None:
     write(path, Clip(codec="mjpeg", pixel_format="yuvj420p"))
     data = bytearray(path.read_bytes())
@@ -340,7 +340,7 @@ def tail_cut_off(path: Path) -> None:
     path.write_bytes(data[: len(data) * 6 // 10])
 
 
-@odd("tail_cut_off.mkv", replace(DAMAGED, at_least=25, is_damage_seen=False, note="the header tells"))
+@odd("tail_cut_off.mkv", replace(DAMAGED, at_least=25, is_damage_seen=False, note="cut off, results are partial"))
 def matroska_tail_cut_off(path: Path) -> None:
     data = write_noisy(path).read_bytes()
     path.write_bytes(data[: len(data) * 6 // 10])

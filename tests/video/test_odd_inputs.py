@@ -54,6 +54,7 @@ def check_readable(answer: dict[str, Any], outcome: Readable) -> None:
         assert answer["pts"] == list(outcome.pts)
     assert answer["index"] == answer["pts"] == answer["scan_pts"]
     assert answer["damage"] is None
+    assert "results are partial" not in " / ".join(answer["notes"])
     assert (answer["fetch_wrong"], answer["fetch_refused"]) == ([], 0)
     assert len(answer["scan_shapes"]) == 1
     assert outcome.note in " / ".join(answer["notes"])
