@@ -28,10 +28,11 @@ from so many moments on, 4 seconds, it stays in any case."""
 
 FEW_CELLS, A_WHILE = 2, 15
 """What changes no more cells than this must stay for so many moments, 3 seconds: the digits of a clock, now and then
-alike, do not. If then all is as it was before, it was a cursor, unless it is large."""
+alike, do not."""
 
-LARGE = 4.0
-"""Grey levels by which a block of the signature changes where something large comes; by a cursor about one."""
+CURSOR_CELLS, LARGE = 4, 2.0
+"""What changes no more cells than this, and then all is as it was before, is a cursor, unless it is large: changes a
+block of the signature by so many grey levels. A cursor makes one."""
 
 AROUND, LONG = 25, 50
 """Within so many moments of a change others are counted: in a picture that drifts cells come to rest all the time, here
@@ -56,14 +57,23 @@ def counts(stats: FrameStats, stills: Stills) -> Flags:
     at_once, around = (_around(stills, stills.is_new_Y, reach) for reach in (1, AROUND))
     expected = (around - at_once) * (3 / (2 * AROUND - 2))
     found &= ~stills.is_new_Y | (length >= LONG) | (at_once > expected + 2 * np.sqrt(expected))
-    back = np.flatnonzero(stills.is_passing_Y & (_around(stills, stills.is_passing_Y, TOGETHER) <= FEW_CELLS))
-    before, after = (stills.row_M[moment] for moment in (stills.stop_Y[back - 1] - 1, stills.start_Y[back]))
+    few = stills.is_passing_Y & (_around(stills, stills.is_passing_Y, TOGETHER) <= CURSOR_CELLS)
+    comes = stills.is_new_Y & ~stills.is_passing_Y & ~stills.is_return_Y
+    few &= _around(stills, comes, TOGETHER) == 0
+    large = few & (_colour_steps(stats, stills) >= LARGE)
+    found[few & (_around(stills, large, TOGETHER) == 0)] = False
+    return found
+
+
+def _colour_steps(stats: FrameStats, stills: Stills) -> Floats:
+    """Distance in grey levels of the signature's block around each stay from the end of the one before to its
+    beginning."""
     side = TEXTURE_SIDE // SIGNATURE_SIDE
-    row, column = stills.cell_Y[back] // TEXTURE_SIDE // side, stills.cell_Y[back] % TEXTURE_SIDE // side
+    row, column = stills.cell_Y // TEXTURE_SIDE // side, stills.cell_Y % TEXTURE_SIDE // side
+    before, after = (stills.row_M[moment] for moment in (np.roll(stills.stop_Y, 1) - 1, stills.start_Y))
     colours = stats.signature_NK.reshape(-1, SIGNATURE_SIDE, SIGNATURE_SIDE, 3)
     gap = colours[before, row, column].astype(np.float64) - colours[after, row, column]
-    found[back[np.sqrt(np.square(gap).sum(axis=-1)) < LARGE]] = False
-    return found
+    return np.asarray(np.sqrt(np.square(gap).sum(axis=-1)))
 
 
 def _around(stills: Stills, which_Y: Flags, reach: int) -> Rows:
@@ -83,7 +93,7 @@ def state_changes(stats: FrameStats, stills: Stills) -> Rows:
     # In a picture that moves a part may stand still by chance: there it must do so for long, before and after.
     is_still_M = _still_content(stills) >= MOSTLY_STILL * total_M
     # Where a cursor has gone nothing has come.
-    found = stills.is_new_Y & counted & ~(stills.is_passing_Y & ~counted)[before]
+    found = stills.is_new_Y & counted & ~(stills.is_return_Y & (stills.is_passing_Y & ~counted)[before])
     found &= is_still_M[stills.start_Y] | (settled & settled[before])
     content = np.maximum(stills.content_Y, stills.content_Y[before])
     found &= content >= LEAST_CONTENT

@@ -32,6 +32,9 @@ HOLD = 7
 """Moments that a cell must be the same as one before it to be still: 1.4 seconds, more than a clock's second and less
 than any caption."""
 
+BLUR = 3
+"""Moments."""
+
 NOISE = 6.0
 """A difference counts beyond this many median steps of the cell itself: four standard deviations of noise."""
 
@@ -61,7 +64,8 @@ class Stills:
         strokes_Y: mean strokes, steps.
         tolerance_Y2: up to which pattern and strokes of another time are the same.
         is_new_Y: whether it shows something else than the stay before it in its cell; False for the first.
-        is_passing_Y: whether the stays before and after it show the same, and it does not.
+        is_passing_Y: whether the stays before and after it, or it and one neighbour, show the same, and it does not.
+        is_return_Y: whether it is the one after such a stay.
     """
 
     row_M: Rows
@@ -73,6 +77,7 @@ class Stills:
     tolerance_Y2: Floats
     is_new_Y: Flags
     is_passing_Y: Flags
+    is_return_Y: Flags
 
     @property
     def content_Y(self) -> Floats:
@@ -137,22 +142,25 @@ def find_stills(stats: FrameStats) -> Stills:
     seconds = (stats.pts_N[clean] - first) * (stats.time_base[0] / stats.time_base[1])
     kept = np.flatnonzero(np.diff(np.floor(seconds / STEP + 1e-6), prepend=-1) > 0)
     which = np.repeat(np.arange(len(kept)), _moments(seconds[kept], is_all=stats.mode == "full"))
+    # Frames further apart than it takes to be still differ by what happens, not by noise.
+    is_near = np.diff(seconds[kept]) <= HOLD * STEP
     rows = clean[kept]
     parts = []
     for cell in range(0, CELLS, AT_ONCE):
         cells = slice(cell, cell + AT_ONCE)
-        parts.append(_stays(stats.pattern_NC[rows, cells], stats.strokes_NC[rows, cells], which, cell))
+        parts.append(_stays(stats.pattern_NC[rows, cells], stats.strokes_NC[rows, cells], which, is_near, cell))
     joined = (np.concatenate(columns) for columns in zip(*parts, strict=True))
     return Stills(rows[which], *joined)
 
 
 def _moments(seconds_K: Floats, *, is_all: bool) -> Rows:
     """How many moments each frame stands for: as long as it is on screen, up to what it takes to be still. Where frames
-    were skipped nobody knows what was on screen, and each is one moment."""
-    if not is_all or len(seconds_K) < 2:
+    were skipped nobody knows what was on screen between two of them, and it takes three alike."""
+    if len(seconds_K) < 2:
         return np.ones(len(seconds_K), np.int64)
     gaps = np.diff(seconds_K)
-    return np.rint(np.append(gaps, np.median(gaps)) / STEP).astype(np.int64).clip(1, HOLD + 1)
+    moments = np.rint(np.append(gaps, np.median(gaps)) / STEP).astype(np.int64)
+    return moments.clip(1, HOLD + 1 if is_all else -(-(HOLD + 1) // 3))
 
 
 def distance(first: Bytes, second: Bytes) -> Bytes:
@@ -161,14 +169,19 @@ def distance(first: Bytes, second: Bytes) -> Bytes:
     return np.minimum(gap, -gap)
 
 
-def _stays(pattern_KC: Bytes, strokes_KC: Bytes, which_M: Rows, first_cell: int) -> tuple[NDArray[Any], ...]:
+def _stays(
+    pattern_KC: Bytes, strokes_KC: Bytes, which_M: Rows, is_near_K1: Flags, first_cell: int
+) -> tuple[NDArray[Any], ...]:
     """The columns of `Stills` for a block of cells."""
-    limits = _limits(pattern_KC, strokes_KC)
+    limits = _limits(pattern_KC, strokes_KC, is_near_K1[:, None])
     edge = np.diff(_still(pattern_KC, strokes_KC, limits, which_M).astype(np.int8), axis=0, prepend=0, append=0).T
     cell, known = np.nonzero(edge == 1)
     stop = np.nonzero(edge == -1)[1]
-    # A run is known to be still only when it has been for a while: it began that much earlier.
+    # A run is known to be still only when it has been for a while: it began that much earlier. Where that is well
+    # before the end of another one and over soon, something passed so quickly that it was taken for noise.
     start = np.maximum(known - HOLD, 0)
+    is_blur = (np.diff(cell, prepend=-1) == 0) & (start < np.roll(stop, 1) - 1) & (stop - known < BLUR)
+    cell, start, stop = cell[~is_blur], start[~is_blur], stop[~is_blur]
     # The mean of a pattern is taken along its way, so that 255 and 1 have a mean of 0.
     way = np.cumsum(np.diff(np.pad(pattern_KC, ((1, 0), (0, 0))), axis=0).view(np.int8), axis=0, dtype=np.int32)
     tables = (way, strokes_KC, *limits)
@@ -183,20 +196,24 @@ def _stays(pattern_KC: Bytes, strokes_KC: Bytes, which_M: Rows, first_cell: int)
     is_new &= start >= np.roll(stop, 1) - 1
     cell, pattern, strokes = cell[heads], pattern[heads], strokes[heads]
     limit_Y2 = np.stack([table[heads] for table in limit], axis=1)
-    is_back = (cell[2:] == cell[:-2]) & (apart(pattern[2:], pattern[:-2]) <= limit_Y2[2:, 0])
-    is_back &= np.abs(strokes[2:] - strokes[:-2]) <= limit_Y2[2:, 1]
-    is_passing = np.zeros(len(cell), bool)
-    is_passing[1:-1] = is_back
-    return first_cell + cell, start[heads], stop[ends], pattern, strokes, limit_Y2, is_new[heads], is_passing
+    is_passing, is_return = np.zeros(len(cell), bool), np.zeros(len(cell), bool)
+    for steps, inside in ((2, (1,)), (3, (1, 2))):
+        before, after = slice(None, -steps), slice(steps, None)
+        is_back = (cell[after] == cell[before]) & (apart(pattern[after], pattern[before]) <= limit_Y2[after, 0])
+        is_back &= np.abs(strokes[after] - strokes[before]) <= limit_Y2[after, 1]
+        is_return[after] |= is_back
+        for place in inside:
+            is_passing[place : place + len(is_back)] |= is_back
+    return first_cell + cell, start[heads], stop[ends], pattern, strokes, limit_Y2, is_new[heads], is_passing, is_return
 
 
-def _limits(pattern_KC: Bytes, strokes_KC: Bytes) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+def _limits(pattern_KC: Bytes, strokes_KC: Bytes, is_near: Flags) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """How far pattern and strokes of a cell may be from what they were and be the same, by its own last steps."""
     levels = np.square(strokes_KC.astype(np.float32) / STROKE_UNIT)
     stronger = np.maximum(strokes_KC[1:], strokes_KC[:-1]) - np.minimum(strokes_KC[1:], strokes_KC[:-1])
     return (
-        PATTERN_FLOOR + PATTERN_SHARE * levels + NOISE * _usual(distance(pattern_KC[1:], pattern_KC[:-1])),
-        STROKES_FLOOR + NOISE * _usual(stronger),
+        PATTERN_FLOOR + PATTERN_SHARE * levels + NOISE * _usual(distance(pattern_KC[1:], pattern_KC[:-1]) * is_near),
+        STROKES_FLOOR + NOISE * _usual(stronger * is_near),
     )
 
 
