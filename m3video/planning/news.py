@@ -21,7 +21,7 @@ Flags = NDArray[np.bool_]
 Floats = NDArray[np.float64]
 Rows = NDArray[np.int64]
 
-LEAST_NEW = 0.01
+LEAST_NEW = 0.015
 """Of the content: less is nothing new."""
 
 ALIKE = 0.98
@@ -66,17 +66,24 @@ class _Cells:
         pattern, strokes = np.rint(stills.pattern_Y) % 256, np.rint(stills.strokes_Y)
         self.pattern = np.where(is_in, pattern[stay], stats.pattern_NC[rows]).astype(np.uint8)
         self.strokes = np.where(is_in, strokes[stay], stats.strokes_NC[rows]).astype(np.int16)
-        limit = np.ceil(stills.tolerance_Y2).clip(0, 255).astype(np.uint8)
-        self.far, self.strong = (np.where(is_in, limit[stay, which], 0).astype(np.uint8) for which in (0, 1))
+        # [N, C, 2]: of pattern and strokes; of one frame, and of the mean over a stay.
+        self.limit, self.settled = (
+            np.where(is_in[..., None], np.ceil(limit).clip(0, 255)[stay], 0).astype(np.uint8)
+            for limit in (stills.tolerance_Y2, stills.settled_Y2)
+        )
         content = np.where(is_in & counts(stats, stills)[stay], stills.content_Y[stay], 0.0)
         content[content < LEAST_CONTENT] = 0.0
+        self.has_before = is_in & (np.diff(stills.cell_Y, prepend=-1) == 0)[stay]
+        self.pattern_before = pattern[stay - 1].astype(np.uint8)
         content[_is_between(stats, stills, rows, moment)] = 0.0
         self.content = content
 
     def differ(self, which: Rows, one: int) -> Flags:
         """Where some candidates show in a stay what another one does not, bool [len(which), C]."""
-        gap = np.abs(self.strokes[which] - self.strokes[one])
-        found = (distance(self.pattern[which], self.pattern[one]) > self.far[which]) | (gap > self.strong[which])
+        is_in = self.version[one] >= 0
+        limit = np.where(is_in[:, None], np.maximum(self.settled[which], self.settled[one]), self.limit[which])
+        found = distance(self.pattern[which], self.pattern[one]) > limit[..., 0]
+        found |= np.abs(self.strokes[which] - self.strokes[one]) > limit[..., 1]
         return found & (self.version[which] >= 0) & (self.version[which] != self.version[one])
 
     def grown(self, which: Rows, one: int, differ: Flags) -> Flags:
@@ -85,7 +92,9 @@ class _Cells:
         before = (content * differ).sum(axis=1)
         after = (later * differ).sum(axis=1)
         is_build = (which < one) & (before <= content.sum(axis=1) / 2) & (after >= FILLED * before)
-        return differ & is_build[:, None] & (later > GROWN * content)
+        # What stood there before this did, and is there again, has not grown out of it.
+        is_back = distance(self.pattern_before[which], self.pattern[one]) <= self.settled[which, :, 0]
+        return differ & is_build[:, None] & (later > GROWN * content) & ~(self.has_before[which] & is_back)
 
 
 def find_news(stats: FrameStats, stills: Stills, rows: Rows) -> News:

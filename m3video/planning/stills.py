@@ -62,7 +62,8 @@ class Stills:
         stop_Y: the moment after the last one.
         pattern_Y: mean pattern, steps, not wrapped.
         strokes_Y: mean strokes, steps.
-        tolerance_Y2: up to which pattern and strokes of another time are the same.
+        tolerance_Y2: up to which pattern and strokes of a frame are the same, steps.
+        settled_Y2: the same for the means of another stay.
         is_new_Y: whether it shows something else than the stay before it in its cell; False for the first.
         is_passing_Y: whether the stays before and after it, or it and one neighbour, show the same, and it does not.
         is_return_Y: whether it is the one after such a stay.
@@ -75,6 +76,7 @@ class Stills:
     pattern_Y: Floats
     strokes_Y: Floats
     tolerance_Y2: Floats
+    settled_Y2: Floats
     is_new_Y: Flags
     is_passing_Y: Flags
     is_return_Y: Flags
@@ -184,36 +186,51 @@ def _stays(
     cell, start, stop = cell[~is_blur], start[~is_blur], stop[~is_blur]
     # The mean of a pattern is taken along its way, so that 255 and 1 have a mean of 0.
     way = np.cumsum(np.diff(np.pad(pattern_KC, ((1, 0), (0, 0))), axis=0).view(np.int8), axis=0, dtype=np.int32)
-    tables = (way, strokes_KC, *limits)
-    pattern, strokes, *limit = (_means(table[which_M], start, stop, cell) for table in tables)
+    noise_K2C = [limit - floor for limit, floor in zip(limits, _floors(strokes_KC), strict=True)]
+    tables = (way, strokes_KC, *limits, *noise_K2C)
+    pattern, strokes, *found = (_means(table[which_M], start, stop, cell) for table in tables)
+    tolerance, noise = np.stack(found[:2], axis=1), np.stack(found[2:], axis=1)
+    # A mean over many frames has less noise than each of them.
+    settled = tolerance - noise * (1 - 1 / np.sqrt(which_M[stop - 1] - which_M[start] + 1))[:, None]
     # Runs of a cell that show the same are one stay.
     is_head = np.diff(cell, prepend=-1) > 0
     is_new = ~is_head
-    is_new[1:] &= (apart(pattern[1:], pattern[:-1]) > limit[0][1:]) | (np.abs(np.diff(strokes)) > limit[1][1:])
+    is_new[1:] &= ~_same(pattern, strokes, settled, 1)
     is_head |= is_new
     heads, ends = np.flatnonzero(is_head), np.flatnonzero(np.append(is_head[1:], True)[: len(cell)])
     # After a true step a cell is still no earlier than `HOLD` moments later; what is sooner has drifted, as light does.
     is_new &= start >= np.roll(stop, 1) - 1
-    cell, pattern, strokes = cell[heads], pattern[heads], strokes[heads]
-    limit_Y2 = np.stack([table[heads] for table in limit], axis=1)
+    cell, pattern, strokes, settled = cell[heads], pattern[heads], strokes[heads], settled[heads]
     is_passing, is_return = np.zeros(len(cell), bool), np.zeros(len(cell), bool)
     for steps, inside in ((2, (1,)), (3, (1, 2))):
         before, after = slice(None, -steps), slice(steps, None)
-        is_back = (cell[after] == cell[before]) & (apart(pattern[after], pattern[before]) <= limit_Y2[after, 0])
-        is_back &= np.abs(strokes[after] - strokes[before]) <= limit_Y2[after, 1]
+        is_back = (cell[after] == cell[before]) & _same(pattern, strokes, settled, steps)
         is_return[after] |= is_back
         for place in inside:
             is_passing[place : place + len(is_back)] |= is_back
-    return first_cell + cell, start[heads], stop[ends], pattern, strokes, limit_Y2, is_new[heads], is_passing, is_return
+    columns = (pattern, strokes, tolerance[heads], settled, is_new[heads], is_passing, is_return)
+    return first_cell + cell, start[heads], stop[ends], *columns
+
+
+def _same(pattern_Y: Floats, strokes_Y: Floats, settled_Y2: Floats, back: int) -> Flags:
+    """Whether each run or stay shows what the one so many before it shows, bool [Y - back]."""
+    limit = np.maximum(settled_Y2[back:], settled_Y2[:-back])
+    is_near = apart(pattern_Y[back:], pattern_Y[:-back]) <= limit[:, 0]
+    return is_near & (np.abs(strokes_Y[back:] - strokes_Y[:-back]) <= limit[:, 1])
+
+
+def _floors(strokes_KC: Bytes) -> tuple[NDArray[np.float32], float]:
+    """How far pattern and strokes may be apart where there is no noise at all."""
+    return PATTERN_FLOOR + PATTERN_SHARE * np.square(strokes_KC.astype(np.float32) / STROKE_UNIT), STROKES_FLOOR
 
 
 def _limits(pattern_KC: Bytes, strokes_KC: Bytes, is_near: Flags) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """How far pattern and strokes of a cell may be from what they were and be the same, by its own last steps."""
-    levels = np.square(strokes_KC.astype(np.float32) / STROKE_UNIT)
+    floors = _floors(strokes_KC)
     stronger = np.maximum(strokes_KC[1:], strokes_KC[:-1]) - np.minimum(strokes_KC[1:], strokes_KC[:-1])
     return (
-        PATTERN_FLOOR + PATTERN_SHARE * levels + NOISE * _usual(distance(pattern_KC[1:], pattern_KC[:-1]) * is_near),
-        STROKES_FLOOR + NOISE * _usual(stronger * is_near),
+        floors[0] + NOISE * _usual(distance(pattern_KC[1:], pattern_KC[:-1]) * is_near),
+        floors[1] + NOISE * _usual(stronger * is_near),
     )
 
 

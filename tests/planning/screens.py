@@ -34,10 +34,10 @@ def textured(seed: int = 0) -> np.ndarray:
 
 
 def with_box(picture: np.ndarray, left: int, top: int, width: int, height: int, *, seed: int) -> np.ndarray:
-    """The same with something textured in a part of it."""
+    """The same with something dark and textured in a part of it."""
     rng = np.random.default_rng(seed)
     made = picture.copy()
-    fine = rng.integers(20, 235, (max(1, height // 16), max(1, width // 16)), dtype=np.uint8)
+    fine = rng.integers(10, 150, (max(1, height // 16), max(1, width // 16)), dtype=np.uint8)
     made[top : top + height, left : left + width] = cv2.resize(fine, (width, height), interpolation=cv2.INTER_NEAREST)
     return made
 
