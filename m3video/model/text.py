@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -35,6 +36,9 @@ class TextCodec(Protocol):
 
     def unknown_words(self, text: str) -> list[str]:
         """Words that the tokenizer can only write as unknown."""
+
+    def without_piece(self, vocabulary: int) -> Collection[int]:
+        """Ids below `vocabulary` that stand for nothing; `decode` leaves them out."""
 
 
 class SentencePieceText:
@@ -74,7 +78,11 @@ class SentencePieceText:
         return list(ids[len(line_feed) :])
 
     def decode(self, ids: list[int]) -> str:
-        return str(self._model.decode([i for i in ids if i not in self._specials.values()]))
+        known = range(self._model.get_piece_size())
+        return str(self._model.decode([i for i in ids if i in known and i not in self._specials.values()]))
+
+    def without_piece(self, vocabulary: int) -> Collection[int]:
+        return range(self._model.get_piece_size(), vocabulary)
 
     def unknown_words(self, text: str) -> list[str]:
         unknown = self._model.unk_id()
@@ -98,12 +106,19 @@ class FastText:
         self.bos_id = self._tokenizer.bos_token_id
         self.eos_id = int(self._tokenizer.eos_token_id)
         self.pad_id = int(self._tokenizer.pad_token_id or 0)
+        self._known = frozenset(self._tokenizer.get_vocab().values())
+        self._end = max(self._known, default=-1) + 1
+        self._gaps = [i for i in range(self._end) if i not in self._known]
 
     def encode(self, text: str) -> list[int]:
         return list(self._tokenizer.encode(text, add_special_tokens=False)) if text else []
 
     def decode(self, ids: list[int]) -> str:
-        return str(self._tokenizer.decode(ids, skip_special_tokens=True)).strip()
+        known = [i for i in ids if i in self._known]
+        return str(self._tokenizer.decode(known, skip_special_tokens=True)).strip()
+
+    def without_piece(self, vocabulary: int) -> Collection[int]:
+        return [*(i for i in self._gaps if i < vocabulary), *range(self._end, vocabulary)]
 
     def unknown_words(self, text: str) -> list[str]:
         unknown = self._tokenizer.unk_token_id
