@@ -89,6 +89,7 @@ def damage(loaded: LoadedModel) -> str:
     for key, parameter in loaded.model.named_parameters():
         # Layers that are held with fewer bits have no plain numbers: those of their files are looked at below.
         if type(parameter.data) is Tensor and parameter.is_floating_point() and not is_finite(parameter):
+            key = key.replace(".base_layer.", ".")  # so peft calls what a LoRA is added to
             stored = next(_stored(loaded, key), None)
             if stored is not None and is_finite(stored[2]) and not parameter.isnan().any():
                 return f"tensor {stored[0]} of {stored[1]} exceeds {_dtype(parameter)}: use bfloat16 or float32"
@@ -112,7 +113,8 @@ def _stored(loaded: LoadedModel, key: str | None) -> Iterator[tuple[str, Path, T
         return key is None or our_name(key) in (our_name(name), tower_name(name))
 
     try:
-        for folder in (loaded.folder, loaded.tower):
+        # A tower that is kept apart stands for one in the checkpoint, which is then not used.
+        for folder in (loaded.tower, loaded.folder):
             for file in [] if folder is None else weight_files(folder):
                 for name, tensor in read_tensors(file, keep=is_wanted):
                     yield name, file, tensor

@@ -36,15 +36,18 @@ class NextToken(LogitsProcessor):
             logits_BV: of the last positions.
 
         Returns:
-            The logits, -inf where an id has no piece, and bool [B]: whether the greatest is a finite number.
+            The logits, -inf where an id has no piece, and bool [B]: whether those of all others are finite.
         """
         if self._without is None:
             ids = list(self._codec.without_piece(logits_BV.shape[-1]))
             self._without = torch.tensor(ids, dtype=torch.long, device=logits_BV.device)
+        numbers_BV = chosen_BV = logits_BV
         if len(self._without):
-            logits_BV = logits_BV.index_fill(-1, self._without, -torch.inf)
-        # The greatest of numbers of which one is NaN is NaN.
-        return logits_BV, logits_BV.amax(dim=-1).isfinite()
+            numbers_BV = logits_BV.index_fill(-1, self._without, 0.0)
+            chosen_BV = logits_BV.index_fill(-1, self._without, -torch.inf)
+        # NaN is the least and the greatest of all that it is among.
+        least_B, greatest_B = torch.aminmax(numbers_BV, dim=-1)
+        return chosen_BV, least_B.isfinite() & greatest_B.isfinite()
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
         """What transformers asks at each step: ids so far [B, T] and logits [B, V] to logits [B, V].

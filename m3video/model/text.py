@@ -6,6 +6,7 @@ would lose the leading space mark that the models were trained with.
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 from collections.abc import Collection
@@ -106,19 +107,25 @@ class FastText:
         self.bos_id = self._tokenizer.bos_token_id
         self.eos_id = int(self._tokenizer.eos_token_id)
         self.pad_id = int(self._tokenizer.pad_token_id or 0)
-        self._known = frozenset(self._tokenizer.get_vocab().values())
-        self._end = max(self._known, default=-1) + 1
-        self._gaps = [i for i in range(self._end) if i not in self._known]
+
+    @functools.cached_property
+    def _pieces(self) -> frozenset[int]:
+        return frozenset(self._tokenizer.get_vocab().values())
+
+    @functools.cached_property
+    def _gaps(self) -> list[int]:
+        """Ids below the last piece that have none."""
+        return sorted({*range(max(self._pieces) + 1)} - self._pieces)
 
     def encode(self, text: str) -> list[int]:
         return list(self._tokenizer.encode(text, add_special_tokens=False)) if text else []
 
     def decode(self, ids: list[int]) -> str:
-        known = [i for i in ids if i in self._known]
+        known = [i for i in ids if i in self._pieces]
         return str(self._tokenizer.decode(known, skip_special_tokens=True)).strip()
 
     def without_piece(self, vocabulary: int) -> Collection[int]:
-        return [*(i for i in self._gaps if i < vocabulary), *range(self._end, vocabulary)]
+        return [*(i for i in self._gaps if i < vocabulary), *range(max(self._pieces) + 1, vocabulary)]
 
     def unknown_words(self, text: str) -> list[str]:
         unknown = self._tokenizer.unk_token_id
