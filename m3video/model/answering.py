@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from transformers import GenerationConfig, LogitsProcessorList
 
-from m3video.errors import DoesNotFitError, NotFiniteError, UsageError
+from m3video.errors import CheckpointError, DoesNotFitError, NotFiniteError, UsageError
 from m3video.model.checkpoint import LoadedModel
 from m3video.model.finite import DECODER, check_features, not_finite
 from m3video.model.images import SIDE, anyres_pixels, best_size, merge_tiles, pad_pixels
@@ -97,11 +97,20 @@ def frame_blocks(loaded: LoadedModel, visual: VisualTokens) -> list[Tensor]:
 
 
 def embed(loaded: LoadedModel, ids: Sequence[int], blocks: Sequence[Tensor]) -> Tensor:
-    """Prompt ids with `IMAGE_ID` at each picture, and the pictures' tokens, as input embeddings [1, L, D]."""
+    """Prompt ids with `IMAGE_ID` at each picture, and the pictures' tokens, as input embeddings [1, L, D].
+
+    Raises:
+        CheckpointError: an id that the model has no row for.
+    """
     if ids.count(IMAGE_ID) != len(blocks):
         raise ValueError(f"{ids.count(IMAGE_ID)} places for pictures, {len(blocks)} pictures")
-    table = loaded.model.get_input_embeddings()
+    table: Any = loaded.model.get_input_embeddings()
     device = loaded.model.device
+    if max(ids, default=0) >= table.num_embeddings:
+        raise CheckpointError(
+            f"{loaded.name}: its tokenizer knows id {max(ids)}, its vocabulary ends at {table.num_embeddings - 1}: the "
+            "tokenizer belongs to another checkpoint"
+        )
     parts: list[Tensor] = []
     start, shown = 0, iter(blocks)
     for end in [*(i for i, token in enumerate(ids) if token == IMAGE_ID), len(ids)]:

@@ -107,10 +107,12 @@ def _damaged(tensor: str, where: object) -> str:
 
 
 def _stored(loaded: LoadedModel, key: str | None) -> Iterator[tuple[str, Path, Tensor]]:
-    """Name, file and numbers of the weights as they are stored: of those that the model has as `key`, or of all."""
+    """Name, file and numbers of weights as they are stored: of what the model has as `key`, or of its decoder."""
 
     def is_wanted(name: str) -> bool:
-        return key is None or our_name(key) in (our_name(name), tower_name(name))
+        if key is None:
+            return (our_name(name) or "").startswith("model.language_model.")
+        return our_name(key) in (our_name(name), tower_name(name))
 
     try:
         # A tower that is kept apart stands for one in the checkpoint, which is then not used.

@@ -12,6 +12,7 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
+from m3video.errors import CheckpointError
 from m3video.evaluation.asking import answer_many
 from m3video.model import answering, checkpoint
 from m3video.model.checkpoint import LoadedModel
@@ -153,3 +154,11 @@ def test_a_vocabulary_of_the_tokenizers_size_is_left_alone(tmp_path: Path) -> No
     assert finite.tolist() == [True, True]
     # A vocabulary that is smaller than the tokenizer has nothing to leave out either.
     assert NextToken(load_text(tmp_path)).scores(logits[:, :9])[0].shape == (2, 9)
+
+
+def test_a_tokenizer_with_more_ids_than_the_vocabulary_is_one_line(models_of: Sequence[LoadedModel]) -> None:
+    loaded = models_of[0]
+    rows = loaded.config.text_config.vocab_size
+    answering.embed(loaded, [rows - 1], [])
+    with pytest.raises(CheckpointError, match=rf"tokenizer knows id {rows}, its vocabulary ends at {rows - 1}"):
+        answering.embed(loaded, [1, rows], [])
