@@ -38,6 +38,10 @@ class CheckpointError(M3VideoError):
     """A model folder or hub name that cannot be loaded."""
 
 
+class NotFiniteError(M3VideoError):
+    """Numbers of a model that are NaN or infinite, so that nothing follows from them."""
+
+
 class PlanError(M3VideoError):
     """A plan that is malformed, or was made for another video."""
 

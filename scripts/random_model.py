@@ -61,6 +61,9 @@ class HashedWords:
     def unknown_words(self, text: str) -> list[str]:
         return []
 
+    def without_piece(self, vocabulary: int) -> list[int]:
+        return []
+
 
 def config_of(shape: str, *, context: int = CONTEXT) -> M3VideoConfig:
     """The config of one of `SHAPES`."""

@@ -11,7 +11,7 @@ import torch
 
 from m3video.config import Settings
 from m3video.distributed.failures import failure_of
-from m3video.errors import OutOfMemoryError, UsageError
+from m3video.errors import NotFiniteError, OutOfMemoryError, UsageError
 from m3video.model import answering, checkpoint, together
 from m3video.pipeline import open_for, study_reader
 from m3video.planning.allocate import allocate
@@ -59,6 +59,25 @@ def test_what_is_said_is_what_ask_says(loaded: checkpoint.LoadedModel) -> None:
         assert (said.plan.frames, said.notes) == (alone.plan.frames, ())
         assert getattr(first, "text", first) == alone.text == "green"
         assert getattr(second, "text", second) in ("day", "night")
+
+
+def test_a_question_without_finite_numbers_fails_alone(loaded: checkpoint.LoadedModel) -> None:
+    (whole,) = ask_it(loaded, shown())
+    table = loaded.model.get_input_embeddings().weight
+    (word,) = loaded.codec.encode("night")
+    kept = table[word].clone()
+    with torch.inference_mode():
+        table[word] = torch.nan
+        try:
+            both = ask_it(loaded, shown(), shown())
+        finally:
+            table[word] = kept
+    for said in both:
+        first, second = said.answers
+        assert first == whole.answers[0]
+        assert isinstance(second, NotFiniteError)
+        assert failure_of(second).kind == "input"
+        assert "embed_tokens.weight" in failure_of(second).message
 
 
 def test_the_vision_batch_is_halved_and_it_is_said(

@@ -15,7 +15,9 @@ from torch.nn import functional as F
 
 from m3video.model import answering
 from m3video.model.checkpoint import LoadedModel
+from m3video.model.finite import DECODER, not_finite
 from m3video.model.nested import pack_tokens
+from m3video.model.next_token import NextToken
 from m3video.model.prefix import cache_name, prefill
 from m3video.model.text import IMAGE_ID, prompt_ids
 
@@ -50,6 +52,7 @@ def answer_many(
 
     Raises:
         DoesNotFitError: a prompt and its answer exceed the context.
+        NotFiniteError: the model's numbers are not finite.
     """
     if not tokens or not questions:
         raise ValueError("no frame, or no question")
@@ -76,7 +79,7 @@ def answer_many(
 
 def _decode(loaded: LoadedModel, cache: Any, suffixes: Sequence[list[int]], *, max_new_tokens: int) -> list[list[int]]:
     """Greedy answers to all suffixes over one cache: each position sees the prefix and its own question only."""
-    model, eos = loaded.model, loaded.codec.eos_id
+    model, eos, next_token = loaded.model, loaded.codec.eos_id, NextToken(loaded.codec)
     prefix = cache.get_seq_length()
     answers: list[list[int]] = [[] for _ in suffixes]
     ids = [token for suffix in suffixes for token in suffix]
@@ -89,7 +92,10 @@ def _decode(loaded: LoadedModel, cache: Any, suffixes: Sequence[list[int]], *, m
         hidden = _step(loaded, cache, ids, places, _own_only(new, owners))
         # The last position of each question predicts its next token.
         rows = {number: row for row, number in enumerate(owner)}
-        chosen = model.lm_head(hidden[list(rows.values())]).argmax(-1).tolist()
+        scores, finite = next_token.scores(model.lm_head(hidden[list(rows.values())]))
+        if not finite.all():
+            raise not_finite(loaded, DECODER)
+        chosen = scores.argmax(-1).tolist()
         ends = {number: places[row] for number, row in rows.items()}
         going = [(number, token) for number, token in zip(rows, chosen, strict=True) if token != eos]
         for number, token in going:

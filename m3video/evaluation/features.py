@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from m3video.model.checkpoint import LoadedModel
+from m3video.model.finite import check_features
 from m3video.model.images import pad_pixels
 
 
@@ -31,6 +32,9 @@ def encode_frames(
 ) -> list[FrameTokens]:
     """Tower and projector over frames, keeping beside each grid how much each patch resembles the CLS token.
 
+    Raises:
+        NotFiniteError: there is NaN or infinity in a grid.
+
     Source: the layer M3 reads; CLS similarity as in PruMerge (arXiv 2403.15388) section 3, on hidden states.
     """
     model = loaded.model
@@ -42,5 +46,7 @@ def encode_frames(
         out = model.get_image_features(pixel_values=pixels)
         hidden = out.hidden_states[layer]
         saliency = F.cosine_similarity(hidden[:, 1:], hidden[:, :1], dim=-1)
+        for grid in out.pooler_output:
+            check_features(loaded, grid, pixels)
         frames += [FrameTokens(grid, near) for grid, near in zip(out.pooler_output, saliency, strict=True)]
     return frames

@@ -13,12 +13,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from transformers import GenerationConfig
+from transformers import GenerationConfig, LogitsProcessorList
 
-from m3video.errors import DoesNotFitError, UsageError
+from m3video.errors import CheckpointError, DoesNotFitError, NotFiniteError, UsageError
 from m3video.model.checkpoint import LoadedModel
+from m3video.model.finite import DECODER, check_features, not_finite
 from m3video.model.images import SIDE, anyres_pixels, best_size, merge_tiles, pad_pixels
 from m3video.model.nested import VisualTokens, pool
+from m3video.model.next_token import NextToken
 from m3video.model.prompt import build_prompt
 from m3video.model.room import within_memory
 from m3video.model.text import IMAGE_ID, prompt_ids
@@ -54,12 +56,19 @@ def encode_image(loaded: LoadedModel, picture: Picture, *, scale: int) -> Tensor
 
     Returns:
         [T, D]; T is `scale` for a padded picture, `image_tokens` for tiles.
+
+    Raises:
+        NotFiniteError: there is NaN or infinity in them.
     """
     config = loaded.config
-    if config.image_aspect_ratio != "anyres":
-        return pool(loaded.model.visual_grids(pad_pixels([picture])), scale)[0]
+    is_tiled = config.image_aspect_ratio == "anyres"
     pinpoints = config.image_grid_pinpoints or []
-    tiles = pool(loaded.model.visual_grids(anyres_pixels(picture, pinpoints)), scale)
+    pixels = anyres_pixels(picture, pinpoints) if is_tiled else pad_pixels([picture])
+    grids = loaded.model.visual_grids(pixels)
+    check_features(loaded, grids, pixels)
+    tiles = pool(grids, scale)
+    if not is_tiled:
+        return tiles[0]
     height, width = picture.shape[:2]
     return merge_tiles(tiles, (width, height), pinpoints, loaded.model.model.image_newline)
 
@@ -88,11 +97,20 @@ def frame_blocks(loaded: LoadedModel, visual: VisualTokens) -> list[Tensor]:
 
 
 def embed(loaded: LoadedModel, ids: Sequence[int], blocks: Sequence[Tensor]) -> Tensor:
-    """Prompt ids with `IMAGE_ID` at each picture, and the pictures' tokens, as input embeddings [1, L, D]."""
+    """Prompt ids with `IMAGE_ID` at each picture, and the pictures' tokens, as input embeddings [1, L, D].
+
+    Raises:
+        CheckpointError: an id that the model has no row for.
+    """
     if ids.count(IMAGE_ID) != len(blocks):
         raise ValueError(f"{ids.count(IMAGE_ID)} places for pictures, {len(blocks)} pictures")
-    table = loaded.model.get_input_embeddings()
+    table: Any = loaded.model.get_input_embeddings()
     device = loaded.model.device
+    if max(ids, default=0) >= table.num_embeddings:
+        raise CheckpointError(
+            f"{loaded.name}: its tokenizer knows id {max(ids)}, its vocabulary ends at {table.num_embeddings - 1}: the "
+            "tokenizer belongs to another checkpoint"
+        )
     parts: list[Tensor] = []
     start, shown = 0, iter(blocks)
     for end in [*(i for i, token in enumerate(ids) if token == IMAGE_ID), len(ids)]:
@@ -114,19 +132,57 @@ def generate(
         embeds_1LD: the whole prompt.
         max_new_tokens: longest answer.
         cache: argument name -> KV cache of the prompt's beginning, which is not read again; it grows.
+
+    Raises:
+        NotFiniteError: the logits hold NaN or infinity.
+        OutOfMemoryError: the prompt does not fit in the memory.
     """
-    codec = loaded.codec
+    mask = torch.ones(embeds_1LD.shape[:2], dtype=torch.long, device=embeds_1LD.device)
+    (said,) = generate_rows(loaded, embeds_1LD, mask, max_new_tokens=max_new_tokens, cache=cache)
+    if isinstance(said, NotFiniteError):
+        raise said
+    return said
+
+
+@torch.inference_mode()
+def generate_rows(
+    loaded: LoadedModel, embeds_BLD: Tensor, mask_BL: Tensor, *, max_new_tokens: int,
+    cache: Mapping[str, Any] | None = None,
+) -> list[list[int] | NotFiniteError]:  # fmt: skip
+    """Greedy answers to several prompts, padded on the left.
+
+    Args:
+        loaded: the model.
+        embeds_BLD: the whole prompts.
+        mask_BL: 0 at padding, else 1.
+        max_new_tokens: longest answer.
+        cache: as for `generate`.
+
+    Returns:
+        For each prompt its ids, as `generate` returns them, or the error that it raises: one costs the others nothing.
+
+    Raises:
+        OutOfMemoryError: the prompts do not fit in the memory.
+    """
+    codec, next_token = loaded.codec, NextToken(loaded.codec)
     settings = GenerationConfig(
         do_sample=False, num_beams=1, max_new_tokens=max_new_tokens, use_cache=True,
         bos_token_id=codec.bos_id, eos_token_id=codec.eos_id, pad_token_id=codec.pad_id,
     )  # fmt: skip
-    mask = torch.ones(embeds_1LD.shape[:2], dtype=torch.long, device=embeds_1LD.device)
-    with within_memory(f"a prompt of {embeds_1LD.shape[1]} tokens", "use a smaller --budget", step="answer"):
+    count, longest = mask_BL.shape
+    what = "a prompt" if count == 1 else f"{count} prompts"
+    with within_memory(f"{what} of {longest} tokens", "use a smaller --budget", step="answer"):
         said = loaded.model.generate(
-            inputs_embeds=embeds_1LD, attention_mask=mask, generation_config=settings, **(cache or {})
+            inputs_embeds=embeds_BLD, attention_mask=mask_BL, generation_config=settings,
+            logits_processor=LogitsProcessorList([next_token]), **(cache or {}),
         )  # fmt: skip
-    ids = [int(token) for token in said[0]]
-    return ids[: ids.index(codec.eos_id)] if codec.eos_id in ids else ids
+    failed = [False] * count if next_token.failed_B is None else next_token.failed_B.tolist()
+    answers: list[list[int] | NotFiniteError] = []
+    for row, has_failed in zip(said, failed, strict=True):
+        ids = row.tolist()
+        ids = ids[: ids.index(codec.eos_id)] if codec.eos_id in ids else ids
+        answers.append(not_finite(loaded, DECODER) if has_failed else ids)
+    return answers
 
 
 def frames_prompt(
@@ -219,6 +275,7 @@ def answer_prompt(
 
     Raises:
         DoesNotFitError: the prompt and the answer exceed the context.
+        NotFiniteError: the model's numbers are not finite.
     """
     ids = prompt_ids(loaded.codec, prompt)
     in_blocks = sum(len(block) for block in blocks)

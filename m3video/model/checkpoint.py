@@ -47,6 +47,7 @@ class LoadedModel:
         folder: where its files lie.
         context: most positions of prompt and answer together.
         warnings: what an answer should carry, e.g. that the weights were never trained on nested tokens.
+        tower: where the files of a vision tower lie that is kept apart.
     """
 
     model: M3VideoForConditionalGeneration
@@ -55,6 +56,7 @@ class LoadedModel:
     folder: Path
     context: int
     warnings: tuple[str, ...] = ()
+    tower: Path | None = None
 
     @property
     def is_bundled(self) -> bool:
@@ -103,7 +105,7 @@ def load(
     notes = () if config.m3_trained else (
         f"{name_or_path} was not trained on nested tokens: expect poor answers below 576 tokens a frame",
     )  # fmt: skip
-    return LoadedModel(model, load_text(folder), name_or_path, folder, context, notes)
+    return LoadedModel(model, load_text(folder), name_or_path, folder, context, notes, tower)
 
 
 def load_for(settings: Settings) -> LoadedModel:

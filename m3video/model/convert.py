@@ -12,9 +12,10 @@ from pathlib import Path
 import torch
 from transformers import GenerationConfig
 
-from m3video.errors import CheckpointError
+from m3video.errors import CheckpointError, NotFiniteError
 from m3video.model import checkpoint
 from m3video.model.bars import no_foreign_bars
+from m3video.model.finite import damage
 from m3video.model.headers import read_json
 from m3video.model.places import find_folder
 from m3video.model.text import TEXT_FILES
@@ -41,6 +42,7 @@ def convert(
 
     Raises:
         CheckpointError: the source cannot be loaded, or the target is not empty or cannot be written.
+        NotFiniteError: a weight is NaN or infinite, or would be as `dtype`.
     """
     out = Path(target)
     _refuse_full(out)
@@ -84,9 +86,15 @@ def stored_dtype(folder: Path) -> str:
 
 
 def write(loaded: checkpoint.LoadedModel, folder: Path, *, max_shard_size: str = "5GB") -> None:
-    """Weights, config, generation settings, tokenizer and processor of `loaded` into an existing folder."""
+    """Weights, config, generation settings, tokenizer and processor of `loaded` into an existing folder.
+
+    Raises:
+        NotFiniteError: a weight is NaN or infinite.
+    """
     from m3video.model.processor import write_processor
 
+    if wrong := damage(loaded):
+        raise NotFiniteError(f"the model's numbers are not finite: {wrong}")
     model, codec = loaded.model, loaded.codec
     config = loaded.config
     config.dtype = next(model.parameters()).dtype

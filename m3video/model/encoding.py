@@ -11,6 +11,7 @@ import itertools
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -18,6 +19,7 @@ from torch import Tensor
 
 from m3video.model.answering import Picture
 from m3video.model.checkpoint import LoadedModel
+from m3video.model.finite import is_finite, not_finite_features
 from m3video.model.images import normalise
 from m3video.model.nested import VisualTokens, pool
 from m3video.model.room import within_memory
@@ -48,6 +50,7 @@ def encode_pooled(
 
     Raises:
         ValueError: no frame, or another number of pictures than of scales.
+        NotFiniteError: there is NaN or infinity in a grid.
         OutOfMemoryError: a batch does not fit in the memory.
     """
     offsets = [0, *itertools.accumulate(check_scale(scale) for scale in scales)]
@@ -95,21 +98,42 @@ def grid_batches(loaded: LoadedModel, pictures: Iterable[Picture], *, vision_bat
     """Projected grids [up to `vision_batch`, 576, D], not pooled; arguments and errors as for `encode_pooled`."""
     device = loaded.model.device
     batches = _pixel_batches(iter(pictures), vision_batch, device, loaded.model.dtype)
-    queued: list[torch.cuda.Event] = []
+    running: list[_Running] = []
     while True:
         with within_memory(f"a vision batch of {vision_batch} frames", "use a smaller --vision-batch", step="vision"):
             pixels = next(batches, None)
             if pixels is None:
                 break
-            yield _grids(loaded, pixels)
+            grids = _grids(loaded, pixels)
+        sure = is_finite(grids).to("cpu", non_blocking=True)
+        yield grids
+        del grids  # before the tower makes the next ones
+        event = None
         if device.type == "cuda":
-            # Two micro-batches are under way at most: what is prepared ahead must not fill the memory.
-            queued.append(torch.cuda.Event())
-            queued[-1].record(torch.cuda.current_stream(device))
-            if len(queued) > 1:
-                queued.pop(0).synchronize()
-    for event in queued:
-        event.synchronize()
+            event = torch.cuda.Event()
+            event.record(torch.cuda.current_stream(device))
+        running.append(_Running(pixels, sure, event))
+        # Two micro-batches are under way at most: what is prepared ahead must not fill the memory.
+        if event is None or len(running) > 1:
+            running.pop(0).finish(loaded)
+    for one in running:
+        one.finish(loaded)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Running:
+    """A micro-batch that a GPU may still work on; `sure` says, when `event` has passed, that its grids are finite."""
+
+    pixels: Tensor
+    sure: Tensor
+    event: torch.cuda.Event | None
+
+    def finish(self, loaded: LoadedModel) -> None:
+        """Wait for it. NotFiniteError unless its grids are finite."""
+        if self.event is not None:
+            self.event.synchronize()
+        if not self.sure:
+            raise not_finite_features(loaded, self.pixels)
 
 
 @torch.inference_mode()

@@ -76,6 +76,7 @@ class Prefix:
 
         Raises:
             DoesNotFitError: the prompt and the answer exceed the context; nothing is ever cut off.
+            NotFiniteError: the model's numbers are not finite.
             UsageError: a question that holds an image mark.
         """
         asked, notes = worded(

@@ -25,6 +25,7 @@ from m3video.errors import UsageError
 from m3video.model import answering
 from m3video.model.answering import Timestamps
 from m3video.model.checkpoint import LoadedModel
+from m3video.model.finite import DECODER, not_finite
 from m3video.model.nested import VisualTokens
 from m3video.model.prefix import cache_name, common_length, is_croppable, prefill
 from m3video.model.prompt import worded
@@ -77,6 +78,7 @@ class Glance:
 
         Raises:
             DoesNotFitError: the prompt exceeds the context.
+            NotFiniteError: the model's numbers are not finite.
             UsageError: a question that holds an image mark, or a model whose attention cannot be watched.
         """
         if self._neutral_YN is None:
@@ -158,6 +160,7 @@ def last_row(
         float64 [Y, N]: in each layer the mean over heads of the attention to all tokens of each frame.
 
     Raises:
+        NotFiniteError: there is NaN in its attention.
         UsageError: a decoder whose attention layers have other parts.
     """
     decoder = loaded.model.model.language_model
@@ -168,7 +171,10 @@ def last_row(
         keys_GLK = cache.layers[layer].keys[0]
         attention_L = attention_row(query_HK, keys_GLK, scaling=decoder.layers[layer].self_attn.scaling)
         rows.append([float(attention_L[start:end].sum()) for start, end in spans])
-    return np.array(rows, np.float64)
+    found_YN = np.array(rows, np.float64)
+    if not np.isfinite(found_YN).all():
+        raise not_finite(loaded, DECODER)
+    return found_YN
 
 
 def attention_row(query_HK: Tensor, keys_GLK: Tensor, *, scaling: float) -> Tensor:

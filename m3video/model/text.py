@@ -6,8 +6,10 @@ would lose the leading space mark that the models were trained with.
 
 from __future__ import annotations
 
+import functools
 import json
 import re
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -35,6 +37,9 @@ class TextCodec(Protocol):
 
     def unknown_words(self, text: str) -> list[str]:
         """Words that the tokenizer can only write as unknown."""
+
+    def without_piece(self, vocabulary: int) -> Collection[int]:
+        """Ids below `vocabulary` that stand for nothing; `decode` leaves them out."""
 
 
 class SentencePieceText:
@@ -74,7 +79,11 @@ class SentencePieceText:
         return list(ids[len(line_feed) :])
 
     def decode(self, ids: list[int]) -> str:
-        return str(self._model.decode([i for i in ids if i not in self._specials.values()]))
+        known = range(self._model.get_piece_size())
+        return str(self._model.decode([i for i in ids if i in known and i not in self._specials.values()]))
+
+    def without_piece(self, vocabulary: int) -> Collection[int]:
+        return range(self._model.get_piece_size(), vocabulary)
 
     def unknown_words(self, text: str) -> list[str]:
         unknown = self._model.unk_id()
@@ -99,11 +108,24 @@ class FastText:
         self.eos_id = int(self._tokenizer.eos_token_id)
         self.pad_id = int(self._tokenizer.pad_token_id or 0)
 
+    @functools.cached_property
+    def _pieces(self) -> frozenset[int]:
+        return frozenset(self._tokenizer.get_vocab().values())
+
+    @functools.cached_property
+    def _gaps(self) -> list[int]:
+        """Ids below the last piece that have none."""
+        return sorted({*range(max(self._pieces) + 1)} - self._pieces)
+
     def encode(self, text: str) -> list[int]:
         return list(self._tokenizer.encode(text, add_special_tokens=False)) if text else []
 
     def decode(self, ids: list[int]) -> str:
-        return str(self._tokenizer.decode(ids, skip_special_tokens=True)).strip()
+        known = [i for i in ids if i in self._pieces]
+        return str(self._tokenizer.decode(known, skip_special_tokens=True)).strip()
+
+    def without_piece(self, vocabulary: int) -> Collection[int]:
+        return [*(i for i in self._gaps if i < vocabulary), *range(max(self._pieces) + 1, vocabulary)]
 
     def unknown_words(self, text: str) -> list[str]:
         unknown = self._tokenizer.unk_token_id

@@ -11,9 +11,8 @@ from dataclasses import dataclass
 
 import torch
 from torch.nn import functional as F
-from transformers import GenerationConfig
 
-from m3video.errors import DoesNotFitError, M3VideoError
+from m3video.errors import DoesNotFitError, M3VideoError, NotFiniteError
 from m3video.model import answering
 from m3video.model.answering import GeneratedAnswer, Timestamps
 from m3video.model.checkpoint import LoadedModel
@@ -58,8 +57,8 @@ def answer_together(
         timestamps: whether times are written before the frames.
 
     Returns:
-        For each question what `Prefix.answer` returns, or the error it raises: one that does not fit in the context
-        costs the others nothing.
+        For each question what `Prefix.answer` returns, or the error it raises: one that does not fit in the context,
+        or whose numbers are not finite, costs the others nothing.
     """
     answers: list[GeneratedAnswer | M3VideoError] = []
     for start in range(0, len(asked), MOST_TOGETHER):
@@ -91,6 +90,9 @@ def _run(
             answers.append(prompt)
             continue
         ids = next(said)
+        if isinstance(ids, NotFiniteError):
+            answers.append(ids)
+            continue
         answers.append(GeneratedAnswer(
             text=loaded.codec.decode(ids).strip(), prompt_tokens=prompt.visual + prompt.text,
             visual_tokens=prompt.visual, text_tokens=prompt.text, answer_tokens=len(ids), warnings=prompt.warnings,
@@ -117,21 +119,13 @@ def _prompt(loaded: LoadedModel, one: Asked, max_new_tokens: int, timestamps: Ti
 
 
 @torch.inference_mode()
-def _generate(loaded: LoadedModel, embeds: Sequence[torch.Tensor], max_new_tokens: int) -> list[list[int]]:
+def _generate(
+    loaded: LoadedModel, embeds: Sequence[torch.Tensor], max_new_tokens: int
+) -> list[list[int] | NotFiniteError]:
     """Greedy answers to prompts [1, L, D] of any lengths."""
-    if len(embeds) == 1:
-        return [answering.generate(loaded, embeds[0], max_new_tokens=max_new_tokens)]
     longest = max(one.shape[1] for one in embeds)
     padded_BLD = torch.cat([F.pad(one, (0, 0, longest - one.shape[1], 0)) for one in embeds])
     mask_BL = torch.stack([
         torch.arange(longest, device=padded_BLD.device) >= longest - one.shape[1] for one in embeds
     ]).long()  # fmt: skip
-    codec = loaded.codec
-    settings = GenerationConfig(
-        do_sample=False, num_beams=1, max_new_tokens=max_new_tokens, use_cache=True,
-        bos_token_id=codec.bos_id, eos_token_id=codec.eos_id, pad_token_id=codec.pad_id,
-    )  # fmt: skip
-    with within_memory(f"{len(embeds)} prompts of {longest} tokens", "use a smaller --budget", step="answer"):
-        said = loaded.model.generate(inputs_embeds=padded_BLD, attention_mask=mask_BL, generation_config=settings)
-    rows = [[int(token) for token in row] for row in said]
-    return [ids[: ids.index(codec.eos_id)] if codec.eos_id in ids else ids for ids in rows]
+    return answering.generate_rows(loaded, padded_BLD, mask_BL, max_new_tokens=max_new_tokens)

@@ -14,10 +14,11 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from m3video.errors import UsageError
+from m3video.errors import NotFiniteError, UsageError
 from m3video.model import checkpoint
 from m3video.model.checkpoint import DTYPES, LoadedModel, find_device
 from m3video.model.convert import write
+from m3video.model.finite import damage
 from m3video.scales import SCALES
 from m3video.training.conversations import Skipped, check_style
 from m3video.training.examples import Example, Loader
@@ -53,6 +54,7 @@ def finetune(
         UsageError: a recipe, data file or device that is not there, no usable row, no peft, or another recipe's folder.
         CheckpointError: the base cannot be loaded.
         DoesNotFitError: a micro-batch exceeds the GPU's memory.
+        NotFiniteError: a weight of the base is NaN or infinite, or the loss became so.
     """
     recipe = load_finetune(config_path, smoke=smoke)
     place = find_device(device)
@@ -108,10 +110,15 @@ def run_steps(
         return loss, {**metrics, **left_out}
 
     loaded.model.train()
-    run_stage(
-        "finetune", stage, trained, run_dir, resume=resume, step=step, rate=rate_at,
-        make=lambda module: make_optimizer(module, recipe),
-    )  # fmt: skip
+    try:
+        run_stage(
+            "finetune", stage, trained, run_dir, resume=resume, step=step, rate=rate_at,
+            make=lambda module: make_optimizer(module, recipe),
+        )  # fmt: skip
+    except NotFiniteError:
+        if wrong := damage(loaded):
+            raise NotFiniteError(f"the base's numbers are not finite: {wrong}") from None
+        raise
     loaded.model.eval()
 
 

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from m3video.errors import NotFiniteError
 from m3video.files import replacing
 from m3video.training.recipe import Stage
 
@@ -112,6 +113,9 @@ def run_stage(
         rate: the learning rate before a step.
         outdates: files and folders in `folder` that are made from this stage's weights. They are removed before the
             first step, so that a run killed half-way never goes on from them.
+
+    Raises:
+        NotFiniteError: a loss or a gradient is; the step is not taken, and `NAME.pt` is that of an earlier one.
     """
     checkpoint = folder / f"{name}.pt"
     trained = [p for p in module.parameters() if p.requires_grad]
@@ -137,10 +141,11 @@ def run_stage(
         loss, metrics = step(number)
         if loss.requires_grad:
             loss.backward()
-        nn.utils.clip_grad_norm_(trained, 1.0)
+        told = float(loss.detach())
+        _refuse_not_finite(f"{name}, step {number + 1}", told, nn.utils.clip_grad_norm_(trained, 1.0))
         for optimizer in optimizers:
             optimizer.step()
-        reporter.add({"loss": (float(loss.detach()), 1.0), **metrics})
+        reporter.add({"loss": (told, 1.0), **metrics})
         done = number + 1
         if done % REPORT_EVERY == 0 or done == stage.steps:
             reporter.report(done)
@@ -149,6 +154,16 @@ def run_stage(
             with replacing(checkpoint) as part:
                 torch.save(state, part)
     module.eval()
+
+
+def _refuse_not_finite(where: str, loss: float, gradient: Tensor) -> None:
+    """One step with such a gradient would make every trained weight NaN."""
+    for what, value in (("loss", loss), ("gradient", float(gradient))):
+        if not math.isfinite(value):
+            raise NotFiniteError(
+                f"{where}: the {what} ({value}) is not finite; what is kept is of an earlier step: start over with a "
+                "smaller rate (--fresh)"
+            )
 
 
 def _remove(folder: Path, names: Sequence[str]) -> None:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import importlib.util
+import shutil
 import warnings
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from m3video.config import Settings
-from m3video.errors import UsageError
+from m3video.errors import NotFiniteError, UsageError
 from m3video.model import checkpoint, quantize
 from m3video.model.size import read_size
 from m3video.planning.memory import Place, weight_bytes
@@ -43,6 +45,27 @@ def test_the_bundled_model_answers_with_quantized_layers(kind: str) -> None:
     for part in (loaded.model.model.vision_tower, loaded.model.model.multi_modal_projector, loaded.model.lm_head):
         assert all(type(parameter) is torch.nn.Parameter for parameter in part.parameters())
         assert all(parameter.dtype == torch.float32 for parameter in part.parameters())
+
+
+@pytest.mark.parametrize("kind", ["int8", "int4"])
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
+def test_a_damaged_layer_is_named_though_it_has_no_plain_numbers(kind: str, value: float, tmp_path: Path) -> None:
+    package = quantize.PACKAGES[kind][0]
+    if importlib.util.find_spec(package) is None:
+        pytest.skip(f"{package} is not installed (extra quantize)")
+    from m3video.session import ask
+
+    folder, name = tmp_path / "m", "model.language_model.model.layers.1.mlp.up_proj.weight"
+    shutil.copytree(SAMPLE.parent / "bundled", folder)
+    weights = load_file(folder / "model.safetensors")
+    weights[name][3, 5] = value
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        loaded = checkpoint.load(str(folder), device="cpu", quantize=kind)
+        with pytest.raises(NotFiniteError, match=rf"\(tensor {name} of {folder / 'model.safetensors'} holds NaN"):
+            ask(SAMPLE, "What is shown?", Settings(cache=False, num_frames=2, budget=18), loaded=loaded)
 
 
 def test_what_is_said_to_be_held_is_less() -> None:

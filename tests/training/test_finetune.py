@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
+import shutil
 import warnings
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from m3video.config import Settings
-from m3video.errors import UsageError
+from m3video.errors import NotFiniteError, UsageError
 from m3video.scales import SCALES
 from m3video.session import ask
 from m3video.training import finetune as finetune_module
@@ -155,6 +156,29 @@ def test_what_cannot_be_used_is_left_out_counted_and_named(
         "conversations with a problem: 1 broken image, 1 broken video, 1 malformed, 1 missing file, 1 too long" in shown
     )
     assert all(line["reason"] in shown for line in named)
+
+
+@pytest.mark.parametrize("lora", [False, True])
+def test_a_damaged_base_is_told_at_the_first_step(recipe_file: Make, tmp_path: Path, base: Path, lora: bool) -> None:
+    if lora:
+        pytest.importorskip("peft")
+    bad = tmp_path / "bad"
+    shutil.copytree(base, bad)
+    weights = load_file(bad / "model.safetensors")
+    (name,) = (key for key in weights if "language" in key and key.endswith("layers.0.self_attn.q_proj.weight"))
+    weights[name][0, 0] = torch.nan
+    save_file(weights, bad / "model.safetensors", metadata={"format": "pt"})
+    more: dict[str, Any] = {"lora": {"rank": 2, "alpha": 4}} if lora else {}
+    with pytest.raises(NotFiniteError, match=rf"base's .* \(tensor {name} of {bad / 'model.safetensors'}"):
+        run(recipe_file(base=str(bad), **more), tmp_path / "run")
+    assert not (tmp_path / "run" / "model").exists()
+    assert not (tmp_path / "run" / "finetune.pt").exists()
+
+
+def test_a_rate_that_is_too_large_is_no_model(recipe_file: Make, tmp_path: Path) -> None:
+    with pytest.raises(NotFiniteError, match=r"finetune, step \d+: the (loss|gradient) .* smaller rate \(--fresh\)"):
+        run(recipe_file(epochs=20, rate=1e30), tmp_path / "run")
+    assert not (tmp_path / "run" / "model").exists()
 
 
 def test_no_usable_row_is_one_line(recipe_file: Make, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from m3video.errors import UsageError
+from m3video.errors import NotFiniteError, UsageError
 from m3video.model import checkpoint
 from m3video.model.checkpoint import find_device
 from m3video.training.build import build_model
@@ -120,6 +120,30 @@ def test_a_killed_run_goes_on_to_the_same_weights(tmp_path: Path) -> None:
     assert lines[-1]["step"] == 40
     assert lines[-1]["loss"] < 0.5
     assert not list(broken.glob("*.part"))
+
+
+@pytest.mark.parametrize("what", ["loss", "gradient"])
+@pytest.mark.parametrize("at", [0, 9])
+def test_a_step_that_is_not_finite_is_not_taken(what: str, at: int, tmp_path: Path) -> None:
+    module = nn.Linear(3, 1)
+    steps = []
+
+    def step(number: int) -> tuple[Tensor, Mapping[str, tuple[float, float]]]:
+        steps.append(number)
+        said = module(torch.ones(2, 3)).square().mean()
+        if number < at:
+            return said, {}
+        # The root of nothing is a fine number, its slope is infinite.
+        return said * torch.nan if what == "loss" else (said * 0).sqrt(), {}
+
+    with pytest.raises(NotFiniteError, match=rf"toy, step {at + 1}: the {what} \((nan|inf)\) is not finite"):
+        run_stage("toy", Stage(steps=40, batch=2, rate=0.05, save_every=4), module, tmp_path, resume=True, step=step)
+    assert steps == list(range(at + 1))
+    assert all(parameter.isfinite().all() for parameter in module.parameters())
+    if at:
+        kept = torch.load(tmp_path / "toy.pt", weights_only=True)
+        assert kept["step"] == 8
+        assert all(tensor.isfinite().all() for tensor in kept["module"].values())
 
 
 def test_what_a_stage_outdates_is_gone_before_its_first_step(tmp_path: Path) -> None:

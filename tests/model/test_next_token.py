@@ -1,0 +1,164 @@
+"""A vocabulary with more rows than the tokenizer has pieces: none of them is ever said, and all else is as before."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+import sentencepiece
+import torch
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast
+
+from m3video.errors import CheckpointError
+from m3video.evaluation.asking import answer_many
+from m3video.model import answering, checkpoint
+from m3video.model.checkpoint import LoadedModel
+from m3video.model.m3 import M3VideoForConditionalGeneration
+from m3video.model.nested import pack
+from m3video.model.next_token import NextToken
+from m3video.model.prefix import Prefix
+from m3video.model.text import FastText, SentencePieceText, TextCodec, load_text
+from m3video.model.together import Asked, answer_together
+from tests.model.tiny import WORDS, save_words, tiny_config
+
+TIMES = [1.0, 2.0]
+QUESTIONS = ("what is it", "is it red")
+PADDING = 24
+Save = Callable[[Path], object]
+
+
+def save_pieces(folder: Path) -> None:
+    """A sentencepiece tokenizer."""
+    written = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter([" ".join(WORDS[5:]), "what is it? frame 1 is red"]), model_writer=written,
+        vocab_size=330, model_type="bpe", byte_fallback=True, hard_vocab_limit=False, minloglevel=2,
+    )  # fmt: skip
+    (folder / "tokenizer.model").write_bytes(written.getvalue())
+
+
+def save_words_with_gaps(folder: Path) -> None:
+    """A tokenizer.json whose ids are no row without a hole."""
+    raw = Tokenizer(models.WordLevel({word: 2 * n for n, word in enumerate(WORDS)}, unk_token="<unk>"))
+    raw.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    PreTrainedTokenizerFast(
+        tokenizer_object=raw, bos_token="<s>", eos_token="</s>", unk_token="<unk>", pad_token="<pad>"
+    ).save_pretrained(folder)
+
+
+KINDS: dict[str, tuple[Save, str]] = {
+    "sentencepiece": (save_pieces, "vicuna_v1"), "words": (save_words, "bundled"),
+    "words with gaps": (save_words_with_gaps, "bundled"),
+}  # fmt: skip
+
+
+def ids_of(codec: TextCodec) -> set[int]:
+    """The ids that stand for something, as the tokenizer's library tells them."""
+    if isinstance(codec, SentencePieceText):
+        return set(range(codec._model.get_piece_size()))
+    assert isinstance(codec, FastText)
+    return set(codec._tokenizer.get_vocab().values())
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def models_of(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Sequence[LoadedModel]:
+    """A model whose vocabulary is that of its tokenizer, and the same with rows that would always win."""
+    save, style = KINDS[request.param]
+    folder, both = tmp_path_factory.mktemp("m"), []
+    save(folder)
+    pieces = ids_of(load_text(folder))
+    size = max(pieces) + 1
+    without = sorted({*range(size + PADDING)} - pieces)
+    config = tiny_config(prompt_style=style)
+    for padding in (0, PADDING):
+        config.text_config.vocab_size = size + padding
+        torch.manual_seed(5)
+        model = M3VideoForConditionalGeneration(config).eval()
+        with torch.no_grad():
+            for name, parameter in model.named_parameters():
+                if parameter.shape[0] == size + padding:
+                    made = torch.Generator().manual_seed(len(name))
+                    parameter.copy_(torch.randn(size + PADDING, parameter.shape[1], generator=made)[: len(parameter)])
+        place = folder if not padding else tmp_path_factory.mktemp("padded")
+        model.save_pretrained(place)
+        save(place)
+        loaded = checkpoint.load(str(place), device="cpu", dtype="float32")
+        said = range(size)
+        loaded.model.lm_head.register_forward_hook(
+            lambda _m, _i, logits, wins=padding > 0, without=without, said=said: _raised(logits, wins, without, said)
+        )
+        both.append(loaded)
+    return both
+
+
+def _raised(logits: torch.Tensor, wins: bool, without: list[int], said: range) -> torch.Tensor:
+    """Ids without a piece are far ahead, or, in the model to compare with, far behind."""
+    logits = logits.clone()
+    logits[..., [i for i in without if wins or i in said]] = 1e4 if wins else -1e4
+    return logits
+
+
+def all_ways(loaded: LoadedModel) -> list[str]:
+    made = torch.Generator().manual_seed(9)
+    visual = pack(torch.randn(2, 576, 16, generator=made), [9, 1])
+    blocks = [visual.frame(0), visual.frame(1)]
+    said = [Prefix(loaded, visual, times_seconds=TIMES).answer(QUESTIONS[0], max_new_tokens=8).text]
+    held = Prefix(loaded, visual, times_seconds=TIMES)
+    said += [held.answer(question, max_new_tokens=8).text for question in QUESTIONS]
+    asked = [Asked(visual, question, TIMES) for question in QUESTIONS]
+    said += [one.text for one in answer_together(loaded, asked, max_new_tokens=8)
+             if isinstance(one, answering.GeneratedAnswer)]  # fmt: skip
+    said += [one.text for one in answer_many(loaded, blocks, QUESTIONS, times_seconds=TIMES, max_new_tokens=8)]
+    said.append(answering.answer_prompt(loaded, "frame <image> what", blocks[:1], max_new_tokens=8).text)
+    assert len(said) == 8
+    return said
+
+
+def test_padding_is_never_said_and_changes_no_answer(models_of: Sequence[LoadedModel]) -> None:
+    plain, padded = map(all_ways, models_of)
+    assert padded == plain
+    assert any(plain), "the models say nothing at all"
+
+
+def test_nan_in_the_padding_is_no_failure(models_of: Sequence[LoadedModel]) -> None:
+    plain, padded = models_of
+    expected = all_ways(plain)
+    size = plain.config.text_config.vocab_size
+    hook = padded.model.lm_head.register_forward_hook(
+        lambda _m, _i, logits: torch.cat([logits[..., :size], logits[..., size:] * torch.nan], dim=-1)
+    )
+    assert all_ways(padded) == expected
+    hook.remove()
+
+
+def test_decoding_leaves_out_ids_without_a_piece(models_of: Sequence[LoadedModel]) -> None:
+    codec = models_of[1].codec
+    ids = codec.encode("what is it")
+    size = models_of[1].config.text_config.vocab_size
+    strangers = list(codec.without_piece(size))
+    assert len(strangers) >= PADDING
+    assert set(strangers) == {*range(size)} - ids_of(codec)
+    mixed = [strangers[0], *ids, *strangers, 10**6, -1]
+    assert codec.decode(mixed) == codec.decode(ids) == "what is it"
+    assert codec.decode(strangers) == ""
+
+
+def test_a_vocabulary_of_the_tokenizers_size_is_left_alone(tmp_path: Path) -> None:
+    save_words(tmp_path)
+    logits = torch.randn(2, len(WORDS))
+    scores, finite = NextToken(load_text(tmp_path)).scores(logits)
+    assert scores is logits
+    assert finite.tolist() == [True, True]
+    # A vocabulary that is smaller than the tokenizer has nothing to leave out either.
+    assert NextToken(load_text(tmp_path)).scores(logits[:, :9])[0].shape == (2, 9)
+
+
+def test_a_tokenizer_with_more_ids_than_the_vocabulary_is_one_line(models_of: Sequence[LoadedModel]) -> None:
+    loaded = models_of[0]
+    rows = loaded.config.text_config.vocab_size
+    answering.embed(loaded, [rows - 1], [])
+    with pytest.raises(CheckpointError, match=rf"tokenizer knows id {rows}, its vocabulary ends at {rows - 1}"):
+        answering.embed(loaded, [1, rows], [])
