@@ -27,9 +27,9 @@ LEAST_NEW = 0.015
 ALIKE = 0.98
 """Of candidates with so nearly the same content the first is chosen."""
 
-GROWN, FILLED = 1.0, 1.3
-"""Words are added to those in a cell if its content is so many times what it was; and in all cells that change
-together, if they have so many times as much."""
+FILLED, LOST = 1.6, 0.15
+"""Where words are added, the cells that change have so many times the content that they had; of that, those that have
+less lost no more than the second share."""
 
 BETWEEN = 0.25
 """Where so much of the content gives way to something else, as in a fade, nothing that is seen is news."""
@@ -74,7 +74,7 @@ class _Cells:
         content = np.where(is_in & counts(stats, stills)[stay], stills.content_Y[stay], 0.0)
         content[content < LEAST_CONTENT] = 0.0
         self.has_before = is_in & (np.diff(stills.cell_Y, prepend=-1) == 0)[stay]
-        self.pattern_before = pattern[stay - 1].astype(np.uint8)
+        self.pattern_before, self.strokes_before = pattern[stay - 1].astype(np.uint8), strokes[stay - 1]
         content[_is_between(stats, stills, rows, moment)] = 0.0
         self.content = content
 
@@ -87,14 +87,16 @@ class _Cells:
         return found & (self.version[which] >= 0) & (self.version[which] != self.version[one])
 
     def grown(self, which: Rows, one: int, differ: Flags) -> Flags:
-        """Cells whose words stand in a later candidate too, with more: most stays, and what changes fills up."""
+        """Cells whose words stand in a later candidate too, with more: most stays, and what changes gains."""
         content, later = self.content[which], self.content[one]
-        before = (content * differ).sum(axis=1)
-        after = (later * differ).sum(axis=1)
+        before, after = (content * differ).sum(axis=1), (later * differ).sum(axis=1)
+        lost = (np.maximum(content - later, 0.0) * differ).sum(axis=1)
         is_build = (which < one) & (before <= content.sum(axis=1) / 2) & (after >= FILLED * before)
         # What stood there before this did, and is there again, has not grown out of it.
         is_back = distance(self.pattern_before[which], self.pattern[one]) <= self.settled[which, :, 0]
-        return differ & is_build[:, None] & (later > GROWN * content) & ~(self.has_before[which] & is_back)
+        is_back &= np.abs(self.strokes_before[which] - self.strokes[one]) <= self.settled[which, :, 1]
+        is_build &= lost <= LOST * before
+        return differ & is_build[:, None] & (later >= content) & ~(self.has_before[which] & is_back)
 
 
 def find_news(stats: FrameStats, stills: Stills, rows: Rows) -> News:

@@ -73,7 +73,8 @@ def test_a_slide_that_comes_back_is_no_news_wherever_it_stood_before() -> None:
 
 def test_news_is_in_proportion_to_how_much_of_the_picture_it_is() -> None:
     wall = textured(3)
-    small, large = with_box(wall, 560, 300, 130, 200, seed=5), with_box(wall, 300, 100, 640, 500, seed=6)
+    small, large = with_box(wall, 560, 300, 130, 200, seed=5), wall.copy()
+    large[100:600, 300:940] = paper(*LONG[:3], top=220)[100:600, :640]  # a window with words
     stats = shown(lasting((wall, 8.0), (small, 8.0), (wall, 8.0), (large, 8.0)), noise=0.5)
     new = news_of(stats, middles(4.0, 12.0, 20.0, 28.0))
     assert LEAST_NEW < new[1] < 0.12
