@@ -72,7 +72,7 @@ def novelty(stats: FrameStats, selection: Selection) -> Floats:
 def _beside(news: News, signature_NK: Bytes, fresh_N: Floats, take_N: Rows) -> Floats:
     """What is fresh beside that which stands still: of a picture that mostly does, what differs from the one that
     shows most of it too, where both show the same but for what moves."""
-    known = np.flatnonzero((news.like_N >= 0) & (news.still_N >= HALF))
+    known = np.flatnonzero((news.like_N >= 0) & (news.still_N >= HALF) & (news.new_N < HALF))
     like = news.like_N[known]
     gap = _gaps(signature_NK[known], signature_NK[like])
     gap[news.told_NB[known]] = 0.0
