@@ -17,8 +17,8 @@ def clock(value: float) -> str:
     return sign + text + (f".{hundredths:02d}" if hundredths else "")
 
 
-CLOCK = re.compile(r"\b(?:(\d+):)?(\d+):(\d\d)(?:\.\d+)?\b")
-"""A time within words: `0:07`, `1:02:03`, `0:07.5`."""
+CLOCK = re.compile(r"\b(?:(\d+):)?(\d+):(\d\d)(?:\.\d+|,\d{3}(?![\d:]))?\b")
+"""A time within words: `0:07`, `1:02:03`, `0:07.5`, `00:00:07,500` as subtitles have it."""
 
 
 def whole_seconds(text: str) -> int:

@@ -1,7 +1,8 @@
 """The values that travel between the stations. Each is frozen and validated at birth.
 
 Shape legend: N frames, S the five scales of `SCALES`, H W picture height and width, T tokens, D width.
-Times are integer `pts` in ticks of `time_base`; seconds are derived for people and never stored as truth.
+Times are integer `pts` in ticks of `time_base`; seconds are derived for people and never stored as truth. People have
+one clock: `clock_seconds`, which counts from the start of the file's earliest stream, as players do.
 """
 
 from __future__ import annotations
@@ -18,11 +19,28 @@ from numpy.typing import NDArray
 from m3video.scales import SCALES, check_scale
 
 TimeBase = tuple[int, int]
+Origin = tuple[int, int]
+"""Where people's clock says 0:00: the start of the file's earliest stream, in seconds as a numerator and a denominator.
+A fraction, because streams count in ticks of their own, and rounding would move what starts with another stream."""
+
+FROM_ZERO: Origin = (0, 1)
 
 
-def seconds(pts: int, time_base: TimeBase) -> float:
-    """`pts` ticks as seconds. Example: `seconds(90000, (1, 90000)) == 1.0`."""
-    return float(Fraction(int(pts) * time_base[0], time_base[1]))
+def seconds(ticks: int, time_base: TimeBase) -> float:
+    """How long `ticks` last. Example: `seconds(90000, (1, 90000)) == 1.0`; when a pts is, `clock_seconds` tells."""
+    return float(Fraction(int(ticks) * time_base[0], time_base[1]))
+
+
+def clock_seconds(pts: int, time_base: TimeBase, origin: Origin) -> float:
+    """`pts` on people's clock, in seconds; rounded once. Example: `clock_seconds(90000, (1, 90000), (1, 2)) == 0.5`."""
+    return float(Fraction(int(pts) * time_base[0], time_base[1]) - Fraction(*origin))
+
+
+def clock_times(pts_N: NDArray[np.int64], time_base: TimeBase, origin: Origin) -> NDArray[np.float64]:
+    """`clock_seconds` of many, to a few units in the last place however large the pts are."""
+    if not len(pts_N):
+        return np.zeros(0)
+    return clock_seconds(pts_N[0], time_base, origin) + (pts_N - pts_N[0]) * (time_base[0] / time_base[1])
 
 
 def _frozen_array(value: Any, dtype: Any, shape: tuple[int | None, ...], name: str) -> NDArray[Any]:
@@ -42,7 +60,7 @@ class VideoInfo:
     `width` and `height` are as displayed: after rotation and sample aspect ratio. `num_frames`, `start_pts` and
     `end_pts` come from the packets, `num_frames_from_header` and `duration_seconds_from_header` from the header
     (None when it is silent). `end_pts` is the pts of the last frame, `last_duration` how long it is shown (ticks).
-    `fingerprint` is a hash of the file's bytes.
+    `fingerprint` is a hash of the file's bytes. `pts_seconds` counts from `origin`.
     """
 
     path: str
@@ -64,23 +82,31 @@ class VideoInfo:
     duration_seconds_from_header: float | None = None
     num_damaged_packets: int = 0
     notes: tuple[str, ...] = ()
+    origin: Origin = FROM_ZERO
 
     def __post_init__(self) -> None:
         if self.width < 1 or self.height < 1:
             raise ValueError(f"display size ({self.width}x{self.height}) must be at least 1x1")
         if self.time_base[0] < 1 or self.time_base[1] < 1:
             raise ValueError(f"time_base ({self.time_base}) must be two positive integers")
+        if self.origin[1] < 1:
+            raise ValueError(f"origin ({self.origin}) must be an integer and a positive one")
         if self.rotation not in (0, 90, 180, 270):
             raise ValueError(f"rotation ({self.rotation}) must be 0, 90, 180 or 270 degrees clockwise")
 
     @property
+    def until_pts(self) -> int:
+        """When the last frame leaves the screen, ticks."""
+        return self.end_pts + self.last_duration
+
+    @property
     def duration_seconds(self) -> float:
         """From the first frame's pts to the end of the last frame."""
-        return seconds(self.end_pts + self.last_duration - self.start_pts, self.time_base)
+        return seconds(self.until_pts - self.start_pts, self.time_base)
 
     def pts_seconds(self, pts: int) -> float:
-        """`pts` in seconds on the container's own clock (a file may start at 10 s, or below 0)."""
-        return seconds(pts, self.time_base)
+        """`pts` in seconds as players count them: 0 is where the file's earliest stream starts, the sound maybe."""
+        return clock_seconds(pts, self.time_base, self.origin)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -136,6 +162,8 @@ class FrameStats:
         flags_N: uint8, bits of `FLAG_KEY`, `FLAG_CORRUPT`, `FLAG_BLACK`, `FLAG_FROZEN`.
         edge_2HW: uint8 [2, h, w], first and last luma picture, so that `concat` can fill in the change between them.
         mode: which frames were read, one of `SCANS`.
+        origin: of the file; `times_N` counts from there.
+        until_pts: when the last frame of the video leaves the screen, ticks; None where that is not known.
     """
 
     pts_N: NDArray[np.int64]
@@ -149,6 +177,8 @@ class FrameStats:
     edge_2HW: NDArray[np.uint8]
     time_base: TimeBase
     mode: str = "full"
+    origin: Origin = FROM_ZERO
+    until_pts: int | None = None
 
     def __post_init__(self) -> None:
         if self.mode not in SCANS:
@@ -172,6 +202,15 @@ class FrameStats:
 
     def __len__(self) -> int:
         return len(self.pts_N)
+
+    def pts_seconds(self, pts: int) -> float:
+        """As that of `VideoInfo`."""
+        return clock_seconds(pts, self.time_base, self.origin)
+
+    @property
+    def times_N(self) -> NDArray[np.float64]:
+        """`pts_seconds` of each frame."""
+        return clock_times(self.pts_N, self.time_base, self.origin)
 
     def __repr__(self) -> str:
         return f"FrameStats(N={len(self)}, time_base={self.time_base}, mode={self.mode!r})"
@@ -354,7 +393,7 @@ class TokenPlan:
         """When each shot begins, and at last when what is looked at ends: at the setting `end`, or with the video."""
         if not self.shots:
             return []
-        until = self.video.pts_seconds(self.video.end_pts + self.video.last_duration)
+        until = self.video.pts_seconds(self.video.until_pts)
         until = until if self.config.get("end") is None else min(until, self.config["end"])
         # A scan that skips frames may have looked at none near the end, but frames before it stand for that time.
         until = max(until, self.video.pts_seconds(self.shots[-1][1]))
@@ -363,7 +402,7 @@ class TokenPlan:
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """A time range the model looked at (container seconds), with what was spent there."""
+    """A time range the model looked at (seconds as `VideoInfo.pts_seconds` has them), with what was spent there."""
 
     start_seconds: float
     end_seconds: float

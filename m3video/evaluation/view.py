@@ -16,7 +16,7 @@ from m3video.config import Settings
 from m3video.pipeline import Study, study_stats
 from m3video.planning.sample import sample
 from m3video.planning.worth import utility
-from m3video.types import FrameStats, Selection, TokenPlan, VideoInfo
+from m3video.types import FrameStats, Selection, TokenPlan, VideoInfo, clock_times
 
 if TYPE_CHECKING:
     from m3video.evaluation.records import Record
@@ -79,8 +79,8 @@ class ClipView:
     def nearest(self, moment: float, among: Sequence[int] | None = None) -> int:
         """The pts nearest to `moment` seconds, of all frames or of `among`."""
         pts = self.stats.pts_N if among is None else np.asarray(among, np.int64)
-        step = self.info.time_base[0] / self.info.time_base[1]
-        return int(pts[np.abs(pts * step - moment).argmin()])
+        times = clock_times(pts, self.info.time_base, self.info.origin)
+        return int(pts[np.abs(times - moment).argmin()])
 
     def shot_of(self, pts: int) -> int:
         """Number of the detected shot that holds `pts`."""
@@ -88,5 +88,5 @@ class ClipView:
         return max(0, int(np.searchsorted(starts, pts, side="right")) - 1)
 
     def seconds(self, pts: Iterable[int]) -> list[float]:
-        """Container seconds of each pts."""
+        """Each pts in seconds, as `VideoInfo.pts_seconds` has it."""
         return [self.info.pts_seconds(p) for p in pts]
