@@ -16,31 +16,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from m3video.clocks import FROM_ZERO, Origin, clock_seconds, clock_times
 from m3video.scales import SCALES, check_scale
 
 TimeBase = tuple[int, int]
-Origin = tuple[int, int]
-"""Where people's clock says 0:00: the start of the file's earliest stream, in seconds as a numerator and a denominator.
-A fraction, because streams count in ticks of their own, and rounding would move what starts with another stream."""
-
-FROM_ZERO: Origin = (0, 1)
 
 
 def seconds(ticks: int, time_base: TimeBase) -> float:
     """How long `ticks` last. Example: `seconds(90000, (1, 90000)) == 1.0`; when a pts is, `clock_seconds` tells."""
     return float(Fraction(int(ticks) * time_base[0], time_base[1]))
-
-
-def clock_seconds(pts: int, time_base: TimeBase, origin: Origin) -> float:
-    """`pts` on people's clock, in seconds; rounded once. Example: `clock_seconds(90000, (1, 90000), (1, 2)) == 0.5`."""
-    return float(Fraction(int(pts) * time_base[0], time_base[1]) - Fraction(*origin))
-
-
-def clock_times(pts_N: NDArray[np.int64], time_base: TimeBase, origin: Origin) -> NDArray[np.float64]:
-    """`clock_seconds` of many, to a few units in the last place however large the pts are."""
-    if not len(pts_N):
-        return np.zeros(0)
-    return clock_seconds(pts_N[0], time_base, origin) + (pts_N - pts_N[0]) * (time_base[0] / time_base[1])
 
 
 def _frozen_array(value: Any, dtype: Any, shape: tuple[int | None, ...], name: str) -> NDArray[Any]:

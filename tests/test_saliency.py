@@ -123,7 +123,7 @@ def test_moments_that_cannot_all_be_shown_are_no_error(question: str, settings: 
 def test_named_moments_stand_beside_what_was_pinned(session: VideoSession) -> None:
     with VideoSession(SAMPLE, Settings(cache=False, saliency="times", budget=400)) as video:
         plan = video.plan_for("what colour is it at 0:04?", at="0:08=36", start=2.0)
-    assert plan.config["at"] == "0:08=36,4.500"
+    assert plan.config["at"] == "0:08=36, 4.500"
     assert {frame.scale for frame in plan.frames if plan.video.pts_seconds(frame.pts) >= 7.5} == {36}
 
 

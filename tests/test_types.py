@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from m3video.clocks import clock, shot_named
+from m3video.clocks import clock, clock_seconds, clock_times, shot_named
 from m3video.scales import GRID_SIDES, SCALES, check_scale
-from m3video.types import PlannedFrame, Selection, TokenPlan, VideoInfo, clock_seconds, clock_times, seconds
+from m3video.types import PlannedFrame, Selection, TokenPlan, VideoInfo, seconds
 
 
 def info(**changes: object) -> VideoInfo:

@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from m3video.clocks import clock_times
 from m3video.config import Settings
 from m3video.pipeline import Study, study_stats
 from m3video.planning.sample import sample
 from m3video.planning.worth import utility
-from m3video.types import FrameStats, Selection, TokenPlan, VideoInfo, clock_times
+from m3video.types import FrameStats, Selection, TokenPlan, VideoInfo
 
 if TYPE_CHECKING:
     from m3video.evaluation.records import Record

@@ -12,19 +12,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from m3video.clocks import FROM_ZERO, Origin
 from m3video.errors import VideoError
 from m3video.planning.complexity import CellMeter, losses, signatures
-from m3video.types import (
-    FLAG_BLACK,
-    FLAG_CORRUPT,
-    FLAG_FROZEN,
-    FLAG_KEY,
-    FROM_ZERO,
-    FrameStats,
-    Origin,
-    ScanFrame,
-    TimeBase,
-)
+from m3video.types import FLAG_BLACK, FLAG_CORRUPT, FLAG_FROZEN, FLAG_KEY, FrameStats, ScanFrame, TimeBase
 
 BATCH = 64
 """Frames measured together: enough for NumPy to be quick."""

@@ -16,10 +16,11 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+from m3video.clocks import FROM_ZERO
 from m3video.config import parse_pins, pins_text
 from m3video.errors import PlanError
 from m3video.files import replacing
-from m3video.types import FROM_ZERO, Focus, PlannedFrame, TokenPlan, VideoInfo, gap_between
+from m3video.types import Focus, PlannedFrame, TokenPlan, VideoInfo, gap_between
 
 SCHEMA, BEFORE = "m3video.plan/2", "m3video.plan/1"
 

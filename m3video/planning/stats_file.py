@@ -12,10 +12,11 @@ from typing import Any
 
 import numpy as np
 
+from m3video.clocks import FROM_ZERO
 from m3video.errors import VideoError
 from m3video.files import replacing
 from m3video.scales import SCALES
-from m3video.types import FROM_ZERO, FrameStats
+from m3video.types import FrameStats
 
 SCHEMA = "m3video.stats/1"
 _KEY = b"m3video"
