@@ -48,9 +48,12 @@ def test_seconds_are_exact_to_the_float(pts: int, num: int, den: int) -> None:
 
 
 @given(
-    st.lists(st.integers(-(2**40), 2**40), max_size=9), st.integers(1, 1001), st.integers(1, 10**6),
-    st.integers(-(2**40), 2**40), st.integers(1, 10**6),
-)  # fmt: skip
+    st.lists(st.integers(-(2**40), 2**40), max_size=9),
+    st.integers(1, 1001),
+    st.integers(1, 10**6),
+    st.integers(-(2**40), 2**40),
+    st.integers(1, 10**6),
+)
 def test_the_clock_is_exact_to_the_float(pts: list[int], num: int, den: int, start: int, ticks: int) -> None:
     """One value, or many at once; from another stream's start, in ticks of its own."""
     exact = [Fraction(p * num, den) - Fraction(start, ticks) for p in pts]

@@ -239,9 +239,10 @@ def test_a_range_is_half_open_and_its_shots_are_counted_from_0() -> None:
 
 # Slides: frames at 0, 10 and 190 s, then a second of 25 a second; the last is shown until 300 s.
 SLIDES = made(
-    np.repeat([40, 120, 200], [1, 1, 26]), pts_N=np.concatenate([[0, 10_000], 190_000 + np.arange(26) * MS]),
+    np.repeat([40, 120, 200], [1, 1, 26]),
+    pts_N=np.concatenate([[0, 10_000], 190_000 + np.arange(26) * MS]),
     last_shown=109_000,
-)  # fmt: skip
+)
 
 
 @pytest.mark.parametrize(

@@ -78,16 +78,22 @@ def off_a_tick(path: Path) -> Path:
 # What is made, and when its first frame is shown to people: the exact value, or what remains of rounding to the
 # container's ticks.
 FILES: dict[str, tuple[Callable[[Path], Path], float, float]] = {
-    "late_picture.mp4": (late_picture, 5.0, 0.0), "late_picture.mkv": (late_picture, 5.0, 0.002),
-    "late_picture.ts": (late_picture, 5.128, 1e-9), "late_picture.mov": (late_picture, 5.0, 0.0),
-    "late_picture.flv": (late_picture, 5.128, 0.01), "late_sound.mp4": (late_sound, 0.0, 0.0),
-    "late_sound.mkv": (late_sound, 0.0, 0.0), "late_sound.ts": (late_sound, 0.0, 0.0),
-    "pictures_only.mp4": (pictures_only, 0.0, 0.0), "pictures_only.mkv": (pictures_only, 0.0, 0.0),
-    "pictures_only.ts": (pictures_only, 0.0, 0.0), "with_cover.mp4": (with_cover, 0.0, 0.0),
+    "late_picture.mp4": (late_picture, 5.0, 0.0),
+    "late_picture.mkv": (late_picture, 5.0, 0.002),
+    "late_picture.ts": (late_picture, 5.128, 1e-9),
+    "late_picture.mov": (late_picture, 5.0, 0.0),
+    "late_picture.flv": (late_picture, 5.128, 0.01),
+    "late_sound.mp4": (late_sound, 0.0, 0.0),
+    "late_sound.mkv": (late_sound, 0.0, 0.0),
+    "late_sound.ts": (late_sound, 0.0, 0.0),
+    "pictures_only.mp4": (pictures_only, 0.0, 0.0),
+    "pictures_only.mkv": (pictures_only, 0.0, 0.0),
+    "pictures_only.ts": (pictures_only, 0.0, 0.0),
+    "with_cover.mp4": (with_cover, 0.0, 0.0),
     "subtitle_far.mkv": (lambda path: with_subtitle(path, picture_at=3.0), 0.0, 0.0),
     "subtitle_near.mkv": (lambda path: with_subtitle(path, picture_at=0.6), 0.5, 0.0),
     "off_a_tick.nut": (off_a_tick, 5 - 12345 / 44100, 1e-12),
-}  # fmt: skip
+}
 
 
 @pytest.fixture(params=FILES)
