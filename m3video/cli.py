@@ -94,6 +94,9 @@ def probe(
 ) -> None:  # fmt: skip
     """What the file says, and what reading its packets verified.
 
+    Times are those of a player, as in all verbs: 0:00 is where sound or picture starts, whichever is first. A pts is
+    the file's own number.
+
     Example: m3video probe film.mp4 --json
     """
     from m3video.pipeline import open_for

@@ -179,6 +179,7 @@ def summarize(
     """Tell what a video shows: chapters with captions, then a summary that says which time each sentence rests on.
 
     Budget, frames and answer length are for each chapter (at most two minutes); a summary may be four times longer.
+    Times are those of a player, so subtitles fit the file.
 
     Example: m3video summarize film.mp4 --model mucai/llava-v1.5-7b-m3
     """

@@ -61,7 +61,7 @@ def given(arguments: Mapping[str, Any]) -> dict[str, Any]:
     # An option that may be repeated is an empty list when it was not given.
     flags = {name: arguments[name] for name in Settings.model_fields if arguments.get(name) not in (None, [])}
     if "at" in flags:
-        flags["at"] = ",".join(flags["at"])
+        flags["at"] = ", ".join(flags["at"])
     return flags
 
 

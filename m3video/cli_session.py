@@ -119,6 +119,9 @@ class _Talk:
     """Lines in, answers out."""
 
     def __init__(self, session: VideoSession, plan: TokenPlan | None, *, json: bool, quiet: bool) -> None:
+        from m3video.planning.plan_file import for_video
+
+        plan = None if plan is None else for_video(plan, session.info)
         self.session, self.plan, self.json, self.quiet = session, plan, json, quiet
         self.given = plan
         self.changes: dict[str, Any] = {}

@@ -1,10 +1,32 @@
-"""Times as people write them, and what they name."""
+"""People's clock: when a pts is, times as people write them, and what they name."""
 
 from __future__ import annotations
 
 import bisect
 import re
 from collections.abc import Sequence
+from fractions import Fraction
+
+import numpy as np
+from numpy.typing import NDArray
+
+Origin = tuple[int, int]
+"""Where people's clock says 0:00: the start of the file's earliest stream, in seconds as a numerator and a denominator.
+A fraction, because streams count in ticks of their own, and rounding would move what starts with another stream."""
+
+FROM_ZERO: Origin = (0, 1)
+
+
+def clock_seconds(pts: int, time_base: tuple[int, int], origin: Origin) -> float:
+    """`pts` on people's clock, in seconds; rounded once. Example: `clock_seconds(90000, (1, 90000), (1, 2)) == 0.5`."""
+    return float(Fraction(int(pts) * time_base[0], time_base[1]) - Fraction(*origin))
+
+
+def clock_times(pts_N: NDArray[np.int64], time_base: tuple[int, int], origin: Origin) -> NDArray[np.float64]:
+    """`clock_seconds` of many, to a few units in the last place however large the pts are."""
+    if not len(pts_N):
+        return np.zeros(0)
+    return clock_seconds(pts_N[0], time_base, origin) + (pts_N - pts_N[0]) * (time_base[0] / time_base[1])
 
 
 def clock(value: float) -> str:
@@ -17,8 +39,8 @@ def clock(value: float) -> str:
     return sign + text + (f".{hundredths:02d}" if hundredths else "")
 
 
-CLOCK = re.compile(r"\b(?:(\d+):)?(\d+):(\d\d)(?:\.\d+)?\b")
-"""A time within words: `0:07`, `1:02:03`, `0:07.5`."""
+CLOCK = re.compile(r"\b(?:(\d+):)?(\d+):(\d\d)(?:\.\d+|,\d{3}(?![\d:]))?\b")
+"""A time within words: `0:07`, `1:02:03`, `0:07.5`, `00:00:07,500` as subtitles have it."""
 
 
 def whole_seconds(text: str) -> int:

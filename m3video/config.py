@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -49,8 +50,12 @@ class Settings(BaseModel):
     )
     max_frames: int = Field(16, ge=1, le=4096, description="most candidate frames")
     sampling: Literal["shots", "uniform"] = Field("shots", description="how candidates are chosen")
-    start: float | None = Field(None, description="look from here on: seconds or h:mm:ss, as probe shows them")
-    end: float | None = Field(None, description="look until here: seconds or h:mm:ss, as probe shows them")
+    start: float | None = Field(
+        None,
+        description="look from here on: seconds or h:mm:ss, as a player shows them (0 is where sound or picture "
+        "starts, whichever is first)",
+    )
+    end: float | None = Field(None, description="look until here, not included: as for --start")
     fps: float | None = Field(None, gt=0, description="candidates per second of video")
     num_frames: int | None = Field(None, ge=1, description="number of candidates, spread evenly")
     detail: Literal["low", "medium", "high"] = Field("high", description="most tokens per frame (36, 144, 576)")
@@ -59,7 +64,9 @@ class Settings(BaseModel):
         None, gt=0, allow_inf_nan=False, description="show frames at most this many seconds apart"
     )
     at: str | None = Field(
-        None, description="always show the frame at this time (repeat for more), at a scale if one is named: 12:31=576"
+        None,
+        description="always show the frame at this time, at a scale if one is named: 12:31=576; for more repeat "
+        "it, or part them with a comma and a space",
     )
 
     saliency: Literal["off", "times", "attention"] = Field(
@@ -106,7 +113,7 @@ class Settings(BaseModel):
         parts = value if isinstance(value, (list, tuple)) else [value]
         if any(isinstance(part, bool) or not isinstance(part, (str, int, float)) for part in parts):
             return value  # None, or something that pydantic refuses
-        text = ",".join(str(part) for part in parts)
+        text = ", ".join(str(part) for part in parts)
         parse_pins(text)
         return text
 
@@ -145,15 +152,18 @@ class Settings(BaseModel):
 
 
 def parse_clock(text: str) -> float:
-    """`"75.5"`, `"1:15.5"` or `"1:02:03"` as seconds; ValueError for anything else."""
+    """`"75.5"`, `"1:15.5"`, `"1:02:03"` or, as subtitles have it, `"00:01:15,500"` as seconds; ValueError for anything
+    else."""
     sign, body = (-1, text[1:]) if text.startswith("-") else (1, text)
     parts = body.split(":")
+    if len(parts) > 1:  # 1,500 alone may also be 1500
+        parts[-1] = parts[-1].replace(",", ".", 1)
     try:
         values = [float(part) for part in parts]
     except ValueError:
         values = []
     if not 1 <= len(values) <= 3 or any(not 0 <= value < (60 if i else float("inf")) for i, value in enumerate(values)):
-        raise ValueError(f"time ({text}) must be seconds or h:mm:ss, e.g. 75.5, 1:15.5 or 1:02:03")
+        raise ValueError(f"time ({text}) must be seconds or h:mm:ss, e.g. 75.5, 1:15.5, 1:02:03 or 00:01:15,500")
     total = 0.0
     for value in values:
         total = total * 60 + value
@@ -161,14 +171,45 @@ def parse_clock(text: str) -> float:
 
 
 def parse_pins(text: str) -> tuple[tuple[float, int | None], ...]:
-    """`"12:31=576,14:02"` as `((751.0, 576), (842.0, None))`; ValueError for anything else."""
+    """`"12:31=576, 14:02"` as `((751.0, 576), (842.0, None))`; ValueError for anything else.
+
+    A comma parts times, but the one in `00:00:03,500` is a subtitle's decimal sign. One that may be either is refused.
+    """
     pins: list[tuple[float, int | None]] = []
-    for part in text.split(","):
+    for part in _parted(text):
         time, equals, scale = (piece.strip() for piece in part.partition("="))
         if equals and scale not in map(str, SCALES):
             raise ValueError(f"scale ({scale}) must be one of {', '.join(map(str, SCALES))}")
         pins.append((parse_clock(time), int(scale) if equals else None))
     return tuple(pins)
+
+
+def _parted(text: str) -> list[str]:
+    """What commas part, a subtitle's time in one piece."""
+    parts: list[str] = []
+    for part in text.split(","):
+        before = parts[-1] if parts else ""
+        if not _DIGITS.fullmatch(part) or not _WHOLE_SECONDS.fullmatch(before):
+            parts.append(part)
+        elif _WHOLE_CLOCK.fullmatch(before.strip()) and len(part.partition("=")[0].rstrip()) == 3:
+            parts[-1] += "." + part
+        else:
+            one = f"{before.strip()},{part.strip()}"
+            raise ValueError(
+                f"{one} may be one time or two: write '{one.replace(',', '.', 1)}' for one, "
+                f"'{one.replace(',', ', ', 1)}' for two"
+            )
+    return parts
+
+
+_DIGITS = re.compile(r"\d+\s*(=.*)?")
+_WHOLE_SECONDS = re.compile(r"\s*-?[\d:]*\d")
+_WHOLE_CLOCK = re.compile(r"-?\d+:\d\d:\d\d")
+
+
+def pins_text(pins: Iterable[tuple[float, int | None]]) -> str:
+    """What `parse_pins` reads as `pins`, to the microsecond."""
+    return ", ".join(f"{time:.6f}" + ("" if scale is None else f"={scale}") for time, scale in pins)
 
 
 def load_settings(flags: Mapping[str, Any], *, config: Path | None = None) -> Settings:

@@ -22,7 +22,7 @@ from m3video.clocks import clock
 from m3video.errors import PlanError, UsageError
 from m3video.files import replacing
 from m3video.pipeline import Study
-from m3video.planning.sample import rows_in_range
+from m3video.planning.sample import on_screen, rows_in_range
 from m3video.scales import SCALES
 from m3video.terminal import Row, scale_rows
 from m3video.thumbnails import Thumbnails, telling
@@ -156,12 +156,10 @@ def draw_plan(study: Study, facts: Sequence[Row], thumbnails: Thumbnails) -> Any
 
 def _span(study: Study) -> Span:
     """First and last second drawn: the range that was looked at."""
-    info, settings = study.plan.video, study.settings
-    rows = rows_in_range(study.stats, settings.start, settings.end)
-    end = info.pts_seconds(info.end_pts + info.last_duration)
-    if rows[-1] + 1 < len(study.stats):
-        end = info.pts_seconds(int(study.stats.pts_N[rows[-1] + 1]))
-    return info.pts_seconds(int(study.stats.pts_N[rows[0]])), end
+    stats, settings = study.stats, study.settings
+    seen = on_screen(stats, settings.start, settings.end)
+    base = stats.pts_seconds(int(stats.pts_N[0]))
+    return base + seen.begin, base + seen.end
 
 
 def _time_axis(axis: Any, span: Span, view: Span) -> None:
@@ -197,14 +195,19 @@ def _draw_scales(axis: Any, study: Study, span: Span) -> None:
     # Low bars stand in front, so that none is hidden where bars are wider than the time between them.
     frames = sorted(plan.frames, key=lambda frame: -frame.scale)
     axis.bar(
-        [plan.video.pts_seconds(frame.pts) for frame in frames], [frame.scale for frame in frames],
+        [_seen(frame.pts, plan, span) for frame in frames], [frame.scale for frame in frames],
         width=_bar_width(plan, span), color=[COLOURS[frame.scale] for frame in frames], label="frames shown", zorder=2,
     )  # fmt: skip
     left_out = study.selection.pts_N[study.decided.scale_N == 0]
     axis.plot(
-        [plan.video.pts_seconds(int(pts)) for pts in left_out], np.zeros(len(left_out)), linestyle="none",
+        [_seen(int(pts), plan, span) for pts in left_out], np.zeros(len(left_out)), linestyle="none",
         marker="|", markersize=9, color="#7b3294", clip_on=False, zorder=3, label="left out",
     )  # fmt: skip
+
+
+def _seen(pts: int, plan: TokenPlan, span: Span) -> float:
+    """When a frame begins to be on screen in the range."""
+    return max(span[0], plan.video.pts_seconds(pts))
 
 
 def _draw_shots(axis: Any, plan: TokenPlan, span: Span) -> None:
@@ -243,7 +246,7 @@ def _legend(study: Study, num_thumbnails: int) -> str:
 def _bar_width(plan: TokenPlan, span: Span) -> float:
     """Seconds; as wide as most frames have room for, never less than two pixels."""
     whole = span[1] - span[0]
-    times = [plan.video.pts_seconds(frame.pts) for frame in plan.frames]
+    times = [_seen(frame.pts, plan, span) for frame in plan.frames]
     room = 0.8 * float(np.quantile(np.diff(times), 0.1)) if len(times) > 1 else whole
     return min(whole / 90, max(room, 2 * whole / (RIGHT - LEFT)))
 
@@ -252,7 +255,7 @@ def _draw_complexity(axis: Any, study: Study, span: Span) -> None:
     """What is lost at each coarser scale where it hurts most, one area before the other."""
     stats = study.stats
     rows = rows_in_range(stats, study.settings.start, study.settings.end)
-    times = stats.pts_N[rows] * (stats.time_base[0] / stats.time_base[1])
+    times = np.maximum(stats.times_N[rows], span[0])
     first = column_starts(times, span, most=COLUMNS)
     edges = np.append(times[first], span[1])
     for column, scale in enumerate(SCALES[:-1]):
@@ -277,7 +280,7 @@ def _draw_spent(axis: Any, study: Study, span: Span) -> None:
     plan = study.plan
     shown = np.flatnonzero(study.decided.scale_N)
     scale = study.decided.scale_N[shown]
-    times = [span[0], *(plan.video.pts_seconds(frame.pts) for frame in plan.frames), span[1]]
+    times = [span[0], *(_seen(frame.pts, plan, span) for frame in plan.frames), span[1]]
     worth = study.utility_CS[shown, np.searchsorted(SCALES, scale)]
     for label, parts, whole, colour in (
         ("tokens spent, of the budget", scale, plan.budget, "#222222"),
@@ -328,7 +331,7 @@ def _draw_thumbnails(axis: Any, plan: TokenPlan, thumbnails: Thumbnails, span: S
             middle, base + tall + 3, f"{_short(seconds, span)} · {frame.scale}", fontsize=SMALL, ha="center",
             va="bottom",
         )  # fmt: skip
-        at = width * (seconds - span[0]) / (span[1] - span[0])
+        at = width * (max(span[0], seconds) - span[0]) / (span[1] - span[0])
         axis.plot([middle, middle, at], [base, lines, 0], color="#999999", linewidth=0.8, zorder=1)
     axis.set(xlim=(0, width), ylim=(0, height))
 

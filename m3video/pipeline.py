@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from m3video.cache import Cache, cache_root
+from m3video.clocks import clock
 from m3video.config import DETAIL, Settings
 from m3video.errors import UsageError, VideoError
 from m3video.planning.allocate import allocate
@@ -41,6 +43,10 @@ if TYPE_CHECKING:
     from m3video.model.checkpoint import LoadedModel
 
 
+EARLY_SECONDS = 1.0
+"""A first frame that began earlier than this before the range is worth a note."""
+
+
 def open_for(path: str | Path, settings: Settings) -> VideoReader:
     """Open `path` with the backend and the pixel cap of `settings`."""
     return open_video(path, backend=settings.backend, max_pixels=settings.max_pixels)
@@ -60,7 +66,14 @@ def analyze_video(reader: VideoReader, *, scan: str = "full", progress: Progress
     info = reader.info
     total = {"full": info.num_frames, "keyframes": info.num_keyframes}.get(scan)
     with progress("analyze", total) as bar:
-        stats = analyze(reader.scan(mode=scan), time_base=info.time_base, mode=scan, on_frame=bar)
+        stats = analyze(
+            reader.scan(mode=scan),
+            time_base=info.time_base,
+            mode=scan,
+            origin=info.origin,
+            until_pts=info.until_pts,
+            on_frame=bar,
+        )
     if ((stats.flags_N & FLAG_CORRUPT) > 0).all():
         raise VideoError(f"{info.path}: no frame could be decoded intact ({reader.damage.message}); is it encrypted?")
     return stats
@@ -159,15 +172,31 @@ def study_stats(
         end_seconds=settings.end,
     )  # fmt: skip
     decided = allocate(worth, budget=budget, max_scale=obeyed.max_scale, fixed=obeyed.fixed, cover_M2=obeyed.cover_M2)
+    early = _came_before(selection, decided.scale_N, stats, settings)
     plan = TokenPlan(
         video=info, budget=settings.budget, frames=planned_frames(selection, decided.scale_N.tolist()),
         utility=decided.utility, bound=decided.bound,
         num_candidates=len(selection), shots=selection.shots, config=settings.model_dump(),
-        warnings=(*selection.notes, *obeyed.notes), method=decided.method, scan=stats.mode,
+        warnings=(*selection.notes, *obeyed.notes, *early), method=decided.method, scan=stats.mode,
         num_analyzed=len(stats), estimate=estimate_name(), focus=focus,
         num_repeats=int((new <= NOVELTY_FLOOR).sum()),
     )  # fmt: skip
     return Study(plan, stats, selection, new, worth, decided, wishes, pinned, settings)
+
+
+def _came_before(
+    selection: Selection, scale_N: NDArray[np.int64], stats: FrameStats, settings: Settings
+) -> tuple[str, ...]:
+    """A line where the first frame shown is from well before the range that was asked for."""
+    shown = np.flatnonzero(scale_N)
+    if settings.start is None or not len(shown):
+        return ()
+    since = stats.pts_seconds(int(selection.pts_N[shown[0]]))
+    if settings.start - since < EARLY_SECONDS:
+        return ()
+    if stats.mode != "full":
+        return (f"the frame of {clock(since)} is the last that was looked at before --start ({clock(settings.start)})",)
+    return (f"the frame of {clock(since)} is still on screen at --start ({clock(settings.start)})",)
 
 
 def planned_frames(selection: Selection, scales: Sequence[int]) -> tuple[PlannedFrame, ...]:
@@ -272,16 +301,20 @@ def bundled_note(loaded: LoadedModel, path: str | Path) -> tuple[str, ...]:
 def evidence(plan: TokenPlan) -> tuple[Evidence, ...]:
     """The time ranges the model is shown: per shot, from its first to its last planned frame.
 
-    Frames of an image grid stand in one picture and are of one shot: its tokens are theirs together.
+    A frame that is still on screen where the range of the plan begins counts from there; where a scan skipped frames,
+    nobody knows whether it is, and it counts from its own time. Frames of an image grid stand in one picture and are
+    of one shot: its tokens are theirs together.
     """
+    asked = plan.config.get("start") if plan.scan == "full" else None
+    least = -math.inf if asked is None else asked
     ranges = []
     for _, shown in itertools.groupby(plan.frames, key=lambda frame: frame.shot):
         frames = list(shown)
         tokens = total_tokens(frame.scale for frame in frames) if plan.grid_tokens is None else plan.grid_tokens
         ranges.append(
             Evidence(
-                start_seconds=plan.video.pts_seconds(frames[0].pts),
-                end_seconds=plan.video.pts_seconds(frames[-1].pts),
+                start_seconds=max(least, plan.video.pts_seconds(frames[0].pts)),
+                end_seconds=max(least, plan.video.pts_seconds(frames[-1].pts)),
                 num_frames=len(frames),
                 num_tokens=tokens,
             )

@@ -11,9 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from m3video.config import Settings
+from m3video.errors import UsageError
 from m3video.pipeline import Study
 from m3video.planning.saliency import alike, at_times, by_attention, first_look, named_times
-from m3video.types import Focus, FrameStats, seconds
+from m3video.planning.sample import on_screen
+from m3video.types import Focus, FrameStats
 
 if TYPE_CHECKING:
     from m3video.model.saliency import Look
@@ -37,7 +39,7 @@ def focus_on(
         altogether where nothing was measured.
     """
     selection = study.selection
-    share_N = at_times(question, selection, study.stats.time_base)
+    share_N = at_times(question, selection, study.stats.pts_seconds)
     if share_N is not None:
         return Focus(question, "times", 0, _weights(selection.pts_N, share_N)), share_N
     if measure == "times":
@@ -59,16 +61,19 @@ def named_pins(question: str, stats: FrameStats, settings: Settings) -> dict[str
 
     Frames that a scan has skipped cannot be pinned; the candidates then stay as they are.
     """
-    first, last = (seconds(int(pts), stats.time_base) for pts in (stats.pts_N[0], stats.pts_N[-1]))
-    first = max(first, -math.inf if settings.start is None else settings.start)
-    first = math.ceil(first * 1000) / 1000  # times are written to a thousandth
-    last = min(last, math.inf if settings.end is None else settings.end - 0.001)
+    try:
+        seen = on_screen(stats, settings.start, settings.end)
+    except UsageError:  # nothing is: the plan without a question says it better
+        return {}
+    base = stats.pts_seconds(int(stats.pts_N[0]))
+    # Times are written to a thousandth.
+    first, last = math.ceil((base + seen.begin) * 1000) / 1000, math.floor((base + seen.end - 0.001) * 1000) / 1000
     # The middle of the second, where it is within the range: its first frame may be of the shot before.
     middles = {max(first, min(time + 0.5, last)) for time in named_times(question) if first < time + 1 and time <= last}
     if settings.scan != "full" or not middles:
         return {}
     wished = [] if settings.at is None else [settings.at]
-    return {"at": ",".join([*wished, *(f"{time:.3f}" for time in sorted(middles))])}
+    return {"at": ", ".join([*wished, *(f"{time:.3f}" for time in sorted(middles))])}
 
 
 def _weights(pts_N: NDArray[np.int64], share_N: Shares) -> tuple[tuple[int, float], ...]:

@@ -24,7 +24,7 @@ from m3video.memory.fitting import budget_text, fit_settings, least_text
 from m3video.memory.shrinking import Ways, answer_within_memory
 from m3video.pipeline import Study, analyze_once, bundled_note, cache_of, evidence, planned_frames, study_reader
 from m3video.pipeline import open_for as open_reader
-from m3video.planning.plan_file import check_matches
+from m3video.planning.plan_file import check_matches, for_video
 from m3video.progress import Meter, Progress, silent
 from m3video.saliency import Shares, focus_on, named_pins
 from m3video.types import Answer, Focus, FrameStats, TokenPlan
@@ -328,7 +328,7 @@ class VideoSession:
         smaller: tuple[str, ...] = ()
         replan: Smaller | None = None
         if plan is not None:
-            check_matches(plan, self.info)
+            plan = for_video(plan, self.info)
             is_of_here = any(study.plan.config == plan.config for study in self._studies.values())
             unused = () if is_of_here else _decided_already(plan, settings)
         elif settings.layout == "frames":

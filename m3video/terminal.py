@@ -78,7 +78,7 @@ def info_record(info: VideoInfo) -> dict[str, Any]:
     return {
         **asdict(info),
         "start_seconds": info.pts_seconds(info.start_pts),
-        "end_seconds": info.pts_seconds(info.end_pts + info.last_duration),
+        "end_seconds": info.pts_seconds(info.until_pts),
         "duration_seconds": info.duration_seconds,
     }
 
@@ -93,14 +93,19 @@ def info_text(info: VideoInfo) -> str:
         ("codec", f"{info.codec} in {info.container}, read with {info.backend}"),
         ("frames", f"{info.num_frames}{said}, {info.num_keyframes} keyframes"),
         ("time", f"{clock(info.pts_seconds(info.start_pts))} to "
-                 f"{clock(info.pts_seconds(info.end_pts + info.last_duration))} "
+                 f"{clock(info.pts_seconds(info.until_pts))} "
                  f"({info.duration_seconds:.3f} s)"),
-        ("pts", f"{info.start_pts} to {info.end_pts}, time base {info.time_base[0]}/{info.time_base[1]}"),
+        ("pts", f"{info.start_pts} to {info.end_pts}, time base {info.time_base[0]}/{info.time_base[1]}{_zero(info)}"),
         ("content", info.fingerprint),
     ]  # fmt: skip
     if info.num_damaged_packets:
         rows.append(("damaged", f"{info.num_damaged_packets} packets"))
     return "\n".join(f"{name:<9}{value}" for name, value in rows)
+
+
+def _zero(info: VideoInfo) -> str:
+    """Where the clock of the line above begins, if that is not pts 0."""
+    return f", 0:00 is {info.origin[0] / info.origin[1]:.6g} s" if info.origin[0] else ""
 
 
 def stats_record(info: VideoInfo, stats: FrameStats, *, shots: int) -> dict[str, Any]:

@@ -1,7 +1,8 @@
 """The values that travel between the stations. Each is frozen and validated at birth.
 
 Shape legend: N frames, S the five scales of `SCALES`, H W picture height and width, T tokens, D width.
-Times are integer `pts` in ticks of `time_base`; seconds are derived for people and never stored as truth.
+Times are integer `pts` in ticks of `time_base`; seconds are derived for people and never stored as truth. People have
+one clock: `clock_seconds`, which counts from the start of the file's earliest stream, as players do.
 """
 
 from __future__ import annotations
@@ -15,14 +16,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from m3video.clocks import FROM_ZERO, Origin, clock_seconds, clock_times
 from m3video.scales import SCALES, check_scale
 
 TimeBase = tuple[int, int]
 
 
-def seconds(pts: int, time_base: TimeBase) -> float:
-    """`pts` ticks as seconds. Example: `seconds(90000, (1, 90000)) == 1.0`."""
-    return float(Fraction(int(pts) * time_base[0], time_base[1]))
+def seconds(ticks: int, time_base: TimeBase) -> float:
+    """How long `ticks` last. Example: `seconds(90000, (1, 90000)) == 1.0`; when a pts is, `clock_seconds` tells."""
+    return float(Fraction(int(ticks) * time_base[0], time_base[1]))
 
 
 def _frozen_array(value: Any, dtype: Any, shape: tuple[int | None, ...], name: str) -> NDArray[Any]:
@@ -42,7 +44,8 @@ class VideoInfo:
     `width` and `height` are as displayed: after rotation and sample aspect ratio. `num_frames`, `start_pts` and
     `end_pts` come from the packets, `num_frames_from_header` and `duration_seconds_from_header` from the header
     (None when it is silent). `end_pts` is the pts of the last frame, `last_duration` how long it is shown (ticks).
-    `fingerprint` is a hash of the file's bytes. `partial`: frames of the file are missing or damaged.
+    `fingerprint` is a hash of the file's bytes. `pts_seconds` counts from `origin`. `partial`: frames of the file are
+    missing or damaged.
     """
 
     path: str
@@ -64,6 +67,7 @@ class VideoInfo:
     duration_seconds_from_header: float | None = None
     num_damaged_packets: int = 0
     notes: tuple[str, ...] = ()
+    origin: Origin = FROM_ZERO
     partial: bool = False
 
     def __post_init__(self) -> None:
@@ -71,17 +75,24 @@ class VideoInfo:
             raise ValueError(f"display size ({self.width}x{self.height}) must be at least 1x1")
         if self.time_base[0] < 1 or self.time_base[1] < 1:
             raise ValueError(f"time_base ({self.time_base}) must be two positive integers")
+        if self.origin[1] < 1:
+            raise ValueError(f"origin ({self.origin}) must be an integer and a positive one")
         if self.rotation not in (0, 90, 180, 270):
             raise ValueError(f"rotation ({self.rotation}) must be 0, 90, 180 or 270 degrees clockwise")
 
     @property
+    def until_pts(self) -> int:
+        """When the last frame leaves the screen, ticks."""
+        return self.end_pts + self.last_duration
+
+    @property
     def duration_seconds(self) -> float:
         """From the first frame's pts to the end of the last frame."""
-        return seconds(self.end_pts + self.last_duration - self.start_pts, self.time_base)
+        return seconds(self.until_pts - self.start_pts, self.time_base)
 
     def pts_seconds(self, pts: int) -> float:
-        """`pts` in seconds on the container's own clock (a file may start at 10 s, or below 0)."""
-        return seconds(pts, self.time_base)
+        """`pts` in seconds as players count them: 0 is where the file's earliest stream starts, the sound maybe."""
+        return clock_seconds(pts, self.time_base, self.origin)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -143,6 +154,8 @@ class FrameStats:
         flags_N: uint8, bits of `FLAG_KEY`, `FLAG_CORRUPT`, `FLAG_BLACK`, `FLAG_FROZEN`.
         edge_2HW: uint8 [2, h, w], first and last luma picture, so that `concat` can fill in the change between them.
         mode: which frames were read, one of `SCANS`.
+        origin: of the file; `times_N` counts from there.
+        until_pts: when the last frame of the video leaves the screen, ticks; None where that is not known.
     """
 
     pts_N: NDArray[np.int64]
@@ -158,6 +171,8 @@ class FrameStats:
     edge_2HW: NDArray[np.uint8]
     time_base: TimeBase
     mode: str = "full"
+    origin: Origin = FROM_ZERO
+    until_pts: int | None = None
 
     def __post_init__(self) -> None:
         if self.mode not in SCANS:
@@ -183,6 +198,15 @@ class FrameStats:
 
     def __len__(self) -> int:
         return len(self.pts_N)
+
+    def pts_seconds(self, pts: int) -> float:
+        """As that of `VideoInfo`."""
+        return clock_seconds(pts, self.time_base, self.origin)
+
+    @property
+    def times_N(self) -> NDArray[np.float64]:
+        """`pts_seconds` of each frame."""
+        return clock_times(self.pts_N, self.time_base, self.origin)
 
     def __repr__(self) -> str:
         return f"FrameStats(N={len(self)}, time_base={self.time_base}, mode={self.mode!r})"
@@ -379,7 +403,7 @@ class TokenPlan:
         """When each shot begins, and at last when what is looked at ends: at the setting `end`, or with the video."""
         if not self.shots:
             return []
-        until = self.video.pts_seconds(self.video.end_pts + self.video.last_duration)
+        until = self.video.pts_seconds(self.video.until_pts)
         until = until if self.config.get("end") is None else min(until, self.config["end"])
         # A scan that skips frames may have looked at none near the end, but frames before it stand for that time.
         until = max(until, self.video.pts_seconds(self.shots[-1][1]))
@@ -388,7 +412,7 @@ class TokenPlan:
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """A time range the model looked at (container seconds), with what was spent there."""
+    """A time range the model looked at (seconds as `VideoInfo.pts_seconds` has them), with what was spent there."""
 
     start_seconds: float
     end_seconds: float

@@ -109,7 +109,8 @@ def _into_file(path: Path) -> str:
         (("plan", SAMPLE, "--at", "0:02=100"), 2, "--at (0:02=100): scale (100) must be one of 1, 9, 36"),
         (("plan", SAMPLE, "--at", "2 s"), 2, "--at (2 s): time (2 s) must be seconds or h:mm:ss"),
         (("plan", SAMPLE, "--at", ""), 2, "--at (): time () must be seconds or h:mm:ss"),
-        (("plan", SAMPLE, "--at", "1:00"), 2, "--at (1:00) is outside the range 0:00 to 0:11.93"),
+        (("plan", SAMPLE, "--at", "1:00"), 2, "--at (1:00) is outside the range, 0:00 to before 0:12:"),
+        (("plan", SAMPLE, "--at", "3,5"), 2, "--at (3,5): 3,5 may be one time or two: write '3.5' for one, '3, 5'"),
         (("plan", SAMPLE, "--at", "0:02=576", "--budget", 300), 2, "--budget (300) is below the 576 tokens"),
         (("plan", SAMPLE, "--max-gap", 0), 2, "--max-gap (0"),
         (("plan", SAMPLE, "--detail", "huge"), 2, "'low', 'medium' or 'high'"),
@@ -163,7 +164,7 @@ def test_odd_inputs_end_in_a_clear_line(odd: OddInput, tmp_path: Path) -> None:
 @pytest.mark.parametrize("budget", [1, 9, 100, 720, 2880, 16384])
 def test_plan_spends_at_most_its_budget(budget: int) -> None:
     plan = json.loads(run("plan", SAMPLE, "--budget", budget, "--json").stdout)
-    assert plan["schema"] == "m3video.plan/1"
+    assert plan["schema"] == "m3video.plan/2"
     assert plan["total_tokens"] == sum(frame["scale"] for frame in plan["frames"]) <= budget
     assert plan["utility"] <= plan["bound"]
     assert plan["config"]["budget"] == budget
@@ -172,12 +173,12 @@ def test_plan_spends_at_most_its_budget(budget: int) -> None:
 def test_plan_shows_what_is_wished() -> None:
     """A pinned frame at its scale, one without, every shot, no long gap, and no other frame above the detail."""
     done = run(
-        "plan", SAMPLE, "--budget", 300, "--at", "0:02=144", "--at", "3.4", "--every-shot", "--max-gap", 1,
+        "plan", SAMPLE, "--budget", 300, "--at", "0:02=144", "--at", "00:00:03,400", "--every-shot", "--max-gap", 1,
         "--detail", "low", "--json",
     )  # fmt: skip
     plan = json.loads(done.stdout)
     assert plan["warnings"] == []
-    assert (plan["config"]["at"], plan["config"]["max_gap"]) == ("0:02=144,3.4", 1)
+    assert (plan["config"]["at"], plan["config"]["max_gap"]) == ("0:02=144, 00:00:03,400", 1)
     frames = plan["frames"]
     pinned = [(frame["pts_seconds"], frame["scale"]) for frame in frames if frame["reason"] == "pinned"]
     assert pinned[0] == (2.0, 144)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from m3video.config import Settings, load_settings, parse_clock
+from m3video.config import Settings, load_settings, parse_clock, parse_pins, pins_text
 from m3video.errors import UsageError
 
 CONFIGS = Path(__file__).parent.parent / "configs"
@@ -68,6 +68,19 @@ def test_wrong_values(flags: dict[str, object], message: str) -> None:
     [
         ("12:31", ((751.0, None),)),
         ("12:31=576, 14:02", ((751.0, 576), (842.0, None))),
+        ("12:31=576,14:02", ((751.0, 576), (842.0, None))),
+        ("0:03,0:07", ((3.0, None), (7.0, None))),
+        ("3, 5", ((3.0, None), (5.0, None))),
+        ("75.5,80", ((75.5, None), (80.0, None))),
+        ("0:03=9,500", ((3.0, 9), (500.0, None))),
+        ("0:03.5=576", ((3.5, 576),)),
+        ("00:00:03,500", ((3.5, None),)),
+        ("-00:00:03,500", ((-3.5, None),)),
+        ("00:00:03,500=576", ((3.5, 576),)),
+        ("01:02:03,004,00:00:07,250=9", ((3723.004, None), (7.25, 9))),
+        (" 00:00:03,500 , 7 ", ((3.5, None), (7.0, None))),
+        ("00:00:03, 500", ((3.0, None), (500.0, None))),
+        (["00:00:03,500", 7, "9"], ((3.5, None), (7.0, None), (9.0, None))),
         (["0:01", "0:02=9"], ((1.0, None), (2.0, 9))),
         (75.5, ((75.5, None),)),
         (None, ()),
@@ -84,9 +97,38 @@ def test_times_that_pin_nothing(value: object) -> None:
         load_settings({"at": value})
 
 
+@pytest.mark.parametrize(
+    ("value", "one", "two"),
+    [
+        ("3,5", "3.5", "3, 5"),
+        ("1,000", "1.000", "1, 000"),
+        ("0:03,500", "0:03.500", "0:03, 500"),
+        ("00:00:03,5", "00:00:03.5", "00:00:03, 5"),
+        ("3,5=576", "3.5=576", "3, 5=576"),
+        ("1, 3,5", "3.5", "3, 5"),
+    ],
+)
+def test_a_comma_that_may_part_or_not_is_refused(value: str, one: str, two: str) -> None:
+    """Whatever is told to be written instead is read as it is told."""
+    with pytest.raises(UsageError, match=rf"one time or two: write '{one}' for one, '{two}' for two"):
+        load_settings({"at": value})
+    assert len(Settings(at=one).pins) == 1
+    assert len(Settings(at=two).pins) == 2
+
+
+def test_a_whole_line_of_subtitles_is_no_time() -> None:
+    with pytest.raises(UsageError, match=r"time \(500 --> 00:00:07\) must be seconds"):
+        load_settings({"at": "00:00:03,500 --> 00:00:07,250"})
+
+
+def test_pins_are_written_as_they_are_read() -> None:
+    pins = ((0.0, None), (3.5, 576), (-1.25, 9), (3723.004, None))
+    assert parse_pins(pins_text(pins)) == pins
+
+
 def test_times_may_be_written_as_people_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """In YAML and the environment as in flags; YAML itself reads 1:15 as a number."""
-    monkeypatch.setenv("M3VIDEO_END", "1:02:03")
+    monkeypatch.setenv("M3VIDEO_END", "01:02:03,000")
     settings = load_settings({}, config=write(tmp_path / "c.yaml", "start: 0:01.5\nat: [1:15, 0:02=9]"))
     assert (settings.start, settings.end, settings.pins) == (1.5, 3723, ((75.0, None), (2.0, 9)))
 
@@ -119,13 +161,24 @@ def test_the_shipped_default_is_the_default() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "value"), [("75.5", 75.5), ("1:15.5", 75.5), ("1:02:03", 3723), ("-0:02", -2), ("0", 0)]
+    ("text", "value"),
+    [
+        ("75.5", 75.5),
+        ("1:15.5", 75.5),
+        ("1:02:03", 3723),
+        ("-0:02", -2),
+        ("0", 0),
+        ("00:01:15,500", 75.5),
+        ("0:03,5", 3.5),
+    ],
 )
 def test_parse_clock(text: str, value: float) -> None:
     assert parse_clock(text) == value
 
 
-@pytest.mark.parametrize("text", ["", "x", "1:60", "1:2:3:4", "1:-3", "nan:1", "inf"])
+@pytest.mark.parametrize(
+    "text", ["", "x", "1:60", "1:2:3:4", "1:-3", "nan:1", "inf", "3,5", "1,000", "1:02,3:00", "0:03,5,0", "0:01,60:00"]
+)
 def test_parse_clock_refuses(text: str) -> None:
     with pytest.raises(ValueError, match="must be seconds"):
         parse_clock(text)

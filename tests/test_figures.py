@@ -55,8 +55,8 @@ def long_study(*, hours: float = 2, num_shots: int = 900, start_seconds: int = 0
     stats = FrameStats(
         pts_N=(np.arange(n) + start_seconds * FPS) * TICKS, loss_NS=peak_NS / 4, peak_NS=peak_NS, change_N=change_N,
         sharpness_N=np.ones(n), luma_N=np.full(n, 100), signature_NK=rng.integers(0, 255, (num_shots, 108))[shot_N],
-        flags_N=np.zeros(n),
-        strokes_NC=np.zeros((n, 144)), pattern_NC=np.zeros((n, 144)), edge_2HW=np.zeros((2, 81, 144)), time_base=(1, FPS * TICKS),
+        flags_N=np.zeros(n), strokes_NC=np.zeros((n, 144)), pattern_NC=np.zeros((n, 144)),
+        edge_2HW=np.zeros((2, 81, 144)), time_base=(1, FPS * TICKS),
     )  # fmt: skip
     info = VideoInfo(
         path=path, fingerprint="x", backend="pyav", container="mkv", codec="h264", pixel_format="yuv420p", width=1920,

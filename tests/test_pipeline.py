@@ -10,12 +10,14 @@ import pytest
 
 from m3video.config import Settings, load_settings
 from m3video.errors import DoesNotFitError, UsageError, VideoError
+from m3video.figures import EDGE, draw_plan
 from m3video.memory.fitting import fit_settings
 from m3video.model import checkpoint
-from m3video.pipeline import analyze_video, binding_limits, open_for, plan_video, study_reader
+from m3video.pipeline import analyze_video, binding_limits, evidence, open_for, plan_video, study_reader
 from m3video.planning.plan_file import to_json
 from m3video.scales import SCALES
 from m3video.session import ask
+from m3video.terminal import plan_facts
 from m3video.training.sample import sample_clip
 from tests.video.clips import Clip, write
 
@@ -54,6 +56,48 @@ def test_each_frame_of_the_sample_is_told_apart(loaded: checkpoint.LoadedModel, 
                                  ("is it day or night", "night" if true.night else "day")):  # fmt: skip
             said = ask(SAMPLE, f"{question} in frame {number}", Settings(), plan=plan, loaded=loaded)
             assert said.text == answer, (number, question)
+
+
+@pytest.fixture(scope="module")
+def slides(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A picture at 0 s, one from 10 to 190 s, and two seconds of 25 a second."""
+    times = [0, 250, *(4750 + i for i in range(50))]
+    path = tmp_path_factory.mktemp("slides") / "slides.mp4"
+    return write(path, Clip(numbers=range(len(times)), times=times, b_frames=0))
+
+
+@pytest.mark.parametrize("scan", ["full", "nonref", "keyframes"])
+def test_a_range_within_a_long_frame_shows_it(slides: Path, scan: str) -> None:
+    """What is told of it is within the range; where frames were skipped, nobody knows that it is still on screen."""
+    settings = Settings(start=60, end=120, scan=scan, cache=False)
+    with open_for(slides, settings) as reader:
+        study = study_reader(reader, settings)
+    plan = study.plan
+    (frame,), (span,) = plan.frames, evidence(plan)
+    # The second frame is no keyframe: a scan of keyframes has seen the one before.
+    since = 0 if scan == "keyframes" else 10
+    assert plan.video.pts_seconds(frame.pts) == since
+    assert (span.start_seconds, span.end_seconds) == ((60, 60) if scan == "full" else (since, since))
+    assert binding_limits(study) == ()
+    note = {
+        "full": "the frame of 0:10 is still on screen at --start (1:00)",
+        "nonref": "the frame of 0:10 is the last that was looked at before --start (1:00)",
+        "keyframes": "the frame of 0:00 is the last that was looked at before --start (1:00)",
+    }
+    assert note[scan] in plan.warnings
+    axes = {axis.get_label(): axis for axis in draw_plan(study, plan_facts(plan), {}).axes}
+    assert axes["scales"].get_xlim() == pytest.approx((60 - 60 * EDGE, 120 + 60 * EDGE))
+    (bar,) = axes["scales"].containers[0]
+    assert bar.get_x() + bar.get_width() / 2 == pytest.approx(60)
+
+
+def test_a_range_that_begins_within_a_frame_does_not_begin_late(slides: Path) -> None:
+    plan = plan_video(slides, Settings(start=60, num_frames=3, cache=False))
+    assert [plan.video.pts_seconds(frame.pts) for frame in plan.frames] == [10]  # at 82, 126 and 170 s
+    assert "3 frames were asked for, 1 different ones are there to take evenly" in plan.warnings
+    late = plan_video(slides, Settings(start=189.5, num_frames=2, cache=False))
+    assert [late.video.pts_seconds(frame.pts) for frame in late.frames] == pytest.approx([190.12, 191.36])
+    assert not late.warnings
 
 
 def test_other_footage_gets_a_word_of_warning(loaded: checkpoint.LoadedModel, tmp_path: Path) -> None:

@@ -92,7 +92,7 @@ def test_pinned_frames_keep_their_tokens(session: VideoSession) -> None:
 def test_a_time_within_the_video_is_made_a_candidate(session: VideoSession) -> None:
     stats = session.stats()
     assert named_pins("what is shown at 0:03", stats, SETTINGS) == {"at": "3.500"}
-    assert named_pins("at 0:03 and 0:59", stats, replace_settings(at="0:01")) == {"at": "0:01,3.500"}
+    assert named_pins("at 0:03 and 0:59", stats, replace_settings(at="0:01")) == {"at": "0:01, 3.500"}
     assert named_pins("at 0:59", stats, SETTINGS) == {}
     assert named_pins("what is shown", stats, SETTINGS) == {}
     assert named_pins("at 0:03", stats, replace_settings(scan="keyframes")) == {}
@@ -123,7 +123,7 @@ def test_moments_that_cannot_all_be_shown_are_no_error(question: str, settings: 
 def test_named_moments_stand_beside_what_was_pinned(session: VideoSession) -> None:
     with VideoSession(SAMPLE, Settings(cache=False, saliency="times", budget=400)) as video:
         plan = video.plan_for("what colour is it at 0:04?", at="0:08=36", start=2.0)
-    assert plan.config["at"] == "0:08=36,4.500"
+    assert plan.config["at"] == "0:08=36, 4.500"
     assert {frame.scale for frame in plan.frames if plan.video.pts_seconds(frame.pts) >= 7.5} == {36}
 
 

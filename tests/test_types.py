@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from fractions import Fraction
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from m3video.clocks import clock, shot_named
+from m3video.clocks import clock, clock_seconds, clock_times, shot_named
 from m3video.scales import GRID_SIDES, SCALES, check_scale
 from m3video.types import PlannedFrame, Selection, TokenPlan, VideoInfo, seconds
 
@@ -44,6 +45,31 @@ def test_clock(value: float, text: str) -> None:
 @given(st.integers(-(2**40), 2**40), st.integers(1, 1001), st.integers(1, 10**6))
 def test_seconds_are_exact_to_the_float(pts: int, num: int, den: int) -> None:
     assert seconds(pts, (num, den)) == pytest.approx(pts * num / den, rel=1e-15, abs=1e-300)
+
+
+@given(
+    st.lists(st.integers(-(2**40), 2**40), max_size=9),
+    st.integers(1, 1001),
+    st.integers(1, 10**6),
+    st.integers(-(2**40), 2**40),
+    st.integers(1, 10**6),
+)
+def test_the_clock_is_exact_to_the_float(pts: list[int], num: int, den: int, start: int, ticks: int) -> None:
+    """One value, or many at once; from another stream's start, in ticks of its own."""
+    exact = [Fraction(p * num, den) - Fraction(start, ticks) for p in pts]
+    assert [clock_seconds(p, (num, den), (start, ticks)) for p in pts] == [float(value) for value in exact]
+    many = clock_times(np.array(pts, np.int64), (num, den), (start, ticks))
+    greatest = float(max(map(abs, exact), default=Fraction(0)))
+    assert many == pytest.approx([float(value) for value in exact], rel=1e-15, abs=4e-16 * greatest)
+
+
+def test_a_stream_that_starts_with_another_starts_at_zero() -> None:
+    """1.456777... s, which microseconds would round up: the sound's first tick is 0, not a little before."""
+    late = info(origin=(131110, 90000))
+    assert late.pts_seconds(131110) == 0.0
+    assert late.pts_seconds(131111) == pytest.approx(1 / 90000, rel=1e-12)
+    with pytest.raises(ValueError, match="origin"):
+        info(origin=(1, 0))
 
 
 def test_duration_counts_the_last_frame() -> None:

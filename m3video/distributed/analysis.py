@@ -24,7 +24,7 @@ from m3video.errors import VideoError, WorkerError
 from m3video.pipeline import analyze_video, open_for
 from m3video.planning.analyze import analyze, concat
 from m3video.progress import Bar, Progress, silent
-from m3video.types import FrameStats, TimeBase, VideoInfo, seconds
+from m3video.types import FrameStats, VideoInfo
 from m3video.video.gate import check_unchanged
 from m3video.video.index import FrameIndex
 from m3video.video.parts import BACKEND, KnownVideo, know, open_known, why_one_piece
@@ -83,7 +83,7 @@ def analyze_long(
         notes.append(f"read in one piece, because {reason}")
     with open_for(path, settings) as reader:
         stats = analyze_video(reader, scan=settings.scan, progress=progress)
-        lost = named(np.setdiff1d(_due(reader.index, settings.scan), stats.pts_N), stats.time_base)
+        lost = named(np.setdiff1d(_due(reader.index, settings.scan), stats.pts_N), reader.index)
         damage = [reader.damage.message + (f" ({lost})" if lost else "")] if reader.damage.message else []
         return Analysis(reader.info_with_damage, stats, 1, (*damage, *notes))
 
@@ -97,7 +97,15 @@ def analyze_segment(shared: tuple[KnownVideo, str], segment: Segment) -> Part:
         stats = None
         if first is not None:
             both = itertools.chain([first], frames)
-            stats = analyze(both, time_base=known.facts.index.time_base, mode=scan, on_frame=beat)
+            index = known.facts.index
+            stats = analyze(
+                both,
+                time_base=index.time_base,
+                mode=scan,
+                origin=index.origin,
+                until_pts=index.until_pts,
+                on_frame=beat,
+            )
         return Part(stats, reader.range_damage)
 
 
@@ -109,8 +117,8 @@ def merge(known: KnownVideo, parts: Sequence[Part], *, scan: str = "full") -> Fr
     index = known.facts.index
     stats = concat([part.stats for part in parts if part.stats is not None])
     due_N = _due(index, scan)
-    lost = named(np.setdiff1d(due_N, stats.pts_N), index.time_base)
-    extra = named(np.setdiff1d(stats.pts_N, index.pts_N if scan == "nonref" else due_N), index.time_base)
+    lost = named(np.setdiff1d(due_N, stats.pts_N), index)
+    extra = named(np.setdiff1d(stats.pts_N, index.pts_N if scan == "nonref" else due_N), index)
     if lost or extra:
         raise VideoError(
             f"{known.file.shown}: the segments do not add up: missing {lost or 'none'}, extra {extra or 'none'}"
@@ -123,11 +131,11 @@ def _due(index: FrameIndex, scan: str) -> NDArray[np.int64]:
     return index.pts_N if scan == "full" else index.pts_N[index.is_key_N]
 
 
-def named(pts_N: NDArray[np.int64], time_base: TimeBase) -> str:
+def named(pts_N: NDArray[np.int64], index: FrameIndex) -> str:
     """The frames at `pts_N`, some of them by time: `"3 frames, at 0:01.20, 0:01.24, 0:01.28"`; empty for none."""
     if not len(pts_N):
         return ""
-    times = ", ".join(clock(seconds(pts, time_base)) for pts in pts_N[:_MOST_NAMED].tolist())
+    times = ", ".join(clock(index.pts_seconds(pts)) for pts in pts_N[:_MOST_NAMED].tolist())
     return f"{len(pts_N)} frames, at {times}{', ...' if len(pts_N) > _MOST_NAMED else ''}"
 
 

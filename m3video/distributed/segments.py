@@ -64,4 +64,4 @@ def cut(index: FrameIndex, count: int) -> tuple[Segment, ...]:
 
 
 def _shown(start: int, stop: int, index: FrameIndex) -> str:
-    return f"{clock(seconds(start, index.time_base))} - {clock(seconds(stop, index.time_base))}"
+    return f"{clock(index.pts_seconds(start))} - {clock(index.pts_seconds(stop))}"

@@ -73,7 +73,9 @@ def measure_clip(
     spans = np.array(list(questions), np.float64)
     with open_for(render_clip(recipe, folder), Settings()) as reader:
         scans = list(reader.scan())
-        view = ClipView(reader.info, analyze(scans, time_base=reader.info.time_base), max_frames=max_frames)
+        info = reader.info
+        stats = analyze(scans, time_base=info.time_base, origin=info.origin, until_pts=info.until_pts)
+        view = ClipView(info, stats, max_frames=max_frames)
         pts_K = [_middle(view, start, end) for start, end in spans]
         pts_N = view.candidates.pts_N
         wanted = sorted({*pts_N.tolist(), *pts_K})

@@ -38,7 +38,7 @@ class Record:
         clip: what answers are not independent within (the video, or what several videos were cut from).
         metric: how an answer is judged; "time" is right when the clock time said lies in `evidence`.
         options: texts to choose from, without letters, or None.
-        evidence: first and last second (container clock) that show the answer, or None where not known.
+        evidence: first and last second (as players count) that show the answer, or None where not known.
         moment: the second that the question is about, or None.
         reference: the words in `question` that name `moment`, e.g. "at 0:07", or "".
     """

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from m3video.clocks import clock_times
 from m3video.config import Settings
 from m3video.pipeline import Study, study_stats
 from m3video.planning.sample import sample
@@ -79,8 +80,8 @@ class ClipView:
     def nearest(self, moment: float, among: Sequence[int] | None = None) -> int:
         """The pts nearest to `moment` seconds, of all frames or of `among`."""
         pts = self.stats.pts_N if among is None else np.asarray(among, np.int64)
-        step = self.info.time_base[0] / self.info.time_base[1]
-        return int(pts[np.abs(pts * step - moment).argmin()])
+        times = clock_times(pts, self.info.time_base, self.info.origin)
+        return int(pts[np.abs(times - moment).argmin()])
 
     def shot_of(self, pts: int) -> int:
         """Number of the detected shot that holds `pts`."""
@@ -88,5 +89,5 @@ class ClipView:
         return max(0, int(np.searchsorted(starts, pts, side="right")) - 1)
 
     def seconds(self, pts: Iterable[int]) -> list[float]:
-        """Container seconds of each pts."""
+        """Each pts in seconds, as `VideoInfo.pts_seconds` has it."""
         return [self.info.pts_seconds(p) for p in pts]

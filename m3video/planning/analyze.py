@@ -12,17 +12,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from m3video.clocks import FROM_ZERO, Origin
 from m3video.errors import VideoError
 from m3video.planning.complexity import CellMeter, losses, signatures, textures
-from m3video.types import (
-    FLAG_BLACK,
-    FLAG_CORRUPT,
-    FLAG_FROZEN,
-    FLAG_KEY,
-    FrameStats,
-    ScanFrame,
-    TimeBase,
-)
+from m3video.types import FLAG_BLACK, FLAG_CORRUPT, FLAG_FROZEN, FLAG_KEY, FrameStats, ScanFrame, TimeBase
 
 BATCH = 64
 """Frames measured together: enough for NumPy to be quick."""
@@ -41,8 +34,8 @@ COLUMNS = (
 
 
 def analyze(
-    frames: Iterable[ScanFrame], *, time_base: TimeBase, mode: str = "full",
-    on_frame: Callable[[int], None] | None = None,
+    frames: Iterable[ScanFrame], *, time_base: TimeBase, mode: str = "full", origin: Origin = FROM_ZERO,
+    until_pts: int | None = None, on_frame: Callable[[int], None] | None = None,
 ) -> FrameStats:  # fmt: skip
     """Measure every frame once.
 
@@ -50,6 +43,8 @@ def analyze(
         frames: small pictures in display order, all of one size; read once and not kept.
         time_base: ticks of their pts.
         mode: which of the video's frames they are, one of `SCANS`.
+        origin: where people's clock starts, of the video.
+        until_pts: when the last frame of the video leaves the screen, ticks; None where that is not known.
         on_frame: called with the number of frames done, after each.
 
     Returns:
@@ -78,14 +73,21 @@ def analyze(
         raise VideoError("no frame to analyze: none of the video's frames could be decoded")
     # One column after the other, so that memory holds the chunks and one column, not two copies of all.
     columns = {name: np.concatenate(chunks.pop(name)) for name in COLUMNS}
-    return FrameStats(**columns, edge_2HW=np.stack([first, previous]), time_base=time_base, mode=mode)
+    return FrameStats(
+        **columns,
+        edge_2HW=np.stack([first, previous]),
+        time_base=time_base,
+        mode=mode,
+        origin=origin,
+        until_pts=until_pts,
+    )
 
 
 def concat(parts: Sequence[FrameStats]) -> FrameStats:
     """Stats of consecutive segments of one video as the stats of the whole, bit for bit those of a single pass.
 
     Args:
-        parts: stats in display order, same time base, mode and picture size.
+        parts: stats in display order, same time base, origin, mode and picture size.
 
     Raises:
         ValueError: no part, parts that do not fit together, or pts that do not increase from part to part.
@@ -97,6 +99,7 @@ def concat(parts: Sequence[FrameStats]) -> FrameStats:
         for name, mine, other in (
             ("time_base", head.time_base, part.time_base),
             ("mode", head.mode, part.mode),
+            ("origin", head.origin, part.origin),
             ("picture size", head.edge_2HW.shape[1:], part.edge_2HW.shape[1:]),
         ):
             if mine != other:
@@ -109,7 +112,14 @@ def concat(parts: Sequence[FrameStats]) -> FrameStats:
         columns["change_N"][row] = change
         columns["flags_N"][row] |= FLAG_FROZEN * is_frozen
     edges = np.stack([head.edge_2HW[0], parts[-1].edge_2HW[1]])
-    return FrameStats(**columns, edge_2HW=edges, time_base=head.time_base, mode=head.mode)
+    return FrameStats(
+        **columns,
+        edge_2HW=edges,
+        time_base=head.time_base,
+        mode=head.mode,
+        origin=head.origin,
+        until_pts=parts[-1].until_pts,
+    )
 
 
 def difference(before_HW: NDArray[np.uint8], after_HW: NDArray[np.uint8]) -> tuple[np.float32, bool]:

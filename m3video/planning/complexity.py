@@ -106,11 +106,11 @@ class CellMeter:
         half = chroma.shape[2:]
         # Products of this size are too small for a BLAS to start threads: a scan uses one.
         features[:, 1:3] = _overlap(half[0], height, 2) @ chroma.astype(np.float32) @ _overlap(half[1], width, 2).T
-        features *= 1 / np.maximum(area, 1)
+        features *= np.float32(1) / np.maximum(area, 1)
         strokes = features[:, 3]
         np.multiply(np.sqrt(strokes, out=strokes), 2, out=strokes)
-        pattern = np.rint(pattern / PATTERN_STEP).astype(np.int32).astype(np.uint8)
-        return features, pattern.reshape(count, -1), area
+        steps = np.rint(pattern / PATTERN_STEP).astype(np.int32).astype(np.uint8)  # modulo 256
+        return features, steps.reshape(count, -1), area
 
 
 def _held(length: int) -> tuple[int, slice]:

@@ -1,30 +1,36 @@
-"""A token plan as JSON, `m3video.plan/1`: integers are the truth, seconds are printed for people.
+"""A token plan as JSON, `m3video.plan/2`: integers are the truth, seconds are printed for people.
 
 A plan file is read strictly. It may have been edited by hand, and a plan that shows other frames than it says is
-worse than none.
+worse than none. In files of `m3video.plan/1` seconds count from pts 0, not from the start of the earliest stream: what
+they say is read as it was meant, and `for_video` brings it on the clock of the file.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+from m3video.clocks import FROM_ZERO
+from m3video.config import parse_pins, pins_text
 from m3video.errors import PlanError
 from m3video.files import replacing
 from m3video.types import Focus, PlannedFrame, TokenPlan, VideoInfo, gap_between
 
-SCHEMA = "m3video.plan/1"
+SCHEMA, BEFORE = "m3video.plan/2", "m3video.plan/1"
 
 
 def to_json(plan: TokenPlan) -> dict[str, Any]:
     """The plan as JSON values."""
     video = asdict(plan.video)
     backend = video.pop("backend")
-    video["time_base"], video["notes"] = list(plan.video.time_base), list(plan.video.notes)
+    video["notes"] = list(plan.video.notes)
+    video["time_base"], video["origin"] = list(plan.video.time_base), list(plan.video.origin)
     return {
         "schema": SCHEMA,
         "video": video,
@@ -59,7 +65,7 @@ def to_json(plan: TokenPlan) -> dict[str, Any]:
 
 
 def from_json(data: Any) -> TokenPlan:
-    """The plan that `to_json` wrote.
+    """The plan that `to_json` wrote, now or when files were of `m3video.plan/1`.
 
     Raises:
         PlanError: another schema, a field that is missing, of the wrong kind, or contradicts another, or the plan of
@@ -67,12 +73,15 @@ def from_json(data: Any) -> TokenPlan:
     """
     top = _Reader(data, "plan")
     schema = top.take("schema", str)
-    if schema != SCHEMA:
+    if schema not in (SCHEMA, BEFORE):
         raise PlanError(f"plan schema ({schema}) is not {SCHEMA}: write the plan again with this version of m3video")
-    video = _video(top.take("video", dict), top.take("backend", str))
+    video = _video(top.take("video", dict), top.take("backend", str), has_origin=schema == SCHEMA)
     shots = _shots(top.take("shots", list))
     frames = tuple(_frame(item, i, video, len(shots)) for i, item in enumerate(top.take("frames", list)))
     total, config = top.take("total_tokens", int), top.take("config", dict)
+    if schema == BEFORE and isinstance(config.get("at"), str):
+        # A comma parted two times then, also where today it could stand before decimals.
+        config["at"] = ", ".join(part.strip() for part in config["at"].split(","))
     if config.get("layout") == "grid":
         raise PlanError("the plan of an image grid cannot be replayed: ask with --layout grid again")
     spent = sum(frame.scale for frame in frames)
@@ -177,6 +186,31 @@ def check_matches(plan: TokenPlan, info: VideoInfo) -> None:
         raise PlanError(f"the plan counts time in ticks of {told} s, but those of {info.path} are {true} s")
 
 
+def for_video(plan: TokenPlan, info: VideoInfo) -> TokenPlan:
+    """The plan as one of this file, on its clock: frames and shots stay, seconds of its settings move where it counted
+    them from elsewhere, as plans of `m3video.plan/1` did, and a warning says so.
+
+    Raises:
+        PlanError: as for `check_matches`.
+    """
+    check_matches(plan, info)
+    late = float(Fraction(*info.origin) - Fraction(*plan.video.origin))
+    if late == 0:
+        return plan
+    config = dict(plan.config)
+    for name in ("start", "end"):
+        if isinstance(config.get(name), float):
+            config[name] -= late
+    if isinstance(config.get("at"), str):
+        with contextlib.suppress(ValueError):  # it may have been edited by hand
+            config["at"] = pins_text((time - late, scale) for time, scale in parse_pins(config["at"]))
+    note = (
+        f"the plan was written by another clock: as players count, its frames are {abs(late):.3f} s "
+        f"{'earlier' if late > 0 else 'later'} than it says; they are the same frames"
+    )
+    return replace(plan, video=replace(plan.video, origin=info.origin), config=config, warnings=(*plan.warnings, note))
+
+
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """An object in which no field stands twice; JSON would let the last one win."""
     found = dict(pairs)
@@ -246,14 +280,14 @@ def _frame(item: Any, index: int, video: VideoInfo, num_shots: int) -> PlannedFr
     return frame
 
 
-def _video(data: Any, backend: str) -> VideoInfo:
+def _video(data: Any, backend: str, *, has_origin: bool) -> VideoInfo:
     reader = _Reader(data, "plan.video")
-    values: dict[str, Any] = {"backend": backend}
+    values: dict[str, Any] = {"backend": backend, "origin": FROM_ZERO}
     for field in fields(VideoInfo):
-        if field.name == "backend":
+        if field.name == "backend" or (field.name == "origin" and not has_origin):
             continue
-        if field.name == "time_base":
-            values["time_base"] = _pair(reader.take("time_base", list), "plan.video.time_base")
+        if field.name in ("time_base", "origin"):
+            values[field.name] = _pair(reader.take(field.name, list), f"plan.video.{field.name}")
         elif field.name == "notes":
             values["notes"] = _texts(reader.take("notes", list), "plan.video.notes")
         elif field.name == "partial":

@@ -10,13 +10,14 @@ Shape legend: N candidates, S the five scales, M shots.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from m3video.clocks import CLOCK, shot_named, whole_seconds
 from m3video.planning.allocate import allocate
-from m3video.types import Selection, TimeBase, seconds
+from m3video.types import Selection
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -65,7 +66,7 @@ def named_times(question: str) -> list[int]:
     return [whole_seconds(found[0]) for found in CLOCK.finditer(question)]
 
 
-def at_times(question: str, selection: Selection, time_base: TimeBase) -> Floats | None:
+def at_times(question: str, selection: Selection, pts_seconds: Callable[[int], float]) -> Floats | None:
     """Shares of a question that names times ("at 0:07"): those of the candidates nearest to them.
 
     A time stands for the second that begins there, and for the candidate of its own shot where there is one.
@@ -73,7 +74,7 @@ def at_times(question: str, selection: Selection, time_base: TimeBase) -> Floats
     Args:
         question: the user's words.
         selection: the candidates.
-        time_base: of their pts.
+        pts_seconds: of the video, e.g. `VideoInfo.pts_seconds`.
 
     Returns:
         float64 [N], sum 1; None where no time of the video is named.
@@ -81,10 +82,8 @@ def at_times(question: str, selection: Selection, time_base: TimeBase) -> Floats
     named = named_times(question)
     if not named:
         return None
-    start_M, end_M = (
-        np.array([seconds(pts, time_base) for pts in edge]) for edge in zip(*selection.shots, strict=True)
-    )
-    times_N = np.array([seconds(int(pts), time_base) for pts in selection.pts_N])
+    start_M, end_M = (np.array([pts_seconds(pts) for pts in edge]) for edge in zip(*selection.shots, strict=True))
+    times_N = np.array([pts_seconds(int(pts)) for pts in selection.pts_N])
     share_N = np.zeros(len(times_N))
     for time in named:
         if time + 1 <= start_M[0] or time >= end_M[-1]:

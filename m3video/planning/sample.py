@@ -6,8 +6,10 @@ Legend: N frames or candidates, M shots.
 from __future__ import annotations
 
 import heapq
+import math
 from collections.abc import Sequence
-from typing import Literal
+from fractions import Fraction
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +18,7 @@ from m3video.clocks import clock
 from m3video.errors import UsageError
 from m3video.planning.decode_cost import cheapest_like, frames_before
 from m3video.planning.shots import Boundaries, boundaries
-from m3video.types import FLAG_BLACK, FLAG_CORRUPT, FLAG_KEY, FrameStats, Selection, seconds
+from m3video.types import FLAG_BLACK, FLAG_CORRUPT, FLAG_KEY, FrameStats, Selection
 
 Rows = NDArray[np.int64]
 Floats = NDArray[np.floating]
@@ -36,6 +38,9 @@ as stillness, and a fade or a fast pan (at 30 frames a second) at most 4.6 times
 
 MAX_FPS = 1e6
 
+HAIR = 1e-6
+"""Seconds of tolerance, because times such as 1/3 s have no exact decimals."""
+
 
 def sample(
     stats: FrameStats, *, max_frames: int, method: Literal["shots", "uniform"] = "shots",
@@ -52,7 +57,8 @@ def sample(
         stats: the analyzed frames.
         max_frames: never more candidates than this, >= 1.
         method: "shots" or "uniform".
-        start_seconds: look at frames from here on, on the container's clock; None for the beginning.
+        start_seconds: look from here on, in seconds as players count, also at the frame that is on screen then; None
+            for the beginning.
         end_seconds: look at frames before this; None for the end.
         fps: candidates per second of video, > 0.
         num_frames: number of candidates, >= 1.
@@ -72,15 +78,13 @@ def sample(
     most = f"max_frames ({max_frames})"
     if room < max_frames:
         most = f"the {room} that pins and gaps leave of {most}"
-    rows = rows_in_range(stats, start_seconds, end_seconds)
+    rows, times, _, end = on_screen(stats, start_seconds, end_seconds)
     notes: list[str] = []
     begins = boundaries(stats) if begins is None else begins
     clean = rows[(stats.flags_N[rows] & FLAG_CORRUPT) == 0]
     if len(clean) == 0:
         notes.append("every frame in the range is corrupt: corrupt frames are shown")
         clean = rows
-    # Counted from the first frame: where a clock starts must not decide where a rounded time falls.
-    times = (stats.pts_N - stats.pts_N[0]) * (stats.time_base[0] / stats.time_base[1])
     if fps is not None:
         wanted = _at_rate(times[rows], fps, room, most, notes)
         chosen, reason = shown_at(times, clean, wanted), "fps"
@@ -90,13 +94,13 @@ def sample(
         count = min(num_frames, room)
         if count < num_frames:
             notes.append(f"num_frames ({num_frames}) is above {most}: {count} candidates are taken")
-        chosen, reason = _evenly(times, rows, clean, count), "num_frames"
+        chosen, reason = _evenly(times, rows, clean, count, end), "num_frames"
         if len(chosen) < count:
             notes.append(f"{count} frames were asked for, {len(chosen)} different ones are there to take evenly")
     elif method == "uniform":
-        chosen, reason = _evenly(times, rows, clean, room), "uniform"
+        chosen, reason = _evenly(times, rows, clean, room, end), "uniform"
     else:
-        return _by_shots(stats, times, rows, clean, begins, room, held, None if taken else max_frames, notes)
+        return _by_shots(stats, times, end, rows, clean, begins, room, held, None if taken else max_frames, notes)
     return selection_of(stats, rows, begins, chosen, [reason] * len(chosen), "uniform", notes)
 
 
@@ -116,22 +120,63 @@ def _check(max_frames: int, method: str, fps: float | None, num_frames: int | No
 
 
 def rows_in_range(stats: FrameStats, start: float | None, end: float | None) -> Rows:
-    """Rows with start <= time < end."""
-    times = stats.pts_N * (stats.time_base[0] / stats.time_base[1])
-    held = np.ones(len(times), bool)
-    # A hair of tolerance, because times such as 1/3 s have no exact decimals.
-    if start is not None:
-        held &= times >= start - 1e-6
-    if end is not None:
-        held &= times < end - 1e-6
-    if not held.any():
-        first, last = (seconds(int(pts), stats.time_base) for pts in (stats.pts_N[0], stats.pts_N[-1]))
+    """Rows that are on screen at some time from `start` to before `end`: the first of them may have come before.
+
+    Where a scan skipped frames, each that was looked at stands for those until the next.
+
+    Args:
+        stats: the analyzed frames.
+        start: seconds as players count; None for the beginning.
+        end: None for the end.
+
+    Raises:
+        UsageError: nothing is on screen in the range.
+    """
+    return on_screen(stats, start, end).rows
+
+
+class OnScreen(NamedTuple):
+    """What a range of time shows.
+
+    Seconds count from the first frame of the whole video, so that rounding does not depend on where its clock starts.
+
+    Attributes:
+        rows: as `rows_in_range` has them.
+        times_N: when each frame begins to be on screen; what came before the range begins with it.
+        begin, end: of the range, as far as there are frames.
+    """
+
+    rows: Rows
+    times_N: Floats
+    begin: float
+    end: float
+
+
+def on_screen(stats: FrameStats, start: float | None, end: float | None) -> OnScreen:
+    """What is on screen from `start` to before `end`; arguments and errors as for `rows_in_range`."""
+    tick, base = stats.time_base[0] / stats.time_base[1], stats.pts_seconds(int(stats.pts_N[0]))
+    times = (stats.pts_N - stats.pts_N[0]) * tick
+    until = float((_end(stats) - stats.pts_N[0]) * tick)
+    row = 0 if start is None else max(0, int(np.searchsorted(times, start - base + HAIR, side="right")) - 1)
+    stop = len(times) if end is None else int(np.searchsorted(times, end - base - HAIR))
+    begin = float(times[row]) if start is None else max(float(times[row]), start - base)
+    last = float(times[stop]) if stop < len(times) else until
+    last = last if end is None else min(last, end - base)
+    if stop <= row or last <= begin:
         asked = f"{'the start' if start is None else f'{start:g} s'} to {'the end' if end is None else f'{end:g} s'}"
         raise UsageError(
-            f"no frame in the range {asked}: the video's frames run from {first:.3f} s to {last:.3f} s "
-            f"({clock(first)} to {clock(last)})"
+            f"no frame in the range {asked}: the video's frames run from {base:.3f} s to {base + until:.3f} s "
+            f"({clock(base)} to {clock(base + until)})"
         )
-    return np.flatnonzero(held)
+    return OnScreen(np.arange(row, stop), np.maximum(times, begin), begin, last)
+
+
+def begin_pts(stats: FrameStats, start: float | None, rows: Rows) -> int:
+    """Where the range begins, ticks: at `start`, or with the first of its rows where that comes later."""
+    first = int(stats.pts_N[rows[0]])
+    if start is None:
+        return first
+    return max(first, math.floor((Fraction(start) + Fraction(*stats.origin)) / Fraction(*stats.time_base)))
 
 
 def _at_rate(times_N: Floats, fps: float, room: int, most: str, notes: list[str]) -> Floats:
@@ -144,28 +189,23 @@ def _at_rate(times_N: Floats, fps: float, room: int, most: str, notes: list[str]
     return wanted
 
 
-def _evenly(times_N: Floats, rows: Rows, clean: Rows, count: int) -> Rows:
+def _evenly(times_N: Floats, rows: Rows, clean: Rows, count: int, end: float) -> Rows:
     """The frames on screen in the middle of `count` equal stretches of time; all of them when there are no more."""
     if len(clean) <= count:
         return clean
-    first, last = times_N[rows[0]], _range_end(times_N, rows)
-    return shown_at(times_N, clean, first + (np.arange(count) + 0.5) * (last - first) / count)
-
-
-def _range_end(times_N: Floats, rows: Rows) -> float:
-    """The last frame is on screen for a while too: the usual step, because the file's end is not known here."""
-    return float(times_N[rows[-1]] + np.median(np.diff(times_N[rows])))
+    first = times_N[rows[0]]
+    return shown_at(times_N, clean, first + (np.arange(count) + 0.5) * (end - first) / count)
 
 
 def shown_at(times_N: Floats, clean: Rows, wanted: Floats) -> Rows:
     """Rows of the clean frames on screen at the wanted times, without repeats."""
-    place = np.searchsorted(times_N[clean], wanted + 1e-6, side="right") - 1
+    place = np.searchsorted(times_N[clean], wanted + HAIR, side="right") - 1
     return clean[np.unique(np.maximum(place, 0))]
 
 
 def _by_shots(
-    stats: FrameStats, times_N: Floats, rows: Rows, clean: Rows, begins: Boundaries, room: int, held: Sequence[int],
-    max_frames: int | None, notes: list[str],
+    stats: FrameStats, times_N: Floats, end: float, rows: Rows, clean: Rows, begins: Boundaries, room: int,
+    held: Sequence[int], max_frames: int | None, notes: list[str],
 ) -> Selection:  # fmt: skip
     """A candidate for every shot, then more for long shots in which much changes.
 
@@ -175,7 +215,7 @@ def _by_shots(
     shots, first, capacity = np.unique(shot_of, return_index=True, return_counts=True)
     if len(clean) <= room:
         return selection_of(stats, rows, begins, clean, _reasons(shot_of, begins), "shots", notes)
-    progress = _progress(stats, clean, np.diff(times_N[clean], append=_range_end(times_N, rows)), first)
+    progress = _progress(stats, clean, np.diff(times_N[clean], append=end), first)
     weight = np.add.reduceat(progress, first)
     black = np.minimum.reduceat((stats.flags_N[clean] & FLAG_BLACK) > 0, first)
     held_M = np.searchsorted(shots, np.searchsorted(begins.row_M, np.array(held, np.int64), side="right") - 1)
@@ -311,6 +351,8 @@ def selection_of(
 
 
 def _end(stats: FrameStats) -> int:
-    """When the last frame leaves the screen: as long after it as frames usually follow each other."""
+    """When the last frame leaves the screen: where that is not known, as long after it as frames usually follow."""
+    if stats.until_pts is not None:
+        return max(stats.until_pts, int(stats.pts_N[-1]) + 1)
     usual = int(np.median(np.diff(stats.pts_N))) if len(stats) > 1 else 1
     return int(stats.pts_N[-1]) + max(1, usual)

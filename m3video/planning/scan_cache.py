@@ -22,7 +22,13 @@ def load_scan(cache: Cache, info: VideoInfo, *, mode: str) -> FrameStats | None:
     stored = cache.load("scans", scan_key(info, mode=mode), _NAME)
     if stored is None:
         return None
-    return FrameStats(**{name: stored[name] for name in _ARRAYS}, time_base=info.time_base, mode=mode)
+    return FrameStats(
+        **{name: stored[name] for name in _ARRAYS},
+        time_base=info.time_base,
+        mode=mode,
+        origin=info.origin,
+        until_pts=info.until_pts,
+    )
 
 
 def save_scan(cache: Cache, info: VideoInfo, stats: FrameStats) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from m3video.clocks import FROM_ZERO
 from m3video.errors import VideoError
 from m3video.files import replacing
 from m3video.scales import SCALES
@@ -50,7 +51,8 @@ def save_stats(stats: FrameStats, info: dict[str, Any], path: str | Path) -> Non
         )
     edge = stats.edge_2HW
     extra = {
-        "schema": SCHEMA, "time_base": list(stats.time_base), "mode": stats.mode, "video": info,
+        "schema": SCHEMA, "time_base": list(stats.time_base), "origin": list(stats.origin),
+        "until_pts": stats.until_pts, "mode": stats.mode, "video": info,
         "edge": {"shape": list(edge.shape), "bytes": base64.b64encode(edge.tobytes()).decode("ascii")},
     }  # fmt: skip
     table = pa.table(columns).replace_schema_metadata({_KEY: json.dumps(extra).encode()})
@@ -97,5 +99,7 @@ def load_stats(path: str | Path) -> tuple[FrameStats, dict[str, Any]]:
         **unpacked, flags_N=named["flags"],
         edge_2HW=np.frombuffer(base64.b64decode(extra["edge"]["bytes"]), np.uint8).reshape(extra["edge"]["shape"]),
         time_base=(extra["time_base"][0], extra["time_base"][1]), mode=extra["mode"],
+        # Files from before these were written count from pts 0.
+        origin=tuple(extra.get("origin", FROM_ZERO)), until_pts=extra.get("until_pts"),
     )  # fmt: skip
     return stats, extra["video"]

@@ -23,6 +23,7 @@ from m3video.types import FLAG_CORRUPT, TEXTURE_SIDE, FrameStats
 Bytes = NDArray[np.uint8]
 Flags = NDArray[np.bool_]
 Floats = NDArray[np.float64]
+Singles = NDArray[np.float32]
 Rows = NDArray[np.int64]
 
 STEP = 0.2
@@ -33,7 +34,7 @@ HOLD = 7
 than any caption."""
 
 BLUR = 3
-"""Moments."""
+"""Moments: a run of stillness that is over sooner may be none."""
 
 NOISE = 6.0
 """A difference counts beyond this many median steps of the cell itself: four standard deviations of noise."""
@@ -126,9 +127,9 @@ class Stills:
         return found
 
 
-def apart(first: NDArray[np.generic], second: NDArray[np.generic]) -> Floats:
+def apart(first: Floats, second: Floats) -> Floats:
     """Distance of patterns, which are known modulo 256: 0 to 128 steps."""
-    gap = np.abs(np.asarray(first, np.float64) - second) % 256
+    gap = np.abs(first - second) % 256
     return np.minimum(gap, 256 - gap)
 
 
@@ -141,16 +142,16 @@ def find_stills(stats: FrameStats) -> Stills:
     """
     clean = np.flatnonzero((stats.flags_N & FLAG_CORRUPT) == 0)
     first = int(stats.pts_N[0]) if len(stats) else 0
-    seconds = (stats.pts_N[clean] - first) * (stats.time_base[0] / stats.time_base[1])
+    seconds = np.asarray((stats.pts_N[clean] - first) * (stats.time_base[0] / stats.time_base[1]), np.float64)
     kept = np.flatnonzero(np.diff(np.floor(seconds / STEP + 1e-6), prepend=-1) > 0)
     which = np.repeat(np.arange(len(kept)), _moments(seconds[kept], is_all=stats.mode == "full"))
     # Frames further apart than it takes to be still differ by what happens, not by noise.
     is_near = np.diff(seconds[kept]) <= HOLD * STEP
     rows = clean[kept]
     parts = []
-    for cell in range(0, CELLS, AT_ONCE):
-        cells = slice(cell, cell + AT_ONCE)
-        parts.append(_stays(stats.pattern_NC[rows, cells], stats.strokes_NC[rows, cells], which, is_near, cell))
+    for first_cell in range(0, CELLS, AT_ONCE):
+        cells = slice(first_cell, first_cell + AT_ONCE)
+        parts.append(_stays(stats.pattern_NC[rows, cells], stats.strokes_NC[rows, cells], which, is_near, first_cell))
     joined = (np.concatenate(columns) for columns in zip(*parts, strict=True))
     return Stills(rows[which], *joined)
 
@@ -175,23 +176,15 @@ def _stays(
     pattern_KC: Bytes, strokes_KC: Bytes, which_M: Rows, is_near_K1: Flags, first_cell: int
 ) -> tuple[NDArray[Any], ...]:
     """The columns of `Stills` for a block of cells."""
-    limits = _limits(pattern_KC, strokes_KC, is_near_K1[:, None])
-    edge = np.diff(_still(pattern_KC, strokes_KC, limits, which_M).astype(np.int8), axis=0, prepend=0, append=0).T
-    cell, known = np.nonzero(edge == 1)
-    stop = np.nonzero(edge == -1)[1]
-    # A run is known to be still only when it has been for a while: it began that much earlier. Where that is well
-    # before the end of another one and over soon, something passed so quickly that it was taken for noise.
-    start = np.maximum(known - HOLD, 0)
-    is_blur = (np.diff(cell, prepend=-1) == 0) & (start < np.roll(stop, 1) - 1) & (stop - known < BLUR)
-    cell, start, stop = cell[~is_blur], start[~is_blur], stop[~is_blur]
+    floor, noise = _tolerances(pattern_KC, strokes_KC, is_near_K1[:, None])
+    cell, start, stop = _runs(_still(pattern_KC, strokes_KC, floor + noise, which_M))
     # The mean of a pattern is taken along its way, so that 255 and 1 have a mean of 0.
     way = np.cumsum(np.diff(np.pad(pattern_KC, ((1, 0), (0, 0))), axis=0).view(np.int8), axis=0, dtype=np.int32)
-    noise_K2C = [limit - floor for limit, floor in zip(limits, _floors(strokes_KC), strict=True)]
-    tables = (way, strokes_KC, *limits, *noise_K2C)
+    tables = (way, strokes_KC, *floor, *noise)
     pattern, strokes, *found = (_means(table[which_M], start, stop, cell) for table in tables)
-    tolerance, noise = np.stack(found[:2], axis=1), np.stack(found[2:], axis=1)
+    floor_Y2, noise_Y2 = np.stack(found[:2], axis=1), np.stack(found[2:], axis=1)
     # A mean over many frames has less noise than each of them.
-    settled = tolerance - noise * (1 - 1 / np.sqrt(which_M[stop - 1] - which_M[start] + 1))[:, None]
+    settled = floor_Y2 + noise_Y2 / np.sqrt(which_M[stop - 1] - which_M[start] + 1)[:, None]
     # Runs of a cell that show the same are one stay.
     is_head = np.diff(cell, prepend=-1) > 0
     is_new = ~is_head
@@ -201,53 +194,65 @@ def _stays(
     # After a true step a cell is still no earlier than `HOLD` moments later; what is sooner has drifted, as light does.
     is_new &= start >= np.roll(stop, 1) - 1
     cell, pattern, strokes, settled = cell[heads], pattern[heads], strokes[heads], settled[heads]
-    is_passing, is_return = np.zeros(len(cell), bool), np.zeros(len(cell), bool)
-    for steps, inside in ((2, (1,)), (3, (1, 2))):
-        before, after = slice(None, -steps), slice(steps, None)
-        is_back = (cell[after] == cell[before]) & _same(pattern, strokes, settled, steps)
-        is_return[after] |= is_back
-        for place in inside:
+    passing = _passing(cell, pattern, strokes, settled)
+    tolerance = (floor_Y2 + noise_Y2)[heads]
+    return first_cell + cell, start[heads], stop[ends], pattern, strokes, tolerance, settled, is_new[heads], *passing
+
+
+def _runs(still_MC: Flags) -> tuple[Rows, Rows, Rows]:
+    """Cell, first moment and the moment after the last one of each run of stillness, cell after cell.
+
+    A run is known to be still only when it has been for a while: it began that much earlier. Where that is well before
+    the end of another one and over soon, something passed so quickly that it was taken for noise: that is no run.
+    """
+    edge = np.diff(still_MC.astype(np.int8), axis=0, prepend=0, append=0).T
+    cell, known = np.nonzero(edge == 1)
+    stop = np.nonzero(edge == -1)[1]
+    start = np.maximum(known - HOLD, 0)
+    is_blur = (np.diff(cell, prepend=-1) == 0) & (start < np.roll(stop, 1) - 1) & (stop - known < BLUR)
+    return cell[~is_blur], start[~is_blur], stop[~is_blur]
+
+
+def _passing(cell_Y: Rows, pattern_Y: Floats, strokes_Y: Floats, settled_Y2: Floats) -> tuple[Flags, Flags]:
+    """Which stays, or pairs of them, stand between two that show the same; and which come after them."""
+    is_passing, is_return = np.zeros(len(cell_Y), bool), np.zeros(len(cell_Y), bool)
+    for steps in (2, 3):
+        is_back = (cell_Y[steps:] == cell_Y[:-steps]) & _same(pattern_Y, strokes_Y, settled_Y2, steps)
+        is_return[steps:] |= is_back
+        for place in range(1, steps):
             is_passing[place : place + len(is_back)] |= is_back
-    columns = (pattern, strokes, tolerance[heads], settled, is_new[heads], is_passing, is_return)
-    return first_cell + cell, start[heads], stop[ends], *columns
+    return is_passing, is_return
 
 
 def _same(pattern_Y: Floats, strokes_Y: Floats, settled_Y2: Floats, back: int) -> Flags:
     """Whether each run or stay shows what the one so many before it shows, bool [Y - back]."""
     limit = np.maximum(settled_Y2[back:], settled_Y2[:-back])
     is_near = apart(pattern_Y[back:], pattern_Y[:-back]) <= limit[:, 0]
-    return is_near & (np.abs(strokes_Y[back:] - strokes_Y[:-back]) <= limit[:, 1])
+    return np.asarray(is_near & (np.abs(strokes_Y[back:] - strokes_Y[:-back]) <= limit[:, 1]))
 
 
-def _floors(strokes_KC: Bytes) -> tuple[NDArray[np.float32], float]:
-    """How far pattern and strokes may be apart where there is no noise at all."""
-    return PATTERN_FLOOR + PATTERN_SHARE * np.square(strokes_KC.astype(np.float32) / STROKE_UNIT), STROKES_FLOOR
-
-
-def _limits(pattern_KC: Bytes, strokes_KC: Bytes, is_near: Flags) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """How far pattern and strokes of a cell may be from what they were and be the same, by its own last steps."""
-    floors = _floors(strokes_KC)
+def _tolerances(pattern_KC: Bytes, strokes_KC: Bytes, is_near: Flags) -> tuple[Singles, Singles]:
+    """How far pattern and strokes of a cell may be from what they were and be the same: where there is no noise, and
+    what its own last steps add to that; each float32 [2, K, C]."""
+    levels = np.square(strokes_KC.astype(np.float32) / STROKE_UNIT)
+    floor = np.stack([PATTERN_FLOOR + PATTERN_SHARE * levels, np.full_like(levels, STROKES_FLOOR)])
     stronger = np.maximum(strokes_KC[1:], strokes_KC[:-1]) - np.minimum(strokes_KC[1:], strokes_KC[:-1])
-    return (
-        floors[0] + NOISE * _usual(distance(pattern_KC[1:], pattern_KC[:-1]) * is_near),
-        floors[1] + NOISE * _usual(stronger * is_near),
-    )
+    steps = (distance(pattern_KC[1:], pattern_KC[:-1]) * is_near, stronger * is_near)
+    return floor.astype(np.float32), np.stack([_usual(table) for table in steps]) * np.float32(NOISE)
 
 
-def _usual(steps_KC: Bytes) -> NDArray[np.float32]:
+def _usual(steps_KC: Bytes) -> Singles:
     """Median of the last `HOLD` steps up to each frame, one frame more than there are steps."""
     early = np.repeat(steps_KC[:1] if len(steps_KC) else np.zeros((1, steps_KC.shape[1]), np.uint8), HOLD, axis=0)
     windows = np.lib.stride_tricks.sliding_window_view(np.concatenate([early, steps_KC]), HOLD, axis=0)
     return np.partition(windows, HOLD // 2, axis=-1)[..., HOLD // 2].astype(np.float32)
 
 
-def _still(
-    pattern_KC: Bytes, strokes_KC: Bytes, limits: tuple[NDArray[np.float32], NDArray[np.float32]], which_M: Rows
-) -> Flags:
+def _still(pattern_KC: Bytes, strokes_KC: Bytes, limit_2KC: Singles, which_M: Rows) -> Flags:
     """Whether each cell has been the same for `HOLD` moments, bool [M, C]."""
-    still = (limits[0] <= RESTLESS)[which_M]
+    still = (limit_2KC[0] <= RESTLESS)[which_M]
     still[:HOLD] = False
-    far, strong = (np.minimum(table, 255).astype(np.uint8)[which_M] for table in limits)
+    far, strong = (np.minimum(table, 255).astype(np.uint8)[which_M] for table in limit_2KC)
     pattern, strokes = pattern_KC[which_M], strokes_KC[which_M]
     for back in range(1, HOLD + 1):
         now, then = strokes[back:], strokes[:-back]

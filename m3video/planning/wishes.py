@@ -21,7 +21,16 @@ from m3video.clocks import clock
 from m3video.errors import UsageError
 from m3video.planning.core import minimal, unmet
 from m3video.planning.cover import cheapest_cover
-from m3video.planning.sample import rows_in_range, sample, selection_of, shown_at
+from m3video.planning.sample import (
+    HAIR,
+    OnScreen,
+    begin_pts,
+    on_screen,
+    rows_in_range,
+    sample,
+    selection_of,
+    shown_at,
+)
 from m3video.planning.shots import boundaries
 from m3video.scales import FULL_SCALE, SCALES
 from m3video.types import FLAG_CORRUPT, FrameStats, Selection
@@ -38,10 +47,10 @@ class Wishes:
     """What must be shown.
 
     Attributes:
-        pins: (time in seconds on the container's clock, scale or None) of frames that are always shown; at the scale
+        pins: (time in seconds as players count, scale or None) of frames that are always shown; at the scale
             named, or at the one that serves the whole plan best.
         every_shot: at least one frame of each shot.
-        max_gap_seconds: greatest distance between frames shown, and from the first and last frame of the range.
+        max_gap_seconds: greatest distance between frames shown, and from where the range begins and its last frame.
         max_scale: no frame gets more tokens, unless it is pinned at a scale.
     """
 
@@ -84,14 +93,17 @@ def candidates(
     how |= {"start_seconds": start_seconds, "end_seconds": end_seconds, "begins": boundaries(stats)}
     if not wishes.pins and not wishes.every_shot and wishes.max_gap_seconds is None:
         return sample(stats, max_frames=max_frames, **how), {}
-    rows = rows_in_range(stats, start_seconds, end_seconds)
+    seen = on_screen(stats, start_seconds, end_seconds)
+    rows = seen.rows
     clean = rows[(stats.flags_N[rows] & FLAG_CORRUPT) == 0]
     clean = clean if len(clean) else rows
     notes: list[str] = []
-    pinned = _pinned_rows(stats, rows, clean, wishes.pins, notes)
+    pinned = _pinned_rows(stats, seen, clean, wishes.pins, notes)
     if len(pinned) > max_frames:
         raise UsageError(f"--at names {len(pinned)} frames, more than --max-frames ({max_frames}): raise it")
-    base, fill = _fitting(stats, rows, clean, wishes, sorted(pinned), max_frames, how, notes)
+    # What came before the range is on screen where it begins.
+    pts_N = np.maximum(stats.pts_N, begin_pts(stats, start_seconds, rows))
+    base, fill = _fitting(stats, pts_N, rows, clean, wishes, sorted(pinned), max_frames, how, notes)
     reasons = dict.fromkeys(fill, "gap")
     reasons |= {} if base is None else dict(zip(base.index_N.tolist(), base.reason_N, strict=True))
     reasons |= dict.fromkeys(pinned, "pinned")
@@ -107,27 +119,24 @@ def candidates(
 
 
 def _pinned_rows(
-    stats: FrameStats, rows: Ints, clean: Ints, pins: Sequence[tuple[float, int | None]], notes: list[str]
+    stats: FrameStats, seen: OnScreen, clean: Ints, pins: Sequence[tuple[float, int | None]], notes: list[str]
 ) -> dict[int, int | None]:
     """The row on screen at each pinned time, with its scale."""
-    tick = stats.time_base[0] / stats.time_base[1]
-    times = (stats.pts_N - stats.pts_N[0]) * tick
-    origin = float(stats.pts_N[0] * tick)
-    usual = float(np.median(np.diff(times))) if len(times) > 1 else 0.0
-    first, last = float(times[rows[0]]), float(times[rows[-1]])
-    # A frame stays on screen until the next one; the file's last as long as frames usually do.
-    until = float(times[rows[-1] + 1]) - 1e-6 if rows[-1] + 1 < len(times) else last + usual + 1e-6
+    base = stats.pts_seconds(int(stats.pts_N[0]))
+    # Whoever names the time at which the video ends means its last frame.
+    until = seen.end + (HAIR if seen.rows[-1] + 1 == len(stats) else -HAIR)
     found: dict[int, int | None] = {}
     for at, scale in pins:
-        if not first - 1e-6 <= at - origin < until:
+        if not seen.begin - HAIR <= at - base < until:
             raise UsageError(
-                f"--at ({clock(at)}) is outside the range {clock(first + origin)} to {clock(last + origin)}: "
-                "name a time in it"
+                f"--at ({clock(at)}) is outside the range, {clock(seen.begin + base)} to before "
+                f"{clock(seen.end + base)}: name a time in it"
             )
-        wanted = np.array([at - origin])
-        row = int(shown_at(times, clean, wanted)[0])
-        if row != shown_at(times, rows, wanted)[0]:
-            notes.append(f"the frame at {clock(at)} is corrupt: the one at {clock(times[row] + origin)} is pinned")
+        wanted = np.array([at - base])
+        row = int(shown_at(seen.times_N, clean, wanted)[0])
+        if row != shown_at(seen.times_N, seen.rows, wanted)[0]:
+            shown = clock(stats.pts_seconds(int(stats.pts_N[row])))
+            notes.append(f"the frame at {clock(at)} is corrupt: the one at {shown} is pinned")
         named = found.get(row)
         if named is not None and scale is not None and named != scale:
             raise UsageError(f"--at names two scales ({named}, {scale}) for the frame at {clock(at)}: give one")
@@ -136,10 +145,13 @@ def _pinned_rows(
 
 
 def _fitting(
-    stats: FrameStats, rows: Ints, clean: Ints, wishes: Wishes, pinned: list[int], max_frames: int,
+    stats: FrameStats, pts_N: Ints, rows: Ints, clean: Ints, wishes: Wishes, pinned: list[int], max_frames: int,
     how: Mapping[str, Any], notes: list[str],
 ) -> tuple[Selection | None, list[int]]:  # fmt: skip
-    """What `sample` chooses beside the pinned frames, and the frames that then close gaps; `max_frames` in all."""
+    """What `sample` chooses beside the pinned frames, and the frames that then close gaps; `max_frames` in all.
+
+    `pts_N`: when each frame begins to be on screen in the range.
+    """
 
     def base(taken: int, **changed: Any) -> Selection | None:
         if len(pinned) + taken >= max_frames:
@@ -149,7 +161,7 @@ def _fitting(
     if wishes.max_gap_seconds is None:
         return base(0), []
     gap = _ticks(wishes.max_gap_seconds, stats.time_base)
-    alone = _closing(stats.pts_N, rows, clean, pinned, gap)
+    alone = _closing(pts_N, rows, clean, pinned, gap)
     if len(pinned) + len(alone) > max_frames:
         notes.append(
             f"max_gap ({wishes.max_gap_seconds:g} s) needs {len(pinned) + len(alone)} candidates, above max_frames "
@@ -161,7 +173,7 @@ def _fitting(
     def closed(taken: int) -> tuple[Selection | None, list[int], int]:
         chosen = base(taken)
         held = sorted({*pinned, *([] if chosen is None else chosen.index_N.tolist())})
-        fill = _closing(stats.pts_N, rows, clean, held, gap)
+        fill = _closing(pts_N, rows, clean, held, gap)
         return chosen, fill, len(held) + len(fill)
 
     low, high = -1, len(alone)
@@ -226,7 +238,8 @@ def rules(
         cover += _shots_to_show(selection, utility_NS, pinned, budget, budget - least, notes)
     if wishes.max_gap_seconds is not None:
         rows = rows_in_range(stats, start_seconds, end_seconds)
-        span = (int(stats.pts_N[rows[0]]), int(stats.pts_N[rows[-1]]))
+        begin = begin_pts(stats, start_seconds, rows)
+        span = (begin, max(begin, int(stats.pts_N[rows[-1]])))
         cover += _gaps_to_close(selection, wishes.max_gap_seconds, stats.time_base, span, fixed, cover, budget, notes)
     return Rules(wishes.max_scale, fixed, cover, tuple(notes))
 
@@ -255,7 +268,7 @@ def _gaps_to_close(
     fixed: Mapping[int, int], cover: Pairs, budget: int, notes: list[str],
 ) -> Pairs:  # fmt: skip
     """The stretches of candidates in which one must be shown; for the least gap that the budget can pay."""
-    times = np.array([span[0], *selection.pts_N, span[1]], np.int64)
+    times = np.array([span[0], *np.maximum(selection.pts_N, span[0]), span[1]], np.int64)
     wanted = _ticks(max_gap, time_base)
     widest = int(np.diff(times).max())
     if widest > wanted:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from m3video.planning.analyze import COLUMNS
 from m3video.planning.shots import find_shots
-from m3video.types import FLAG_CORRUPT, FrameStats, seconds
+from m3video.types import FLAG_CORRUPT, FrameStats
 
 MOST_SECONDS = 120.0
 """Longest chapter: 16 frames are then 8 s apart at most."""
@@ -43,21 +43,21 @@ def find_spans(stats: FrameStats, *, end_pts: int, most_shots: int, most_seconds
         most_seconds: longest chapter; a single frame that is shown longer makes a longer one.
 
     Returns:
-        Spans without gaps between them, from the first intact frame to the end.
+        Spans without gaps between them, from the first intact frame to the end; seconds as players count.
     """
     stats = _rows(stats, np.flatnonzero((stats.flags_N & FLAG_CORRUPT) == 0))
     tick = stats.time_base[0] / stats.time_base[1]
     shot_M0 = find_shots(stats)
     begin_M = _pieces(stats.pts_N, shot_M0, end_pts, most_seconds / tick)
-    time_M1 = np.append(stats.pts_N[begin_M], end_pts) * tick
+    time_M1 = (np.append(stats.pts_N[begin_M], end_pts) - stats.pts_N[0]) * tick
     shot_M = np.searchsorted(shot_M0, begin_M, side="right")
     breaks = _best_breaks(time_M1, shot_M, _strength(stats.signature_NK, begin_M), most_shots, most_seconds)
     row_ends = np.append(begin_M, len(stats))
     edges = np.append(stats.pts_N[begin_M], end_pts)
     return [
         Span(
-            _rows(stats, np.arange(row_ends[a], row_ends[b])), seconds(int(edges[a]), stats.time_base),
-            seconds(int(edges[b]), stats.time_base), int(shot_M[b - 1] - shot_M[a] + 1),
+            replace(_rows(stats, np.arange(row_ends[a], row_ends[b])), until_pts=int(edges[b])),
+            stats.pts_seconds(int(edges[a])), stats.pts_seconds(int(edges[b])), int(shot_M[b - 1] - shot_M[a] + 1),
         )
         for a, b in itertools.pairwise(breaks)
     ]  # fmt: skip

@@ -27,17 +27,14 @@ def as_csv(summary: Summary) -> str:
 
 def as_srt(summary: Summary) -> str:
     """The chapters as subtitles."""
-    return "".join(
-        f"{number}\n{_span(summary, c, ',')}\n{_cue(c.caption)}\n\n" for number, c in enumerate(summary.chapters, 1)
-    )
+    return "".join(f"{number}\n{_span(c, ',')}\n{_cue(c.caption)}\n\n" for number, c in enumerate(summary.chapters, 1))
 
 
 def as_vtt(summary: Summary) -> str:
     """The chapters as WebVTT, the summary as a note."""
     note = summary.text.replace("-->", "->")
     cues = "".join(
-        f"{number}\n{_span(summary, c, '.')}\n{_escaped(_cue(c.caption))}\n\n"
-        for number, c in enumerate(summary.chapters, 1)
+        f"{number}\n{_span(c, '.')}\n{_escaped(_cue(c.caption))}\n\n" for number, c in enumerate(summary.chapters, 1)
     )
     return f"WEBVTT\n\nNOTE {note}\n\n{cues}"
 
@@ -61,10 +58,9 @@ FORMATS: Mapping[str, Callable[[Summary], str]] = {
 }  # fmt: skip
 
 
-def _span(summary: Summary, chapter: Chapter, point: str) -> str:
-    """From when to when in a player, which starts at 0 whatever the container's clock says."""
-    times = (chapter.start_seconds, chapter.end_seconds)
-    return " --> ".join(_stamp(seconds - summary.clock_start_seconds, point) for seconds in times)
+def _span(chapter: Chapter, point: str) -> str:
+    """From when to when: chapters are on the players' clock already."""
+    return " --> ".join(_stamp(seconds, point) for seconds in (chapter.start_seconds, chapter.end_seconds))
 
 
 def _stamp(seconds: float, point: str) -> str:

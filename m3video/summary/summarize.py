@@ -100,7 +100,7 @@ def chapters(
             stats = analyze_video(reader, scan=settings.scan, progress=progress)
         notes += [*scan_note(info, stats), *([reader.damage.message] if reader.damage.message else [])]
         spans = find_spans(
-            stats, end_pts=info.end_pts + info.last_duration,
+            stats, end_pts=info.until_pts,
             most_shots=max(1, min(settings.max_frames, settings.budget // TOKENS_PER_SHOT)),
         )  # fmt: skip
         fetching = 0.0
@@ -207,7 +207,6 @@ def conclude(
             "summary": time.perf_counter() - start,
         },
         warnings=(*watched.warnings, *notes), config=settings.model_dump(), partial=watched.info.partial,
-        clock_start_seconds=watched.info.pts_seconds(watched.info.start_pts),
     )  # fmt: skip
 
 

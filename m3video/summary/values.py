@@ -6,12 +6,13 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-SCHEMA = "m3video.summary/1"
+SCHEMA = "m3video.summary/2"
+"""In files of schema 1 seconds are those of the file's own timestamps, less `clock_start_seconds` in subtitles."""
 
 
 @dataclass(frozen=True, slots=True)
 class Chapter:
-    """A part of the video, seconds of the container's clock, and what the model said of it."""
+    """A part of the video, in seconds as players count, and what the model said of it."""
 
     start_seconds: float
     end_seconds: float
@@ -41,9 +42,8 @@ class Summary:
     """What one video shows.
 
     `depth` is how many times captions were drawn together: 0 for a single chapter, 1 where all captions fit in the
-    context, more for long videos. `tokens` are sums over all prompts and answers. `clock_start_seconds`: what the
-    container's clock says at the first frame; players count from there. `partial`: frames of the file are missing or
-    damaged.
+    context, more for long videos. `tokens` are sums over all prompts and answers. `partial`: frames of the file are
+    missing or damaged.
     """
 
     video: str
@@ -55,7 +55,6 @@ class Summary:
     stage_seconds: Mapping[str, float]
     warnings: tuple[str, ...] = ()
     config: Mapping[str, Any] = field(default_factory=dict)
-    clock_start_seconds: float = 0.0
     partial: bool = False
 
     @property

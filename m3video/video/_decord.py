@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from m3video.errors import BackendError
+from m3video.types import seconds
 from m3video.video._gop import is_plain_container, why_not_seekable
 from m3video.video._indexed import IndexedReader
 from m3video.video.facts import FileFacts
@@ -52,7 +53,7 @@ class Reader(IndexedReader):
         if index.source != "packets" or not index.is_regular:
             return "its timestamps are missing, repeated or out of order"
         if info.start_pts != 0:
-            return f"its first frame is at {info.pts_seconds(info.start_pts):.3f} s, not at 0"
+            return f"its first timestamp is {seconds(info.start_pts, info.time_base):.3f} s, not 0"
         return why_not_seekable(self._file, max_pixels=self._max_pixels) or self._why_not_by_decord(facts)
 
     def _why_not_by_decord(self, facts: FileFacts) -> str | None:

@@ -97,6 +97,7 @@ def _inspect(file: LocalFile, max_pixels: int) -> FileFacts:
             num_frames_from_header=source.stream.frames or None,
             duration_seconds_from_header=_header_seconds(source.container),
             num_damaged_packets=index.num_damaged_packets,
+            origin=index.origin,
             notes=index.notes + orientation.notes + _notes(source, first) + missing,
             partial=is_partial,
         )

@@ -15,10 +15,12 @@ import numpy as np
 from av.video.frame import VideoFrame
 from numpy.typing import NDArray
 
+from m3video.clocks import FROM_ZERO, Origin, clock_seconds
 from m3video.errors import VideoError
 from m3video.progress import alive
 from m3video.types import TimeBase
 from m3video.video._avstream import AvStream
+from m3video.video.origin import origin_of
 from m3video.video.timeline import new_timeline, nominal_ticks, timeline_notes
 
 HEAD_FRAMES = 24
@@ -40,6 +42,7 @@ class FrameIndex:
         is_regular: True when pts_N are the file's own timestamps, each present once and in order.
         num_damaged_packets: packets that could not be read or decoded while the index was made.
         notes: what a person should know about how the times were obtained.
+        origin: the start of the file's earliest stream; `pts_seconds` counts from there.
     """
 
     pts_N: NDArray[np.int64]
@@ -54,6 +57,7 @@ class FrameIndex:
     num_backward: int = 0
     num_damaged_packets: int = 0
     notes: tuple[str, ...] = ()
+    origin: Origin = FROM_ZERO
 
     def __post_init__(self) -> None:
         for array in (self.pts_N, self.is_key_N, self.size_N):
@@ -73,6 +77,15 @@ class FrameIndex:
 
     def __len__(self) -> int:
         return len(self.pts_N)
+
+    @property
+    def until_pts(self) -> int:
+        """As that of `VideoInfo`."""
+        return int(self.pts_N[-1]) + self.last_duration
+
+    def pts_seconds(self, pts: int) -> float:
+        """As that of `VideoInfo`."""
+        return clock_seconds(pts, self.time_base, self.origin)
 
     def position(self, pts: int) -> int | None:
         """Row of the frame at exactly `pts`, or None."""
@@ -169,6 +182,7 @@ def _from_packets(rows: _Rows, source: AvStream, head: AvStream) -> tuple[VideoF
         stores_times=source.stores_times,
         num_damaged_packets=source.read_errors,
         notes=notes,
+        origin=_origin(source, pts_N[leading]),
     )
     return first, index
 
@@ -209,6 +223,7 @@ def _from_decoder(source: AvStream) -> FrameIndex | None:
         num_backward=timeline.num_backward,
         num_damaged_packets=source.damage,
         notes=timeline_notes(timeline, source.stream),
+        origin=_origin(source, rows.pts[0]),
     )
 
 
@@ -229,6 +244,10 @@ def _as_size(opaque: object) -> int:
 
 def _time_base(stream: Any) -> TimeBase:
     return stream.time_base.numerator, stream.time_base.denominator
+
+
+def _origin(source: AvStream, first_pts: Any) -> Origin:
+    return origin_of(source.container, first_pts=int(first_pts), time_base=_time_base(source.stream))
 
 
 def _never(packet: Any) -> bool:

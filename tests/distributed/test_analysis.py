@@ -200,7 +200,7 @@ def test_merge_names_what_is_missing(clip: Path) -> None:
         merge(known, [parts[0], *parts[2:]])
     with pytest.raises(ValueError, match="increasing"):
         merge(known, [parts[0], parts[0], *parts[2:]])
-    assert named(np.array([25, 50]), (1, 25)) == "2 frames, at 0:01, 0:02"
+    assert named(known.facts.index.pts_N[[25, 50]], known.facts.index) == "2 frames, at 0:01, 0:02"
 
 
 def test_a_file_that_changes_meanwhile_is_refused(tmp_path: Path) -> None:

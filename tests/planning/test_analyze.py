@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -77,6 +79,31 @@ def test_parquet_round_trip(tmp_path: Path) -> None:
     assert_equal(loaded, stats)
     assert info == {"path": "a.mp4"}
     assert [p.name for p in tmp_path.iterdir()] == ["s.parquet"]
+
+
+def test_stats_keep_their_clock(tmp_path: Path) -> None:
+    """Through the file and through segments; files from before it was written count from pts 0."""
+    import pyarrow.parquet as pq
+
+    frames = list(video(PICTURES))
+    whole = analyze(iter(frames), time_base=TIME_BASE, origin=(7, 5), until_pts=99_000)
+    assert whole.times_N.tolist() == pytest.approx((whole.pts_N / 1000 - 1.4).tolist())
+    parts = [
+        analyze(iter(part), time_base=TIME_BASE, origin=(7, 5), until_pts=99_000) for part in (frames[:5], frames[5:])
+    ]
+    assert_equal(concat(parts), whole)
+    with pytest.raises(ValueError, match="agree in origin"):
+        concat([parts[0], analyze(iter(frames[5:]), time_base=TIME_BASE)])
+    path = tmp_path / "s.parquet"
+    save_stats(whole, {}, path)
+    loaded, _ = load_stats(path)
+    assert_equal(loaded, whole)
+    table = pq.read_table(path)
+    old = json.loads(table.schema.metadata[b"m3video"])
+    del old["origin"], old["until_pts"]
+    pq.write_table(table.replace_schema_metadata({b"m3video": json.dumps(old)}), path)
+    loaded, _ = load_stats(path)
+    assert_equal(loaded, replace(whole, origin=(0, 1), until_pts=None))
 
 
 def test_foreign_files_are_refused(tmp_path: Path) -> None:

@@ -14,9 +14,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from m3video.config import parse_pins
 from m3video.errors import PlanError
 from m3video.planning.allocate import allocate
-from m3video.planning.plan_file import SCHEMA, check_matches, from_json, load_plan, save_plan, to_json
+from m3video.planning.plan_file import SCHEMA, check_matches, for_video, from_json, load_plan, save_plan, to_json
 from m3video.planning.sample import sample
 from m3video.planning.worth import utility
 from m3video.scales import SCALES
@@ -62,6 +63,7 @@ def any_plan(draw: st.DrawFn) -> TokenPlan:
         num_frames_from_header=draw(st.none() | st.integers(0, 10**9)),
         duration_seconds_from_header=draw(st.none() | NUMBERS), num_damaged_packets=draw(st.integers(0, 99)),
         notes=tuple(draw(st.lists(TEXTS, max_size=3))),
+        origin=draw(st.tuples(st.integers(-(10**6), 10**6), st.integers(1, 10**6))),
     )  # fmt: skip
     shots = tuple(itertools.pairwise(edges))
     shown = sorted(draw(st.sets(st.sampled_from(edges))))
@@ -100,7 +102,8 @@ def test_the_layout_is_the_documented_one() -> None:
         "schema", "video", "backend", "budget", "total_tokens", "utility", "bound", "gap", "method", "text_tokens",
         "scan", "num_analyzed", "num_candidates", "estimate", "config", "warnings", "focus", "shots", "frames",
     ]  # fmt: skip
-    assert data["schema"] == SCHEMA == "m3video.plan/1"
+    assert data["schema"] == SCHEMA == "m3video.plan/2"
+    assert data["video"]["origin"] == [0, 1]
     assert data["video"]["time_base"] == [1, 90000]
     assert data["total_tokens"] == 720
     assert data["frames"][1] == {
@@ -150,9 +153,10 @@ def in_video(**changes: Any) -> Callable[[dict[str, Any]], None]:
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (spoiled(schema="m3video.plan/2"), r"schema \(m3video.plan/2\) is not m3video.plan/1: write the plan again"),
+        (spoiled(schema="m3video.plan/3"), r"schema \(m3video.plan/3\) is not m3video.plan/2: write the plan again"),
+        (spoiled(schema="m3video.plan/1"), "plan.video.origin is not a field"),
         (spoiled(schema="two\nlines"), r"schema \(two lines\) is not"),
-        (spoiled(budgets=1), "plan.budgets is not a field of m3video.plan/1"),
+        (spoiled(budgets=1), "plan.budgets is not a field of m3video.plan/2"),
         (in_frame(0, weight=1), r"plan.frames\[0\].weight is not a field"),
         (in_video(fps=30), "plan.video.fps is not a field"),
         (spoiled(budget=719), "plan spends 720 tokens, more than its budget of 719"),
@@ -174,6 +178,9 @@ def in_video(**changes: Any) -> Callable[[dict[str, Any]], None]:
         (in_video(rotation=45), r"plan.video: rotation \(45\)"),
         (in_video(width=0), "plan.video: display size"),
         (in_video(time_base=[1, 0]), "plan.video: time_base"),
+        (in_video(origin=[1, 0]), "plan.video: origin"),
+        (in_video(origin=[1.5, 1]), r"plan.video.origin must be an integer, not 1.5"),
+        (in_video(origin=None), "plan.video.origin must be a list"),
         (in_video(time_base=[1]), r"plan.video.time_base must be a list of two integers, not \[1\]"),
         (in_video(notes=[1]), r"plan.video.notes\[0\] must be a text, not 1"),
         (spoiled(shots=[[1, 2, 3]]), r"plan.shots\[0\] must be a list of two integers"),
@@ -251,6 +258,51 @@ def test_a_plan_from_before_the_proof_was_written_is_read() -> None:
     for name in LATER_FIELDS:
         del data[name]
     assert from_json(data) == replace(PLAN, method="", text_tokens=None, scan="full", num_analyzed=None)
+
+
+def old(**config: Any) -> dict[str, Any]:
+    """A plan as `m3video.plan/1` had it: its seconds count from pts 0."""
+    data = written()
+    data["schema"] = "m3video.plan/1"
+    del data["video"]["origin"]
+    data["config"].update(config)
+    return data
+
+
+def test_a_plan_of_the_schema_before_is_read_and_brought_on_the_clock_of_its_file() -> None:
+    """Its integers are exact; what it says in seconds is what they were then, and moves with the file's clock."""
+    data = old(start=0.5, end=9.0, at="0:01=576,2,500")
+    assert data["frames"][1]["pts_seconds"] == 1.000011
+    plan = from_json(data)
+    assert (plan.frames, plan.shots, plan.warnings) == (PLAN.frames, PLAN.shots, PLAN.warnings)
+    assert plan.video.pts_seconds(90001) == pytest.approx(1.000011, abs=1e-6)
+    here = for_video(plan, replace(VIDEO, origin=(-3000, 90000)))
+    assert here.frames == PLAN.frames
+    assert here.video.pts_seconds(-3000) == 0.0
+    assert (here.config["start"], here.config["end"]) == pytest.approx((0.5 + 1 / 30, 9 + 1 / 30))
+    assert [scale for _, scale in parse_pins(here.config["at"])] == [576, None, None]
+    assert [time for time, _ in parse_pins(here.config["at"])] == pytest.approx([1 + 1 / 30, 2 + 1 / 30, 500 + 1 / 30])
+    assert here.warnings[:-1] == PLAN.warnings
+    assert "as players count, its frames are 0.033 s later than it says" in here.warnings[-1]
+    again = from_json(json.loads(json.dumps(to_json(here))))
+    assert again == here
+    assert for_video(again, replace(VIDEO, origin=(-3000, 90000))) == here
+
+
+def test_a_plan_of_the_schema_before_may_be_on_the_clock_already() -> None:
+    """Where the earliest stream starts at 0, nothing moves and nothing is said."""
+    plan = from_json(old(start=0.5))
+    assert for_video(plan, VIDEO) == plan
+    assert json.loads(json.dumps(to_json(plan)))["schema"] == SCHEMA
+
+
+@pytest.mark.parametrize("value", [None, True, "0:01", [1], {"a": 1}, 10**30])
+def test_settings_that_somebody_has_edited_do_not_stop_a_plan(value: Any) -> None:
+    plan = from_json(old(start=value, end=value, at="1:99" if value is None else value))
+    late = for_video(plan, replace(VIDEO, origin=(7, 5)))
+    assert late.frames == PLAN.frames
+    with pytest.raises(PlanError, match=r"the content of film\.mp4 is not the same"):
+        for_video(plan, replace(VIDEO, fingerprint="sha256:2"))
 
 
 def test_seconds_may_be_left_out_by_whoever_writes_by_hand() -> None:

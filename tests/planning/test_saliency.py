@@ -11,7 +11,10 @@ from m3video.planning.allocate import allocate
 from m3video.planning.saliency import alike, asked_for, at_times, by_attention, first_look, named_times
 from m3video.types import Selection
 
-BASE = (1, 10)
+
+def by_tenths(pts: int) -> float:
+    """Ticks of a tenth of a second, on a clock of which 0 is pts 0."""
+    return pts / 10
 
 
 def selection(times: list[float], shots: list[tuple[float, float]]) -> Selection:
@@ -53,17 +56,25 @@ def test_a_shot_and_a_novel_candidate_begin_something_new() -> None:
     ],
 )
 def test_named_times_raise_the_candidates_of_their_shot(question: str, expected: list[float] | None) -> None:
-    share = at_times(question, FOUR, BASE)
+    share = at_times(question, FOUR, by_tenths)
     assert (None if share is None else share.tolist()) == expected
 
 
 def test_a_shot_without_a_candidate_is_told_by_the_nearest() -> None:
-    share = at_times("at 0:06", selection([0.5, 9.0], [(0, 5), (5, 8), (8, 12)]), BASE)
+    share = at_times("at 0:06", selection([0.5, 9.0], [(0, 5), (5, 8), (8, 12)]), by_tenths)
     assert share is not None
     assert share.tolist() == [0, 1]
 
 
+def test_times_are_on_the_clock_that_is_given() -> None:
+    late = at_times("what is shown at 0:01", FOUR, lambda pts: pts / 10 - 5)
+    assert late is not None
+    assert late.tolist() == [0, 0, 1, 0]
+
+
 def test_times_in_words() -> None:
+    assert named_times("is it red at 00:00:07,500?") == [7]
+    assert named_times("at 0:07,0:09 or 0:11, 500 men") == [7, 9, 11]
     assert named_times("is it red at 1:02:03 or at 0:07?") == [3723, 7]
     assert named_times("what is in row 3") == []
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from m3video.errors import UsageError
@@ -23,19 +23,28 @@ MS = 40
 
 
 def made(
-    picture_N: Any, *, pts_N: Any = None, change_N: Any = None, sharpness_N: Any = None, flags_N: Any = None
+    picture_N: Any,
+    *,
+    pts_N: Any = None,
+    change_N: Any = None,
+    sharpness_N: Any = None,
+    flags_N: Any = None,
+    origin: tuple[int, int] = (0, 1),
+    last_shown: int | None = None,
 ) -> FrameStats:
-    """Stats of frames that each show one of 256 plain pictures; all else may be given."""
+    """Stats of frames that each show one of 256 plain pictures; all else may be given, ticks of 1/1000 s."""
     picture = np.asarray(picture_N, np.uint8)
     n = len(picture)
+    pts_N = np.arange(n) * MS if pts_N is None else np.asarray(pts_N)
     steps = np.abs(np.diff(picture.astype(np.float32), prepend=picture[:1].astype(np.float32)))
     return FrameStats(
-        pts_N=np.arange(n) * MS if pts_N is None else pts_N, loss_NS=np.zeros((n, len(SCALES))),
+        pts_N=pts_N, loss_NS=np.zeros((n, len(SCALES))),
         peak_NS=np.zeros((n, len(SCALES))), change_N=steps if change_N is None else change_N,
         sharpness_N=np.ones(n) if sharpness_N is None else sharpness_N, luma_N=picture,
         signature_NK=np.repeat(picture[:, None], 108, axis=1), flags_N=np.zeros(n) if flags_N is None else flags_N,
         strokes_NC=np.zeros((n, 144)), pattern_NC=np.zeros((n, 144)),
-        edge_2HW=np.zeros((2, 144, 144)), time_base=TIME_BASE,
+        edge_2HW=np.zeros((2, 144, 144)), time_base=TIME_BASE, origin=origin,
+        until_pts=None if last_shown is None else int(pts_N[-1]) + last_shown,
     )  # fmt: skip
 
 
@@ -53,7 +62,15 @@ def any_stats(draw: st.DrawFn, *, corrupt: bool = True) -> FrameStats:
     return made(
         picture, pts_N=draw(st.integers(-9000, 9000)) + np.cumsum(step), flags_N=flags,
         change_N=rng.choice([0, 0.3, 4, 200], n), sharpness_N=rng.random(n),
+        origin=draw(st.sampled_from([(0, 1), (7, 5), (-1, 3)])), last_shown=draw(st.sampled_from([None, 1, 40, 9000])),
     )  # fmt: skip
+
+
+def last_tick(stats: FrameStats) -> int:
+    """When the last frame leaves the screen."""
+    if stats.until_pts is not None:
+        return stats.until_pts
+    return int(stats.pts_N[-1]) + (int(np.median(np.diff(stats.pts_N))) if len(stats) > 1 else 1)
 
 
 WISHES = st.one_of(
@@ -71,9 +88,11 @@ def same(first: Selection, second: Selection) -> bool:
 @settings(deadline=None, max_examples=300)
 @given(any_stats(), st.integers(1, 60), WISHES, st.data())
 def test_what_always_holds(stats: FrameStats, max_frames: int, wish: dict[str, Any], data: st.DataObject) -> None:
-    times = stats.pts_N / 1000
-    start, end = sorted(data.draw(st.tuples(*[st.floats(times[0] - 1, times[-1] + 1)] * 2)))
-    held = (times >= start - 1e-6) & (times < end - 1e-6)
+    times = stats.times_N
+    start, end = sorted(data.draw(st.tuples(*[st.floats(times[0] - 1, times[-1] + 9)] * 2)))
+    until = np.append(times[1:], stats.pts_seconds(last_tick(stats)))
+    assume(end - start > 1e-5)  # shorter ranges are a matter of rounding
+    held = (until > start + 1e-6) & (times < end - 1e-6)
     if not held.any():
         with pytest.raises(UsageError, match="no frame in the range"):
             sample(stats, max_frames=max_frames, start_seconds=start, end_seconds=end, **wish)
@@ -125,7 +144,8 @@ def test_every_shot_has_a_candidate_or_a_note(stats: FrameStats, max_frames: int
 def test_where_the_clock_starts_does_not_matter(
     stats: FrameStats, max_frames: int, wish: dict[str, Any], offset: int
 ) -> None:
-    moved = replace(stats, pts_N=stats.pts_N + offset)
+    until = None if stats.until_pts is None else stats.until_pts + offset
+    moved = replace(stats, pts_N=stats.pts_N + offset, until_pts=until, origin=(1, 7))
     assert np.array_equal(find_shots(stats), find_shots(moved))
     here, there = sample(stats, max_frames=max_frames, **wish), sample(moved, max_frames=max_frames, **wish)
     assert here.index_N.tolist() == there.index_N.tolist()
@@ -139,7 +159,8 @@ def test_a_rate_is_counted_from_the_first_frame() -> None:
     assert set(chosen.reason_N) == {"fps"}
     assert chosen.notes == ()
     assert sample(stats, max_frames=256, fps=25).index_N.tolist() == list(range(250))
-    assert sample(stats, max_frames=256, fps=1, start_seconds=9.5).pts_N.tolist()[:2] == [9520, 10520]
+    # At 9.5 s the frame of 9.48 s is on screen.
+    assert sample(stats, max_frames=256, fps=1, start_seconds=9.5).pts_N.tolist()[:2] == [9480, 10480]
 
 
 def test_a_rate_above_max_frames_is_thinned_evenly_and_noted() -> None:
@@ -198,7 +219,7 @@ def test_a_candidate_that_would_be_corrupt_is_the_frame_before_it() -> None:
         ({"fps": float("inf")}, r"fps \(inf\)"),
         ({"fps": 1e308}, r"fps \(1e\+308\) must be at most 1,000,000"),
         ({"method": "best"}, r"sampling method \(best\)"),
-        ({"start_seconds": 60.0}, "no frame in the range 60 s to the end: .* from 0.000 s to 3.960 s"),
+        ({"start_seconds": 60.0}, "no frame in the range 60 s to the end: .* from 0.000 s to 4.000 s"),
         ({"end_seconds": 0.0}, "no frame in the range the start to 0 s"),
         ({"start_seconds": 2.0, "end_seconds": 1.0}, "no frame in the range 2 s to 1 s"),
     ],
@@ -215,6 +236,71 @@ def test_a_range_is_half_open_and_its_shots_are_counted_from_0() -> None:
     assert chosen.index_N.tolist() == list(range(75, 125))
     assert set(chosen.shot_N.tolist()) == {0, 1}
     assert chosen.shots == ((50 * MS, 100 * MS), (100 * MS, 150 * MS))
+
+
+# Slides: frames at 0, 10 and 190 s, then a second of 25 a second; the last is shown until 300 s.
+SLIDES = made(
+    np.repeat([40, 120, 200], [1, 1, 26]),
+    pts_N=np.concatenate([[0, 10_000], 190_000 + np.arange(26) * MS]),
+    last_shown=109_000,
+)
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "first", "last"),
+    [
+        (60, 120, 1, 1),  # wholly within one frame
+        (60, None, 1, 27),  # begins within one
+        (10, 190, 1, 1),  # from the pts of a frame to before that of another
+        (10 - 1e-9, 190 + 1e-9, 1, 1),
+        (9.999, 190.001, 0, 2),
+        (None, 10, 0, 0),
+        (-5, 5, 0, 0),  # before the first frame there is none
+        (191, 191.5, 27, 27),  # within the last frame
+        (299, 300, 27, 27),
+        (299, 900, 27, 27),
+        (5, 5.001, 0, 0),
+    ],
+)
+@pytest.mark.parametrize("origin", [(0, 1), (7, 5), (-5, 1)])
+@pytest.mark.parametrize("mode", ["full", "keyframes"])
+def test_a_range_begins_with_the_frame_on_screen(
+    start: float | None, end: float | None, first: int, last: int, origin: tuple[int, int], mode: str
+) -> None:
+    late = origin[0] / origin[1]
+    stats = replace(SLIDES, origin=origin, mode=mode)
+    begin, stop = (None if edge is None else edge - late for edge in (start, end))
+    chosen = sample(stats, max_frames=50, start_seconds=begin, end_seconds=stop)
+    assert (chosen.index_N[0], chosen.index_N[-1]) == (first, last)
+    assert len(chosen) == last - first + 1
+
+
+@pytest.mark.parametrize(("start", "end"), [(300, None), (400, 500), (-5, 0), (60, 60), (120, 60), (-9, -1)])
+def test_where_nothing_is_on_screen_there_is_no_range(start: float, end: float | None) -> None:
+    with pytest.raises(UsageError, match=r"frames run from 0.000 s to 300.000 s \(0:00 to 5:00\)"):
+        sample(SLIDES, max_frames=50, start_seconds=start, end_seconds=end)
+
+
+def test_sound_before_the_pictures_is_no_range() -> None:
+    late = replace(SLIDES, origin=(-5, 1))  # the sound starts 5 s before the first frame
+    with pytest.raises(UsageError, match=r"no frame in the range 0 s to 5 s: .* from 5.000 s to 305.000 s"):
+        sample(late, max_frames=50, start_seconds=0, end_seconds=5)
+    assert sample(late, max_frames=50, start_seconds=0, end_seconds=6).index_N.tolist() == [0]
+
+
+def test_a_corrupt_frame_at_the_start_is_not_shown_while_there_are_others() -> None:
+    damaged = made(SLIDES.luma_N, pts_N=SLIDES.pts_N, flags_N=FLAG_CORRUPT * (np.arange(28) == 1), last_shown=109_000)
+    assert sample(damaged, max_frames=50, start_seconds=60).index_N[0] == 2
+    alone = sample(damaged, max_frames=50, start_seconds=60, end_seconds=120)
+    assert alone.index_N.tolist() == [1]
+    assert alone.notes == ("every frame in the range is corrupt: corrupt frames are shown",)
+
+
+def test_time_within_a_range_is_counted_from_its_start_to_its_end() -> None:
+    """Even candidates of 100 s to 250 s stand for 37.5 s each: two show the slide, two the frame that is shown last."""
+    wanted = {"start_seconds": 100, "end_seconds": 250, "max_frames": 50}
+    assert sample(SLIDES, num_frames=4, **wanted).index_N.tolist() == [1, 27]
+    assert sample(SLIDES, fps=1 / 30, **wanted).index_N.tolist() == [1, 2]
 
 
 @pytest.mark.parametrize("method", ["shots", "uniform"])

@@ -17,7 +17,7 @@ from m3video.planning.sample import sample
 from m3video.planning.wishes import Wishes, candidates, rules
 from m3video.planning.worth import utility
 from m3video.types import Allocation, FrameStats, Selection
-from tests.planning.frames import noise, plain, stats_of, video
+from tests.planning.frames import noise, plain, scan_frame, stats_of, video
 
 
 def shot(number: int) -> np.ndarray:
@@ -83,10 +83,10 @@ def test_a_pinned_frame_may_exceed_the_detail() -> None:
 @pytest.mark.parametrize(
     ("pins", "how", "message"),
     [
-        (((10.2, None),), {}, r"--at \(0:10.20\) is outside the range 0:00 to 0:09.90"),
+        (((10.2, None),), {}, r"--at \(0:10.20\) is outside the range, 0:00 to before 0:10:"),
         (((-1.0, None),), {}, r"--at \(-0:01\) is outside"),
-        (((1.0, None),), {"start_seconds": 2.0}, r"--at \(0:01\) is outside the range 0:02"),
-        (((5.0, None),), {"end_seconds": 5.0}, r"--at \(0:05\) is outside the range 0:00 to 0:04.90"),
+        (((1.0, None),), {"start_seconds": 2.0}, r"--at \(0:01\) is outside the range, 0:02 to before 0:10:"),
+        (((5.0, None),), {"end_seconds": 5.0}, r"--at \(0:05\) is outside the range, 0:00 to before 0:05:"),
         (((1.0, 9), (1.05, 36)), {}, r"two scales \(9, 36\) for the frame at 0:01.05"),
         (((1.0, 576), (2.0, 144)), {}, r"--budget \(700\) is below the 720 tokens"),
         (((1.0, None), (2.0, None), (3.0, None)), {"max_frames": 2}, r"names 3 frames, more than --max-frames \(2\)"),
@@ -233,6 +233,29 @@ def test_pins_serve_their_shots_among_the_candidates() -> None:
     black = stats_of([np.zeros_like(shot(0))] * 30)
     selection = planned(black, Wishes(((1.0, None),)), budget=50, max_frames=5)[0]
     assert selection.pts_N.tolist() == [1000]
+
+
+def slides(origin: tuple[int, int]) -> FrameStats:
+    """One picture from 0 to 60 s, another until 61 s, and the last until 100 s."""
+    pictures = [scan_frame(pts, noise(i)) for i, pts in enumerate([0, 60_000, 61_000])]
+    return analyze(iter(pictures), time_base=(1, 1000), origin=origin, until_pts=100_000)
+
+
+@pytest.mark.parametrize("origin", [(0, 1), (-5, 1)], ids=["from 0", "sound first"])
+def test_wishes_within_long_frames(origin: tuple[int, int]) -> None:
+    """A pin names the frame on screen, also the last; a gap is counted from where the range begins."""
+    late = origin[0] / origin[1]
+    stats = slides(origin)
+    for at, pts in ((30, 0), (59.999, 0), (60, 60_000), (99, 61_000), (100, 61_000)):
+        selection, found, _ = planned(stats, Wishes(((at - late, 36),)), budget=100, max_frames=1)
+        assert selection.pts_N[found.scale_N == 36].tolist() == [pts]
+    span = {"start_seconds": 50 - late, "end_seconds": 80 - late}
+    selection, found, notes = planned(stats, Wishes(((55 - late, 36),), max_gap_seconds=11), budget=100, **span)
+    assert notes == ()  # 50 to 60 s is no longer than 11 s, though the first frame began 60 s before the second
+    assert [pts for pts, reason in zip(selection.pts_N, selection.reason_N, strict=True) if reason == "pinned"] == [0]
+    for at in (49.9 - late, 80.1 - late):
+        with pytest.raises(UsageError, match=r"is outside the range, 0:5[05] to before 1:2[05]"):
+            planned(stats, Wishes(((at, None),)), budget=100, **span)
 
 
 def test_all_wishes_at_once_within_a_range() -> None:

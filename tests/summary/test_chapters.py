@@ -22,8 +22,8 @@ def stats_of(shots: list[tuple[int, int]], *, step: int = 1000, corrupt: frozens
     return FrameStats(
         pts_N=np.arange(n) * step, loss_NS=np.ones((n, 5), np.float32), peak_NS=np.ones((n, 5), np.float32),
         change_N=zero, sharpness_N=zero, luma_N=grey, signature_NK=np.repeat(grey[:, None], 108, axis=1),
-        flags_N=flags,
-        strokes_NC=np.zeros((n, 144)), pattern_NC=np.zeros((n, 144)), edge_2HW=np.zeros((2, 81, 144), np.uint8), time_base=(1, 1000),
+        flags_N=flags, strokes_NC=np.zeros((n, 144)), pattern_NC=np.zeros((n, 144)),
+        edge_2HW=np.zeros((2, 81, 144), np.uint8), time_base=(1, 1000),
     )  # fmt: skip
 
 

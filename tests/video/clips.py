@@ -75,6 +75,7 @@ class Clip:
     color_range: int | None = None
     turn: int = 0
     audio: bool = False
+    audio_start: float = 0.0
     rate: int = 25
 
 
@@ -85,7 +86,7 @@ def write(path: Path, clip: Clip) -> Path:
         stream = add_stream(out, clip)
         sound = out.add_stream("aac", rate=8000, layout="mono") if clip.audio else None
         if sound is not None:
-            write_silence(out, sound, seconds=len(clip.numbers) / clip.rate)
+            write_silence(out, sound, seconds=len(clip.numbers) / clip.rate, start=clip.audio_start)
         for packet in encode(stream, clip):
             out.mux(packet)
     return path
@@ -138,10 +139,10 @@ def encode(stream: Any, clip: Clip) -> Iterable[Any]:
     yield from stream.encode(None)
 
 
-def write_silence(out: Any, stream: Any, *, seconds: float) -> None:
+def write_silence(out: Any, stream: Any, *, seconds: float, start: float = 0.0) -> None:
     for i in range(max(1, round(seconds * 8000 / 1024))):
         frame = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
-        frame.sample_rate, frame.pts = 8000, i * 1024
+        frame.sample_rate, frame.pts = 8000, round(start * 8000) + i * 1024
         for packet in stream.encode(frame):
             out.mux(packet)
     for packet in stream.encode(None):
