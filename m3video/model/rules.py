@@ -125,7 +125,7 @@ def one_of(*values: object) -> Rule:
 
 def or_null(rule: Rule) -> Rule:
     """The rule, or no value."""
-    return Rule(f"{rule.says}, or null", lambda value: value is None or rule.holds(value))
+    return Rule(f"null or {rule.says}", lambda value: value is None or rule.holds(value))
 
 
 def needed(rule: Rule) -> Rule:
@@ -176,7 +176,7 @@ DECODER = {
     "pretraining_tp": or_null(_whole(1)),
     "use_cache": _FLAG,
     "eos_token_id": Rule(
-        "a whole number from 0 on, a list of such, or null",
+        "null, a whole number from 0 on, or a list of such",
         lambda value: all(map(_ID.holds, value)) if isinstance(value, list) else _ID.holds(value),
     ),
 }
