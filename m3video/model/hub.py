@@ -77,15 +77,15 @@ def from_hub(name: str, *, revision: str | None = None, only_config: bool = Fals
 
 
 def cached_folder(name: str, *, revision: str | None = None) -> Path | None:
-    """The folder of one revision in the local cache, whole or not; None where nothing of it is there.
-
-    Raises:
-        HFValidationError: no name of a hub repository.
-    """
+    """The folder of one revision in the local cache, whole or not; None where nothing of it is there."""
     from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
 
     for sign in _SIGNS:
-        held = try_to_load_from_cache(name, sign, revision=revision)
+        try:
+            held = try_to_load_from_cache(name, sign, revision=revision)
+        except HFValidationError:  # no repository can have this name
+            return None
         if isinstance(held, str):
             return Path(held).parent
     return None
