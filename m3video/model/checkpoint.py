@@ -32,6 +32,7 @@ from m3video.model.m3 import MODEL_TYPE, M3VideoConfig, M3VideoForConditionalGen
 from m3video.model.merge import FINAL_NORM, Merged, Plain, Weights, find_merge, is_difference
 from m3video.model.places import BUNDLED, find_model, find_tower, tower_beside
 from m3video.model.room import within_memory
+from m3video.model.rules import TOWER, UNREAD
 from m3video.model.text import TextCodec, load_text
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -184,7 +185,9 @@ def _read_config(
 
 
 def _tower_config(tower: Path) -> CLIPVisionConfig:
-    return CLIPVisionConfig(**read_tower_json(tower))
+    # Only what is checked: a whole CLIP says more, which is not read.
+    told = {key: value for key, value in read_tower_json(tower).items() if key in TOWER.keys() - UNREAD}
+    return CLIPVisionConfig(**told)
 
 
 def _tower_inside(weights: Weights, raw: dict[str, Any], explicit: str | None) -> CLIPVisionConfig:

@@ -187,10 +187,10 @@ def _tower_problems(told: Mapping[str, Any], where: str) -> Iterator[str]:
 
 
 def _layer_problems(key: str, raw: Mapping[str, Any], layers: int) -> Iterator[str]:
-    """A layer's number counts its inputs as 0, the last layer as `layers` or -1."""
+    """The last layer is `layers` or -1; the tower's inputs, which would be 0, are no layer."""
     value = raw.get(key, -2)
-    if type(value) is not int or not -layers - 1 <= value <= layers:
-        rule = f"a whole number from {-layers - 1} to {layers}, the layers of its vision tower"
+    if type(value) is not int or not 1 <= abs(value) <= layers:
+        rule = f"a whole number from {-layers} to {layers}, the layers of its vision tower, and not 0"
         yield f"{key} ({shown(value)}) must be {rule}"
 
 

@@ -22,6 +22,7 @@ from m3video.model.config_json import read_pinpoints
 from m3video.model.headers import weight_files
 from m3video.model.m3 import MODEL_TYPE, M3VideoConfig
 from m3video.model.parts import projector_beside
+from m3video.model.rules import DECODER, UNREAD
 from m3video.model.text import first_line
 
 NEXT_PINPOINTS = [[336, 672], [672, 336], [672, 672], [1008, 336], [336, 1008]]
@@ -131,14 +132,8 @@ def original_config(config: Mapping[str, Any], vision: CLIPVisionConfig, *, orig
     Source: `llava_arch.py`, `builder.py` of the reference. Its scales are in `matryoshka_vis_token_scale`; a plain
     LLaVA has none.
     """
-    wanted = set(LlamaConfig().to_dict()) - {
-        "model_type",
-        "architectures",
-        "torch_dtype",
-        "dtype",
-        "transformers_version",
-    }
-    text = {key: value for key, value in config.items() if key in wanted or key in ("rope_theta", "rope_scaling")}
+    wanted = {*DECODER, "pad_token_id", "rope_scaling", "rope_parameters"} - UNREAD
+    text = {key: value for key, value in config.items() if key in wanted}
     scaling = text.pop("rope_scaling", None) or {"rope_type": "default"}
     if text.get("rope_parameters") is None:
         text["rope_parameters"] = {"rope_theta": text.pop("rope_theta", 10000.0), **scaling}

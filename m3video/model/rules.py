@@ -6,7 +6,6 @@ Only keys that are read have a rule: a config holds many more.
 from __future__ import annotations
 
 import json
-import math
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -133,12 +132,14 @@ def needed(rule: Rule) -> Rule:
     return Rule(rule.says, rule.holds, is_needed=True)
 
 
-ABOVE = _number(0, math.inf, "a number above 0")
+ABOVE = _number(0, 1e12, "a number above 0 and below 1e12")
 _FLAG, _SIZE = one_of(True, False), _whole(1, 2**20)
 _TEXT = Rule("text", lambda value: isinstance(value, str))
 OBJECT = Rule("an object", lambda value: isinstance(value, dict))
 _SHARE = or_null(Rule("a number from 0 to 1", lambda value: type(value) in (int, float) and 0 <= value <= 1))
 _SMALL = _number(0, 1, "a number above 0 and below 1")
+# transformers takes no whole number here.
+_FRACTION = Rule("a number from 0.0 to 1.0 with a point", lambda value: type(value) is float and 0 <= value <= 1)
 _ID = or_null(_whole(0))
 _ACTIVATION = one_of(*ACTIVATIONS)
 
@@ -147,15 +148,19 @@ def _is_dtype(value: object) -> bool:
     return isinstance(value, str) and value.removeprefix("torch.") in (*DTYPES, "auto")
 
 
-OF_ANY = {
+_STORED = {
     "dtype": or_null(Rule(f"one of {', '.join(DTYPES)}", _is_dtype)),
     "torch_dtype": or_null(Rule(f"one of {', '.join(DTYPES)}", _is_dtype)),
+}
+OF_ANY = {
+    **_STORED,
     "quantization_config": Rule(
         "left out: weights that are stored quantized are not read; take the plain ones, with --quantize int8 or int4",
         lambda value: value is None,
     ),
 }
 DECODER = {
+    **_STORED,
     "hidden_size": _SIZE,
     "intermediate_size": _SIZE,
     "num_hidden_layers": _whole(1, 1000),
@@ -171,7 +176,7 @@ DECODER = {
     "mlp_bias": _FLAG,
     "tie_word_embeddings": _FLAG,
     "attention_dropout": _SHARE,
-    "initializer_range": _SHARE,
+    "initializer_range": _FRACTION,
     "bos_token_id": _ID,
     "pretraining_tp": or_null(_whole(1)),
     "use_cache": _FLAG,
@@ -181,6 +186,7 @@ DECODER = {
     ),
 }
 TOWER = {
+    **_STORED,
     "hidden_size": _SIZE,
     "intermediate_size": _SIZE,
     "num_hidden_layers": _whole(1, 1000),
@@ -190,16 +196,22 @@ TOWER = {
     "layer_norm_eps": _SMALL,
     "attention_dropout": _SHARE,
     "projection_dim": _SIZE,
+    "initializer_range": _FRACTION,
+    "initializer_factor": _FRACTION,
     "model_type": one_of("clip_vision_model", "clip"),
     "image_size": needed(Rule(f"{IMAGE_SIDE}: M3 pools 24x24 patches of {PATCH}", lambda v: v == IMAGE_SIDE)),
     "patch_size": needed(Rule(f"{PATCH}: M3 pools 24x24 patches of {IMAGE_SIDE} pixels", lambda v: v == PATCH)),
 }
+UNREAD = frozenset({"dtype", "torch_dtype", "model_type"})
+"""Keys of the parts that have a rule and change nothing: the folder's own number format holds."""
+
 _SELECTED = "M3 pools the 24x24 patches, without the class token"
 FOLDED = {
     "text_config": or_null(OBJECT),
     "vision_config": or_null(OBJECT),
     "image_token_index": _whole(0),
     "image_token_id": _whole(0),
+    "image_seq_length": _whole(0),
     "projector_hidden_act": _ACTIVATION,
     "multimodal_projector_bias": _FLAG,
     "tie_word_embeddings": _FLAG,

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import typer
 from transformers.activations import ACT2FN
 
@@ -74,11 +75,11 @@ def edited(folders: dict[str, Path]) -> Any:
 # Layout, key, wrong value, and what the line says after "key (value) must be".
 WRONG: list[tuple[str, str, Any, str]] = [
     # The reported ones.
-    ("converted", "vision_feature_layer", -9, "a whole number from -3 to 2"),
+    ("converted", "vision_feature_layer", -9, "a whole number from -2 to 2"),
     ("converted", "text_config.hidden_act", "swiglu", '"silu"'),
     ("converted", "prompt_style", "llama3", '"vicuna_v1"'),
     ("converted", "max_context", "8192", "a whole number from 1"),
-    ("original", "mm_vision_select_layer", -9, "a whole number from -3 to 2"),
+    ("original", "mm_vision_select_layer", -9, "a whole number from -2 to 2"),
     ("original", "mm_use_im_start_end", True, "null or false"),
     ("original", "mm_vision_select_feature", "cls_patch", 'null or "patch"'),
     ("llava", "vision_feature_select_strategy", "full", '"default"'),
@@ -117,14 +118,20 @@ WRONG: list[tuple[str, str, Any, str]] = [
     ("llava", "text_config.eos_token_id", "2", "null, a whole number"),
     ("llava", "image_token_index", "4", "a whole number"),
     ("llava", "multimodal_projector_bias", None, "true or false"),
+    ("llava", "image_seq_length", "many", "a whole number"),
+    ("llava", "vision_config.initializer_range", 0, "a number from 0.0 to 1.0 with a point"),
     ("tower", "vision_config", 3, "an object"),
     ("tower", "vision_config.hidden_act", 1, '"silu"'),
+    ("tower", "vision_config.dtype", 0, "null or one of float32"),
+    ("llava", "text_config.torch_dtype", "half", "null or one of float32"),
     # Out of range.
     ("converted", "max_context", 0, "a whole number from 1"),
     ("converted", "max_context", -1, "a whole number from 1"),
     ("converted", "image_token_index", -200, "a whole number from 0"),
-    ("converted", "vision_feature_layer", 3, "a whole number from -3 to 2"),
-    ("original", "mm_vision_select_layer", 3, "a whole number from -3 to 2"),
+    ("converted", "vision_feature_layer", -3, "a whole number from -2 to 2"),
+    ("original", "mm_vision_select_layer", 0, "a whole number from -2 to 2"),
+    ("converted", "vision_feature_layer", 3, "a whole number from -2 to 2"),
+    ("original", "mm_vision_select_layer", 3, "a whole number from -2 to 2"),
     ("original", "mm_vision_select_layer", "-2", "a whole number"),
     ("original", "hidden_size", 0, "a whole number from 1"),
     ("original", "intermediate_size", -16, "a whole number from 1"),
@@ -133,6 +140,7 @@ WRONG: list[tuple[str, str, Any, str]] = [
     ("original", "num_attention_heads", 0, "a whole number from 1"),
     ("original", "rms_norm_eps", -1e-6, "a number above 0"),
     ("original", "rms_norm_eps", float("nan"), "a number above 0"),
+    ("original", "rope_theta", 10**30, "a number above 0 and below 1e12"),
     ("original", "rope_theta", float("inf"), "a number above 0"),
     ("original", "mm_hidden_size", 1024, "16, the width of its vision tower"),
     ("llava", "text_config.attention_dropout", 1.5, "null or a number from 0 to 1"),
@@ -242,8 +250,8 @@ def test_what_is_no_json_object_is_told(content: bytes, line: str, folders: dict
         ("original", {"mm_patch_merge_type": None, "num_key_value_heads": None, "torch_dtype": None}),
         ("original", {"rope_scaling": {"type": "linear", "factor": 4.0}, "rope_theta": 500000.0}),
         ("llava", {"text_config.eos_token_id": [1, 2], "text_config.num_key_value_heads": None}),
-        ("llava", {"vision_feature_layer": 0, "image_seq_length": "many", "text_config.problem_type": None}),
-        ("llava", {"vision_feature_layer": -3, "text_config.head_dim": None, "torch_dtype": "torch.bfloat16"}),
+        ("llava", {"vision_feature_layer": 1, "transformers_version": 4, "text_config.problem_type": None}),
+        ("llava", {"vision_feature_layer": -2, "text_config.head_dim": None, "torch_dtype": "torch.bfloat16"}),
         ("converted", {"token_scales": [576], "max_context": 64, "origin": "", "image_grid_pinpoints": None}),
         ("tower", {"vision_config.projection_dim": 7, "text_config": "not read"}),
     ],
@@ -269,6 +277,34 @@ def test_pictures_cut_to_a_square_are_noted(edited: Any) -> None:
 def test_the_names_in_the_rules_are_real() -> None:
     assert set(ACTIVATIONS) <= set(ACT2FN)
     assert all(CONVERTED_ONLY["prompt_style"].holds(style) for style in PROMPT_STYLES)
+
+
+@pytest.mark.parametrize("layout", ["converted", "llava", "original", "tower"])
+def test_no_odd_value_of_any_key_ends_in_a_traceback(layout: str, folders: dict[str, Path], edited: Any) -> None:
+    """Every key of the file, whether it has a rule or not: refused in one line, or the model runs."""
+    path = folders[layout] / "config.json"
+    content = path.read_bytes()
+    raw = json.loads(content)
+    keys = [*raw, *(f"{key}.{inner}" for key, value in raw.items() if isinstance(value, dict) for inner in value)]
+    said, run = [], 0
+    for key in keys:
+        for value in (None, "x", 0, 10**30, {}):
+            model = str(edited(layout, {key: value}))
+            try:
+                find_model(model)
+                loaded = checkpoint.load(model, device="cpu")
+                with torch.inference_mode():
+                    loaded.model.visual_grids(torch.zeros(1, 3, 336, 336))
+                    loaded.model(input_ids=torch.tensor([[1, 2]]))
+                run += 1
+            except CheckpointError as error:
+                said.append(str(error))
+            except Exception as error:
+                raise AssertionError(f"{key} ({value!r})") from error
+            path.write_bytes(content)
+    assert not any("\n" in line for line in said)
+    assert len(said) > len(keys)
+    assert run > 0
 
 
 TOKENIZERS = [
