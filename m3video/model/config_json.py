@@ -100,7 +100,8 @@ def check_tower(folder: Path, raw: Mapping[str, Any], vision: Mapping[str, Any])
         raw: the config.
         vision: the tower's settings.
     """
-    layers, width = vision["num_hidden_layers"], vision["hidden_size"]
+    told = {**CLIP, **vision}
+    layers, width = told["num_hidden_layers"], told["hidden_size"]
     for problem in _layer_problems("mm_vision_select_layer", raw, layers):
         raise CheckpointError(f"{folder / 'config.json'}: {problem}")
     if raw["mm_hidden_size"] != width:

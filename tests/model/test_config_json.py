@@ -288,7 +288,7 @@ def test_no_odd_value_of_any_key_ends_in_a_traceback(layout: str, folders: dict[
     keys = [*raw, *(f"{key}.{inner}" for key, value in raw.items() if isinstance(value, dict) for inner in value)]
     said, run = [], 0
     for key in keys:
-        for value in (None, "x", 0, 10**30, {}):
+        for value in (GONE, None, "x", 0, 10**30, {}):
             model = str(edited(layout, {key: value}))
             try:
                 find_model(model)
