@@ -279,6 +279,7 @@ app.command()(cli_tune.tune)
 def convert(
     source: Annotated[str, typer.Argument(help="original M3/LLaVA folder or hub name", show_default=False)],
     target: Annotated[Path, typer.Argument(help="new folder", show_default=False)],
+    base: Annotated[str | None, typer.Option(help="model to merge a LoRA, mm_projector.bin or delta into")] = None,
     vision_tower: Tower = None,
     dtype: Annotated[Literal["float32", "bfloat16", "float16"] | None, typer.Option(help="cast the weights")] = None,
     quiet: Quiet = False,
@@ -287,12 +288,15 @@ def convert(
 
     Example: m3video convert mucai/llava-v1.5-7b-m3 ./m3-7b --dtype bfloat16
     """
+    from m3video.model.places import find_source
+
+    find_source(source, base, vision_tower=vision_tower)  # before torch is loaded, which takes seconds
     from m3video.model.convert import convert as convert_checkpoint
     from m3video.terminal import make_progress
 
     progress = make_progress(quiet=quiet)
     print(convert_checkpoint(
-        source, target, dtype=dtype, vision_tower=vision_tower, stage=lambda name: progress(name, None)
+        source, target, dtype=dtype, vision_tower=vision_tower, base=base, stage=lambda name: progress(name, None)
     ))  # fmt: skip
 
 
@@ -309,6 +313,9 @@ def train(
 
     Example: m3video train configs/bundled.yaml --run-dir runs/bundled
     """
+    from m3video.training.finetune_recipe import check_recipe
+
+    check_recipe(recipe, smoke=smoke)  # before torch is loaded, which takes seconds
     from m3video.training.train import train as train_model
 
     if run_dir is None:

@@ -65,12 +65,14 @@ def footage(
     Example: m3video eval footage --methods adaptive,uniform --budgets 144,720
     """
     from m3video.evaluation.methods import DEFAULT_NAMES, make_methods
+    from m3video.model.places import find_model
 
     names = list(DEFAULT_NAMES) if methods == "all" else [name.strip() for name in methods.split(",") if name.strip()]
     make_methods(names, max_frames=max_frames)  # a misspelt name must not cost a minute of rendering
     amounts = parse_budgets(budgets or (RATES if per_second else BUDGETS))
     flags = {"model": model, "device": device, "dtype": dtype, "vision_batch": vision_batch}
     settings = load_settings(flags)
+    find_model(settings.model)
     if plots:
         from m3video.evaluation.plots import pyplot
 

@@ -131,6 +131,7 @@ class _Talk:
 
     def run(self) -> None:
         # What is wrong with video, plan or model ends the program before anybody types a question.
+        self.session.check_model()
         self.plan = self.session.plan() if self.plan is None else self.plan
         self.session.check(self.plan)
         if self.is_terminal and not self.quiet:

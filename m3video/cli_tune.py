@@ -91,10 +91,12 @@ def _tune(
 ) -> None:  # fmt: skip
     from m3video.evaluation.questions import read_questions, records_of
     from m3video.figures import check_drawable, save_picture
+    from m3video.model.places import find_model
     from m3video.terminal import make_progress, print_json, print_notes
 
     settings = load_settings(flags, config=config)
     check_drawable(plot, None)
+    find_model(settings.model, vision_tower=settings.vision_tower)
     videos = _videos(source)
     for video in videos:
         check_outputs(video, {"--plot": plot})

@@ -22,6 +22,7 @@ from m3video.frame_grids import FrameGrids
 from m3video.image_grid import ask_grid, check_options
 from m3video.memory.fitting import budget_text, fit_settings, least_text
 from m3video.memory.shrinking import Ways, answer_within_memory
+from m3video.model.places import find_model
 from m3video.pipeline import Study, analyze_once, bundled_note, cache_of, evidence, planned_frames, study_reader
 from m3video.pipeline import open_for as open_reader
 from m3video.planning.plan_file import check_matches, for_video
@@ -99,6 +100,7 @@ class VideoSession:
     @property
     def loaded(self) -> LoadedModel:
         """The model, loaded when it is first wanted."""
+        self.check_model()
         from m3video.model import checkpoint
 
         if self._loaded is None:
@@ -106,6 +108,15 @@ class VideoSession:
             with self._meter.stage("load model"), self._progress("load model", None):
                 self._loaded = checkpoint.load_for(settings)
         return self._loaded
+
+    def check_model(self) -> None:
+        """Refuse a model that cannot be loaded, within a moment: neither torch nor its weights are, only its config.
+
+        Raises:
+            CheckpointError: no such model, a part of one, or a config against its rules.
+        """
+        if self._loaded is None:
+            find_model(self.settings.model, vision_tower=self.settings.vision_tower)
 
     def stats(self) -> FrameStats:
         """The first pass over the video, made once."""
@@ -323,6 +334,7 @@ class VideoSession:
             raise UsageError("--option belongs to --layout grid: give both, or write the options into the question")
         if options:
             check_options(options)
+        self.check_model()  # before the video is looked at
         unused: tuple[str, ...] = ()
         looked = 0
         smaller: tuple[str, ...] = ()

@@ -43,7 +43,7 @@ def test_ask_says_which_budget_came_out() -> None:
         (("--memory", "600MiB", "--device", "cpu"), 4, "more than the 600 MiB there are: it takes 9"),
         (("--measure",), 2, "give --memory as well"),
         (("--memory", "8GiB", "--model", "./none"), 1, "model (./none) is no folder"),
-        (("--memory", "8GiB", "--model", "nobody/nothing"), 1, "its config.json cannot be fetched"),
+        (("--memory", "8GiB", "--model", "nobody/nothing"), 1, "not in the cache, and cannot be fetched"),
         (("--quantize", "int3"), 2, "--quantize (int3)"),
     ],
 )

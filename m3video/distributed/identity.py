@@ -6,7 +6,9 @@ import hashlib
 
 from m3video.config import PLAN_SETTINGS, Settings
 from m3video.distributed.items import digest
-from m3video.model.places import BUNDLED, find_folder, local_path
+from m3video.model.config_json import read_config_json
+from m3video.model.hub import cached_folder, what_lacks
+from m3video.model.places import BUNDLED, find_folder, find_model, local_path
 
 WHERE_IT_RUNS = frozenset({"device", "vision_batch", "cache", "cache_gib", "memory"})
 """Settings that change how fast an answer comes, not which."""
@@ -36,18 +38,20 @@ def config_of(name: str, settings: Settings, *, fetch: bool = True) -> str:
         without |= OF_ANSWERS
     if name == "analyze":
         without |= OF_PLANS
-    weights = "" if name in ("analyze", "plan") else weights_sample(settings.model, fetch=fetch)
+    weights = "" if name in ("analyze", "plan") else weights_sample(settings, fetch=fetch)
     return digest(name, {key: value for key, value in held.items() if key not in without}, weights)
 
 
-def weights_sample(model: str, *, fetch: bool) -> str:
+def weights_sample(settings: Settings, *, fetch: bool) -> str:
     """Digest of a checkpoint's config and of samples of its weights: reads a megabyte, not 14 GB.
 
     Empty where the model is not on this machine and must not be fetched.
     """
+    model = settings.model
     if not fetch and model != BUNDLED and local_path(model) is None and not is_cached(model):
         return ""
-    folder = find_folder(model)
+    folder = find_model(model, vision_tower=settings.vision_tower) if fetch else find_folder(model)
+    read_config_json(folder)
     seen = hashlib.blake2b(digest_size=12)
     for file in sorted(folder.iterdir()):
         if file.suffix in (".safetensors", ".bin") or file.name == "config.json":
@@ -61,7 +65,6 @@ def weights_sample(model: str, *, fetch: bool) -> str:
 
 
 def is_cached(model: str) -> bool:
-    """Whether a hub model was fetched before."""
-    from huggingface_hub import try_to_load_from_cache
-
-    return isinstance(try_to_load_from_cache(model, "config.json"), str)
+    """Whether a hub model was fetched before, all of it."""
+    folder = cached_folder(model)
+    return folder is not None and not what_lacks(folder)

@@ -17,6 +17,7 @@ from m3video.distributed.isolate import beat
 from m3video.distributed.storage import saving
 from m3video.distributed.work import Base, Piece, Work
 from m3video.errors import M3VideoError, PlanError, UsageError
+from m3video.model.places import find_model
 from m3video.pipeline import analyze_video, bundled_note, evidence, open_for, plan_reader, study_reader
 from m3video.planning.plan_file import save_plan
 from m3video.planning.shots import find_shots
@@ -209,6 +210,7 @@ class Summarize(VideoTask):
 
 def load_model(settings: Settings) -> LoadedModel:
     """The model that `settings` names."""
+    find_model(settings.model, vision_tower=settings.vision_tower)  # before torch is loaded, which takes seconds
     from m3video.model import checkpoint
 
     return checkpoint.load_for(settings)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,11 +16,11 @@ from transformers import CLIPVisionConfig
 from m3video.config import Settings
 from m3video.errors import CheckpointError, UsageError
 from m3video.model import quantize as quantizing
-from m3video.model.headers import read_json, weight_files
+from m3video.model.config_json import check_tower, is_original, read_config_json, read_tower_json
+from m3video.model.headers import weight_files
 from m3video.model.heap import give_back_at_once
 from m3video.model.layouts import (
     hf_config,
-    is_original,
     original_config,
     our_config,
     our_name,
@@ -28,8 +29,10 @@ from m3video.model.layouts import (
     vision_config_of,
 )
 from m3video.model.m3 import MODEL_TYPE, M3VideoConfig, M3VideoForConditionalGeneration
-from m3video.model.places import BUNDLED, find_folder, find_tower, tower_beside
+from m3video.model.merge import FINAL_NORM, Merged, Plain, Weights, find_merge, is_difference
+from m3video.model.places import BUNDLED, find_model, find_tower, tower_beside
 from m3video.model.room import within_memory
+from m3video.model.rules import TOWER, UNREAD
 from m3video.model.text import TextCodec, load_text
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -70,7 +73,7 @@ class LoadedModel:
 
 def load(
     name_or_path: str, *, device: str = "auto", dtype: str = "auto", vision_tower: str | None = None,
-    revision: str | None = None, attn: str = "sdpa", quantize: str = "none",
+    revision: str | None = None, attn: str = "sdpa", quantize: str = "none", base: str | None = None,
 ) -> LoadedModel:  # fmt: skip
     """Load a model.
 
@@ -83,6 +86,7 @@ def load(
         revision: of a hub name.
         attn: attention implementation of transformers.
         quantize: "none", "int8" or "int4": how the language model's layers are held.
+        base: folder or hub name of the model that a LoRA, a projector or a delta in `name_or_path` is merged into.
 
     Raises:
         CheckpointError: files missing, damaged, or of an unknown layout.
@@ -94,18 +98,31 @@ def load(
     place = find_device(device)
     if place.type == "cpu":
         give_back_at_once()
-    folder = find_folder(name_or_path, revision=revision)
-    raw = read_json(folder / "config.json")
-    config, tower = read_config(folder, raw, name=name_or_path, vision_tower=vision_tower)
+    if base is None:
+        weights: Weights = Plain(find_model(name_or_path, revision=revision, vision_tower=vision_tower))
+    else:
+        weights = find_merge(name_or_path, base, revision=revision)
+    raw = read_config_json(weights.config_folder)
+    config, tower = read_config(weights, raw, name=name_or_path, vision_tower=vision_tower)
+    config.m3_trained |= isinstance(weights, Merged) and weights.was_taught_nested
     number_type = find_dtype(dtype, raw, place)
     with within_memory(f"the model {name_or_path}", "use a smaller --dtype or --quantize", step="load"):
-        model = fill(config, folder, tower, device=place, dtype=number_type, attn=attn, quantize=quantize)
+        model = fill(config, weights, tower, device=place, dtype=number_type, attn=attn, quantize=quantize)
     text_config: Any = config.text_config
     context = min(config.max_context, int(text_config.max_position_embeddings))
-    notes = () if config.m3_trained else (
-        f"{name_or_path} was not trained on nested tokens: expect poor answers below 576 tokens a frame",
-    )  # fmt: skip
+    notes = _notes(name_or_path, config, raw)
+    folder = weights.text_folder
     return LoadedModel(model, load_text(folder), name_or_path, folder, context, notes, tower)
+
+
+def _notes(name: str, config: M3VideoConfig, raw: dict[str, Any]) -> tuple[str, ...]:
+    """What an answer of this model should carry."""
+    notes = []
+    if not config.m3_trained:
+        notes.append(f"{name} was not trained on nested tokens: expect poor answers below 576 tokens a frame")
+    if is_original(raw) and raw.get("image_aspect_ratio") not in ("pad", "anyres"):
+        notes.append(f"{name} was trained on pictures cut to their middle square; frames are shown whole, with borders")
+    return tuple(notes)
 
 
 def load_for(settings: Settings) -> LoadedModel:
@@ -144,46 +161,40 @@ def find_dtype(name: str, raw: dict[str, Any], device: torch.device) -> torch.dt
 
 
 def read_config(
-    folder: Path, raw: dict[str, Any], *, name: str, vision_tower: str | None
+    weights: Weights, raw: dict[str, Any], *, name: str, vision_tower: str | None
 ) -> tuple[M3VideoConfig, Path | None]:
     """Settings in our form, and the folder of a vision tower that is kept apart (None: it is in the checkpoint)."""
-    kind = raw.get("model_type")
     try:
-        return _read_config(kind, folder, raw, name=name, vision_tower=vision_tower)
+        return _read_config(weights, raw, name=name, vision_tower=vision_tower)
     except (KeyError, TypeError, ValueError, ArithmeticError, AttributeError, StrictDataclassError) as error:
-        # transformers checks the fields it is given, each in its own way.
+        # transformers checks further fields, each in its own way.
         what = f"{error} is missing" if isinstance(error, KeyError) else " ".join(str(error).split())
-        raise CheckpointError(f"{folder / 'config.json'} is no config of a model: {what}") from None
+        raise CheckpointError(f"{weights.config_folder / 'config.json'} is no config of a model: {what}") from None
 
 
 def _read_config(
-    kind: object, folder: Path, raw: dict[str, Any], *, name: str, vision_tower: str | None
+    weights: Weights, raw: dict[str, Any], *, name: str, vision_tower: str | None
 ) -> tuple[M3VideoConfig, Path | None]:
-    if kind == MODEL_TYPE:
-        return our_config(folder), None
-    if is_original(raw):
-        # The reference ignores tower weights in the checkpoint unless this flag says that they were trained.
-        if raw.get("unfreeze_mm_vision_tower"):
-            return original_config(raw, _tower_in_checkpoint(folder, raw, vision_tower), origin=name), None
-        tower = find_tower(folder, raw, vision_tower)
-        return original_config(raw, _tower_config(tower), origin=name), tower
-    if kind in ("llava", "llava_next"):
-        return hf_config(raw, origin=name), None
-    raise CheckpointError(
-        f"{folder}: model_type ({kind}) must be {MODEL_TYPE}, llava_llama (original layout), llava or llava_next"
-    )
+    folder = weights.config_folder
+    if not is_original(raw):
+        return our_config(folder) if raw["model_type"] == MODEL_TYPE else hf_config(raw, origin=name), None
+    # The reference ignores tower weights in the checkpoint unless this flag says that they were trained.
+    is_inside = bool(raw.get("unfreeze_mm_vision_tower"))
+    tower = None if is_inside else find_tower(folder, raw, vision_tower)
+    vision = _tower_inside(weights, raw, vision_tower) if tower is None else _tower_config(tower)
+    check_tower(folder, raw, vision.to_dict())
+    return original_config(raw, vision, origin=name), tower
 
 
 def _tower_config(tower: Path) -> CLIPVisionConfig:
-    raw = read_json(tower / "config.json")
-    return CLIPVisionConfig(**raw.get("vision_config", raw))
+    # Only what is checked: a whole CLIP says more, which is not read.
+    told = {key: value for key, value in read_tower_json(tower).items() if key in TOWER.keys() - UNREAD}
+    return CLIPVisionConfig(**told)
 
 
-def _tower_in_checkpoint(folder: Path, raw: dict[str, Any], explicit: str | None) -> CLIPVisionConfig:
-    found: dict[str, Tensor] = {}
-    for file in weight_files(folder):
-        for name, tensor in read_tensors(file, keep=lambda name: "vision_tower." in name):
-            found[our_name(name) or name] = tensor
+def _tower_inside(weights: Weights, raw: dict[str, Any], explicit: str | None) -> CLIPVisionConfig:
+    folder = weights.config_folder
+    found = {our_name(name) or name: tensor for name, tensor in weights.read(lambda name: "vision_tower." in name)}
     if f"{_TOWER}embeddings.patch_embedding.weight" not in found:
         raise CheckpointError(f"{folder}: unfreeze_mm_vision_tower is set, but the weights hold no vision tower")
     config = vision_config_of(found)
@@ -192,22 +203,21 @@ def _tower_in_checkpoint(folder: Path, raw: dict[str, Any], explicit: str | None
     beside = tower_beside(folder, raw) if explicit is None else find_tower(folder, raw, explicit)
     if beside is not None:
         config.num_attention_heads = _tower_config(beside).num_attention_heads
-    elif config.hidden_size % 64:
+    if config.hidden_size % (64 if beside is None else config.num_attention_heads):
         raise CheckpointError(
             f"{folder}: the heads of its vision tower are not known; name its CLIP with --vision-tower"
         )
     return config
 
 
-def _tensors(folder: Path, config: M3VideoConfig, tower: Path | None) -> Iterator[tuple[str, Tensor]]:
-    for file in weight_files(folder):
-        for name, tensor in read_tensors(file):
-            renamed = our_name(name)
-            if renamed is None or (tower is not None and renamed.startswith(_TOWER)):
-                continue
-            if renamed == "model.image_newline" and not config.use_image_newline:
-                continue
-            yield renamed, tensor
+def _tensors(weights: Weights, config: M3VideoConfig, tower: Path | None) -> Iterator[tuple[str, Tensor]]:
+    for name, tensor in weights.read(lambda name: True):
+        renamed = our_name(name)
+        if renamed is None or (tower is not None and renamed.startswith(_TOWER)):
+            continue
+        if renamed == "model.image_newline" and not config.use_image_newline:
+            continue
+        yield renamed, tensor
     if tower is not None:
         for file in weight_files(tower):
             for name, tensor in read_tensors(file):
@@ -217,7 +227,7 @@ def _tensors(folder: Path, config: M3VideoConfig, tower: Path | None) -> Iterato
 
 
 def fill(
-    config: M3VideoConfig, folder: Path, tower: Path | None, *, device: torch.device, dtype: torch.dtype, attn: str,
+    config: M3VideoConfig, weights: Weights, tower: Path | None, *, device: torch.device, dtype: torch.dtype, attn: str,
     quantize: str = "none",
 ) -> M3VideoForConditionalGeneration:  # fmt: skip
     """Build the model without memory, then take over one tensor after the other.
@@ -228,7 +238,7 @@ def fill(
     config._attn_implementation = attn
     with torch.device("meta"):
         model = M3VideoForConditionalGeneration(config)
-    tensors = _for_model(model, folder, tower)
+    tensors = _for_model(model, weights, tower)
     if quantize != "none":
         return quantizing.fill_quantized(
             config, dict(tensors), kind=quantize, device=device, dtype=dtype, attn=attn
@@ -247,26 +257,34 @@ def _is_tied(config: M3VideoConfig) -> bool:
 
 
 def _for_model(
-    model: M3VideoForConditionalGeneration, folder: Path, tower: Path | None
+    model: M3VideoForConditionalGeneration, weights: Weights, tower: Path | None
 ) -> Iterator[tuple[str, Tensor]]:
     """The checkpoint's tensors by the names that `model` has for them; CheckpointError unless they are just these."""
+    folder = weights.folder
     expected = {name: parameter.shape for name, parameter in model.named_parameters()}
     # Before transformers 5.20 the tower's parameters stand one level deeper.
     deeper = any(name.startswith(f"{_TOWER}vision_model.") for name in expected)
     missing = set(expected)
-    for name, tensor in _tensors(folder, model.config, tower):
+    for name, tensor in _tensors(weights, model.config, tower):
         key = name.replace(_TOWER, f"{_TOWER}vision_model.", 1) if deeper and name.startswith(_TOWER) else name
         if key not in expected:
             raise CheckpointError(f"{folder}: tensor {name} belongs to no part of an M3 model")
         if tensor.shape != expected[key]:
             shape, asked = list(tensor.shape), list(expected[key])
             raise CheckpointError(f"{folder}: tensor {name} has shape {shape}, the config asks for {asked}")
+        if name == FINAL_NORM and is_difference(tensor):
+            raise CheckpointError(
+                f"{folder} holds differences to another model (a delta), no whole one; add them to their base first: "
+                f"m3video convert {shlex.quote(str(folder))} NEW_FOLDER --base BASE"
+            )
         missing.discard(key)
         yield key, tensor
     if _is_tied(model.config):
         missing.discard("lm_head.weight")
     if missing:
-        raise CheckpointError(f"{folder} lacks {len(missing)} tensors, e.g. {min(missing)}")
+        way_out = "; LLaVA keeps a projector apart in mm_projector.bin: put it into the folder"
+        where = way_out if any("projector" in name for name in missing) else ""
+        raise CheckpointError(f"{folder} lacks {len(missing)} tensors, e.g. {min(missing)}{where}")
 
 
 def _set(model: nn.Module, name: str, parameter: nn.Parameter) -> None:

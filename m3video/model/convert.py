@@ -17,7 +17,7 @@ from m3video.model import checkpoint
 from m3video.model.bars import no_foreign_bars
 from m3video.model.finite import damage
 from m3video.model.headers import read_json
-from m3video.model.places import find_folder
+from m3video.model.places import find_source
 from m3video.model.text import TEXT_FILES
 
 _SHIPPED = (*TEXT_FILES, "added_tokens.json", "LICENSE", "LICENSE.txt", "LICENSE.md", "NOTICE")
@@ -25,7 +25,8 @@ _SHIPPED = (*TEXT_FILES, "added_tokens.json", "LICENSE", "LICENSE.txt", "LICENSE
 
 def convert(
     source: str | Path, target: str | Path, *, dtype: str | None = None, vision_tower: str | None = None,
-    max_shard_size: str = "5GB", stage: Callable[[str], AbstractContextManager[object]] = nullcontext,
+    base: str | None = None, max_shard_size: str = "5GB",
+    stage: Callable[[str], AbstractContextManager[object]] = nullcontext,
 ) -> Path:  # fmt: skip
     """Write `source` as a converted folder, all of it or nothing.
 
@@ -34,6 +35,7 @@ def convert(
         target: a folder that does not exist yet, or is empty.
         dtype: "float32", "bfloat16" or "float16"; None keeps the numbers as they are stored.
         vision_tower: folder of a tower kept apart.
+        base: folder or hub name of the model that `source`, a LoRA, a projector or a delta, is merged into.
         max_shard_size: largest weight file.
         stage: entered for as long as each long step takes, "load model" and "write model"; shows progress.
 
@@ -46,11 +48,9 @@ def convert(
     """
     out = Path(target)
     _refuse_full(out)
-    folder = find_folder(str(source))
+    dtype = dtype or stored_dtype(find_source(str(source), base, vision_tower=vision_tower))
     with stage("load model"):
-        loaded = checkpoint.load(
-            str(source), device="cpu", dtype=dtype or stored_dtype(folder), vision_tower=vision_tower
-        )
+        loaded = checkpoint.load(str(source), device="cpu", dtype=dtype, vision_tower=vision_tower, base=base)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         work = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))

@@ -10,6 +10,9 @@ from typing import Any
 from m3video.errors import CheckpointError
 from m3video.model.text import first_line
 
+WEIGHTS = ("model.safetensors.index.json", "model.safetensors", "pytorch_model.bin.index.json", "pytorch_model.bin")
+"""One of these is there where a folder holds a whole model, in the order in which they are read."""
+
 LONGEST_HEADER = 100 * 2**20
 """A header that claims more bytes is none (safetensors' own limit)."""
 
@@ -20,7 +23,7 @@ def read_json(path: Path) -> dict[str, Any]:
         value = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise CheckpointError(f"{path} cannot be read: {error.strerror or first_line(error)}") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise CheckpointError(f"{path} is not JSON: {first_line(error)}") from None
     if not isinstance(value, dict):
         raise CheckpointError(f"{path} must hold a JSON object")
@@ -33,21 +36,19 @@ def weight_files(folder: Path) -> list[Path]:
     Raises:
         CheckpointError: no weights, or a shard that the index names is missing.
     """
-    for index in ("model.safetensors.index.json", "pytorch_model.bin.index.json"):
-        if (folder / index).is_file():
-            weight_map = read_json(folder / index).get("weight_map")
-            if not isinstance(weight_map, dict):
-                raise CheckpointError(f"{folder / index} has no weight_map")
-            names = sorted({str(name) for name in weight_map.values()})
-            missing = [name for name in names if not (folder / name).is_file()]
-            if missing or not names:
-                raise CheckpointError(
-                    f"{folder}: {index} names {missing[0] if missing else 'no file'}, which is missing"
-                )
-            return [folder / name for name in names]
-    for name in ("model.safetensors", "pytorch_model.bin"):
-        if (folder / name).is_file():
+    for name in WEIGHTS:
+        if not (folder / name).is_file():
+            continue
+        if not name.endswith(".json"):
             return [folder / name]
+        weight_map = read_json(folder / name).get("weight_map")
+        if not isinstance(weight_map, dict):
+            raise CheckpointError(f"{folder / name} has no weight_map")
+        shards = sorted({str(shard) for shard in weight_map.values()})
+        missing = [shard for shard in shards if not (folder / shard).is_file()]
+        if missing or not shards:
+            raise CheckpointError(f"{folder}: {name} names {missing[0] if missing else 'no file'}, which is missing")
+        return [folder / shard for shard in shards]
     raise CheckpointError(
         f"{folder} holds no weights: model.safetensors, pytorch_model.bin or the shards of either are needed"
     )

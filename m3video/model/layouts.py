@@ -6,7 +6,6 @@ own converted folders (m3video).
 
 from __future__ import annotations
 
-import ast
 import re
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
@@ -19,10 +18,13 @@ from torch import Tensor
 from transformers import CLIPVisionConfig, LlamaConfig
 
 from m3video.errors import CheckpointError
+from m3video.model.config_json import read_pinpoints
+from m3video.model.headers import weight_files
 from m3video.model.m3 import MODEL_TYPE, M3VideoConfig
+from m3video.model.parts import projector_beside
+from m3video.model.rules import DECODER, UNREAD
 from m3video.model.text import first_line
 
-ORIGINAL_TYPES = ("llava_llama", "llava")
 NEXT_PINPOINTS = [[336, 672], [672, 336], [672, 672], [1008, 336], [336, 1008]]
 
 # Old name -> new name; the first rule that matches is applied. An empty name drops the tensor.
@@ -72,6 +74,8 @@ def read_tensors(path: Path, *, keep: Callable[[str], bool] = lambda name: True)
             # Files from before torch 1.6 are no zip archives and cannot be mapped.
             held = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
             for name in filter(keep, held):
+                if not isinstance(held[name], Tensor):
+                    raise TypeError(f"{name} in it is no tensor")
                 yield name, held[name]
     except (SafetensorError, OSError, EOFError) as error:
         raise CheckpointError(f"{path} is damaged or cut off: {first_line(error)}") from None
@@ -84,9 +88,26 @@ def read_tensors(path: Path, *, keep: Callable[[str], bool] = lambda name: True)
         ) from None
 
 
-def is_original(config: Mapping[str, Any]) -> bool:
-    """True for the original LLaVA / M3 layout."""
-    return config.get("model_type") in ORIGINAL_TYPES and "mm_hidden_size" in config
+def read_folder(folder: Path, *, keep: Callable[[str], bool] = lambda name: True) -> Iterator[tuple[str, Tensor]]:
+    """Name and tensor of all weights of a folder that `keep` wants; the projector may lie in a file beside the others.
+
+    Source: `mm_projector.bin` of the reference, which its own loader reads where it names a base.
+    """
+    has_projector = False
+    for file in weight_files(folder):
+        for name, tensor in read_tensors(file, keep=lambda name: keep(name) or "projector." in name):
+            has_projector |= "projector." in name
+            if keep(name):
+                yield name, tensor
+    beside = projector_beside(folder)
+    if beside is not None and not has_projector:
+        yield from ((plain_name(name), tensor) for name, tensor in read_tensors(beside, keep=keep))
+
+
+def plain_name(name: str) -> str:
+    """A name without what peft and LLaVA's savers put before it: `base_model.model.lm_head.weight`."""
+    name = name.removeprefix("module.").removeprefix("base_model.model.")
+    return f"model.{name}" if name.startswith("mm_projector.") else name
 
 
 def vision_config_of(tensors: Mapping[str, Tensor], prefix: str = "model.vision_tower.") -> CLIPVisionConfig:
@@ -111,55 +132,29 @@ def original_config(config: Mapping[str, Any], vision: CLIPVisionConfig, *, orig
     Source: `llava_arch.py`, `builder.py` of the reference. Its scales are in `matryoshka_vis_token_scale`; a plain
     LLaVA has none.
     """
-    wanted = set(LlamaConfig().to_dict()) - {
-        "model_type",
-        "architectures",
-        "torch_dtype",
-        "dtype",
-        "transformers_version",
-    }
-    text = {key: value for key, value in config.items() if key in wanted or key in ("rope_theta", "rope_scaling")}
-    if text.get("rope_scaling") is None:
-        text.pop("rope_scaling", None)
-    if "rope_parameters" not in text:
-        text["rope_parameters"] = {"rope_type": "default", "rope_theta": text.pop("rope_theta", 10000.0)}
+    wanted = {*DECODER, "pad_token_id", "rope_scaling", "rope_parameters"} - UNREAD
+    text = {key: value for key, value in config.items() if key in wanted}
+    scaling = text.pop("rope_scaling", None) or {"rope_type": "default"}
+    if text.get("rope_parameters") is None:
+        text["rope_parameters"] = {"rope_theta": text.pop("rope_theta", 10000.0), **scaling}
     anyres = config.get("image_aspect_ratio") == "anyres"
-    merge = config.get("mm_patch_merge_type", "flat")
-    if anyres and merge != "spatial_unpad":
-        raise CheckpointError(
-            f"{origin}: mm_patch_merge_type ({merge}) must be spatial_unpad where pictures are anyres"
-        )
-    if config.get("mm_projector_type", "linear") != "mlp2x_gelu":
-        raise CheckpointError(
-            f"{origin}: mm_projector_type ({config.get('mm_projector_type')}) must be mlp2x_gelu, the projector of M3"
-        )
     return M3VideoConfig(
         vision_config=vision, text_config=LlamaConfig(**text), image_token_index=int(config["vocab_size"]),
-        vision_feature_layer=int(config.get("mm_vision_select_layer", -2)),
+        vision_feature_layer=config.get("mm_vision_select_layer", -2),
         image_aspect_ratio="anyres" if anyres else "pad",
-        image_grid_pinpoints=_pinpoints(config, origin) if anyres else None, use_image_newline=anyres,
+        # (width, height), in the reference's order.
+        image_grid_pinpoints=read_pinpoints(config["image_grid_pinpoints"]) if anyres else None,
+        use_image_newline=anyres,
         prompt_style="vicuna_v1", m3_trained="matryoshka_vis_token_scale" in config or "m3" in origin.lower(),
         max_context=int(config.get("tokenizer_model_max_length") or config.get("max_position_embeddings") or 2048),
         origin=origin,
     )  # fmt: skip
 
 
-def _pinpoints(config: Mapping[str, Any], origin: str) -> list[list[int]]:
-    """The (width, height) grids of anyres; the reference also writes them as text, `"[(336, 672), ...]"`."""
-    stored = config.get("image_grid_pinpoints")
-    try:
-        pairs = [[int(w), int(h)] for w, h in (ast.literal_eval(stored) if isinstance(stored, str) else stored or [])]
-    except (SyntaxError, ValueError, TypeError):
-        pairs = []
-    if not pairs or any(side < 336 or side % 336 for pair in pairs for side in pair):
-        raise CheckpointError(f"{origin}: image_grid_pinpoints ({stored}) must be (width, height) multiples of 336")
-    return pairs
-
-
 def hf_config(config: dict[str, Any], *, origin: str) -> M3VideoConfig:
     """Settings of a transformers llava or llava_next checkpoint as `M3VideoConfig`."""
     anyres = config["model_type"] == "llava_next"
-    pinpoints = config.get("image_grid_pinpoints") or NEXT_PINPOINTS
+    pinpoints = read_pinpoints(config.get("image_grid_pinpoints")) or NEXT_PINPOINTS
     kept = {key: value for key, value in config.items() if key in HF_FIELDS}
     made = M3VideoConfig(
         **kept, image_aspect_ratio="anyres" if anyres else "pad",

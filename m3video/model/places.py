@@ -7,22 +7,59 @@ from pathlib import Path
 from typing import Any
 
 from m3video.errors import CheckpointError
-from m3video.model.text import first_line
+from m3video.model.config_json import check_tower, is_original, read_config_json, read_tower_json
+from m3video.model.headers import weight_files
+from m3video.model.hub import ACCEPTED, from_hub
+from m3video.model.parts import refuse_part
 
 BUNDLED = "bundled"
 BUNDLED_FOLDER = Path(__file__).parent.parent / "assets" / "bundled"
-ACCEPTED = (
-    f"'{BUNDLED}', a checkpoint folder (original M3/LLaVA, converted, or transformers llava / llava_next), "
-    "or a hub name OWNER/NAME"
-)
+
+
+def find_model(name_or_path: str, *, revision: str | None = None, vision_tower: str | None = None) -> Path:
+    """The folder of a model that can be loaded as it is: what can be told of it without torch is checked.
+
+    Args:
+        name_or_path: "bundled", a folder or a hub name.
+        revision: of a hub name.
+        vision_tower: folder of a tower kept apart, as for loading.
+
+    Raises:
+        CheckpointError: no such model, a part of one, a shard or a tower that is missing, or a config that is none.
+    """
+    folder = find_folder(name_or_path, revision=revision)
+    raw = read_config_json(folder)
+    weight_files(folder)
+    if is_original(raw) and not raw.get("unfreeze_mm_vision_tower"):
+        check_tower(folder, raw, read_tower_json(find_tower(folder, raw, vision_tower)))
+    return folder
+
+
+def find_source(name_or_path: str, base: str | None, *, vision_tower: str | None = None) -> Path:
+    """The folder of what is converted, or of the base that it is merged into; errors as for `find_model`."""
+    if base is None:
+        return find_model(name_or_path, vision_tower=vision_tower)
+    find_any(name_or_path)
+    folder = find_folder(base)
+    weight_files(folder)
+    return folder
 
 
 def find_folder(name_or_path: str, *, revision: str | None = None) -> Path:
-    """The bundled folder, a local folder with a config.json, or one downloaded from the hub.
+    """The bundled folder, a local folder with a config.json, or one from the hub.
 
     Raises:
-        CheckpointError: none of these.
+        CheckpointError: none of these, or a part of a model only.
     """
+    folder = find_any(name_or_path, revision=revision)
+    refuse_part(folder, name_or_path)
+    if not (folder / "config.json").is_file():
+        raise CheckpointError(f"{folder} holds no config.json: it is no checkpoint folder")
+    return folder
+
+
+def find_any(name_or_path: str, *, revision: str | None = None) -> Path:
+    """The same, with a config.json or without one: a LoRA may lie alone."""
     if name_or_path == BUNDLED:
         if not (BUNDLED_FOLDER / "config.json").is_file():
             raise CheckpointError(
@@ -31,12 +68,21 @@ def find_folder(name_or_path: str, *, revision: str | None = None) -> Path:
         return BUNDLED_FOLDER
     path = local_path(name_or_path)
     if path is None:
-        return _download(name_or_path, revision=revision)
+        return from_hub(name_or_path, revision=revision)
     if not path.is_dir():
         raise CheckpointError(f"model ({name_or_path}) is no folder; name {ACCEPTED}")
-    if not (path / "config.json").is_file():
-        raise CheckpointError(f"{path} holds no config.json: it is no checkpoint folder")
     return path
+
+
+def find_config(name_or_path: str) -> Path:
+    """A folder with the model's config.json; of a hub model only that is fetched, not its gigabytes.
+
+    Raises:
+        CheckpointError: there is none.
+    """
+    if name_or_path == BUNDLED or local_path(name_or_path) is not None:
+        return find_folder(name_or_path)
+    return from_hub(name_or_path, only_config=True)
 
 
 def local_path(name_or_path: str) -> Path | None:
@@ -44,35 +90,6 @@ def local_path(name_or_path: str) -> Path | None:
     path = Path(os.path.expanduser(name_or_path))  # unlike Path.expanduser it leaves an unknown ~user as it is
     is_path = path.exists() or name_or_path.count("/") != 1 or name_or_path.startswith((".", "/", "~"))
     return path if is_path else None
-
-
-def _download(name: str, *, revision: str | None) -> Path:
-    """A hub repository's folder in the local cache; HF_HOME and HF_HUB_OFFLINE are respected."""
-    from huggingface_hub import HfApi, constants, snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OfflineModeIsEnabled
-    from huggingface_hub.utils import httpx
-
-    failures = (
-        HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OfflineModeIsEnabled, OSError, httpx.HTTPError
-    )  # fmt: skip
-    offline = constants.is_offline_mode()
-    reason = "HF_HUB_OFFLINE is set and it is not in the local cache"
-    if not offline:
-        try:
-            files = HfApi().list_repo_files(name, revision=revision)
-            # Many repositories hold the same weights twice; one copy is enough.
-            weights = "*.safetensors" if any(file.endswith(".safetensors") for file in files) else "*.bin"
-            wanted = ["*.json", "*.model", weights]
-            return Path(snapshot_download(name, revision=revision, allow_patterns=wanted))
-        except failures as error:
-            reason = first_line(error)
-    try:
-        # Without a network, what was fetched before still serves, as everywhere in huggingface_hub.
-        return Path(snapshot_download(name, revision=revision, local_files_only=True))
-    except failures:
-        raise CheckpointError(
-            f"model ({name}) is no folder here and cannot be fetched ({reason}); name {ACCEPTED}"
-        ) from None
 
 
 def find_tower(folder: Path, raw: dict[str, Any], explicit: str | None) -> Path:
@@ -86,8 +103,11 @@ def find_tower(folder: Path, raw: dict[str, Any], explicit: str | None) -> Path:
     found = tower_beside(folder, raw)
     if found is not None:
         return found
+    named = _tower_named(raw)
+    if not named:
+        raise CheckpointError(f"{folder} keeps its vision tower apart and does not say where; --vision-tower names it")
     try:
-        return find_folder(_tower_named(raw))
+        return find_folder(named)
     except CheckpointError as error:
         raise CheckpointError(
             f"{folder} keeps its vision tower apart; --vision-tower FOLDER names it: {error}"

@@ -11,22 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from m3video.errors import CheckpointError
-from m3video.model.headers import read_header, read_json, weight_files
-from m3video.model.places import BUNDLED, find_folder, local_path, tower_beside
+from m3video.model.config_json import check_tower, is_original, read_config_json, read_tower_json
+from m3video.model.headers import read_header, weight_files
+from m3video.model.parts import refuse_part
+from m3video.model.places import find_config, local_path, tower_beside
+from m3video.model.rules import CLIP, CLIP_L_336, LLAMA
 from m3video.model.text import first_line
 from m3video.sizes import ModelSize
-
-# The defaults of LlamaConfig and CLIPVisionConfig: llava-hf configs leave out what equals them.
-_LLAMA = {
-    "hidden_size": 4096, "intermediate_size": 11008, "num_hidden_layers": 32, "num_attention_heads": 32,
-    "vocab_size": 32000, "max_position_embeddings": 2048,
-}  # fmt: skip
-_CLIP = {
-    "hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12, "image_size": 224, "patch_size": 32,
-    "hidden_act": "quick_gelu",
-}  # fmt: skip
-_CLIP_L_336 = {**_CLIP, "hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 24, "image_size": 336,
-               "patch_size": 14}  # fmt: skip
 
 _LINEAR = re.compile(r"\.layers\.\d+\.(self_attn|mlp)\.\w+_proj\.weight$")
 _NO_PARAMETER = re.compile(r"(position_ids|rotary_emb\.inv_freq)$")
@@ -57,8 +48,9 @@ def read_size(name: str, *, vision_tower: str | None = None) -> ModelSize:
     Raises:
         CheckpointError: no such model, or a config that is none.
     """
-    folder = _folder(name)
-    raw = read_json(folder / "config.json")
+    folder = find_config(name)
+    refuse_part(folder, name)
+    raw = read_config_json(folder)
     try:
         return _size(name, folder, raw, vision_tower)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -66,34 +58,33 @@ def read_size(name: str, *, vision_tower: str | None = None) -> ModelSize:
 
 
 def _size(name: str, folder: Path, raw: Mapping[str, Any], vision_tower: str | None) -> ModelSize:
-    is_original = "mm_hidden_size" in raw
-    if not is_original and raw.get("model_type") not in ("m3video", "llava", "llava_next"):
-        raise CheckpointError(f"{folder}: model_type ({raw.get('model_type')}) is none that can be loaded")
-    text = {**_LLAMA, **(raw if is_original else raw.get("text_config") or {})}
-    is_inside = not is_original or bool(raw.get("unfreeze_mm_vision_tower"))
+    original = is_original(raw)
+    text = {**LLAMA, **(raw if original else raw.get("text_config") or {})}
+    is_inside = not original or bool(raw.get("unfreeze_mm_vision_tower"))
     shapes, notes = _shapes(folder)
     # Of a tower in a bin file only a copy that lies beside it can tell the sizes.
-    apart = _tower_folder(folder, raw, vision_tower) if is_original and not (is_inside and shapes) else None
-    if not is_original:
-        vision = {**_CLIP, **(raw.get("vision_config") or {})}
+    apart = _tower_folder(folder, raw, vision_tower) if original and not (is_inside and shapes) else None
+    if not original:
+        vision = {**CLIP, **(raw.get("vision_config") or CLIP_L_336)}
     elif apart is not None:
-        config = read_json(apart / "config.json")
-        vision = {**_CLIP, **config.get("vision_config", config)}
+        vision = {**CLIP, **read_tower_json(apart)}
     elif is_inside and (held := _vision_of(shapes)):
         vision = held
     else:
-        vision, notes = _CLIP_L_336, (*notes, "its vision tower is taken to be CLIP-L/14 at 336 pixels")
+        vision, notes = CLIP_L_336, (*notes, "its vision tower is taken to be CLIP-L/14 at 336 pixels")
         if raw["mm_hidden_size"] != vision["hidden_size"]:
             raise CheckpointError(f"{folder} keeps its vision tower apart; --vision-tower FOLDER names it")
+    if original:
+        check_tower(folder, raw, vision)
     formula = _by_config(text, vision)
     counts = _by_shapes(shapes, apart, is_inside=is_inside, by_config=formula) if shapes else formula
     newlines = (
         bool(raw.get("use_image_newline"))
         or raw.get("model_type") == "llava_next"
-        or (is_original and raw.get("image_aspect_ratio") == "anyres")
+        or (original and raw.get("image_aspect_ratio") == "anyres")
     )
     heads, width, positions = text["num_attention_heads"], text["hidden_size"], int(text["max_position_embeddings"])
-    told = raw.get("tokenizer_model_max_length") or positions if is_original else raw.get("max_context") or positions
+    told = raw.get("tokenizer_model_max_length") or positions if original else raw.get("max_context") or positions
     return ModelSize(
         name=name, linear_params=counts.linear, linear_rows=counts.linear_rows, largest_linear=counts.largest_linear,
         other_params=counts.other, tower_params=counts.tower, projector_params=counts.projector,
@@ -114,26 +105,6 @@ def _keeps_one_state() -> bool:
     return (int(major), int(minor)) >= (5, 24)
 
 
-def _folder(name: str) -> Path:
-    """Where the config lies. Of a hub model only config.json is fetched, not its gigabytes."""
-    if name == BUNDLED or local_path(name) is not None:
-        return find_folder(name)
-    from huggingface_hub import hf_hub_download, try_to_load_from_cache
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OfflineModeIsEnabled
-    from huggingface_hub.utils import httpx
-
-    failures = (
-        HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OfflineModeIsEnabled, OSError, httpx.HTTPError
-    )  # fmt: skip
-    try:
-        held = try_to_load_from_cache(name, "config.json")
-        return Path(held if isinstance(held, str) else hf_hub_download(name, "config.json")).parent
-    except failures as error:
-        raise CheckpointError(
-            f"model ({name}) is no folder here and its config.json cannot be fetched: {first_line(error)}"
-        ) from None
-
-
 def _shapes(folder: Path) -> tuple[dict[str, tuple[int, ...]], tuple[str, ...]]:
     """Names and shapes of the weights; none, with a note, where only config.json can tell."""
     try:
@@ -151,7 +122,7 @@ def _tower_folder(folder: Path, raw: Mapping[str, Any], explicit: str | None) ->
         path = local_path(explicit)
         if path is not None and not (path / "config.json").is_file():
             raise CheckpointError(f"--vision-tower ({explicit}) is no folder with a config.json")
-        return path or _folder(explicit)
+        return path or find_config(explicit)
     return tower_beside(folder, dict(raw))
 
 
@@ -168,7 +139,7 @@ def _vision_of(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Any] | None:
     layers = {name.split(".layers.")[1].split(".")[0] for name in tower if ".layers." in name}
     grid = math.isqrt(tower["embeddings.position_embedding.weight"][0] - 1)
     return {
-        **_CLIP, "hidden_size": patches[0], "patch_size": patches[2], "image_size": grid * patches[2],
+        **CLIP, "hidden_size": patches[0], "patch_size": patches[2], "image_size": grid * patches[2],
         "num_hidden_layers": len(layers), "intermediate_size": tower["encoder.layers.0.mlp.fc1.weight"][0],
     }  # fmt: skip
 
@@ -185,8 +156,9 @@ def _by_shapes(
     linear = [shape for name, shape in rest.items() if _LINEAR.search(name)]
     projector = _sum(shape for name, shape in rest.items() if _IN_PROJECTOR.search(name))
     return _Counts(
-        _sum(linear), sum(shape[0] for shape in linear), max(map(math.prod, linear)),
-        _sum(rest.values()) - _sum(linear) - projector, tower, projector,
+        _sum(linear), sum(shape[0] for shape in linear), max(map(math.prod, linear), default=0),
+        _sum(rest.values()) - _sum(linear) - projector, tower,
+        projector or by_config.projector,  # a mm_projector.bin that lies beside has no header
     )  # fmt: skip
 
 

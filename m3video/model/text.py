@@ -7,7 +7,6 @@ would lose the leading space mark that the models were trained with.
 from __future__ import annotations
 
 import functools
-import json
 import re
 from collections.abc import Collection
 from pathlib import Path
@@ -94,13 +93,20 @@ class FastText:
     """A `tokenizer.json` file, read by transformers."""
 
     def __init__(self, folder: Path) -> None:
+        from tokenizers import Tokenizer
         from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
+        from m3video.model.config_json import read_text_json
+
+        plain = read_text_json(folder)
+        kind = PreTrainedTokenizerFast if plain.get("tokenizer_class") in FAST_CLASSES else AutoTokenizer
         try:
-            plain = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
-            kind = PreTrainedTokenizerFast if plain.get("tokenizer_class") in FAST_CLASSES else AutoTokenizer
+            Tokenizer.from_file(str(folder / "tokenizer.json"))
+        except Exception as error:  # the Rust side raises nothing more special
+            raise CheckpointError(f"{folder / 'tokenizer.json'} is no tokenizer: {first_line(error)}") from None
+        try:
             self._tokenizer: Any = kind.from_pretrained(folder)
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
             raise CheckpointError(f"{folder} has no tokenizer that can be read: {first_line(error)}") from None
         if self._tokenizer.eos_token_id is None:
             raise CheckpointError(f"{folder}: the tokenizer names no end-of-sequence token")
@@ -135,15 +141,17 @@ class FastText:
 FAST_CLASSES = ("PreTrainedTokenizerFast", "TokenizersBackend")
 
 
+def has_text(folder: Path) -> bool:
+    """Whether a folder holds a tokenizer."""
+    return any((folder / name).is_file() for name in ("tokenizer.model", "tokenizer.json"))
+
+
 def load_text(folder: Path) -> TextCodec:
     """The tokenizer of a checkpoint folder: `tokenizer.model` first, because that is what the reference used."""
     if (folder / "tokenizer.model").is_file():
-        legacy = False
-        if (folder / "tokenizer_config.json").is_file():
-            legacy = bool(
-                json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8")).get("legacy", False)
-            )
-        return SentencePieceText(folder, legacy=legacy)
+        from m3video.model.config_json import read_text_json
+
+        return SentencePieceText(folder, legacy=bool(read_text_json(folder).get("legacy")))
     if (folder / "tokenizer.json").is_file():
         return FastText(folder)
     raise CheckpointError(f"{folder} has no tokenizer: tokenizer.model or tokenizer.json is needed")

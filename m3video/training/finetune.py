@@ -19,6 +19,7 @@ from m3video.model import checkpoint
 from m3video.model.checkpoint import DTYPES, LoadedModel, find_device
 from m3video.model.convert import write
 from m3video.model.finite import damage
+from m3video.model.parts import OF_M3VIDEO
 from m3video.scales import SCALES
 from m3video.training.conversations import Skipped, check_style
 from m3video.training.examples import Example, Loader
@@ -232,7 +233,7 @@ def export(loaded: LoadedModel, adapter: Any, recipe: FineTune, run_dir: Path, f
             for name, parameter in model.named_parameters()
             if parameter.requires_grad and "lora_" not in name
         }
-        save_file(others, kept / "other_trained.safetensors")
+        save_file(others, kept / OF_M3VIDEO)
         adapter.merge_and_unload()
     model.eval().to("cpu", DTYPES[recipe.save_dtype])
     config = loaded.config

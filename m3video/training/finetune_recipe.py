@@ -8,7 +8,8 @@ from typing import Literal
 from pydantic import Field
 
 from m3video.config import read_yaml
-from m3video.training.recipe import RecipePart, read_recipe
+from m3video.model.places import find_model
+from m3video.training.recipe import RecipePart, load_recipe, read_recipe
 
 KEY = "base"
 """A recipe with this key fine-tunes; one without trains from nothing."""
@@ -67,6 +68,20 @@ SMOKE = {"max_steps": 2, "batch": 2, "micro_batch": 1, "max_frames": 3, "workers
 def is_finetune(path: Path) -> bool:
     """Whether the recipe fine-tunes a checkpoint rather than training one from nothing."""
     return KEY in read_yaml(path)
+
+
+def check_recipe(path: Path, *, smoke: bool = False) -> None:
+    """Refuse a recipe of either kind, or the model that it fine-tunes, before torch is loaded.
+
+    Raises:
+        UsageError: as for `read_recipe`.
+        CheckpointError: the base cannot be loaded.
+    """
+    if is_finetune(path):
+        recipe = load_finetune(path, smoke=smoke)
+        find_model(recipe.base, vision_tower=recipe.vision_tower)
+    else:
+        load_recipe(path, smoke=smoke)
 
 
 def load_finetune(path: Path, *, smoke: bool = False) -> FineTune:

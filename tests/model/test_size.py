@@ -63,7 +63,7 @@ def test_a_config_alone_tells_the_7b_model(tmp_path: Path) -> None:
         "model_type": "llava_llama", "hidden_size": 4096, "intermediate_size": 11008, "num_hidden_layers": 32,
         "num_attention_heads": 32, "num_key_value_heads": 32, "vocab_size": 32000, "mm_hidden_size": 1024,
         "max_position_embeddings": 4096, "tokenizer_model_max_length": 2048, "torch_dtype": "float16",
-        "mm_vision_tower": "openai/no-such-tower",
+        "mm_projector_type": "mlp2x_gelu", "mm_vision_tower": "openai/no-such-tower",
     }  # fmt: skip
     (tmp_path / "config.json").write_text(json.dumps(config))
     size = read_size(str(tmp_path))
@@ -73,7 +73,8 @@ def test_a_config_alone_tells_the_7b_model(tmp_path: Path) -> None:
     assert (size.context, size.stored_dtype, size.tower_places) == (2048, "float16", 577)
     assert len(size.notes) == 2
     llava_hf = {"model_type": "llava", "text_config": {"vocab_size": 32000}, "vision_config": {
-        "hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 24, "image_size": 336, "patch_size": 14,
+        "hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 24, "num_attention_heads": 16,
+        "image_size": 336, "patch_size": 14,
     }}  # fmt: skip
     (tmp_path / "config.json").write_text(json.dumps(llava_hf))
     assert read_size(str(tmp_path)).params == size.params
@@ -83,8 +84,8 @@ def test_a_config_alone_tells_the_7b_model(tmp_path: Path) -> None:
     ("config", "message"),
     [
         ("{", "is not JSON"), ('{"model_type": "bert"}', "model_type (bert)"),
-        ('{"model_type": "llava", "text_config": {"hidden_size": "wide"}}', "is no config of a model"),
-        ('{"model_type": "llava", "text_config": 3}', "is no config of a model"),
+        ('{"model_type": "llava", "text_config": {"hidden_size": "wide"}}', 'text_config.hidden_size ("wide")'),
+        ('{"model_type": "llava", "text_config": 3}', "text_config (3)"),
     ],
 )  # fmt: skip
 def test_what_is_no_model_is_refused_in_one_line(config: str, message: str, tmp_path: Path) -> None:
@@ -105,5 +106,5 @@ def test_damaged_headers_are_told(data: bytes, tmp_path: Path) -> None:
 
 def test_a_hub_name_offline_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    with pytest.raises(CheckpointError, match=r"model \(nobody/nothing\) is no folder here and its config.json"):
+    with pytest.raises(CheckpointError, match=r"model \(nobody/nothing\) is no folder here, not in the cache"):
         read_size("nobody/nothing")
