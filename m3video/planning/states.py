@@ -131,4 +131,4 @@ def content_of(stats: FrameStats, rows: Rows) -> Floats:
     """All that stands in each picture, float64 [len(rows)]: strokes of every cell, still or not."""
     levels = np.square(stats.strokes_NC[rows].astype(np.float64) / STROKE_UNIT)
     held = stats.strokes_NC.max(axis=0) > 0
-    return (levels + BLANK * held).sum(axis=1)
+    return np.asarray(np.maximum((levels + BLANK * held).sum(axis=1), BLANK))
