@@ -99,10 +99,9 @@ def titled(rng: random.Random, style: Style) -> tuple[Picture, float]:
 def line_slide(rng: random.Random, style: Style, number: int) -> list[Slide]:
     """One line on a plain page, of which only numbers change from slide to slide."""
     picture = style.blank()
-    run, value = f"Result of run {number}", f"{7919 * number % 100003} units"
-    lines = [f"{run}: {value}"]
-    if text_width(lines[0], style.cap, style.face) > style.room:
-        lines = [f"{run}:", value]
+    lines = [f"Result of run {number}: {7919 * number} units"]
+    if text_width("Result of run 20: 158380 units", style.cap, style.face) > style.room:
+        lines = [f"Run {number}:", f"{7919 * number} units"]
     for row, line in enumerate(lines):
         write(picture, line, left=style.margin, base=style.size[1] // 5 + row * style.cap * 2, cap=style.cap,
               colour=style.ink, face=style.face)  # fmt: skip
@@ -295,11 +294,8 @@ def speaker(rng: random.Random, style: Style) -> Overlay:
         turn = cv2.getRotationMatrix2D((side / 2, side / 2), 6 * sway[0], 1 + 0.03 * sway[1])
         turn[:, 2] += (wide * 0.06 * sway[2], high * 0.03 * sway[3])
         moved = face.copy()
-        mouth = (
-            (round(side * 0.47), round(side * 0.62)),
-            (round(side * 0.05), max(1, round(side * 0.02 * (1 + sway[3])))),
-        )
-        cv2.ellipse(moved, *mouth, 0, 0, 360, (70, 20, 20), -1, cv2.LINE_AA)
+        lips = round(side * 0.05), max(1, round(side * 0.02 * (1 + sway[3])))
+        cv2.ellipse(moved, (round(side * 0.47), round(side * 0.62)), lips, 0, 0, 360, (70, 20, 20), -1, cv2.LINE_AA)
         inset = room.copy()
         above = cv2.warpAffine(moved, turn, (side, side))
         blend(inset, np.asarray(cv2.warpAffine(mask, turn, (side, side)), np.uint8), np.asarray(above, np.uint8),

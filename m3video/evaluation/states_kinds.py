@@ -8,6 +8,7 @@ from functools import partial
 
 from m3video.evaluation.states_decks import MAKERS, deck
 from m3video.evaluation.states_draw import Film
+from m3video.evaluation.states_moving import captions, drive, sport
 from m3video.evaluation.states_scenes import guard, screen
 
 TEXTS = tuple(MAKERS[name] for name in ("words", "bullets", "table", "equation", "photo"))
@@ -27,6 +28,10 @@ KINDS: dict[str, Callable[[random.Random], Film]] = {
     "guard 2": partial(guard, sigma=2.0),
     "guard 6": partial(guard, sigma=6.0),
     "guard 12": partial(guard, sigma=12.0),
+    "ticker": partial(captions, ticker=True),
+    "subtitles": partial(captions, ticker=False),
+    "sport": sport,
+    "drive": drive,
 }  # fmt: skip
 """Name -> what draws a random clip of this kind; numbers are the noise in grey levels."""
 

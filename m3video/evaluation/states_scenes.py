@@ -146,9 +146,8 @@ class _Desk:
         if rng.random() < 0.3:
             inner = (wide - 2 * self.cap, high - 6 * self.cap)
             inset = fitted(photo(rng.choice(PHOTOS)), width=inner[0], height=inner[1], rng=rng)
-            over[top + 3 * self.cap : top + 3 * self.cap + inner[1], left + self.cap : left + self.cap + inner[0]] = (
-                inset
-            )
+            y, x = top + 3 * self.cap, left + self.cap
+            over[y : y + inner[1], x : x + inner[0]] = inset
             rows = [top + high - self.cap]
         else:
             rows = list(range(top + round(self.cap * 4), top + high - self.cap, round(self.cap * 2.2)))
@@ -186,7 +185,7 @@ def pointer(rng: random.Random, film: Film) -> Overlay:
         after = bisect.bisect_right(places, (number, 10.0**6, 0.0))
         (start, x0, y0), (end, x1, y1) = places[after - 1], places[min(after, len(places) - 1)]
         share = 0.0 if end == start else (number - start) / (end - start)
-        outline = np.int32(shape + (x0 + (x1 - x0) * share, y0 + (y1 - y0) * share))
+        outline = np.add(shape, [x0 + (x1 - x0) * share, y0 + (y1 - y0) * share]).astype(np.int32)
         cv2.fillPoly(picture, [outline], (250, 250, 250), cv2.LINE_AA)
         cv2.polylines(picture, [outline], True, (10, 10, 10), 2, cv2.LINE_AA)
 
@@ -197,8 +196,8 @@ def pointer(rng: random.Random, film: Film) -> Overlay:
 
 
 def guard(rng: random.Random, *, sigma: float) -> Film:
-    """A yard that nobody crosses for most of the time, with noise drawn anew for each frame, a clock, leaves in the wind
-    and light that drifts; figures of about 2 % of the picture walk in, stay 10 to 40 s and leave.
+    """A yard where little happens, with noise drawn anew for each frame, a clock, leaves in the wind and light that
+    drifts; figures of about 2 % of the picture walk in, stay 10 to 40 s and leave.
 
     The empty yard is a state, and each figure where it stays.
     """
@@ -271,7 +270,7 @@ def _figure(rng: random.Random, wide: int, high: int) -> tuple[Picture, Picture]
     cv2.ellipse(mask, (wide // 2, round(high * 0.47)), (wide // 2 - 1, round(high * 0.3)), 0, 0, 360, (255,), -1)
     cv2.circle(mask, (wide // 2, head), head, (255,), -1)
     for side in (0.3, 0.7):
-        fill(mask[..., None], (255,), left=wide * side - wide * 0.14, right=wide * side + wide * 0.14, top=high * 0.65, bottom=high)  # type: ignore[arg-type]  # fmt: skip
+        mask[round(high * 0.65) :, round(wide * (side - 0.14)) : round(wide * (side + 0.14))] = 255
     fill(sprite, (205, 160, 130), left=0, right=wide, top=0, bottom=head * 2)
     fill(sprite, legs, left=0, right=wide, top=high * 0.66, bottom=high)
     return sprite, mask
@@ -284,10 +283,8 @@ def _leaves(rng: random.Random, film: Film) -> Overlay:
     y, x = np.mgrid[0:high, 0:wide].astype(np.float32)
 
     def paint(picture: Picture, number: int) -> None:
-        shift = 8 * np.sin(number * 0.9 + y / 23) + 5 * np.sin(number * 1.7 + x / 31)
-        moved = cv2.remap(
-            sheet, x + 20 + shift.astype(np.float32), y + 20 + shift.astype(np.float32) / 2, cv2.INTER_LINEAR
-        )
+        shift = (8 * np.sin(number * 0.9 + y / 23) + 5 * np.sin(number * 1.7 + x / 31)).astype(np.float32)
+        moved = cv2.remap(sheet, x + 20 + shift, y + 20 + shift / 2, cv2.INTER_LINEAR)
         picture[:high, film.size[0] - wide :] = moved
 
     return paint

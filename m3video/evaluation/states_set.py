@@ -22,7 +22,7 @@ import PIL
 import skimage
 
 from m3video.config import Settings
-from m3video.evaluation import states_decks, states_draw, states_kinds, states_scenes, states_truth
+from m3video.evaluation import states_decks, states_draw, states_kinds, states_moving, states_scenes, states_truth
 from m3video.evaluation.methods import MIX_FRAMES, even_scales
 from m3video.evaluation.states_draw import Picture
 from m3video.evaluation.states_kinds import draw_clip
@@ -54,7 +54,7 @@ class StatesClip:
 def content_key(kind: str, *, seed: int, index: int) -> str:
     """A name for a clip's content: which one it is, the code that draws it, and the libraries that draw and encode."""
     parts = [kind, str(seed), str(index), av.__version__, cv2.__version__, PIL.__version__, skimage.__version__]
-    modules = (states_draw, states_truth, states_decks, states_scenes, states_kinds)
+    modules = (states_draw, states_truth, states_decks, states_scenes, states_moving, states_kinds)
     parts += [np.__version__, *(Path(m.__file__ or "").read_text(encoding="utf-8") for m in modules)]
     return hashlib.blake2b("\0".join(parts).encode(), digest_size=12).hexdigest()
 
