@@ -6,7 +6,7 @@ Rendered clips with known truth, through a real encoder. Budgets are what the di
 (1x, 1.5x, 2x), and 20,000 tokens for each (ample). "shown": of the distinct states, those that a planned frame shows
 at the scale at which they can be read. "wasted": of the tokens spent, those on repeats and on frames of transitions
 (both rules are written down in m3video/evaluation/states_truth.py). In per cent; adaptive is the product's planner,
-uniform as many even frames as show the most of the whole set at that budget. 95 % intervals over clips. About ten
+uniform as many even frames as show the most of that kind at that budget. 95 % intervals over clips. About ten
 minutes on two free cores, half of it when the clips are there from a run before.
 """
 
@@ -15,24 +15,37 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 from m3video.cli_eval import default_cache
 from m3video.evaluation.intervals import Estimate, Floats, bootstrap, clip_sums
 from m3video.evaluation.states_kinds import KINDS
-from m3video.evaluation.states_set import BUDGETS, Row, StatesClip, best_uniform, run
+from m3video.evaluation.states_set import ADAPTIVE, BUDGETS, Row, StatesClip, best_uniform, run
 from m3video.evaluation.tables import percent
 from m3video.files import replacing
 from m3video.terminal import make_progress
 
-Measure = Callable[[dict[str, Floats]], Floats]
+SHOWN, WASTED = ("shown", "states"), ("wasted", "tokens")
 
 
-def of_method(rows: Sequence[Row], price: str, method: str) -> list[Row]:
-    """The rows of one method at one budget, in order of clips."""
-    return sorted((row for row in rows if row.price == price and row.method == method), key=lambda row: row.clip)
+Picked = dict[str, tuple[list[Row], list[Row]]]
+"""Budget -> rows of the planner, and of uniform on the same clips."""
+
+
+def picked(rows: Sequence[Row], kinds: Sequence[str]) -> Picked:
+    """For each kind and budget, uniform has as many frames as show the most of that kind."""
+    found: Picked = {}
+    for price in BUDGETS:
+        ours, theirs = [], []
+        for kind in kinds:
+            own = [row for row in rows if row.price == price and row.kind == kind]
+            even = best_uniform(own)
+            ours += [row for row in own if row.method == ADAPTIVE]
+            theirs += [row for row in own if row.method == even]
+        found[price] = ours, theirs
+    return found
 
 
 def totals(rows: Sequence[Row]) -> dict[str, Floats]:
@@ -47,39 +60,33 @@ def share(rows: Sequence[Row], part: str, whole: str) -> Estimate:
     return bootstrap(totals(rows), lambda t: t[part] / t[whole].clip(1))
 
 
-def gain(ours: Sequence[Row], theirs: Sequence[Row], part: str, whole: str) -> Estimate:
-    """The difference of two such shares on the same clips."""
+def gain(ours: Sequence[Row], theirs: Sequence[Row]) -> Estimate:
+    """The difference of the shares of states shown, on the same clips."""
     both = {f"our {name}": value for name, value in totals(ours).items()}
     both |= {f"their {name}": value for name, value in totals(theirs).items()}
-    return bootstrap(both, lambda t: t[f"our {part}"] / t[f"our {whole}"].clip(1)
-                     - t[f"their {part}"] / t[f"their {whole}"].clip(1))  # fmt: skip
+    return bootstrap(both, lambda t: (t["our shown"] - t["their shown"]) / t["our states"])
 
 
 def print_tables(clips: Sequence[StatesClip], rows: Sequence[Row]) -> None:
     """As Markdown: one line for each kind, then all with intervals."""
-    even = best_uniform(rows)
+    kinds = list(dict.fromkeys(clip.truth.kind for clip in clips))
     print("| kind | clips | states | tokens needed | " + " | ".join(f"shown {p} | wasted {p}" for p in BUDGETS) + " |")
     print("|---" * (4 + 2 * len(BUDGETS)) + "|")
-    for kind in dict.fromkeys(clip.truth.kind for clip in clips):
+    for kind in kinds:
         own = [clip.truth for clip in clips if clip.truth.kind == kind]
         cells = [kind, len(own), sum(len(truth.distinct) for truth in own), sum(truth.price for truth in own)]
-        for price in BUDGETS:
-            picked = [
-                [row for row in of_method(rows, price, method) if row.kind == kind]
-                for method in ("adaptive", even[price])
-            ]
-            for part, whole in (("shown", "states"), ("wasted", "tokens")):
-                cells.append(" / ".join(percent(share(found, part, whole), interval=False) for found in picked))
+        for pair in picked(rows, [kind]).values():
+            for part, whole in (SHOWN, WASTED):
+                cells.append(" / ".join(percent(share(found, part, whole), interval=False) for found in pair))
         print("| " + " | ".join(map(str, cells)) + " |")
     print("\nEach cell: adaptive / uniform. All kinds together:\n")
-    print("| budget | frames of uniform | adaptive shown | uniform shown | gain | adaptive wasted | uniform wasted |")
+    print("| budget | shown adaptive | shown uniform | gain | wasted adaptive | wasted uniform | tokens spent |")
     print("|---" * 7 + "|")
-    for price in BUDGETS:
-        ours, theirs = of_method(rows, price, "adaptive"), of_method(rows, price, even[price])
-        shown = [percent(share(found, "shown", "states")) for found in (ours, theirs)]
-        wasted = [percent(share(found, "wasted", "tokens")) for found in (ours, theirs)]
-        more = percent(gain(ours, theirs, "shown", "states"))
-        print("| " + " | ".join([price, even[price].partition("@")[2], *shown, more, *wasted]) + " |")
+    for price, (ours, theirs) in picked(rows, kinds).items():
+        cells = [price, *(percent(share(found, *SHOWN)) for found in (ours, theirs)), percent(gain(ours, theirs))]
+        cells += [percent(share(found, *WASTED)) for found in (ours, theirs)]
+        cells.append(" / ".join(str(sum(row.score.tokens for row in found)) for found in (ours, theirs)))
+        print("| " + " | ".join(map(str, cells)) + " |")
 
 
 def save(path: Path, clips: Sequence[StatesClip], rows: Sequence[Row]) -> None:

@@ -209,8 +209,8 @@ class _Equation:
         return write(self.picture, text, left=left, base=base, cap=cap, colour=self.style.ink, face=self.style.face)
 
     def _line(self, a: tuple[float, float], b: tuple[float, float]) -> None:
-        ends = [(round(x), round(y)) for x, y in (a, b)]
-        cv2.line(self.picture, *ends, self.style.ink, max(2, self.cap // 10), cv2.LINE_AA)
+        start, end = ((round(x), round(y)) for x, y in (a, b))
+        cv2.line(self.picture, start, end, self.style.ink, max(2, self.cap // 10), cv2.LINE_AA)
 
 
 def photo_slide(rng: random.Random, style: Style, number: int) -> list[Slide]:

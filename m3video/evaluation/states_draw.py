@@ -48,7 +48,7 @@ def ink(text: str, cap: int, face: str) -> tuple[Picture, int]:
         cv2.putText(sheet, text, (cap // 3, base), cv2.FONT_HERSHEY_COMPLEX, scale, (255,), thick, cv2.LINE_AA)
         return sheet, base
     font = ImageFont.load_default(cap / _cap_of_size())
-    stroke = max(1, round(cap / 16)) if face == "bold" else 0
+    stroke = max(1, round(cap / 24)) if face == "bold" else 0
     width = round(font.getlength(text)) + cap
     base = round(cap * 1.5)
     image = Image.new("L", (width, round(cap * 2.1)))
@@ -103,6 +103,11 @@ def plain(size: tuple[int, int], colour: Colour) -> Picture:
 def word(rng: random.Random) -> str:
     """A word that says nothing, so that no two lines are alike."""
     return "".join(rng.choice(_CONSONANTS) + rng.choice(_VOWELS) for _ in range(rng.randint(1, 4)))
+
+
+def random_colour(rng: random.Random, low: int, high: int) -> Colour:
+    """Three channels between these."""
+    return rng.randint(low, high), rng.randint(low, high), rng.randint(low, high)
 
 
 def words(rng: random.Random, *, width: float, cap: int, face: str, most: int = 99, capital: bool = True) -> str:

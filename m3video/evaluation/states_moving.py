@@ -9,7 +9,6 @@ import cv2
 import numpy as np
 
 from m3video.evaluation.states_draw import (
-    LEAST_LETTER,
     PHOTOS,
     Colour,
     Film,
@@ -21,6 +20,7 @@ from m3video.evaluation.states_draw import (
     photo,
     plain,
     random_cap,
+    random_colour,
     text_width,
     texture,
     word,
@@ -30,15 +30,19 @@ from m3video.evaluation.states_draw import (
 from m3video.evaluation.states_scenes import WIDE, clock
 
 
+SMALLER = (960, 540)
+"""Where nothing stands still, every pixel costs."""
+
+
 def captions(rng: random.Random, *, ticker: bool) -> Film:
     """Captions of 2 to 6 s, with pauses, over a photograph that stands still or is slowly panned over.
 
     Each caption is a state; the picture without one is contained in the first. With `ticker` the captions stand in a
     box above a band whose text runs all the time, and a clock ticks in a corner; without it they are subtitles.
     """
-    film = Film(WIDE, rng.choice((8, 10)))
+    film = Film(WIDE, rng.choice((6, 8)))
     view, film.is_moving = _view(rng, film, speed=rng.choice((0.0, 12.0)))
-    cap = random_cap(rng, WIDE, high=13)
+    cap = random_cap(rng, WIDE, high=17)
     bare = film.state(thing=film.size[0])
     film.show(view, rng.uniform(2, 6), bare)
     for number in range(rng.randint(12, 22)):
@@ -113,14 +117,14 @@ def _ticker(rng: random.Random, cap: int) -> Overlay:
 def sport(rng: random.Random) -> Film:
     """A game: the camera follows players over a field; each score on the board is a state of 20 to 60 s, its clock is
     none."""
-    film = Film(WIDE, rng.choice((8, 10)), is_moving=True)
-    cap = random_cap(rng, WIDE, low=LEAST_LETTER, high=12)
+    film = Film(SMALLER, rng.choice((5, 6)), is_moving=True)
+    cap = random_cap(rng, SMALLER, high=17)
     names = [word(rng)[:3].upper().ljust(3, "O") for _ in range(2)]
     score, game = [0, 0], _game(rng, film)
     for _ in range(rng.randint(4, 6)):
         text = f"{names[0]} {score[0]} - {score[1]} {names[1]}"
         wide = text_width(text, cap, "bold")
-        state = film.state(cap=cap, box=(40 / WIDE[0], 30 / WIDE[1], wide / WIDE[0], cap * 2 / WIDE[1]))
+        state = film.state(cap=cap, box=(40 / SMALLER[0], 30 / SMALLER[1], wide / SMALLER[0], cap * 2 / SMALLER[1]))
         film.show(_with_board(game, text, cap, wide), rng.uniform(20, 40), state)
         score[rng.randrange(2)] += rng.randint(1, 3)
     film.overlays.append(
@@ -156,11 +160,11 @@ def _game(rng: random.Random, film: Film) -> Painter:
         left = round((width / 2) * (1 + 0.8 * np.sin(now * 0.23) + 0.2 * np.sin(now * 0.71)))
         picture = field[:, left : left + width].copy()
         for player, (a, b, c, d) in enumerate(runs):
-            x = width + width * 0.75 * np.sin(now * 0.23 + a * 0.12) + 160 * np.sin(now * 0.9 + b) - left
+            x = width + width * 0.45 * np.sin(now * 0.23 + a * 0.12) + 120 * np.sin(now * 0.9 + b) - left
             y = height * 0.62 + height * 0.28 * np.sin(now * 0.4 + c) + 12 * np.sin(now * 1.3 + d)
             at = round(float(x)), round(float(y))
-            cv2.ellipse(picture, at, (11, 24), 0, 0, 360, team[player % 2], -1, cv2.LINE_AA)
-            cv2.circle(picture, (at[0], at[1] - 30), 9, (200, 150, 120), -1, cv2.LINE_AA)
+            cv2.ellipse(picture, at, (8, 18), 0, 0, 360, team[player % 2], -1, cv2.LINE_AA)
+            cv2.circle(picture, (at[0], at[1] - 22), 7, (200, 150, 120), -1, cv2.LINE_AA)
         return picture
 
     return paint
@@ -168,12 +172,12 @@ def _game(rng: random.Random, film: Film) -> Painter:
 
 def drive(rng: random.Random) -> Film:
     """A road seen from a car: all moves, a clock ticks; one to three shots with cuts between them, a state each."""
-    film = Film(WIDE, rng.choice((8, 10)), is_moving=True)
+    film = Film(SMALLER, rng.choice((5, 6)), is_moving=True)
     for _ in range(rng.randint(1, 3)):
-        film.show(_road(rng, film), rng.uniform(25, 60), film.state(thing=WIDE[0] * 0.4))
-    cap = random_cap(rng, WIDE, high=9)
+        film.show(_road(rng, film), rng.uniform(20, 45), film.state(thing=SMALLER[0] * 0.4))
+    cap = random_cap(rng, SMALLER, high=9)
     film.overlays.append(
-        clock(rng.randrange(86400), left=30, base=WIDE[1] - 30, cap=cap, fps=film.fps, colour=(255, 255, 255))
+        clock(rng.randrange(86400), left=30, base=SMALLER[1] - 30, cap=cap, fps=film.fps, colour=(255, 255, 255))
     )
     return film
 
@@ -183,14 +187,18 @@ def _road(rng: random.Random, film: Film) -> Painter:
     width, height = film.size
     horizon = round(height * rng.uniform(0.4, 0.5))
     side = 1024
-    ground = texture(rng.choice(("grass", "gravel")), (side, side), tint=tuple(rng.randint(60, 140) for _ in range(3)))
+    ground = texture(rng.choice(("grass", "gravel")), (side, side), tint=random_colour(rng, 60, 140))
     ground[:, side // 2 - 150 : side // 2 + 150] = texture("gravel", (300, side), tint=(80, 80, 84), zoom=0.5)
     for start in range(0, side, 256):
         fill(ground, (230, 230, 230), left=side / 2 - 6, right=side / 2 + 6, top=start, bottom=start + 120)
     y, x = np.mgrid[1 : height - horizon + 1, 0:width].astype(np.float32)
     away = 60000 / y
     across = (x - width / 2) * 380 / y / 2
-    sky = fitted(photo(rng.choice(PHOTOS)), width=width * 2, height=horizon, rng=rng)
+    sky = _skyline(rng, width * 2, horizon)
+    # Haze: far away the ground has more detail than there are pixels.
+    haze = 80
+    clear = np.linspace(0, 1, haze, dtype=np.float32)[:, None, None]
+    far = (1 - clear) * ground.mean(axis=(0, 1), dtype=np.float32)
     speed, phase = rng.uniform(60, 140), rng.uniform(0, 6.28)
 
     def paint(number: int) -> Picture:
@@ -199,9 +207,25 @@ def _road(rng: random.Random, film: Film) -> Painter:
         picture = np.empty((height, width, 3), np.uint8)
         left = round(width / 2 * (1 + 0.9 * turn))
         picture[:horizon] = sky[:, left : left + width]
-        columns = (across + side / 2 + turn * 40).clip(0, side - 1)
-        rows = np.mod(away * 0.12 - now * speed * 8, side - 1)
-        picture[horizon:] = cv2.remap(ground, columns, rows.astype(np.float32), cv2.INTER_LINEAR)
+        columns = np.mod(across + side / 2 + turn * 40, side - 1).astype(np.float32)
+        rows = np.mod(away * 0.12 - now * speed * 8, side - 1).astype(np.float32)
+        picture[horizon:] = cv2.remap(ground, columns, rows, cv2.INTER_LINEAR)
+        picture[horizon : horizon + haze] = far + picture[horizon : horizon + haze] * clear
         return picture
 
     return paint
+
+
+def _skyline(rng: random.Random, width: int, height: int) -> Picture:
+    """Houses with windows before a sky."""
+    sky = plain((width, height), random_colour(rng, 150, 235))
+    left = 0
+    while left < width:
+        wide, high = rng.randint(60, 200), rng.randint(height // 6, height * 3 // 4)
+        fill(sky, random_colour(rng, 60, 170), left=left, right=left + wide, top=height - high, bottom=height)
+        lit = random_colour(rng, 30, 220)
+        for x in range(left + 10, min(left + wide, width) - 16, 30):
+            for y in range(height - high + 10, height - 20, 34):
+                fill(sky, lit, left=x, right=x + 14, top=y, bottom=y + 18)
+        left += wide
+    return sky

@@ -21,6 +21,7 @@ from m3video.evaluation.states_draw import (
     photo,
     plain,
     random_cap,
+    random_colour,
     text_width,
     texture,
     word,
@@ -29,7 +30,8 @@ from m3video.evaluation.states_draw import (
 )
 
 WIDE = (1280, 720)
-GUARD_SIZES: tuple[tuple[int, int], ...] = ((1280, 720), (1024, 768))
+GUARD_SIZES: tuple[tuple[int, int], ...] = ((640, 480), (640, 360))
+"""Fresh noise costs an encoder and a decoder more than anything else: small pictures, as such cameras have them."""
 
 
 def clock(start: int, *, left: float, base: float, cap: int, fps: int, colour: Colour,
@@ -56,7 +58,7 @@ def screen(rng: random.Random) -> Film:
 
     A line that is complete is a state, contained in the next one until the page is left. An open window is a state.
     """
-    film = Film(WIDE, rng.choice((6, 8, 10)))
+    film = Film(WIDE, rng.choice((6, 8)))
     cap = random_cap(rng, WIDE, low=LEAST_LETTER, high=11)
     paper, ink, bar = rng.choice((
         ((30, 30, 34), (220, 220, 215), (60, 60, 70)), ((255, 255, 255), (20, 20, 20), (225, 228, 232)),
@@ -205,14 +207,14 @@ def guard(rng: random.Random, *, sigma: float) -> Film:
     film = Film(size, rng.choice((5, 6)))
     yard, main = _yard(rng, size)
     empty = film.state(thing=main)
-    film.show(yard, rng.uniform(8, 25), empty)
-    for _ in range(rng.randint(2, 4)):
+    film.show(yard, rng.uniform(8, 20), empty)
+    for _ in range(rng.randint(2, 3)):
         _visit(rng, film, yard)
-        film.show(yard, rng.uniform(5, 20), empty)
+        film.show(yard, rng.uniform(5, 15), empty)
     cap = random_cap(rng, size, high=9)
     film.overlays += [
         _leaves(rng, film), _light(rng, film),
-        clock(rng.randrange(86400), left=24, base=24 + cap, cap=cap, fps=film.fps, colour=(255, 255, 255)),
+        clock(rng.randrange(86400), left=12, base=12 + cap, cap=cap, fps=film.fps, colour=(255, 255, 255)),
         noise(rng, size, sigma=sigma),
     ]  # fmt: skip
     return film
@@ -222,9 +224,9 @@ def _yard(rng: random.Random, size: tuple[int, int]) -> tuple[Picture, float]:
     """A wall with a door and windows above a floor, and the shorter side of the door in pixels."""
     width, height = size
     horizon = round(height * rng.uniform(0.4, 0.55))
-    tints = [tuple(rng.randint(60, 150) for _ in range(3)) for _ in range(2)]
-    yard = texture(rng.choice(("gravel", "grass")), size, tint=tints[0], zoom=rng.uniform(0.5, 1.0))
-    yard[:horizon] = texture("brick", (width, horizon), tint=tints[1], zoom=rng.uniform(0.4, 0.8))
+    tints = [random_colour(rng, 60, 150) for _ in range(2)]
+    yard = texture(rng.choice(("gravel", "grass")), size, tint=tints[0], zoom=rng.uniform(0.3, 0.6))
+    yard[:horizon] = texture("brick", (width, horizon), tint=tints[1], zoom=rng.uniform(0.25, 0.5))
     door = round(width * rng.uniform(0.1, 0.14))
     left = rng.randint(width // 10, width // 3)
     fill(yard, (70, 50, 40), left=left, right=left + door, top=horizon - door * 1.7, bottom=horizon)
@@ -252,7 +254,7 @@ def _visit(rng: random.Random, film: Film, yard: Picture) -> None:
 
     def walk(start: float, end: float, frames: int) -> None:
         first = film.frames
-        film.show(lambda n: at(start + (end - start) * (n - first + 1) / (frames + 1), 4 * (n % 2)), frames / film.fps)
+        film.show(lambda n: at(start + (end - start) * (n - first + 1) / (frames + 1), 2 * (n % 2)), frames / film.fps)
 
     walk(edge, x, came)
     state = film.state(thing=wide, box=(x / width, y / height, wide / width, high / height))
@@ -264,7 +266,7 @@ def _visit(rng: random.Random, film: Film, yard: Picture) -> None:
 
 def _figure(rng: random.Random, wide: int, high: int) -> tuple[Picture, Picture]:
     """A person from far away, with its mask."""
-    coat, legs = (tuple(rng.randint(10, 245) for _ in range(3)) for _ in range(2))
+    coat, legs = (random_colour(rng, 10, 245) for _ in range(2))
     sprite, mask = plain((wide, high), coat), np.zeros((high, wide), np.uint8)
     head = round(wide * 0.25)
     cv2.ellipse(mask, (wide // 2, round(high * 0.47)), (wide // 2 - 1, round(high * 0.3)), 0, 0, 360, (255,), -1)
@@ -279,11 +281,11 @@ def _figure(rng: random.Random, wide: int, high: int) -> tuple[Picture, Picture]
 def _leaves(rng: random.Random, film: Film) -> Overlay:
     """Leaves in an upper corner that never rest."""
     wide, high = round(film.size[0] * 0.22), round(film.size[1] * 0.38)
-    sheet = texture("grass", (wide + 40, high + 40), tint=(60, 120, 50), zoom=1.6)
+    sheet = texture("grass", (wide + 40, high + 40), tint=(60, 120, 50), zoom=0.9)
     y, x = np.mgrid[0:high, 0:wide].astype(np.float32)
 
     def paint(picture: Picture, number: int) -> None:
-        shift = (8 * np.sin(number * 0.9 + y / 23) + 5 * np.sin(number * 1.7 + x / 31)).astype(np.float32)
+        shift = (5 * np.sin(number * 0.9 + y / 13) + 3 * np.sin(number * 1.7 + x / 17)).astype(np.float32)
         moved = cv2.remap(sheet, x + 20 + shift, y + 20 + shift / 2, cv2.INTER_LINEAR)
         picture[:high, film.size[0] - wide :] = moved
 

@@ -10,16 +10,16 @@ import dataclasses
 import hashlib
 import json
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from importlib.metadata import version
 from pathlib import Path
 
 import av
 import cv2
 import numpy as np
 import PIL
-import skimage
 
 from m3video.config import Settings
 from m3video.evaluation import states_decks, states_draw, states_kinds, states_moving, states_scenes, states_truth
@@ -32,6 +32,8 @@ from m3video.files import replacing
 from m3video.pipeline import analyze_video, open_for
 from m3video.progress import Progress, silent
 from m3video.types import VideoInfo
+
+ADAPTIVE = "adaptive"
 
 AMPLE = 20_000
 """Tokens that pay for everything in any of these clips."""
@@ -53,7 +55,7 @@ class StatesClip:
 
 def content_key(kind: str, *, seed: int, index: int) -> str:
     """A name for a clip's content: which one it is, the code that draws it, and the libraries that draw and encode."""
-    parts = [kind, str(seed), str(index), av.__version__, cv2.__version__, PIL.__version__, skimage.__version__]
+    parts = [kind, str(seed), str(index), av.__version__, cv2.__version__, PIL.__version__, version("scikit-image")]
     modules = (states_draw, states_truth, states_decks, states_scenes, states_moving, states_kinds)
     parts += [np.__version__, *(Path(m.__file__ or "").read_text(encoding="utf-8") for m in modules)]
     return hashlib.blake2b("\0".join(parts).encode(), digest_size=12).hexdigest()
@@ -79,7 +81,8 @@ def render_clip(kind: str, *, seed: int, index: int, folder: Path) -> StatesClip
 def encode(pictures: Iterator[Picture], target: Path, *, fps: int, crf: int, gop: int) -> None:
     """Write pictures of one even size as H.264 yuv420p in mp4; what is one array again and again is converted once."""
     with av.open(str(target), "w", format="mp4") as container:
-        options = {"crf": str(crf), "preset": "veryfast", "g": str(gop)}
+        # Nobody streams noise at the rate that it would take: codecs flicker where there is more than they may send.
+        options = {"crf": str(crf), "preset": "veryfast", "g": str(gop), "maxrate": "2M", "bufsize": "2M"}
         stream = container.add_stream("libx264", rate=fps, options=options)
         stream.pix_fmt = "yuv420p"
         stream.time_base = Fraction(1, fps)
@@ -110,7 +113,7 @@ def plans(view: ClipView, budget: int) -> dict[str, list[tuple[int, int]]]:
 
     "adaptive" is the product's planner, "uniform@n" n even frames at the two adjacent scales that spend the budget.
     """
-    found = {"adaptive": [(frame.pts, frame.scale) for frame in view.planned(budget).frames]}
+    found = {ADAPTIVE: [(frame.pts, frame.scale) for frame in view.planned(budget).frames]}
     for frames in even_counts(view.max_frames):
         pts = view.evenly(min(frames, budget))
         found[f"uniform@{frames}"] = list(zip(pts, even_scales(len(pts), budget), strict=True))
@@ -159,14 +162,11 @@ def run(kinds: Sequence[str], *, seed: int, clips: int, max_frames: int, folder:
     return found, rows
 
 
-def best_uniform(rows: Sequence[Row]) -> Mapping[str, str]:
-    """For each of `BUDGETS` the number of even frames that shows the most of all rows' states, as a method's name."""
-    best = {}
-    for price in BUDGETS:
-        shown: dict[str, tuple[int, int]] = {}
-        for row in rows:
-            if row.price == price and row.method != "adaptive":
-                states, wasted = shown.get(row.method, (0, 0))
-                shown[row.method] = states + row.score.shown, wasted - row.score.wasted
-        best[price] = max(shown, key=lambda method: shown[method])
-    return best
+def best_uniform(rows: Sequence[Row]) -> str:
+    """The method of even frames that shows the most states in all `rows`; of equals the one that wastes the least."""
+    totals: dict[str, tuple[int, int]] = {}
+    for row in rows:
+        if row.method != ADAPTIVE:
+            shown, wasted = totals.get(row.method, (0, 0))
+            totals[row.method] = shown + row.score.shown, wasted - row.score.wasted
+    return max(totals, key=lambda method: totals[method])
