@@ -29,7 +29,6 @@ from m3video.evaluation.states_draw import (
 )
 from m3video.evaluation.states_scenes import WIDE, clock
 
-
 SMALLER = (960, 540)
 """Where nothing stands still, every pixel costs."""
 

@@ -82,7 +82,7 @@ def encode(pictures: Iterator[Picture], target: Path, *, fps: int, crf: int, gop
     """Write pictures of one even size as H.264 yuv420p in mp4; what is one array again and again is converted once."""
     with av.open(str(target), "w", format="mp4") as container:
         # Nobody streams noise at the rate that it would take: codecs flicker where there is more than they may send.
-        options = {"crf": str(crf), "preset": "veryfast", "g": str(gop), "maxrate": "2M", "bufsize": "2M"}
+        options = {"crf": str(crf), "preset": "superfast", "g": str(gop), "maxrate": "2M", "bufsize": "2M"}
         stream = container.add_stream("libx264", rate=fps, options=options)
         stream.pix_fmt = "yuv420p"
         stream.time_base = Fraction(1, fps)
