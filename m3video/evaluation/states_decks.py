@@ -11,7 +11,6 @@ import numpy as np
 
 from m3video.evaluation.states_draw import (
     FACES,
-    LEAST_LETTER,
     PHOTOS,
     Colour,
     Film,
@@ -81,7 +80,9 @@ def make_style(rng: random.Random, *, dark: bool = False, high: float = 20.0) ->
     """Of a random deck; `high` bounds its letters, in pixels of the tower's input."""
     size = rng.choice(SIZES)
     paper, ink, accent = rng.choice(DARK if dark else LIGHT)
-    return Style(size, paper, ink, accent, rng.choice(FACES), random_cap(rng, size, low=LEAST_LETTER, high=high))
+    # Ten capitals fit into a line.
+    cap = min(random_cap(rng, size, high=high), round(size[0] * 0.0875))
+    return Style(size, paper, ink, accent, rng.choice(FACES), cap)
 
 
 def titled(rng: random.Random, style: Style) -> tuple[Picture, float]:

@@ -172,8 +172,9 @@ def _game(rng: random.Random, film: Film) -> Painter:
 def drive(rng: random.Random) -> Film:
     """A road seen from a car: all moves, a clock ticks; one to three shots with cuts between them, a state each."""
     film = Film(SMALLER, rng.choice((5, 6)), is_moving=True)
-    for _ in range(rng.randint(1, 3)):
-        film.show(_road(rng, film), rng.uniform(20, 45), film.state(thing=SMALLER[0] * 0.4))
+    shots = rng.randint(1, 3)
+    for _ in range(shots):
+        film.show(_road(rng, film), rng.uniform(60, 110) / shots, film.state(thing=SMALLER[0] * 0.4))
     cap = random_cap(rng, SMALLER, high=9)
     film.overlays.append(
         clock(rng.randrange(86400), left=30, base=SMALLER[1] - 30, cap=cap, fps=film.fps, colour=(255, 255, 255))
