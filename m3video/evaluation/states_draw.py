@@ -69,8 +69,9 @@ def text_width(text: str, cap: int, face: str) -> int:
     return ink(text, cap, face)[0].shape[1]
 
 
-def write(picture: Picture, text: str, *, left: float, base: float, cap: int, colour: Colour,
-          face: str = "sans") -> int:  # fmt: skip
+def write(
+    picture: Picture, text: str, *, left: float, base: float, cap: int, colour: Colour, face: str = "sans"
+) -> int:
     """Write a line that stands on row `base`; what is outside of the picture is cut off. Returns where it ends."""
     sheet, foot = ink(text, cap, face)
     blend(picture, sheet, colour, left=round(left), top=round(base) - foot)
@@ -192,8 +193,13 @@ class Film:
         """How long the clip is so far."""
         return self.frames / self.fps
 
-    def state(self, *, cap: float | None = None, thing: float | None = None,
-              box: tuple[float, float, float, float] = (0, 0, 1, 1)) -> int:  # fmt: skip
+    def state(
+        self,
+        *,
+        cap: float | None = None,
+        thing: float | None = None,
+        box: tuple[float, float, float, float] = (0, 0, 1, 1),
+    ) -> int:
         """A new state and its number; `cap` and `thing` in pixels of the picture, `box` as shares of it."""
         letter, side = (None if length is None else as_letter(length, self.size) for length in (cap, thing))
         self.states.append(State((), letter, side, box))

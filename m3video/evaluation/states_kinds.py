@@ -32,7 +32,7 @@ KINDS: dict[str, Callable[[random.Random], Film]] = {
     "subtitles": partial(captions, ticker=False),
     "sport": sport,
     "drive": drive,
-}  # fmt: skip
+}
 """Name -> what draws a random clip of this kind; numbers are the noise in grey levels."""
 
 

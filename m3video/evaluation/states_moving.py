@@ -55,9 +55,16 @@ def captions(rng: random.Random, *, ticker: bool) -> Film:
     if ticker:
         film.overlays += [
             _ticker(rng, cap),
-            clock(rng.randrange(86400), left=WIDE[0] - text_width("00:00:00", cap, "sans") - 30, base=30 + cap, cap=cap,
-                  fps=film.fps, colour=(255, 255, 255), paper=(150, 20, 30)),
-        ]  # fmt: skip
+            clock(
+                rng.randrange(86400),
+                left=WIDE[0] - text_width("00:00:00", cap, "sans") - 30,
+                base=30 + cap,
+                cap=cap,
+                fps=film.fps,
+                colour=(255, 255, 255),
+                paper=(150, 20, 30),
+            ),
+        ]
     return film
 
 
@@ -127,9 +134,16 @@ def sport(rng: random.Random) -> Film:
         film.show(_with_board(game, text, cap, wide), rng.uniform(20, 40), state)
         score[rng.randrange(2)] += rng.randint(1, 3)
     film.overlays.append(
-        clock(rng.randint(0, 2000), left=50, base=30 + cap * 4, cap=cap, fps=film.fps, colour=(255, 255, 0),
-              paper=(10, 10, 10))
-    )  # fmt: skip
+        clock(
+            rng.randint(0, 2000),
+            left=50,
+            base=30 + cap * 4,
+            cap=cap,
+            fps=film.fps,
+            colour=(255, 255, 0),
+            paper=(10, 10, 10),
+        )
+    )
     return film
 
 

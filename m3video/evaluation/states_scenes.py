@@ -34,16 +34,23 @@ GUARD_SIZES: tuple[tuple[int, int], ...] = ((640, 480), (640, 360))
 """Fresh noise costs an encoder and a decoder more than anything else: small pictures, as such cameras have them."""
 
 
-def clock(start: int, *, left: float, base: float, cap: int, fps: int, colour: Colour,
-          paper: Colour | None = None) -> Overlay:  # fmt: skip
+def clock(
+    start: int, *, left: float, base: float, cap: int, fps: int, colour: Colour, paper: Colour | None = None
+) -> Overlay:
     """A clock that ticks each second, from `start` seconds past midnight."""
 
     def paint(picture: Picture, number: int) -> None:
         now = start + number // fps
         text = f"{now // 3600 % 24:02d}:{now // 60 % 60:02d}:{now % 60:02d}"
         if paper is not None:
-            fill(picture, paper, left=left - cap * 0.3, top=base - cap * 1.4, bottom=base + cap * 0.4,
-                 right=left + text_width("00:00:00", cap, "sans"))  # fmt: skip
+            fill(
+                picture,
+                paper,
+                left=left - cap * 0.3,
+                top=base - cap * 1.4,
+                bottom=base + cap * 0.4,
+                right=left + text_width("00:00:00", cap, "sans"),
+            )
         write(picture, text, left=left, base=base, cap=cap, colour=colour)
 
     return paint
@@ -60,10 +67,13 @@ def screen(rng: random.Random) -> Film:
     """
     film = Film(WIDE, rng.choice((6, 8)))
     cap = random_cap(rng, WIDE, low=LEAST_LETTER, high=11)
-    paper, ink, bar = rng.choice((
-        ((30, 30, 34), (220, 220, 215), (60, 60, 70)), ((255, 255, 255), (20, 20, 20), (225, 228, 232)),
-        ((39, 40, 34), (248, 248, 242), (70, 70, 62)),
-    ))  # fmt: skip
+    paper, ink, bar = rng.choice(
+        (
+            ((30, 30, 34), (220, 220, 215), (60, 60, 70)),
+            ((255, 255, 255), (20, 20, 20), (225, 228, 232)),
+            ((39, 40, 34), (248, 248, 242), (70, 70, 62)),
+        )
+    )
     desk = _Desk(rng, film, cap, paper, ink, bar)
     for page in range(rng.randint(2, 4)):
         desk.new_page(page)
@@ -126,11 +136,16 @@ class _Desk:
 
     def _code(self, room: float) -> str:
         rng = self.rng
-        text = rng.choice((
-            f"{word(rng)} = {word(rng)}({rng.randint(0, 999)}, {word(rng)})", f"for {word(rng)} in {word(rng)}():",
-            f"if {word(rng)} > {rng.randint(0, 99)}:", f"return {word(rng)} + {word(rng)}[{rng.randint(0, 9)}]",
-            f"def {word(rng)}({word(rng)}, {word(rng)}):", f"print({word(rng)}.{word(rng)})",
-        ))  # fmt: skip
+        text = rng.choice(
+            (
+                f"{word(rng)} = {word(rng)}({rng.randint(0, 999)}, {word(rng)})",
+                f"for {word(rng)} in {word(rng)}():",
+                f"if {word(rng)} > {rng.randint(0, 99)}:",
+                f"return {word(rng)} + {word(rng)}[{rng.randint(0, 9)}]",
+                f"def {word(rng)}({word(rng)}, {word(rng)}):",
+                f"print({word(rng)}.{word(rng)})",
+            )
+        )
         while text_width(text, self.cap, "sans") > room:
             text = text[:-1]
         return text
@@ -143,8 +158,14 @@ class _Desk:
         over = self.page.copy()
         fill(over, (90, 90, 90), left=left - 3, top=top - 3, right=left + wide + 3, bottom=top + high + 3)
         fill(over, (245, 245, 245), left=left, top=top, right=left + wide, bottom=top + high)
-        fill(over, rng.choice(((60, 120, 200), (200, 90, 60), (80, 150, 90))), left=left, top=top, right=left + wide,
-             bottom=top + self.cap * 2)  # fmt: skip
+        fill(
+            over,
+            rng.choice(((60, 120, 200), (200, 90, 60), (80, 150, 90))),
+            left=left,
+            top=top,
+            right=left + wide,
+            bottom=top + self.cap * 2,
+        )
         if rng.random() < 0.3:
             inner = (wide - 2 * self.cap, high - 6 * self.cap)
             inset = fitted(photo(rng.choice(PHOTOS)), width=inner[0], height=inner[1], rng=rng)
@@ -213,10 +234,11 @@ def guard(rng: random.Random, *, sigma: float) -> Film:
         film.show(yard, rng.uniform(5, 15), empty)
     cap = random_cap(rng, size, high=9)
     film.overlays += [
-        _leaves(rng, film), _light(rng, film),
+        _leaves(rng, film),
+        _light(rng, film),
         clock(rng.randrange(86400), left=12, base=12 + cap, cap=cap, fps=film.fps, colour=(255, 255, 255)),
         noise(rng, size, sigma=sigma),
-    ]  # fmt: skip
+    ]
     return film
 
 

@@ -194,10 +194,15 @@ def test_things_need_a_token(thing: float, scale: int) -> None:
 def made(*, is_moving: bool = False) -> Truth:
     """0-10 s: a line at 576. 11-20 s: a step, 20-30 s: the whole of it, at 144. 30-40 s: the line again."""
     return Truth(
-        "made", 40.0, is_moving,
-        (State(((0.0, 10.0), (30.0, 40.0)), 7.5), State(((11.0, 20.0),), 15.0, contained_in=2),
-         State(((20.0, 30.0),), 15.0)),
-    )  # fmt: skip
+        "made",
+        40.0,
+        is_moving,
+        (
+            State(((0.0, 10.0), (30.0, 40.0)), 7.5),
+            State(((11.0, 20.0),), 15.0, contained_in=2),
+            State(((20.0, 30.0),), 15.0),
+        ),
+    )
 
 
 @pytest.mark.parametrize(
