@@ -103,14 +103,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--clips", type=int, default=2, help="of each kind")
-    parser.add_argument("--kinds", nargs="+", default=list(KINDS), choices=list(KINDS), metavar="KIND",
-                        help=", ".join(KINDS))  # fmt: skip
+    parser.add_argument(
+        "--kinds", nargs="+", default=list(KINDS), choices=list(KINDS), metavar="KIND", help=", ".join(KINDS)
+    )
     parser.add_argument("--max-frames", type=int, default=64)
     parser.add_argument("--cache", type=Path, default=default_cache() / "states", help="where rendered clips are kept")
     parser.add_argument("--json", type=Path, help="truths, and what each method showed of each clip")
     args = parser.parse_args()
-    clips, rows = run(args.kinds, seed=args.seed, clips=args.clips, max_frames=args.max_frames, folder=args.cache,
-                      progress=make_progress(quiet=False))  # fmt: skip
+    clips, rows = run(
+        args.kinds,
+        seed=args.seed,
+        clips=args.clips,
+        max_frames=args.max_frames,
+        folder=args.cache,
+        progress=make_progress(quiet=False),
+    )
     print_tables(clips, rows)
     if args.json:
         save(args.json, clips, rows)

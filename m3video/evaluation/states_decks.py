@@ -11,7 +11,6 @@ import numpy as np
 
 from m3video.evaluation.states_draw import (
     FACES,
-    LEAST_LETTER,
     PHOTOS,
     Colour,
     Film,
@@ -35,13 +34,16 @@ SIZES: tuple[tuple[int, int], ...] = ((1280, 720), (1280, 720), (1280, 720), (10
 """(width, height), drawn at random."""
 
 LIGHT: tuple[tuple[Colour, Colour, Colour], ...] = (
-    ((255, 255, 255), (0, 0, 0), (200, 40, 40)), ((250, 248, 240), (40, 40, 60), (20, 90, 160)),
-    ((235, 242, 250), (20, 30, 60), (180, 90, 0)), ((255, 255, 255), (60, 60, 60), (0, 120, 90)),
-)  # fmt: skip
+    ((255, 255, 255), (0, 0, 0), (200, 40, 40)),
+    ((250, 248, 240), (40, 40, 60), (20, 90, 160)),
+    ((235, 242, 250), (20, 30, 60), (180, 90, 0)),
+    ((255, 255, 255), (60, 60, 60), (0, 120, 90)),
+)
 DARK: tuple[tuple[Colour, Colour, Colour], ...] = (
-    ((20, 20, 24), (230, 230, 230), (250, 180, 40)), ((0, 20, 50), (210, 220, 240), (90, 200, 250)),
+    ((20, 20, 24), (230, 230, 230), (250, 180, 40)),
+    ((0, 20, 50), (210, 220, 240), (90, 200, 250)),
     ((40, 44, 52), (171, 178, 191), (152, 195, 121)),
-)  # fmt: skip
+)
 """(paper, ink, accent)."""
 
 
@@ -81,7 +83,9 @@ def make_style(rng: random.Random, *, dark: bool = False, high: float = 20.0) ->
     """Of a random deck; `high` bounds its letters, in pixels of the tower's input."""
     size = rng.choice(SIZES)
     paper, ink, accent = rng.choice(DARK if dark else LIGHT)
-    return Style(size, paper, ink, accent, rng.choice(FACES), random_cap(rng, size, low=LEAST_LETTER, high=high))
+    # Ten capitals fit into a line.
+    cap = min(random_cap(rng, size, high=high), round(size[0] * 0.0875))
+    return Style(size, paper, ink, accent, rng.choice(FACES), cap)
 
 
 def titled(rng: random.Random, style: Style) -> tuple[Picture, float]:
@@ -91,8 +95,14 @@ def titled(rng: random.Random, style: Style) -> tuple[Picture, float]:
     base = style.size[1] // 16 + cap
     title = words(rng, width=style.room, cap=cap, face=style.face, most=4)
     write(picture, title, left=style.margin, base=base, cap=cap, colour=style.accent, face=style.face)
-    fill(picture, style.accent, left=style.margin, right=style.size[0] - style.margin, top=base + cap * 0.6,
-         bottom=base + cap * 0.6 + 3)  # fmt: skip
+    fill(
+        picture,
+        style.accent,
+        left=style.margin,
+        right=style.size[0] - style.margin,
+        top=base + cap * 0.6,
+        bottom=base + cap * 0.6 + 3,
+    )
     return picture, base + cap * 1.2
 
 
@@ -103,8 +113,15 @@ def line_slide(rng: random.Random, style: Style, number: int) -> list[Slide]:
     if text_width("Result of run 20: 158380 units", style.cap, style.face) > style.room:
         lines = [f"Run {number}:", f"{7919 * number} units"]
     for row, line in enumerate(lines):
-        write(picture, line, left=style.margin, base=style.size[1] // 5 + row * style.cap * 2, cap=style.cap,
-              colour=style.ink, face=style.face)  # fmt: skip
+        write(
+            picture,
+            line,
+            left=style.margin,
+            base=style.size[1] // 5 + row * style.cap * 2,
+            cap=style.cap,
+            colour=style.ink,
+            face=style.face,
+        )
     return [(picture, style.cap)]
 
 
@@ -112,8 +129,15 @@ def words_slide(rng: random.Random, style: Style, number: int) -> list[Slide]:
     """A few words in one place of a plain page."""
     picture = style.blank()
     line = words(rng, width=style.room, cap=style.cap, face=style.face, most=4)
-    write(picture, line, left=style.margin, base=style.size[1] * rng.choice((0.2, 0.5, 0.8)), cap=style.cap,
-          colour=style.ink, face=style.face)  # fmt: skip
+    write(
+        picture,
+        line,
+        left=style.margin,
+        base=style.size[1] * rng.choice((0.2, 0.5, 0.8)),
+        cap=style.cap,
+        colour=style.ink,
+        face=style.face,
+    )
     return [(picture, style.cap)]
 
 
@@ -131,8 +155,14 @@ def build_slide(rng: random.Random, style: Style, number: int) -> list[Slide]:
     for row in range(min(most, rng.randint(3, 6))):
         base = top + style.cap + row * step
         line = words(rng, width=style.room - style.cap * 2, cap=style.cap, face=style.face, most=rng.randint(2, 9))
-        fill(picture, style.accent, left=style.margin, right=style.margin + style.cap * 0.5, top=base - style.cap * 0.7,
-             bottom=base - style.cap * 0.2)  # fmt: skip
+        fill(
+            picture,
+            style.accent,
+            left=style.margin,
+            right=style.margin + style.cap * 0.5,
+            top=base - style.cap * 0.7,
+            bottom=base - style.cap * 0.2,
+        )
         write(picture, line, left=style.margin + style.cap, base=base, cap=style.cap, colour=style.ink, face=style.face)
         steps.append((picture.copy(), style.cap))
     return steps
@@ -148,8 +178,15 @@ def table_slide(rng: random.Random, style: Style, number: int) -> list[Slide]:
     for row in range(rows):
         for column in range(columns):
             text = word(rng)[:4].title() if row == 0 else f"{rng.uniform(0, 99):.2f}"
-            write(picture, text, left=left + column * wide + 4, base=top + (row + 0.75) * step, cap=style.cap,
-                  colour=style.accent if row == 0 else style.ink, face=style.face)  # fmt: skip
+            write(
+                picture,
+                text,
+                left=left + column * wide + 4,
+                base=top + (row + 0.75) * step,
+                cap=style.cap,
+                colour=style.accent if row == 0 else style.ink,
+                face=style.face,
+            )
     for row in range(rows + 1):
         fill(picture, style.ink, left=left, right=left + style.room, top=top + row * step, bottom=top + row * step + 2)
     return [(picture, style.cap)]
@@ -185,14 +222,21 @@ class _Equation:
         elif kind == "root":
             self.left = self._letters(start + cap, self.base)
             top, foot = self.base - cap * 1.7, self.base + cap * 0.3
-            for a, b in (((start, foot - cap * 0.5), (start + cap * 0.4, foot)), ((start + cap * 0.4, foot),
-                         (start + cap * 0.8, top)), ((start + cap * 0.8, top), (self.left, top))):  # fmt: skip
+            for a, b in (
+                ((start, foot - cap * 0.5), (start + cap * 0.4, foot)),
+                ((start + cap * 0.4, foot), (start + cap * 0.8, top)),
+                ((start + cap * 0.8, top), (self.left, top)),
+            ):
                 self._line(a, b)
         elif kind == "sum":
             top, foot, right = self.base - cap * 1.2, self.base + cap * 0.3, start + cap
             middle = (start + cap * 0.55, (top + foot) / 2)
-            for a, b in (((right, top), (start, top)), ((start, top), middle), (middle, (start, foot)),
-                         ((start, foot), (right, foot))):  # fmt: skip
+            for a, b in (
+                ((right, top), (start, top)),
+                ((start, top), middle),
+                (middle, (start, foot)),
+                ((start, foot), (right, foot)),
+            ):
                 self._line(a, b)
             self.left = self._letters(right + cap * 0.3, self.base)
         else:
@@ -222,13 +266,29 @@ def photo_slide(rng: random.Random, style: Style, number: int) -> list[Slide]:
     inset = fitted(photo(PHOTOS[shown % len(PHOTOS)]), width=wide, height=high, rng=own)
     picture[style.margin : style.margin + high, style.margin : style.margin + wide] = inset
     line = words(rng, width=wide, cap=style.cap, face=style.face, most=5)
-    write(picture, line, left=style.margin, base=style.margin + high + style.cap * 2.2, cap=style.cap,
-          colour=style.ink, face=style.face)  # fmt: skip
+    write(
+        picture,
+        line,
+        left=style.margin,
+        base=style.margin + high + style.cap * 2.2,
+        cap=style.cap,
+        colour=style.ink,
+        face=style.face,
+    )
     return [(picture, style.cap)]
 
 
-def deck(rng: random.Random, makers: tuple[Maker, ...], *, dark: bool = False, fades: bool = False,
-         head: bool = False, returns: float = 0.15, most: int = 22, high: float = 20.0) -> Film:  # fmt: skip
+def deck(
+    rng: random.Random,
+    makers: tuple[Maker, ...],
+    *,
+    dark: bool = False,
+    fades: bool = False,
+    head: bool = False,
+    returns: float = 0.15,
+    most: int = 22,
+    high: float = 20.0,
+) -> Film:
     """8 to 24 slides of 4 to 30 s, the points of a build 2 to 6 s apart; some come back.
 
     Args:
@@ -298,14 +358,24 @@ def speaker(rng: random.Random, style: Style) -> Overlay:
         cv2.ellipse(moved, (round(side * 0.47), round(side * 0.62)), lips, 0, 0, 360, (70, 20, 20), -1, cv2.LINE_AA)
         inset = room.copy()
         above = cv2.warpAffine(moved, turn, (side, side))
-        blend(inset, np.asarray(cv2.warpAffine(mask, turn, (side, side)), np.uint8), np.asarray(above, np.uint8),
-              left=(wide - side) // 2, top=high - side)  # fmt: skip
+        blend(
+            inset,
+            np.asarray(cv2.warpAffine(mask, turn, (side, side)), np.uint8),
+            np.asarray(above, np.uint8),
+            left=(wide - side) // 2,
+            top=high - side,
+        )
         picture[height - high :, width - wide :] = inset
 
     return paint
 
 
 MAKERS: dict[str, Maker] = {
-    "line": line_slide, "words": words_slide, "bullets": bullet_slide, "table": table_slide,
-    "equation": equation_slide, "photo": photo_slide, "build": build_slide,
-}  # fmt: skip
+    "line": line_slide,
+    "words": words_slide,
+    "bullets": bullet_slide,
+    "table": table_slide,
+    "equation": equation_slide,
+    "photo": photo_slide,
+    "build": build_slide,
+}

@@ -41,18 +41,18 @@ def ink(text: str, cap: int, face: str) -> tuple[Picture, int]:
         face: one of `FACES`.
     """
     if face == "serif":
-        scale, thick = cap / 21, max(1, round(cap / 12))
+        scale, thick = cap / 20.2, max(1, round(cap / 12))
         (width, height), below = cv2.getTextSize(text, cv2.FONT_HERSHEY_COMPLEX, scale, thick)
         sheet = np.zeros((height + below + cap, width + cap), np.uint8)
         base = height + cap // 2
         cv2.putText(sheet, text, (cap // 3, base), cv2.FONT_HERSHEY_COMPLEX, scale, (255,), thick, cv2.LINE_AA)
         return sheet, base
-    font = ImageFont.load_default(cap / _cap_of_size())
+    # A stroke makes capitals taller at both ends.
     stroke = max(1, round(cap / 24)) if face == "bold" else 0
+    font = ImageFont.load_default((cap - 2 * stroke) / _cap_of_size())
     width = round(font.getlength(text)) + cap
     base = round(cap * 1.5)
     image = Image.new("L", (width, round(cap * 2.1)))
-    # The stroke makes capitals taller at both ends.
     ImageDraw.Draw(image).text((cap // 4, base - stroke), text, font=font, fill=255, anchor="ls", stroke_width=stroke)
     return np.asarray(image), base
 
@@ -69,8 +69,9 @@ def text_width(text: str, cap: int, face: str) -> int:
     return ink(text, cap, face)[0].shape[1]
 
 
-def write(picture: Picture, text: str, *, left: float, base: float, cap: int, colour: Colour,
-          face: str = "sans") -> int:  # fmt: skip
+def write(
+    picture: Picture, text: str, *, left: float, base: float, cap: int, colour: Colour, face: str = "sans"
+) -> int:
     """Write a line that stands on row `base`; what is outside of the picture is cut off. Returns where it ends."""
     sheet, foot = ink(text, cap, face)
     blend(picture, sheet, colour, left=round(left), top=round(base) - foot)
@@ -192,8 +193,13 @@ class Film:
         """How long the clip is so far."""
         return self.frames / self.fps
 
-    def state(self, *, cap: float | None = None, thing: float | None = None,
-              box: tuple[float, float, float, float] = (0, 0, 1, 1)) -> int:  # fmt: skip
+    def state(
+        self,
+        *,
+        cap: float | None = None,
+        thing: float | None = None,
+        box: tuple[float, float, float, float] = (0, 0, 1, 1),
+    ) -> int:
         """A new state and its number; `cap` and `thing` in pixels of the picture, `box` as shares of it."""
         letter, side = (None if length is None else as_letter(length, self.size) for length in (cap, thing))
         self.states.append(State((), letter, side, box))

@@ -14,8 +14,8 @@ from m3video.evaluation.states_scenes import guard, screen
 TEXTS = tuple(MAKERS[name] for name in ("words", "bullets", "table", "equation", "photo"))
 
 KINDS: dict[str, Callable[[random.Random], Film]] = {
-    "deck line": partial(deck, makers=(MAKERS["line"],), returns=0.0),
-    "deck words": partial(deck, makers=(MAKERS["words"],)),
+    "deck line": partial(deck, makers=(MAKERS["line"],), returns=0.0, high=34.0),
+    "deck words": partial(deck, makers=(MAKERS["words"],), high=34.0),
     "deck bullets": partial(deck, makers=(MAKERS["bullets"],)),
     "deck equations": partial(deck, makers=(MAKERS["equation"],), high=12.0),
     "deck tables": partial(deck, makers=(MAKERS["table"],), high=14.0),
@@ -32,7 +32,7 @@ KINDS: dict[str, Callable[[random.Random], Film]] = {
     "subtitles": partial(captions, ticker=False),
     "sport": sport,
     "drive": drive,
-}  # fmt: skip
+}
 """Name -> what draws a random clip of this kind; numbers are the noise in grey levels."""
 
 

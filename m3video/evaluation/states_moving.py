@@ -29,6 +29,9 @@ from m3video.evaluation.states_draw import (
 )
 from m3video.evaluation.states_scenes import WIDE, clock
 
+SMALLER = (960, 540)
+"""Where nothing stands still, every pixel costs."""
+
 
 def captions(rng: random.Random, *, ticker: bool) -> Film:
     """Captions of 2 to 6 s, with pauses, over a photograph that stands still or is slowly panned over.
@@ -36,7 +39,7 @@ def captions(rng: random.Random, *, ticker: bool) -> Film:
     Each caption is a state; the picture without one is contained in the first. With `ticker` the captions stand in a
     box above a band whose text runs all the time, and a clock ticks in a corner; without it they are subtitles.
     """
-    film = Film(WIDE, rng.choice((8, 10)))
+    film = Film(WIDE, rng.choice((6, 8)))
     view, film.is_moving = _view(rng, film, speed=rng.choice((0.0, 12.0)))
     cap = random_cap(rng, WIDE, high=17)
     bare = film.state(thing=film.size[0])
@@ -52,9 +55,16 @@ def captions(rng: random.Random, *, ticker: bool) -> Film:
     if ticker:
         film.overlays += [
             _ticker(rng, cap),
-            clock(rng.randrange(86400), left=WIDE[0] - text_width("00:00:00", cap, "sans") - 30, base=30 + cap, cap=cap,
-                  fps=film.fps, colour=(255, 255, 255), paper=(150, 20, 30)),
-        ]  # fmt: skip
+            clock(
+                rng.randrange(86400),
+                left=WIDE[0] - text_width("00:00:00", cap, "sans") - 30,
+                base=30 + cap,
+                cap=cap,
+                fps=film.fps,
+                colour=(255, 255, 255),
+                paper=(150, 20, 30),
+            ),
+        ]
     return film
 
 
@@ -113,20 +123,27 @@ def _ticker(rng: random.Random, cap: int) -> Overlay:
 def sport(rng: random.Random) -> Film:
     """A game: the camera follows players over a field; each score on the board is a state of 20 to 60 s, its clock is
     none."""
-    film = Film(WIDE, rng.choice((8, 10)), is_moving=True)
-    cap = random_cap(rng, WIDE, high=17)
+    film = Film(SMALLER, rng.choice((5, 6)), is_moving=True)
+    cap = random_cap(rng, SMALLER, high=17)
     names = [word(rng)[:3].upper().ljust(3, "O") for _ in range(2)]
     score, game = [0, 0], _game(rng, film)
     for _ in range(rng.randint(4, 6)):
         text = f"{names[0]} {score[0]} - {score[1]} {names[1]}"
         wide = text_width(text, cap, "bold")
-        state = film.state(cap=cap, box=(40 / WIDE[0], 30 / WIDE[1], wide / WIDE[0], cap * 2 / WIDE[1]))
+        state = film.state(cap=cap, box=(40 / SMALLER[0], 30 / SMALLER[1], wide / SMALLER[0], cap * 2 / SMALLER[1]))
         film.show(_with_board(game, text, cap, wide), rng.uniform(20, 40), state)
         score[rng.randrange(2)] += rng.randint(1, 3)
     film.overlays.append(
-        clock(rng.randint(0, 2000), left=50, base=30 + cap * 4, cap=cap, fps=film.fps, colour=(255, 255, 0),
-              paper=(10, 10, 10))
-    )  # fmt: skip
+        clock(
+            rng.randint(0, 2000),
+            left=50,
+            base=30 + cap * 4,
+            cap=cap,
+            fps=film.fps,
+            colour=(255, 255, 0),
+            paper=(10, 10, 10),
+        )
+    )
     return film
 
 
@@ -156,11 +173,11 @@ def _game(rng: random.Random, film: Film) -> Painter:
         left = round((width / 2) * (1 + 0.8 * np.sin(now * 0.23) + 0.2 * np.sin(now * 0.71)))
         picture = field[:, left : left + width].copy()
         for player, (a, b, c, d) in enumerate(runs):
-            x = width + width * 0.45 * np.sin(now * 0.23 + a * 0.12) + 160 * np.sin(now * 0.9 + b) - left
+            x = width + width * 0.45 * np.sin(now * 0.23 + a * 0.12) + 120 * np.sin(now * 0.9 + b) - left
             y = height * 0.62 + height * 0.28 * np.sin(now * 0.4 + c) + 12 * np.sin(now * 1.3 + d)
             at = round(float(x)), round(float(y))
-            cv2.ellipse(picture, at, (11, 24), 0, 0, 360, team[player % 2], -1, cv2.LINE_AA)
-            cv2.circle(picture, (at[0], at[1] - 30), 9, (200, 150, 120), -1, cv2.LINE_AA)
+            cv2.ellipse(picture, at, (8, 18), 0, 0, 360, team[player % 2], -1, cv2.LINE_AA)
+            cv2.circle(picture, (at[0], at[1] - 22), 7, (200, 150, 120), -1, cv2.LINE_AA)
         return picture
 
     return paint
@@ -168,12 +185,13 @@ def _game(rng: random.Random, film: Film) -> Painter:
 
 def drive(rng: random.Random) -> Film:
     """A road seen from a car: all moves, a clock ticks; one to three shots with cuts between them, a state each."""
-    film = Film(WIDE, rng.choice((8, 10)), is_moving=True)
-    for _ in range(rng.randint(1, 3)):
-        film.show(_road(rng, film), rng.uniform(25, 60), film.state(thing=WIDE[0] * 0.4))
-    cap = random_cap(rng, WIDE, high=9)
+    film = Film(SMALLER, rng.choice((5, 6)), is_moving=True)
+    shots = rng.randint(1, 3)
+    for _ in range(shots):
+        film.show(_road(rng, film), rng.uniform(60, 110) / shots, film.state(thing=SMALLER[0] * 0.4))
+    cap = random_cap(rng, SMALLER, high=9)
     film.overlays.append(
-        clock(rng.randrange(86400), left=30, base=WIDE[1] - 30, cap=cap, fps=film.fps, colour=(255, 255, 255))
+        clock(rng.randrange(86400), left=30, base=SMALLER[1] - 30, cap=cap, fps=film.fps, colour=(255, 255, 255))
     )
     return film
 
@@ -191,6 +209,10 @@ def _road(rng: random.Random, film: Film) -> Painter:
     away = 60000 / y
     across = (x - width / 2) * 380 / y / 2
     sky = _skyline(rng, width * 2, horizon)
+    # Haze: far away the ground has more detail than there are pixels.
+    haze = 80
+    clear = np.linspace(0, 1, haze, dtype=np.float32)[:, None, None]
+    far = (1 - clear) * ground.mean(axis=(0, 1), dtype=np.float32)
     speed, phase = rng.uniform(60, 140), rng.uniform(0, 6.28)
 
     def paint(number: int) -> Picture:
@@ -202,6 +224,7 @@ def _road(rng: random.Random, film: Film) -> Painter:
         columns = np.mod(across + side / 2 + turn * 40, side - 1).astype(np.float32)
         rows = np.mod(away * 0.12 - now * speed * 8, side - 1).astype(np.float32)
         picture[horizon:] = cv2.remap(ground, columns, rows, cv2.INTER_LINEAR)
+        picture[horizon : horizon + haze] = far + picture[horizon : horizon + haze] * clear
         return picture
 
     return paint

@@ -6,6 +6,7 @@ decides them, the code that draws them too.
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 import hashlib
 import json
@@ -57,8 +58,13 @@ def content_key(kind: str, *, seed: int, index: int) -> str:
     """A name for a clip's content: which one it is, the code that draws it, and the libraries that draw and encode."""
     parts = [kind, str(seed), str(index), av.__version__, cv2.__version__, PIL.__version__, version("scikit-image")]
     modules = (states_draw, states_truth, states_decks, states_scenes, states_moving, states_kinds)
-    parts += [np.__version__, *(Path(m.__file__ or "").read_text(encoding="utf-8") for m in modules)]
+    parts += [np.__version__, *(_code_of(Path(m.__file__ or "")) for m in modules)]
     return hashlib.blake2b("\0".join(parts).encode(), digest_size=12).hexdigest()
+
+
+def _code_of(module: Path) -> str:
+    """A module's code, without comments and layout."""
+    return ast.dump(ast.parse(module.read_text(encoding="utf-8")))
 
 
 def render_clip(kind: str, *, seed: int, index: int, folder: Path) -> StatesClip:
@@ -81,7 +87,8 @@ def render_clip(kind: str, *, seed: int, index: int, folder: Path) -> StatesClip
 def encode(pictures: Iterator[Picture], target: Path, *, fps: int, crf: int, gop: int) -> None:
     """Write pictures of one even size as H.264 yuv420p in mp4; what is one array again and again is converted once."""
     with av.open(str(target), "w", format="mp4") as container:
-        options = {"crf": str(crf), "preset": "veryfast", "g": str(gop)}
+        # Nobody streams noise at the rate that it would take: codecs flicker where there is more than they may send.
+        options = {"crf": str(crf), "preset": "superfast", "g": str(gop), "maxrate": "2M", "bufsize": "2M"}
         stream = container.add_stream("libx264", rate=fps, options=options)
         stream.pix_fmt = "yuv420p"
         stream.time_base = Fraction(1, fps)
@@ -148,8 +155,9 @@ def _seconds(info: VideoInfo, pts: int) -> float:
     return (pts - info.start_pts) * info.time_base[0] / info.time_base[1]
 
 
-def run(kinds: Sequence[str], *, seed: int, clips: int, max_frames: int, folder: Path,
-        progress: Progress = silent) -> tuple[list[StatesClip], list[Row]]:  # fmt: skip
+def run(
+    kinds: Sequence[str], *, seed: int, clips: int, max_frames: int, folder: Path, progress: Progress = silent
+) -> tuple[list[StatesClip], list[Row]]:
     """Render what is missing of `clips` clips of each kind, and score all methods on them."""
     jobs = [(kind, index) for kind in kinds for index in range(clips)]
     found, rows = [], []

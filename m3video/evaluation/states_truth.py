@@ -115,11 +115,14 @@ def truth_from(held: dict[str, Any]) -> Truth:
     """A truth from what `dataclasses.asdict` and JSON made of it."""
     states = tuple(
         State(
-            tuple((float(start), float(end)) for start, end in state["spans"]), state["letter"], state["thing"],
-            tuple(state["box"]), state["contained_in"],
+            tuple((float(start), float(end)) for start, end in state["spans"]),
+            state["letter"],
+            state["thing"],
+            tuple(state["box"]),
+            state["contained_in"],
         )
         for state in held["states"]
-    )  # fmt: skip
+    )
     return Truth(held["kind"], held["seconds"], held["is_moving"], states)
 
 
