@@ -17,6 +17,7 @@ from typing import Any
 from m3video.errors import UsageError
 from m3video.model.prompt import TEMPLATES, build_prompt
 from m3video.model.text import IMAGE, TextCodec, prompt_ids
+from m3video.texts import read_text
 
 END = "</s>"
 VIDEO = "<video>"
@@ -97,9 +98,9 @@ def read_rows(path: Path, folder: Path) -> tuple[list[Row], list[Skipped], int]:
 
 def _raw_rows(path: Path) -> list[Any]:
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_text(path)
         if path.suffix == ".jsonl":
-            return [json.loads(line) for line in text.splitlines() if line.strip()]
+            return [json.loads(line) for line in text.split("\n") if line.strip()]
         rows = json.loads(text)
     except OSError as error:
         raise UsageError(f"conversations {path} cannot be read: {error.strerror}") from None

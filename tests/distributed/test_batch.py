@@ -17,9 +17,10 @@ import pytest
 
 from m3video.distributed.batch import ATTEMPTS, SomeFailedError, check_all_done, run_batch
 from m3video.distributed.crew import LocalCrew
-from m3video.distributed.items import Folder, Question, Questions
+from m3video.distributed.items import Question, Questions
 from m3video.distributed.ledger import DiskFullError, Ledger
 from m3video.distributed.progress import Report
+from m3video.distributed.sources import Folder
 from m3video.errors import UsageError
 from tests.distributed.driver import below, is_alive
 from tests.distributed.faults import PIECE_BYTES, Faulty, Large, memory_mb, write
