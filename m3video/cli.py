@@ -293,11 +293,11 @@ def convert(
 
     Example: m3video convert mucai/llava-v1.5-7b-m3 ./m3-7b --dtype bfloat16
     """
+    check_text(source, "source")
+    refuse_stdout("target", target)
     from m3video.model.convert import convert as convert_checkpoint
     from m3video.terminal import make_progress
 
-    check_text(source, "source")
-    refuse_stdout("target", target)
     progress = make_progress(quiet=quiet)
     print(convert_checkpoint(
         source, target, dtype=dtype, vision_tower=vision_tower, stage=lambda name: progress(name, None)
@@ -317,10 +317,10 @@ def train(
 
     Example: m3video train configs/bundled.yaml --run-dir runs/bundled
     """
-    from m3video.training.train import train as train_model
-
     refuse_stdout("--run-dir", run_dir)
     refuse_stdout("--out", out)
+    from m3video.training.train import train as train_model
+
     if run_dir is None:
         run_dir = Path("runs") / (recipe.stem + ("-smoke" if smoke else ""))
     print(train_model(recipe, run_dir=run_dir, device=device, smoke=smoke, resume=not fresh, out=out))

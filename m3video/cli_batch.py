@@ -123,10 +123,12 @@ def batch(
             report, crew = Report(is_shown=not quiet), _crew(made, workers, ray)
             run_batch(source, asked, made, ledger, crew, retry_failed=retry_failed, limit=limit, report=report)
             ledger.close()
-            _print(_counts(report, ledger), _counts_text(report, ledger), json=json)
-            if format and report.done_before and not quiet:
-                print_notes([f"{report.done_before} summaries were made before and are not written as {format[0]}"])
-            check_all_done(report, ledger)
+            try:
+                _print(_counts(report, ledger), _counts_text(report, ledger), json=json)
+                if format and report.done_before and not quiet:
+                    print_notes([f"{report.done_before} summaries were made before and are not written as {format[0]}"])
+            finally:  # the exit code tells it where nobody reads what is printed
+                check_all_done(report, ledger)
     except KeyboardInterrupt:  # Ray takes seconds to start
         raise InterruptedBatchError("interrupted before the first item") from None
 

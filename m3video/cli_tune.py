@@ -116,15 +116,17 @@ def _tune(
     command = _command(source, asked, questions, report.recommended.setting.budget, flags, config)
     if plot is not None:
         save_picture(draw_tune(report, command), plot)
-    if json:
-        print_json({**tune_json(report, command=command), "config": settings.model_dump()})
-    else:
-        print(tune_text(report, command))
-        print_notes([] if quiet else report.notes)
-    if tuned.failed:
-        from m3video.distributed.batch import SomeFailedError
+    try:
+        if json:
+            print_json({**tune_json(report, command=command), "config": settings.model_dump()})
+        else:
+            print(tune_text(report, command))
+            print_notes([] if quiet else report.notes)
+    finally:  # the exit code tells it where nobody reads what is printed
+        if tuned.failed:
+            from m3video.distributed.batch import SomeFailedError
 
-        raise SomeFailedError(f"{len(tuned.failed)} of {len(asked)} videos failed")
+            raise SomeFailedError(f"{len(tuned.failed)} of {len(asked)} videos failed")
 
 
 def _videos(source: str) -> tuple[list[str], tuple[str, ...]]:

@@ -82,14 +82,6 @@ class Settings(BaseModel):
     cache: bool = Field(True, description="keep scans and frames' visual features on disk and use them again")
     cache_gib: float = Field(4.0, gt=0, description="most GiB that the cache folder keeps")
 
-    @field_validator("*", mode="before")
-    @classmethod
-    def _is_text(cls, value: Any) -> Any:
-        """What cannot be written as UTF-8 could not travel inside a plan."""
-        if isinstance(value, str) and (wrong := fault_of(value)):
-            raise ValueError(f"it {wrong}")
-        return value
-
     @field_validator("start", "end", mode="before")
     @classmethod
     def _in_seconds(cls, value: Any) -> Any:
@@ -118,6 +110,14 @@ class Settings(BaseModel):
         text = ",".join(str(part) for part in parts)
         parse_pins(text)
         return text
+
+    @field_validator("*", mode="before")  # the last one is the first to run
+    @classmethod
+    def _is_text(cls, value: Any) -> Any:
+        """What cannot be written as UTF-8 could not travel inside a plan."""
+        if isinstance(value, str) and (wrong := fault_of(value)):
+            raise ValueError(f"it {wrong}")
+        return value
 
     @property
     def pins(self) -> tuple[tuple[float, int | None], ...]:

@@ -77,10 +77,11 @@ def encoding_of(head: bytes) -> str | None:
 
 def _reads(head: bytes, encoding: str) -> bool:
     """Whether that gives text: numbers in a binary file look like single characters too."""
+    whole = len(head) // 4 * 4
     try:
-        text = head[: len(head) // 4 * 4].decode(encoding, "strict")
+        text = head[:whole].decode(encoding)
     except UnicodeDecodeError as error:
-        if error.end < len(head) // 4 * 4:  # else a pair is cut in two at the end
+        if error.end < whole or encoding.startswith("UTF-32"):  # else a character of two pairs is cut at the end
             return False
         text = head[: error.start].decode(encoding)
     return not any(ord(c) < ord(" ") and c not in "\t\n\r" for c in text)
