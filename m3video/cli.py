@@ -56,7 +56,7 @@ from m3video.cli_options import (
 from m3video.cli_options import given as _flags
 from m3video.cli_options import setting as _setting
 from m3video.config import Settings, load_settings
-from m3video.streams import drop_output, flush_stdout, open_streams
+from m3video.streams import drop_stdout, flush_stdout, open_streams
 from m3video.texts import check_text, shown
 
 app = typer.Typer(
@@ -351,15 +351,15 @@ def main() -> None:
         print("m3video: interrupted", file=sys.stderr)
         code = EXIT_INTERRUPTED
     except BrokenPipeError:
-        # The reader of our output (head, less) went away: nothing is wrong, there is nobody to tell, and what is short
+        # The reader of our stdout (head, less) went away: nothing is wrong, there is nobody to tell, and what is short
         # enough for a pipe ends with 0 as well.
-        if not drop_output():
+        if not drop_stdout():
             raise
         code = EXIT_DONE
     except OSError as error:
         if error.errno not in _FULL or error.filename is not None:
             raise
-        drop_output()
+        drop_stdout()
         print(f"m3video: error: output cannot be written: {error.strerror}", file=sys.stderr)
         code = EXIT_ERROR
     sys.exit(code)

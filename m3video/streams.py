@@ -7,8 +7,19 @@ import io
 import os
 import select
 import sys
+from typing import Any
 
 _STREAMS = (("stdin", "r"), ("stdout", "w"), ("stderr", "w"))
+
+
+class _Messages(io.FileIO):
+    """stderr: a message that nobody reads is no reason to stop the work it tells of."""
+
+    def write(self, data: Any) -> int:
+        try:
+            return super().write(data)
+        except BrokenPipeError:
+            return len(data)
 
 
 def open_streams() -> None:
@@ -18,14 +29,17 @@ def open_streams() -> None:
     messages. What an encoding lacks is escaped on stdout as it is on stderr.
     """
     for number, (name, mode) in enumerate(_STREAMS):
-        stream = getattr(sys, name)
-        if stream is None:
+        if getattr(sys, name) is None:
             # The lowest free descriptor is the one that was closed, unless something is open there by now.
             found = os.open(os.devnull, os.O_RDWR)
             os.set_inheritable(found, found == number)
             setattr(sys, name, open(found, mode, encoding="utf-8", errors="backslashreplace", closefd=False))  # noqa: SIM115
-        elif mode == "w" and isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
+    told = sys.__stderr__
+    if told is not None and told is sys.stderr:
+        raw = io.BufferedWriter(_Messages(told.fileno(), "wb", closefd=False))
+        sys.stderr = io.TextIOWrapper(raw, told.encoding, "backslashreplace", line_buffering=True)
 
 
 def flush_stdout() -> None:
@@ -36,26 +50,23 @@ def flush_stdout() -> None:
     try:
         sys.stdout.flush()
     except BrokenPipeError:
-        drop_output()
+        drop_stdout()
 
 
-def drop_output() -> bool:
-    """What is still to be printed goes nowhere where it cannot be written, at the exit of Python too.
+def drop_stdout() -> bool:
+    """What is still to be printed goes nowhere when it cannot be written, at the exit of Python too.
 
     Returns:
-        Whether it was so of stdout or stderr.
+        Whether it was so.
     """
-    is_dropped = False
-    for stream in (sys.stdout, sys.stderr):
-        try:
-            stream.flush()
-            is_lost = _has_no_reader(stream.fileno())
-        except OSError:
-            is_lost = True
-        if is_lost:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
-        is_dropped |= is_lost
-    return is_dropped
+    try:
+        sys.stdout.flush()
+        is_lost = _has_no_reader(sys.stdout.fileno())
+    except OSError:
+        is_lost = True
+    if is_lost:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return is_lost
 
 
 def _has_no_reader(descriptor: int) -> bool:

@@ -61,14 +61,16 @@ def test_what_failed_is_told_though_nobody_reads(tmp_path: Path) -> None:
     (tmp_path / "bad.mp4").write_bytes(b"no video")
     read, write = os.pipe()
     os.close(read)
-    for arguments, code in (
-        (("batch", tmp_path, "--task", "plan", "-o", tmp_path / "out"), 3), (("probe", "none.mp4"), 1),
-        (("plan", SAMPLE, "--budget", 0), 2),
-    ):  # fmt: skip
-        assert start(arguments, stdout=write).returncode == code
-    assert start(("probe", "none.mp4"), stderr=write).returncode == 0  # what it has to say is not wanted
+    (tmp_path / "good.mp4").symlink_to(SAMPLE)
+    for streams in ({"stdout": write}, {"stderr": write}, {"stdout": write, "stderr": write}):
+        out = tmp_path / "".join(streams)
+        for arguments, code in (
+            (("batch", tmp_path, "--task", "plan", "-o", out), 3), (("probe", "none.mp4"), 1),
+            (("plan", SAMPLE, "--budget", 0), 2),
+        ):  # fmt: skip
+            assert start(arguments, **streams).returncode == code
+        assert [len((out / name).read_bytes().splitlines()) for name in ("results.jsonl", "errors.jsonl")] == [1, 1]
     os.close(write)
-    assert (tmp_path / "out" / "errors.jsonl").read_bytes()
 
 
 @pytest.mark.parametrize(
