@@ -110,8 +110,9 @@ def batch(
     settings, fitted = fit_or_keep(settings)
     print_notes([] if quiet or fitted is None else fitted.notes)
     made = make_task(task, settings, formats=format or (), fetch=not dry_run)
-    print_notes([] if quiet else [*left_of_folder(source), *left_out(source, asked)])
+    notes = [] if quiet else [*left_of_folder(source), *left_out(source, asked)]
     if dry_run:
+        print_notes(notes)
         from m3video.distributed.forecast import forecast, forecast_text
 
         count = workers or num_cores()
@@ -120,6 +121,7 @@ def batch(
         return
     try:
         with open_ledger(output, note=lambda line: print_notes([] if quiet else [line])) as ledger:
+            print_notes(notes)
             report, crew = Report(is_shown=not quiet), _crew(made, workers, ray)
             run_batch(source, asked, made, ledger, crew, retry_failed=retry_failed, limit=limit, report=report)
             ledger.close()
