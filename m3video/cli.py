@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import os
 import re
 import sys
 from dataclasses import replace
@@ -49,11 +48,16 @@ from m3video.cli_options import (
     Tower,
     VisionBatch,
     check_outputs,
+    check_stats_name,
+    output_or_stdout,
     refuse_decided,
+    refuse_stdout,
 )
 from m3video.cli_options import given as _flags
 from m3video.cli_options import setting as _setting
 from m3video.config import Settings, load_settings
+from m3video.streams import drop_stdout, flush_stdout, open_streams
+from m3video.texts import check_text, shown
 
 app = typer.Typer(
     name="m3video", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
@@ -116,7 +120,7 @@ def probe(
 @app.command()
 def analyze(
     video: Video,
-    output: Annotated[Path | None, typer.Option("-o", "--output", help="write per-frame stats (parquet)")] = None,
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="write stats (Parquet, - is stdout)")] = None,
     workers: Workers = None, ray: Ray = None,
     scan: Scan = None, backend: Backend = None, max_pixels: MaxPixels = None, config: Config = None,
     json: Json = False, quiet: Quiet = False,
@@ -136,7 +140,9 @@ def analyze(
     from m3video.planning.stats_file import save_stats
     from m3video.terminal import info_record, make_progress, print_json, print_notes, stats_record, stats_text
 
+    output, is_printed = output_or_stdout(output, json=json)
     check_outputs(video, {"-o": output})
+    check_stats_name(output, is_printed=is_printed)
     settings = _settings(locals())
     if ray is not None:
         mapper = ray_tasks(ray, num_workers=workers)
@@ -153,14 +159,15 @@ def analyze(
     if json:
         print_json({**record, "notes": notes})
     else:
-        print(stats_text(record))
+        if not is_printed:
+            print(stats_text(record))
         print_notes([] if quiet else notes)
 
 
 @app.command()
 def plan(
     video: Video,
-    output: Annotated[Path | None, typer.Option("-o", "--output", help="write the plan (JSON)")] = None,
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="write the plan (JSON, - is stdout)")] = None,
     plot: Annotated[Path | None, typer.Option("--plot", help="draw the plan: a .png, .svg or .pdf file")] = None,
     html: Annotated[Path | None, typer.Option("--html", help="write the plan as one page for a browser")] = None,
     budget: Budget = None, memory: Memory = None, max_frames: MaxFrames = None, sampling: Sampling = None,
@@ -191,6 +198,7 @@ def plan(
     from m3video.timing import default_file, estimate
 
     settings, progress = _settings(locals()), make_progress(quiet=quiet)
+    output, is_printed = output_or_stdout(output, json=json)
     check_outputs(video, {"-o": output, "--plot": plot, "--html": html})
     check_drawable(plot, html)
     settings, fitted = fit_or_keep(settings, measure=measure)
@@ -217,7 +225,8 @@ def plan(
         print_json(to_json(replace(study.plan, warnings=told)))
     else:
         took = time_fact(meter.stage_seconds["plan"], estimate(study.plan, settings, default_file()))
-        print(plan_text(study.plan, facts=[*facts, took]))
+        if not is_printed:
+            print(plan_text(study.plan, facts=[*facts, took]))
         notes = [*study.plan.video.notes, *memory_notes(fitted), *study.plan.warnings, *cache_notes]
         print_notes([] if quiet else notes)
 
@@ -288,6 +297,8 @@ def convert(
 
     Example: m3video convert mucai/llava-v1.5-7b-m3 ./m3-7b --dtype bfloat16
     """
+    check_text(source, "source")
+    refuse_stdout("target", target)
     from m3video.model.places import find_source
 
     find_source(source, base, vision_tower=vision_tower)  # before torch is loaded, which takes seconds
@@ -313,6 +324,8 @@ def train(
 
     Example: m3video train configs/bundled.yaml --run-dir runs/bundled
     """
+    refuse_stdout("--run-dir", run_dir)
+    refuse_stdout("--out", out)
     from m3video.training.finetune_recipe import check_recipe
 
     check_recipe(recipe, smoke=smoke)  # before torch is loaded, which takes seconds
@@ -340,21 +353,23 @@ def _with_ray_address(arguments: list[str]) -> list[str]:
 
 def main() -> None:
     """Entry point: user errors are one line and an exit code; anything else is a bug and shows its traceback."""
+    open_streams()
     try:
         code = _run(_with_ray_address(sys.argv[1:]))
-        if sys.stdout is not None:
-            sys.stdout.flush()  # at the exit of Python there would be nobody to catch what goes wrong
+        flush_stdout()
     except KeyboardInterrupt:
         print("m3video: interrupted", file=sys.stderr)
         code = EXIT_INTERRUPTED
     except BrokenPipeError:
-        # The reader of our stdout (head, less) went away: nothing is wrong, and there is nobody to tell.
-        _drop_stdout()
-        code = EXIT_ERROR
+        # The reader of our stdout (head, less) went away: nothing is wrong, there is nobody to tell, and what is short
+        # enough for a pipe ends with 0 as well.
+        if not drop_stdout():
+            raise
+        code = EXIT_DONE
     except OSError as error:
         if error.errno not in _FULL or error.filename is not None:
             raise
-        _drop_stdout()
+        drop_stdout()
         print(f"m3video: error: output cannot be written: {error.strerror}", file=sys.stderr)
         code = EXIT_ERROR
     sys.exit(code)
@@ -386,16 +401,9 @@ def _run(arguments: list[str]) -> int:
 
 def _usage_text(error: Any) -> str:
     """What click says of a wrong argument, as one line that begins and ends like ours."""
-    from m3video.video.gate import shown
-
     text = shown(" ".join(error.format_message().split())).rstrip(".")
     verb = error.ctx.command_path if error.ctx is not None else "m3video"
     return f"{text[:1].lower()}{text[1:]} (see {verb} --help)"
-
-
-def _drop_stdout() -> None:
-    """What is still to be printed goes nowhere, at the exit of Python too."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
 if __name__ == "__main__":

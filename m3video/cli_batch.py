@@ -6,7 +6,6 @@ import os
 import sys
 from dataclasses import replace
 from enum import StrEnum
-from json import dumps as json_text
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -31,9 +30,11 @@ from m3video.cli_options import (
     Tower,
     VisionBatch,
     given,
+    refuse_stdout,
 )
 from m3video.config import Settings, load_settings
 from m3video.errors import M3VideoError, UsageError
+from m3video.texts import check_text, json_text
 
 if TYPE_CHECKING:
     from m3video.distributed.ledger import Ledger
@@ -42,6 +43,9 @@ if TYPE_CHECKING:
 
 _BUDGET = f"most visual tokens for each video, for each chapter of a summary (default {Settings().budget})"
 Budget = Annotated[int | None, typer.Option(help=_BUDGET)]
+
+
+QUESTIONS_HELP = 'JSONL: {"question", "id", "video"}, paths relative to the file (task ask)'
 
 
 class FileFormat(StrEnum):
@@ -59,7 +63,7 @@ def batch(
     task: Annotated[Literal["summarize", "ask", "analyze", "plan"], typer.Option(help="what to do with each")],
     output: Annotated[str, typer.Option("-o", "--output", help="folder or URL of results, to go on in")],
     question: Annotated[str | None, typer.Option(help="asked of every video (task ask)")] = None,
-    questions: Annotated[Path | None, typer.Option(help='JSONL: {"question", "id", "video"} (task ask)')] = None,
+    questions: Annotated[Path | None, typer.Option(help=QUESTIONS_HELP)] = None,
     format: Annotated[list[FileFormat] | None, typer.Option(help="also write summaries as this; repeat")] = None,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="also try again what failed")] = False,
     limit: Annotated[int | None, typer.Option(help="begin no more items than this", min=1)] = None,
@@ -84,9 +88,10 @@ def batch(
     """
     from m3video.cli_memory import fit_or_keep
     from m3video.distributed.batch import InterruptedBatchError, check_all_done, run_batch
-    from m3video.distributed.items import Question, Questions, left_out, open_source, read_questions
+    from m3video.distributed.items import Question, Questions, left_out, read_questions
     from m3video.distributed.ledger_url import open_ledger
     from m3video.distributed.progress import Report
+    from m3video.distributed.sources import left_of_folder, open_source
     from m3video.distributed.tasks import make_task
     from m3video.terminal import print_notes
 
@@ -96,7 +101,8 @@ def batch(
         raise UsageError(f"--format {format[0]} is for summaries: leave it out with --task {task}")
     if question is not None and not question.strip():
         raise UsageError("the question is empty: give one in quotes")
-    asked = Questions() if question is None else Questions((Question(question),))
+    refuse_stdout("-o", output)
+    asked = Questions() if question is None else Questions((Question(check_text(question, "question")),))
     asked = asked if questions is None else read_questions(questions)
     source, settings = open_source(videos), load_settings(given(locals()), config=config)
     if settings.memory == "auto":
@@ -104,8 +110,9 @@ def batch(
     settings, fitted = fit_or_keep(settings)
     print_notes([] if quiet or fitted is None else fitted.notes)
     made = make_task(task, settings, formats=format or (), fetch=not dry_run)
-    print_notes([] if quiet else left_out(source, asked))
+    notes = [] if quiet else [*left_of_folder(source), *left_out(source, asked)]
     if dry_run:
+        print_notes(notes)
         from m3video.distributed.forecast import forecast, forecast_text
 
         count = workers or num_cores()
@@ -114,13 +121,16 @@ def batch(
         return
     try:
         with open_ledger(output, note=lambda line: print_notes([] if quiet else [line])) as ledger:
+            print_notes(notes)
             report, crew = Report(is_shown=not quiet), _crew(made, workers, ray)
             run_batch(source, asked, made, ledger, crew, retry_failed=retry_failed, limit=limit, report=report)
             ledger.close()
-            _print(_counts(report, ledger), _counts_text(report, ledger), json=json)
-            if format and report.done_before and not quiet:
-                print_notes([f"{report.done_before} summaries were made before and are not written as {format[0]}"])
-            check_all_done(report, ledger)
+            try:
+                _print(_counts(report, ledger), _counts_text(report, ledger), json=json)
+                if format and report.done_before and not quiet:
+                    print_notes([f"{report.done_before} summaries were made before and are not written as {format[0]}"])
+            finally:  # the exit code tells it where nobody reads what is printed
+                check_all_done(report, ledger)
     except KeyboardInterrupt:  # Ray takes seconds to start
         raise InterruptedBatchError("interrupted before the first item") from None
 
@@ -222,7 +232,7 @@ def _summaries(videos: list[str], settings: Settings, format: str, *, quiet: boo
             about = (*made.warnings, *bundled_note(loaded, video))
             made = replace(made, warnings=tuple(dict.fromkeys(about)))
             if format == "json":
-                print(json_text(to_json(made), ensure_ascii=False))
+                print(json_text(to_json(made)))
             else:
                 text = FORMATS[format](made)
                 # One table, not one for each video.

@@ -103,7 +103,7 @@ def _cache() -> Cache:
 
 def _fitted(row: Mapping[str, Any], room: int | None) -> str:
     """The video and what it was read with; of a long path the end."""
-    from m3video.video.gate import shown
+    from m3video.texts import shown
 
     told = row.get("model") or row.get("scan") or ""
     text = shown(f"{row.get('video', 'damaged')} ({told})" if told else "damaged")

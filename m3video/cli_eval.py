@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from m3video.cache import cache_root
+from m3video.cli_options import refuse_stdout
 from m3video.config import Settings, load_settings
 from m3video.errors import UsageError
 
@@ -67,6 +68,8 @@ def footage(
     from m3video.evaluation.methods import DEFAULT_NAMES, make_methods
     from m3video.model.places import find_model
 
+    refuse_stdout("--out", out)
+    refuse_stdout("--cache", cache)
     names = list(DEFAULT_NAMES) if methods == "all" else [name.strip() for name in methods.split(",") if name.strip()]
     make_methods(names, max_frames=max_frames)  # a misspelt name must not cost a minute of rendering
     amounts = parse_budgets(budgets or (RATES if per_second else BUDGETS))

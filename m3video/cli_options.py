@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, get_args
@@ -11,6 +12,10 @@ import typer
 
 from m3video.config import PLAN_SETTINGS, Settings
 from m3video.errors import UsageError
+from m3video.texts import shown
+
+STDOUT = Path("/dev/stdout")
+"""What `-o -` means."""
 
 
 def setting(name: str) -> Any:
@@ -72,6 +77,33 @@ def refuse_decided(plan: Path | None, flags: Mapping[str, Any]) -> None:
         raise UsageError(f"--plan {plan} already decides --{decided[0].replace('_', '-')}: give one of the two")
 
 
+def output_or_stdout(output: Path | None, *, json: bool) -> tuple[Path | None, bool]:
+    """Where `-o` writes, and whether that is stdout by the name `-`: then nothing else is printed there.
+
+    Raises:
+        UsageError: `--json` prints there already.
+    """
+    if output != Path("-"):
+        return output, False
+    if json:
+        raise UsageError("-o - and --json both print to stdout: give one")
+    return STDOUT, True
+
+
+def check_stats_name(output: Path | None, *, is_printed: bool) -> None:
+    """UsageError when the stats would be called what they are not, or be printed where only text can be."""
+    if output is not None and output.suffix.lower() not in ("", ".parquet", ".pq"):
+        raise UsageError(f"-o ({shown(output)}) must end in .parquet: that is what is written (pandas reads it)")
+    if is_printed and sys.stdout.isatty():
+        raise UsageError("-o - is Parquet, which no terminal shows: name a file, or give a pipe")
+
+
+def refuse_stdout(flag: str, folder: str | os.PathLike[str] | None) -> None:
+    """UsageError when `-` names what is a folder."""
+    if folder is not None and os.fspath(folder) == "-":
+        raise UsageError(f"{flag} (-) is a folder, and stdout holds none: name it, as ./- if that is its name")
+
+
 def check_outputs(video: str, outputs: Mapping[str, Path | None]) -> None:
     """Refuse to write over the video, two things to one file, or into a folder that is not there.
 
@@ -84,7 +116,7 @@ def check_outputs(video: str, outputs: Mapping[str, Path | None]) -> None:
     """
     taken = {os.path.realpath(video): "the video itself"}
     for flag, path in outputs.items():
-        if path is None:
+        if path in (None, STDOUT):
             continue
         place = os.path.realpath(path)
         if place in taken or (os.path.exists(path) and os.path.exists(video) and os.path.samefile(path, video)):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json as json_text
 import shutil
 import sys
 import textwrap
@@ -47,6 +46,7 @@ from m3video.cli_options import (
 from m3video.clocks import clock
 from m3video.config import load_settings
 from m3video.errors import EXIT_INTERRUPTED, EXIT_SOME_FAILED, M3VideoError, UsageError
+from m3video.texts import json_text
 from m3video.types import Answer, TokenPlan
 
 if TYPE_CHECKING:
@@ -237,4 +237,4 @@ def _wrapped(text: str, *, indent: str = "") -> str:
 
 
 def _print_line(value: dict[str, Any]) -> None:
-    print(json_text.dumps(value, ensure_ascii=False), flush=True)
+    print(json_text(value), flush=True)

@@ -50,7 +50,8 @@ class InterruptedTuneError(M3VideoError):
 def tune(
     videos: Annotated[str, typer.Argument(help="a video, a folder, a file that lists videos, or - for stdin",
                                           metavar="VIDEO|JOBS", show_default=False)],
-    questions: Annotated[Path, typer.Option(help='JSONL: {"question", "answer", "options", "id", "video"}')],
+    questions: Annotated[Path, typer.Option(help='JSONL: {"question", "answer", "options", "id", "video"}; '
+                                            "video: relative to the file")],
     budgets: Annotated[str, typer.Option(help="visual tokens for a whole video, to try")] = BUDGETS,
     plot: Annotated[Path | None, typer.Option("--plot", help="draw it: a .png, .svg or .pdf file")] = None,
     max_frames: MaxFrames = None,
@@ -97,7 +98,7 @@ def _tune(
     settings = load_settings(flags, config=config)
     check_drawable(plot, None)
     find_model(settings.model, vision_tower=settings.vision_tower)
-    videos = _videos(source)
+    videos, missed = _videos(source)
     for video in videos:
         check_outputs(video, {"--plot": plot})
     asked, left_out = records_of(videos, read_questions(questions))
@@ -113,36 +114,37 @@ def _tune(
     loaded = load_model(held.settings)
     kept, dropped = fitting_budgets(held.budgets, asked, loaded, held.settings)
     tuned = tune(asked, kept, loaded, held.settings, most_visual=held.most_visual, progress=progress)
-    report = make_tune_report(tuned, (*left_out, *held.notes, *dropped))
+    report = make_tune_report(tuned, (*missed, *left_out, *held.notes, *dropped))
     command = _command(source, asked, questions, report.recommended.setting.budget, flags, config)
     if plot is not None:
         save_picture(draw_tune(report, command), plot)
-    if json:
-        print_json({**tune_json(report, command=command), "config": settings.model_dump()})
-    else:
-        print(tune_text(report, command))
-        print_notes([] if quiet else report.notes)
-    if tuned.failed:
-        from m3video.distributed.batch import SomeFailedError
+    try:
+        if json:
+            print_json({**tune_json(report, command=command), "config": settings.model_dump()})
+        else:
+            print(tune_text(report, command))
+            print_notes([] if quiet else report.notes)
+    finally:  # the exit code tells it where nobody reads what is printed
+        if tuned.failed:
+            from m3video.distributed.batch import SomeFailedError
 
-        raise SomeFailedError(f"{len(tuned.failed)} of {len(asked)} videos failed")
+            raise SomeFailedError(f"{len(tuned.failed)} of {len(asked)} videos failed")
 
 
-def _videos(source: str) -> list[str]:
-    """One video, or those of a folder or a list."""
-    from m3video.distributed.items import SUFFIXES, open_source
+def _videos(source: str) -> tuple[list[str], tuple[str, ...]]:
+    """One video, or those of a folder or a list, and a line for what the folder holds beside."""
+    from m3video.distributed.sources import SUFFIXES, left_of_folder, open_source
     from m3video.video.gate import check_file
 
     path = Path(source)
     if source != "-" and not path.is_dir() and (path.suffix.lower() in SUFFIXES or not path.is_file()):
         check_file(source)  # before a model is loaded
-        return [source]
-    found = list(dict.fromkeys(open_source(source)))
+        return [source], ()
+    opened = open_source(source)
+    found = list(dict.fromkeys(opened))
     if not found:
         raise UsageError(f"{source} holds no video")
-    if any("\0" in name for name in found):
-        raise UsageError(f"{source} is no list of videos: it is not text")
-    return found
+    return found, left_of_folder(opened)
 
 
 def _command(

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from m3video.errors import UsageError
 from m3video.scales import SCALES
 from m3video.sizes import parse_size
+from m3video.texts import fault_of, read_text, shown
 
 ENV_PREFIX = "M3VIDEO_"
 
@@ -116,6 +117,14 @@ class Settings(BaseModel):
         text = ", ".join(str(part) for part in parts)
         parse_pins(text)
         return text
+
+    @field_validator("*", mode="before")  # the last one is the first to run
+    @classmethod
+    def _is_text(cls, value: Any) -> Any:
+        """What cannot be written as UTF-8 could not travel inside a plan."""
+        if isinstance(value, str) and (wrong := fault_of(value)):
+            raise ValueError(f"it {wrong}")
+        return value
 
     @property
     def pins(self) -> tuple[tuple[float, int | None], ...]:
@@ -227,7 +236,7 @@ def load_settings(flags: Mapping[str, Any], *, config: Path | None = None) -> Se
     origin: dict[str, str] = {}
     for key, value in (read_yaml(config) if config is not None else {}).items():
         if key not in known:
-            raise UsageError(f"{config}: unknown key '{key}'{_did_you_mean(nearest(key, known))}")
+            raise UsageError(f"{config}: unknown key '{shown(key)}'{_did_you_mean(nearest(key, known))}")
         values[key], origin[key] = value, f"{config}: {key}"
     for variable, value in sorted(os.environ.items()):
         name = variable.removeprefix(ENV_PREFIX)
@@ -236,7 +245,7 @@ def load_settings(flags: Mapping[str, Any], *, config: Path | None = None) -> Se
         key = name.lower()
         if key not in known:
             near = nearest(key, known)
-            raise UsageError(f"unknown variable {variable}{_did_you_mean(near and ENV_PREFIX + near.upper())}")
+            raise UsageError(f"unknown variable {shown(variable)}{_did_you_mean(near and ENV_PREFIX + near.upper())}")
         values[key], origin[key] = value, variable
     for key, value in flags.items():
         if value is not None:
@@ -250,15 +259,15 @@ def load_settings(flags: Mapping[str, Any], *, config: Path | None = None) -> Se
 def read_yaml(path: Path) -> dict[str, Any]:
     """A YAML mapping from a file; UsageError in one line when it is none."""
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        values = yaml.safe_load(read_text(path))
     except OSError as error:
-        raise UsageError(f"config file {path} cannot be read: {error.strerror}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UsageError(f"config file {path} is not YAML: {' '.join(str(error).split())}") from None
+        raise UsageError(f"config file {shown(path)} cannot be read: {error.strerror}") from None
+    except (yaml.YAMLError, ValueError) as error:
+        raise UsageError(f"config file {shown(path)} is not YAML: {' '.join(str(error).split())}") from None
     if values is None:
         return {}
     if not isinstance(values, dict) or not all(isinstance(key, str) for key in values):
-        raise UsageError(f"config file {path} must hold 'key: value' lines")
+        raise UsageError(f"config file {shown(path)} must hold 'key: value' lines")
     return values
 
 
@@ -277,4 +286,4 @@ def _first_problem(error: ValidationError, origin: Mapping[str, str]) -> str:
     if not problem["loc"]:
         return message
     name = str(problem["loc"][0])
-    return f"{origin.get(name, name)} ({problem['input']}): {message[0].lower()}{message[1:]}"
+    return f"{origin.get(name, name)} ({shown(str(problem['input']))}): {message[0].lower()}{message[1:]}"

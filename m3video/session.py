@@ -28,6 +28,7 @@ from m3video.pipeline import open_for as open_reader
 from m3video.planning.plan_file import check_matches, for_video
 from m3video.progress import Meter, Progress, silent
 from m3video.saliency import Shares, focus_on, named_pins
+from m3video.texts import check_text
 from m3video.types import Answer, Focus, FrameStats, TokenPlan
 
 if TYPE_CHECKING:
@@ -328,6 +329,8 @@ class VideoSession:
         settings = self.settings
         if not question.strip():
             raise UsageError("the question is empty: give one in quotes")
+        for text, what in ((question, "question"), *((option, "--option") for option in options)):
+            check_text(text, what)
         if options and plan is not None:
             raise UsageError("--option belongs to the image grid, which shows no plan: leave out --option or --plan")
         if options and settings.layout != "grid":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import sys
 import textwrap
@@ -22,6 +21,7 @@ from m3video.planning.limits import Limit
 from m3video.planning.plan_file import to_json
 from m3video.progress import Bar, Progress, silent
 from m3video.scales import SCALES
+from m3video.texts import json_text
 from m3video.timing import Estimate
 from m3video.types import FLAG_BLACK, FLAG_CORRUPT, FLAG_FROZEN, Answer, Focus, FrameStats, TokenPlan, VideoInfo
 
@@ -64,7 +64,7 @@ def _bars(stage: str, total: int | None) -> Iterator[Bar]:
 
 def print_json(value: Any) -> None:
     """One JSON document on stdout."""
-    print(json.dumps(value, indent=2, ensure_ascii=False))
+    print(json_text(value, indent=2))
 
 
 def print_notes(notes: Sequence[str]) -> None:

@@ -26,9 +26,10 @@ from typing import Any
 
 from m3video.distributed.batch import run_batch
 from m3video.distributed.crew import LocalCrew
-from m3video.distributed.items import Folder, Questions, digest
+from m3video.distributed.items import Questions, digest
 from m3video.distributed.ledger import Ledger
 from m3video.distributed.progress import Report
+from m3video.distributed.sources import Folder
 from m3video.distributed.work import Base, Crew, Piece, Work
 
 

@@ -14,14 +14,14 @@ import m3video
 PACKAGE = Path(m3video.__file__).parent
 LAYERS = {
     "types": 0, "clocks": 0, "sizes": 0, "machine": 0, "files": 0, "cache": 0, "progress": 0, "scales": 0,
-    "config": 0, "errors": 0, "__init__": 0,
+    "config": 0, "errors": 0, "texts": 0, "json_lines": 0, "__init__": 0,
     "video": 1, "planning": 1, "model": 1,
     "pipeline": 2, "image_grid": 2, "frame_grids": 2, "saliency": 2, "session": 2, "shown": 2,
     "summary": 2,
     "memory": 2, "measuring": 2,
     "distributed": 3, "evaluation": 3, "training": 3,
     "cli": 4, "cli_eval": 4, "cli_batch": 4, "cli_session": 4, "cli_cache": 4, "cli_memory": 4,
-    "cli_options": 4, "terminal": 4,
+    "cli_options": 4, "terminal": 4, "streams": 4,
     "serve": 4, "figures": 4, "__main__": 4,
     "cli_tune": 4, "plan_page": 4, "thumbnails": 4, "timing": 4,
 }  # fmt: skip

@@ -16,6 +16,7 @@ import pytest
 
 from m3video.config import Settings
 from m3video.distributed.ledger import Ledger
+from m3video.json_lines import RELATIVE
 from m3video.model import checkpoint
 from m3video.session import ask
 from tests.model.tiny import save_tiny
@@ -114,7 +115,7 @@ def test_questions_and_videos_that_are_left_out_are_told(tmp_path: Path, tiny: P
         assert done.returncode == 0, done.stderr
         assert done.stdout.startswith(end)
         assert done.stderr.splitlines() == [
-            f"m3video: note: 1 of 2 questions are about other videos: left out ({tmp_path}/two.mp4)",
+            f"m3video: note: 1 of 2 questions are about other videos: left out ({tmp_path}/two.mp4); {RELATIVE}",
             "m3video: note: 1 of 2 videos have no question: left out (# c)",
         ]
     assert run(*command, "-o", tmp_path / "out", "--quiet").stderr == ""

@@ -129,13 +129,17 @@ def test_ctrl_c_ends_in_one_line_and_writes_nothing(asked: Path, tmp_path: Path)
 
 
 def test_what_a_source_may_be(tmp_path: Path) -> None:
-    assert _videos(str(SAMPLE)) == [str(SAMPLE)]
+    assert _videos(str(SAMPLE)) == ([str(SAMPLE)], ())
+    with pytest.raises(VideoError, match="is a URL: download the video"):
+        _videos("https://youtu.be/abc")
     with pytest.raises(VideoError, match=r"nowhere\.mp4"):
         _videos("nowhere.mp4")
     (tmp_path / "a.mkv").touch()
-    assert _videos(str(tmp_path)) == [str(tmp_path / "a.mkv")]
+    (tmp_path / "a.srt").touch()
+    missed = f"left out of {tmp_path}: 1 .srt (a list of paths takes any file)"
+    assert _videos(str(tmp_path)) == ([str(tmp_path / "a.mkv")], (missed,))
     (tmp_path / "list.txt").write_text("x.mp4\nx.mp4\ny.mp4\n")
-    assert _videos(str(tmp_path / "list.txt")) == ["x.mp4", "y.mp4"]
+    assert _videos(str(tmp_path / "list.txt")) == (["x.mp4", "y.mp4"], ())
     (tmp_path / "empty").mkdir()
     with pytest.raises(UsageError, match="holds no video"):
         _videos(str(tmp_path / "empty"))

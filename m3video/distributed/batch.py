@@ -5,18 +5,20 @@ It holds the items that are being worked on and the failures, never the archive.
 
 from __future__ import annotations
 
-import os
 import time
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from m3video.distributed.failures import Failure
-from m3video.distributed.items import Item, Questions, Source, items_of
+from m3video.distributed.items import Item, Questions, items_of
 from m3video.distributed.ledger import Ledger, now
 from m3video.distributed.progress import Report
+from m3video.distributed.sources import Source
 from m3video.distributed.work import Crew, Event, Failed, Finished, Identified, Outcome, Task, Work
 from m3video.errors import EXIT_INTERRUPTED, EXIT_SOME_FAILED, DiskFullError, M3VideoError, UsageError
+from m3video.json_lines import RELATIVE
+from m3video.video.gate import absolute
 
 ATTEMPTS = {"input": 1, "changed": 1, "bug": 1, "memory": 2, "silent": 2, "crash": 3}
 """How often an item is tried, by what went wrong: only what may go better by itself is tried again."""
@@ -102,7 +104,9 @@ class _Loop:
         # Also finds, before anything begins, a folder that cannot be read.
         self.report.total = sum(len(self.questions.of(video)) for video in self.source)
         if not self.report.total:
-            raise UsageError("there is nothing to do: no video was found, or no question is about one that was")
+            raise UsageError(
+                f"there is nothing to do: no video was found, or no question is about one that was ({RELATIVE})"
+            )
         jobs = self._open_jobs()
         more = True
         while True:
@@ -142,7 +146,7 @@ class _Loop:
         self.number += 1
         job.begun = time.monotonic()
         self.running[self.number] = job
-        self.crew.identify(self.number, os.path.abspath(job.video))
+        self.crew.identify(self.number, absolute(job.video))
 
     def _handle(self, event: Event) -> None:
         match event:
@@ -175,7 +179,7 @@ class _Loop:
             return
         folders = tuple(f"{self.ledger.root}/items/{name[:2]}/{name}" for name in identities)
         questions = tuple(item.question for item in open_items)
-        self.crew.carry_out(number, Work(os.path.abspath(job.video), questions, folders))
+        self.crew.carry_out(number, Work(absolute(job.video), questions, folders))
 
     def _finished(self, job: Job, outcomes: list[Outcome]) -> None:
         seconds = round((time.monotonic() - job.begun) / len(job.items), 3)

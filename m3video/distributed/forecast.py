@@ -11,9 +11,10 @@ import av
 from m3video.clocks import clock
 from m3video.distributed.failures import FailedError
 from m3video.distributed.isolate import Child
-from m3video.distributed.items import Questions, Source, items_of
+from m3video.distributed.items import Questions, items_of
 from m3video.distributed.ledger_url import look
 from m3video.distributed.snapshot import Snapshot
+from m3video.distributed.sources import Source
 from m3video.distributed.tasks import VideoTask
 from m3video.errors import VideoError
 from m3video.summary.chapters import MOST_SECONDS

@@ -1,30 +1,20 @@
-"""What a batch consists of: videos from a folder or a list, questions, and the identity of each item.
-
-Nothing here grows with the number of videos: they are walked again whenever they are wanted.
-"""
+"""What a batch consists of: questions about the videos of a source, and the identity of each item."""
 
 from __future__ import annotations
 
-import codecs
 import hashlib
 import json
 import os
-import shutil
-import sys
-import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any, Protocol
+from typing import Any
 
+from m3video.distributed.sources import Source
 from m3video.errors import UsageError
-from m3video.video.gate import shown
-
-SUFFIXES = frozenset(
-    ".3g2 .3gp .avi .divx .dv .f4v .flv .gif .h264 .h265 .hevc .m1v .m2ts .m2v .m4v .mjpeg .mjpg .mkv .mov .mp4 .mpeg "
-    ".mpg .mts .mxf .obu .ogm .ogv .qt .rm .rmvb .ts .vob .webm .wmv .y4m".split()
-)
-"""What counts as a video in a folder. A list may name anything."""
+from m3video.json_lines import RELATIVE, json_lines
+from m3video.texts import shown
+from m3video.video.gate import absolute
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,78 +25,6 @@ class Question:
     id: str = ""
 
 
-class Source(Protocol):
-    """Videos of a batch, in an order that does not change while the files do not."""
-
-    def __iter__(self) -> Iterator[str]: ...
-
-
-@dataclass(frozen=True, slots=True)
-class Folder:
-    """Every file below `root` whose name ends like a video's, sorted; links to folders and hidden names are left."""
-
-    root: Path
-
-    def __iter__(self) -> Iterator[str]:
-        return _walk(os.fspath(self.root))
-
-
-def _walk(folder: str) -> Iterator[str]:
-    try:
-        with os.scandir(folder) as found:
-            entries = sorted(found, key=lambda entry: entry.name)
-    except OSError as error:
-        raise UsageError(f"folder {folder} cannot be read: {error.strerror}") from None
-    for entry in entries:
-        if entry.name.startswith("."):
-            continue
-        if entry.is_dir(follow_symlinks=False):
-            yield from _walk(entry.path)
-        elif os.path.splitext(entry.name)[1].lower() in SUFFIXES:
-            yield entry.path
-
-
-@dataclass(slots=True)
-class Listed:
-    """One path a line, as `find` and `ls` print them: relative to the working folder. Only empty lines are no paths: a
-    name may begin with #, so there are no comments."""
-
-    file: Path
-    kept: IO[bytes] | None = field(default=None, repr=False)
-
-    def __iter__(self) -> Iterator[str]:
-        try:
-            with self.file.open("rb") as lines:
-                for line in lines:
-                    name = line.removeprefix(codecs.BOM_UTF8).rstrip(b"\r\n")
-                    if name.strip():
-                        yield os.fsdecode(name)
-        except OSError as error:
-            raise UsageError(f"list {self.file} cannot be read: {error.strerror}") from None
-
-
-def open_source(text: str) -> Source:
-    """`FOLDER`, a file that lists videos, or `-` for a list on stdin.
-
-    Raises:
-        UsageError: nothing of that name, or a video where a list is expected.
-    """
-    if text == "-":
-        # Kept on disk: the list is walked more than once, and may be longer than memory likes.
-        kept = tempfile.NamedTemporaryFile(prefix="m3video-list-")  # noqa: SIM115 - lives as long as the source
-        shutil.copyfileobj(sys.stdin.buffer, kept)
-        kept.flush()
-        return Listed(Path(kept.name), kept)
-    path = Path(text)
-    if path.is_dir():
-        return Folder(path)
-    if path.suffix.lower() in SUFFIXES:
-        raise UsageError(f"{text} is a video: give the folder it is in, a list of videos, or use m3video summarize")
-    if not path.is_file():
-        raise UsageError(f"{text} is neither a folder nor a file that lists videos")
-    return Listed(path)
-
-
 @dataclass(frozen=True, slots=True)
 class Questions:
     """What is asked: of every video, and of single ones (by absolute path)."""
@@ -115,7 +33,7 @@ class Questions:
     of_one: Mapping[str, tuple[Question, ...]] = field(default_factory=dict)
 
     def of(self, video: str) -> tuple[Question, ...]:
-        return self.of_all + self.of_one.get(os.path.abspath(video), ()) if self.of_one else self.of_all
+        return self.of_all + self.of_one.get(absolute(video), ()) if self.of_one else self.of_all
 
 
 _MOST_NAMES = 3
@@ -132,7 +50,7 @@ def left_out(source: Source, questions: Questions) -> tuple[str, ...]:
     silent: list[str] = []
     for video in source:
         videos += 1
-        missing.pop(os.path.abspath(video), None)
+        missing.pop(absolute(video), None)
         if not questions.of(video):
             num_silent += 1
             silent += [video] if num_silent <= _MOST_NAMES else []
@@ -143,7 +61,7 @@ def left_out(source: Source, questions: Questions) -> tuple[str, ...]:
         asked = len(questions.of_all) + sum(map(len, questions.of_one.values()))
         elsewhere = sum(len(questions.of_one[video]) for video in missing)
         named = _named(list(missing), len(missing))
-        notes.append(f"{elsewhere} of {asked} questions are about other videos: left out ({named})")
+        notes.append(f"{elsewhere} of {asked} questions are about other videos: left out ({named}); {RELATIVE}")
     if silent:
         notes.append(f"{num_silent} of {videos} videos have no question: left out ({_named(silent, num_silent)})")
     return tuple(notes)
@@ -159,36 +77,28 @@ def _named(names: Sequence[str], count: int) -> str:
 def read_questions(path: Path) -> Questions:
     """A JSONL file: `{"question": ..., "id": ..., "video": ...}`; without a video it is asked of every one.
 
-    A video's path is relative to the file's folder, as in evaluation records; other keys are ignored.
+    A video's path is relative to the file's folder, as in evaluation records. Their other keys, and those that `tune`
+    reads, are known and not used.
 
     Raises:
-        UsageError: not readable, empty, or a line that is no question or stands there twice; the line is named.
+        UsageError: not readable, empty, or a line that is no question, has a key that nobody knows, or stands there
+            twice; the line is named.
     """
     of_all: dict[Question, None] = {}
     of_one: dict[str, dict[Question, None]] = {}
-    try:
-        with path.open(encoding="utf-8-sig") as lines:
-            for number, line in enumerate(lines, 1):
-                if not line.strip():
-                    continue
-                question, video = _question(line, f"{path}, line {number}")
-                held = of_all if video is None else of_one.setdefault(os.path.abspath(path.parent / video), {})
-                if question in held:
-                    raise UsageError(f"{path}, line {number}: the same question stands there twice")
-                held[question] = None
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"questions {path} cannot be read: {error}") from None
+    for where, value in json_lines(path):
+        question, video = _question(value, where)
+        held = of_all if video is None else of_one.setdefault(os.path.abspath(path.parent / video), {})
+        if question in held:
+            raise UsageError(f"{where}: the same question stands there twice")
+        held[question] = None
     if not of_all and not of_one:
-        raise UsageError(f"questions {path}: the file is empty")
+        raise UsageError(f"questions {shown(path)}: the file is empty")
     return Questions(tuple(of_all), {video: tuple(held) for video, held in of_one.items()})
 
 
-def _question(line: str, where: str) -> tuple[Question, str | None]:
-    try:
-        value = json.loads(line)
-    except ValueError:
-        raise UsageError(f"{where} is not JSON") from None
-    if not isinstance(value, dict) or not isinstance(value.get("question"), str) or not value["question"].strip():
+def _question(value: dict[str, Any], where: str) -> tuple[Question, str | None]:
+    if not isinstance(value.get("question"), str) or not value["question"].strip():
         raise UsageError(f'{where} is no question: write {{"question": "..."}}, and "id" and "video" if you like')
     name, video = value.get("id", ""), value.get("video")
     if not isinstance(name, (str, int)) or not isinstance(video, (str, type(None))):
@@ -232,7 +142,7 @@ def items_of(video: str, questions: Sequence[Question], *, task: str, config: st
         task: its name.
         config: digest of the task and everything that changes its outcome.
     """
-    path = os.path.abspath(video)
+    path = absolute(video)
     try:
         status = os.stat(path)
         state = [status.st_size, status.st_mtime_ns]

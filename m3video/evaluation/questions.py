@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from m3video.errors import UsageError
 from m3video.evaluation.records import Record, is_right, parse_option
+from m3video.json_lines import RELATIVE, json_lines
+from m3video.texts import shown
 
 _EXAMPLE = '{"question": "..."}, and "answer", "options", "id", "video" if you like'
 _PLAIN: dict[str, Any] = {"family": "asked", "group": "coarse", "localised": False}
@@ -41,37 +42,29 @@ def read_questions(path: Path) -> list[UserQuestion]:
     optional.
 
     Without a video a question is asked of every one; a video's path is relative to the file's folder. With options,
-    the answer is one of them or its letter. Records of `m3video eval` are read too; other keys are ignored.
+    the answer is one of them or its letter. Records of `m3video eval` are read too.
 
     Raises:
-        UsageError: not readable, empty, or a line that is no question or stands there twice; the line is named.
+        UsageError: not readable, empty, or a line that is no question, has a key that nobody knows, or stands there
+            twice; the line is named.
     """
     found: dict[tuple[str, str | None], UserQuestion] = {}
-    try:
-        with path.open(encoding="utf-8-sig") as lines:
-            for number, line in enumerate(lines, 1):
-                if not line.strip():
-                    continue
-                try:
-                    asked = _question(json.loads(line), number, path.parent)
-                except (TypeError, ValueError) as error:
-                    why = "it is not JSON" if isinstance(error, json.JSONDecodeError) else str(error)
-                    raise UsageError(f"{path}, line {number}: {why}; write {_EXAMPLE}") from None
-                key = (asked.record.question, asked.video)
-                if key in found:
-                    raise UsageError(f"{path}, line {number}: the same question stands there twice")
-                found[key] = asked
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"questions {path} cannot be read: {error}") from None
+    for number, (where, value) in enumerate(json_lines(path), 1):
+        try:
+            asked = _question(value, number, path.parent)
+        except (TypeError, ValueError) as error:
+            raise UsageError(f"{where}: {error}; write {_EXAMPLE}") from None
+        key = (asked.record.question, asked.video)
+        if key in found:
+            raise UsageError(f"{where}: the same question stands there twice")
+        found[key] = asked
     if not found:
-        raise UsageError(f"questions {path}: the file is empty")
+        raise UsageError(f"questions {shown(path)}: the file is empty")
     return list(found.values())
 
 
-def _question(value: Any, number: int, folder: Path) -> UserQuestion:
+def _question(value: dict[str, Any], number: int, folder: Path) -> UserQuestion:
     """TypeError or ValueError with what is wrong."""
-    if not isinstance(value, dict):
-        raise ValueError("it is no JSON object")
     for name, kind in (("question", str), ("answer", str), ("video", str), ("options", list)):
         if value.get(name) is not None and not isinstance(value[name], kind):
             raise ValueError(f"{name} must be {'a text' if kind is str else 'a list of texts'}")
@@ -80,8 +73,7 @@ def _question(value: Any, number: int, folder: Path) -> UserQuestion:
     options, answer = value.get("options"), value.get("answer") or ""
     if options is not None and (len(options) < 2 or not all(isinstance(text, str) and text for text in options)):
         raise ValueError("options must be two texts or more")
-    known = {field.name for field in fields(Record)}
-    given: dict[str, Any] = {name: item for name, item in value.items() if name in known and item is not None}
+    given: dict[str, Any] = {name: item for name, item in value.items() if item is not None}
     given |= {"id": str(value.get("id") or number), "video": "-", "clip": "-", "answer": answer}
     if options is not None:
         given["options"] = tuple(options)
@@ -110,11 +102,12 @@ def records_of(
     silent = [video for video, records in about.items() if not records]
     notes = []
     if elsewhere:
-        notes.append(f"{elsewhere} of {len(asked)} questions are about other videos: left out")
+        notes.append(f"{elsewhere} of {len(asked)} questions are about other videos: left out ({RELATIVE})")
     if silent and len(silent) < len(videos):
         notes.append(f"{len(silent)} of {len(videos)} videos have no question: left out")
     if len(silent) == len(videos):
-        raise UsageError(f"none of the {len(asked)} questions is about {videos[0] if len(videos) == 1 else 'a video'}")
+        which = shown(videos[0]) if len(videos) == 1 else "a video"
+        raise UsageError(f"none of the {len(asked)} questions is about {which}: {RELATIVE}")
     return {video: records for video, records in about.items() if records}, tuple(notes)
 
 

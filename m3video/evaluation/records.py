@@ -11,8 +11,9 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from m3video.errors import M3VideoError
+from m3video.errors import M3VideoError, UsageError
 from m3video.files import replacing
+from m3video.json_lines import json_lines
 
 Group = Literal["coarse", "medium", "fine"]
 Metric = Literal["exact", "option", "time"]
@@ -148,7 +149,8 @@ def from_json(value: dict[str, Any]) -> Record:
 def save_records(records: Sequence[Record], path: Path) -> None:
     """One JSON object a line; whole or not at all."""
     with replacing(path) as part:
-        part.write_text("".join(json.dumps(to_json(r), ensure_ascii=False) + "\n" for r in records), encoding="utf-8")
+        text = "".join(json.dumps(to_json(r), ensure_ascii=False) + "\n" for r in records)
+        part.write_text(text, encoding="utf-8", errors="backslashreplace")  # a folder's name need not be UTF-8
 
 
 def load_records(path: Path) -> list[Record]:
@@ -157,21 +159,19 @@ def load_records(path: Path) -> list[Record]:
     Raises:
         RecordError: not readable, a line that is no record (it is named), or an id that occurs twice.
     """
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise RecordError(f"questions {path} cannot be read: {error}") from None
     records = []
     seen: set[str] = set()
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
+    try:
+        lines = list(json_lines(path))
+    except UsageError as error:
+        raise RecordError(str(error)) from None
+    for where, value in lines:
         try:
-            record = from_json(json.loads(line))
+            record = from_json(value)
         except (TypeError, ValueError) as error:
-            raise RecordError(f"{path}, line {number} is no record: {error}") from None
+            raise RecordError(f"{where} is no record: {error}") from None
         if record.id in seen:
-            raise RecordError(f"{path}, line {number}: id {record.id} occurs twice")
+            raise RecordError(f"{where}: id {record.id} occurs twice")
         seen.add(record.id)
         records.append(replace(record, video=str(path.parent / record.video)))
     if not records:

@@ -114,7 +114,7 @@ def _parsed(path: Path, data: bytes) -> Iterator[Row]:
 def _append(path: Path, rows: Sequence[Row]) -> None:
     # One write, ended by a line feed: what a kill leaves of it is told apart from a whole line.
     text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-    with path.open("a", encoding="utf-8") as file:
+    with path.open("a", encoding="utf-8", errors="backslashreplace") as file:
         file.write(text)
 
 

@@ -20,6 +20,7 @@ from m3video.clocks import FROM_ZERO
 from m3video.config import parse_pins, pins_text
 from m3video.errors import PlanError
 from m3video.files import replacing
+from m3video.texts import each_key_once, read_text, shown
 from m3video.types import Focus, PlannedFrame, TokenPlan, VideoInfo, gap_between
 
 SCHEMA, BEFORE = "m3video.plan/2", "m3video.plan/1"
@@ -149,6 +150,8 @@ def save_plan(plan: TokenPlan, path: str | Path) -> None:
         with replacing(path) as part:
             # A file name that is no UTF-8 arrives as lone surrogates, for which JSON has the same escapes.
             part.write_text(text, encoding="utf-8", errors="backslashreplace")
+    except BrokenPipeError:
+        raise  # stdout without a reader is no error
     except OSError as error:
         raise PlanError(f"plan file {path} cannot be written: {error.strerror}") from None
 
@@ -160,15 +163,15 @@ def load_plan(path: str | Path) -> TokenPlan:
         PlanError: the file cannot be read, is not JSON, or holds no sound plan; one line that names the field.
     """
     try:
-        data = json.loads(Path(path).read_text(encoding="utf-8"), object_pairs_hook=_once)
+        data = json.loads(read_text(Path(path)), object_pairs_hook=each_key_once)
     except OSError as error:
-        raise PlanError(f"plan file {path} cannot be read: {error.strerror}") from None
+        raise PlanError(f"plan file {shown(path)} cannot be read: {error.strerror}") from None
     except (ValueError, RecursionError) as error:
-        raise PlanError(f"plan file {path} is not JSON: {' '.join(str(error).split())}") from None
+        raise PlanError(f"plan file {shown(path)} is not JSON: {' '.join(str(error).split())}") from None
     try:
         return from_json(data)
     except PlanError as error:
-        raise PlanError(f"plan file {path}: {' '.join(str(error).split())}") from None
+        raise PlanError(f"plan file {shown(path)}: {' '.join(str(error).split())}") from None
 
 
 def check_matches(plan: TokenPlan, info: VideoInfo) -> None:
@@ -209,15 +212,6 @@ def for_video(plan: TokenPlan, info: VideoInfo) -> TokenPlan:
         f"{'earlier' if late > 0 else 'later'} than it says; they are the same frames"
     )
     return replace(plan, video=replace(plan.video, origin=info.origin), config=config, warnings=(*plan.warnings, note))
-
-
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """An object in which no field stands twice; JSON would let the last one win."""
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        names = [name for name, _ in pairs]
-        raise ValueError(f"{next(name for name in found if names.count(name) > 1)} stands there twice")
-    return found
 
 
 class _Reader:

@@ -60,6 +60,8 @@ def save_stats(stats: FrameStats, info: dict[str, Any], path: str | Path) -> Non
         # A file of ours: what pyarrow says of one that it opens names the unfinished one.
         with replacing(path) as part, part.open("wb") as file:
             pq.write_table(table, file, compression="zstd")
+    except BrokenPipeError:
+        raise  # stdout without a reader is no error
     except OSError as error:
         raise VideoError(f"stats file {path} cannot be written: {error.strerror or error}") from None
 

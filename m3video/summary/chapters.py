@@ -25,12 +25,19 @@ TOKENS_PER_SHOT = 36
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Span:
-    """One chapter: intact frames only, and the half-open range of time [start, end) in seconds."""
+    """One chapter: intact frames only, and the half-open range of time [start, end) in seconds.
+
+    `shot_pts` are the ticks at which shots begin within it: the first one may have begun before.
+    """
 
     stats: FrameStats
     start_seconds: float
     end_seconds: float
-    num_shots: int
+    shot_pts: tuple[int, ...]
+
+    @property
+    def num_shots(self) -> int:
+        return len(self.shot_pts) + 1
 
 
 def find_spans(stats: FrameStats, *, end_pts: int, most_shots: int, most_seconds: float = MOST_SECONDS) -> list[Span]:
@@ -57,7 +64,8 @@ def find_spans(stats: FrameStats, *, end_pts: int, most_shots: int, most_seconds
     return [
         Span(
             replace(_rows(stats, np.arange(row_ends[a], row_ends[b])), until_pts=int(edges[b])),
-            stats.pts_seconds(int(edges[a])), stats.pts_seconds(int(edges[b])), int(shot_M[b - 1] - shot_M[a] + 1),
+            stats.pts_seconds(int(edges[a])), stats.pts_seconds(int(edges[b])),
+            tuple(int(pts) for pts in stats.pts_N[shot_M0] if edges[a] < pts < edges[b]),
         )
         for a, b in itertools.pairwise(breaks)
     ]  # fmt: skip

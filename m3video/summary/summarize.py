@@ -6,6 +6,8 @@ the model and no file.
 
 from __future__ import annotations
 
+import bisect
+import itertools
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -31,8 +33,8 @@ SUMMARY_LENGTH = 4
 """A summary may be this many times longer than a caption (`max_new_tokens`)."""
 
 BUNDLED_NOTE = (
-    "the bundled model answers closed questions and writes no captions: each chapter is told by its answers to two, "
-    "and the summary is these lines; a real checkpoint (--model mucai/llava-v1.5-7b-m3) writes both"
+    "the bundled model answers closed questions and writes no captions: each shot of a chapter is told by its "
+    "answers to two, and the summary is these lines; a real checkpoint (--model mucai/llava-v1.5-7b-m3) writes both"
 )
 _CLOSED = ("what is shown", "is it day or night")
 
@@ -43,7 +45,7 @@ class ChapterFrames:
 
     start_seconds: float
     end_seconds: float
-    num_shots: int
+    shot_pts: tuple[int, ...]
     shown: Shown
 
 
@@ -112,7 +114,7 @@ def chapters(
                 notes += [f"{where}: {warning}" for warning in study.plan.warnings]
                 shown = fetch_shown(reader, study, on_frame=on_frame)
                 fetching += time.perf_counter() - start
-                yield ChapterFrames(span.start_seconds, span.end_seconds, span.num_shots, shown)
+                yield ChapterFrames(span.start_seconds, span.end_seconds, span.shot_pts, shown)
                 bar(number)
     meter.stage_seconds["fetch"] = fetching
     yield Watched(reader.info_with_damage, (*info.notes, *notes), dict(meter.stage_seconds))
@@ -143,25 +145,42 @@ def _captioned(shown: ChapterFrames, said: Said, settings: Settings, seconds: fl
     if any(answer.answer_tokens >= settings.max_new_tokens for answer in answers):
         warnings += (f"{where}: the caption was cut off at --max-new-tokens ({settings.max_new_tokens})",)
     told = Told(
-        ", ".join(answer.text for answer in answers), sum(answer.prompt_tokens for answer in answers),
+        _caption([answer.text for answer in answers]), sum(answer.prompt_tokens for answer in answers),
         sum(answer.visual_tokens for answer in answers), sum(answer.answer_tokens for answer in answers), warnings,
     )  # fmt: skip
     plan = said.plan
     chapter = Chapter(
-        shown.start_seconds, shown.end_seconds, told.text, shown.num_shots, len(plan.frames), plan.total_tokens
+        shown.start_seconds, shown.end_seconds, told.text, len(shown.shot_pts) + 1, len(plan.frames), plan.total_tokens
     )
     return Captioned(chapter, told, seconds)
 
 
 def _questions(loaded: LoadedModel, shown: ChapterFrames, plan: TokenPlan) -> list[str]:
     if not is_captioner(loaded):
-        frames = plan.frames
-        finest = max(range(len(frames)), key=lambda number: frames[number].scale)
-        return [f"{question} in frame {finest + 1}" for question in _CLOSED]
+        return [f"{question} in frame {number + 1}" for number in _finest(plan, shown.shot_pts) for question in _CLOSED]
     return [
         f"This is the part of a longer video from {clock(round(shown.start_seconds))} to "
         f"{clock(round(shown.end_seconds))}. Describe in one or two sentences what is seen and what happens."
     ]
+
+
+def _finest(plan: TokenPlan, shot_pts: Sequence[int]) -> list[int]:
+    """The frame of each shot that has the most tokens, in order: one frame tells nothing of the other shots.
+
+    The shots are those of the whole video: a part of it alone may be divided otherwise.
+    """
+    best: dict[int, int] = {}
+    for number, frame in enumerate(plan.frames):
+        shot = bisect.bisect_right(shot_pts, frame.pts)
+        if frame.scale > plan.frames[best.setdefault(shot, number)].scale:
+            best[shot] = number
+    return list(best.values())
+
+
+def _caption(texts: Sequence[str]) -> str:
+    """What was said of each shot; shots in a row of which the same was said, once."""
+    shots = (", ".join(texts[first : first + len(_CLOSED)]) for first in range(0, len(texts), len(_CLOSED)))
+    return "; ".join(text for text, _ in itertools.groupby(shots))
 
 
 def is_captioner(loaded: LoadedModel) -> bool:

@@ -14,9 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from m3video.config import nearest
 from m3video.errors import UsageError
 from m3video.model.prompt import TEMPLATES, build_prompt
 from m3video.model.text import IMAGE, TextCodec, prompt_ids
+from m3video.texts import fault_of, read_text
 
 END = "</s>"
 VIDEO = "<video>"
@@ -97,9 +99,9 @@ def read_rows(path: Path, folder: Path) -> tuple[list[Row], list[Skipped], int]:
 
 def _raw_rows(path: Path) -> list[Any]:
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_text(path)
         if path.suffix == ".jsonl":
-            return [json.loads(line) for line in text.splitlines() if line.strip()]
+            return [json.loads(line) for line in text.split("\n") if line.strip()]
         rows = json.loads(text)
     except OSError as error:
         raise UsageError(f"conversations {path} cannot be read: {error.strerror}") from None
@@ -116,10 +118,20 @@ def _row(raw: dict[str, Any], name: str, folder: Path) -> tuple[Row, bool]:
         raise _Malformed("image and video in one row")
     if len(videos) > 1:
         raise _Malformed(f"{len(videos)} videos in one row; one is possible")
+    if not images and not videos:
+        _refuse_near_miss(raw)
     turns, left_out = _turns(raw.get("conversations"))
     if videos:
         return Row(name, _without_video_mark(turns), video=videos[0]), left_out
     return Row(name, _with_image_marks(turns, len(images)), images), left_out
+
+
+def _refuse_near_miss(raw: dict[str, Any]) -> None:
+    """A row may hold keys of other programs, but `videos` without `video` would be trained on as text alone."""
+    for key in raw.keys() - {"id", "conversations"}:
+        near = nearest(key.lower(), ("image", "video"))
+        if near:
+            raise _Malformed(f"unknown key {key!r}, and no {near}: did you mean {near}?")
 
 
 def _files(raw: dict[str, Any], key: str, folder: Path) -> tuple[Path, ...]:
@@ -141,6 +153,8 @@ def _turns(said: object) -> tuple[list[tuple[str, str]], bool]:
             raise _Malformed("a turn must have from and value, both texts")
         if turn.get("from") not in ("human", "gpt"):
             raise _Malformed(f"a turn is from {turn.get('from')!r}; human and gpt are known")
+        if wrong := fault_of(turn["value"]):
+            raise _Malformed(f"a turn {wrong}")
         if END in turn["value"]:
             raise _Malformed(f"a turn contains {END}, which ends an answer")
     left_out = said[0]["from"] == "gpt"

@@ -7,6 +7,7 @@ makes them allocate. So each is refused here, by name, before FFmpeg is called.
 from __future__ import annotations
 
 import codecs
+import glob
 import hashlib
 import os
 import re
@@ -17,9 +18,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
+from urllib.parse import unquote
 
 from m3video.errors import ChangedFileError, VideoError
 from m3video.progress import alive
+from m3video.texts import shown
 
 DEFAULT_MAX_PIXELS = 1 << 26
 """Most pixels one frame may have, coded or as displayed: 8192 x 8192."""
@@ -63,12 +66,6 @@ class LocalFile:
         return shown(self.path)
 
 
-def shown(path: str | os.PathLike[str]) -> str:
-    """`path` as one printable line: control characters and undecodable bytes are escaped."""
-    text = os.fspath(path)
-    return "".join(c if c.isprintable() else c.encode("unicode_escape", "backslashreplace").decode() for c in text)
-
-
 def check_file(path: str | os.PathLike[str]) -> LocalFile:
     """Check that `path` names a readable, non-empty, regular local file that is no playlist.
 
@@ -86,9 +83,7 @@ def check_file(path: str | os.PathLike[str]) -> LocalFile:
     try:
         status = os.stat(text)
     except FileNotFoundError:
-        if _URL.match(text):
-            raise VideoError(f"{name} is a URL: download the video and give the path of the local file") from None
-        raise VideoError(f"{name}: no such file") from None
+        raise VideoError(absence(text)) from None
     except (OSError, ValueError) as error:
         raise VideoError(f"{name}: cannot be read ({_reason(error)})") from None
     if not stat.S_ISREG(status.st_mode):
@@ -107,6 +102,29 @@ def check_file(path: str | os.PathLike[str]) -> LocalFile:
 
 def _identity(absolute: str, status: os.stat_result) -> Identity:
     return (absolute, status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
+
+
+def absolute(path: str) -> str:
+    """`path` from the root on; a URL stays what it is, for `check_file` to refuse."""
+    return path if is_url(path) and not os.path.exists(path) else os.path.abspath(path)
+
+
+def is_url(text: str) -> bool:
+    """Whether `text` begins like `https://`."""
+    return _URL.match(text) is not None
+
+
+def absence(text: str) -> str:
+    """What to say of a path where nothing is: one line, with the way out where the path tells what was meant."""
+    name = shown(text)
+    local = text.partition("://")[2]
+    if text.lower().startswith("file://") and local.startswith("/"):
+        return f"{name} is a URL: give the path alone, {shown(unquote(local))}"
+    if is_url(text):
+        return f"{name} is a URL: download the video and give the path of the local file"
+    if glob.has_magic(text):
+        return f"{name}: no such file; if it is a pattern, leave off the quotes, so that the shell fills it in"
+    return f"{name}: no such file"
 
 
 def check_pixels(width: int, height: int, *, max_pixels: int, name: str) -> None:

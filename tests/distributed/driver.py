@@ -7,8 +7,9 @@ from pathlib import Path
 
 from m3video.distributed.batch import check_all_done, run_batch
 from m3video.distributed.crew import LocalCrew
-from m3video.distributed.items import Folder, Questions
+from m3video.distributed.items import Questions
 from m3video.distributed.ledger_url import open_ledger
+from m3video.distributed.sources import Folder
 from m3video.errors import M3VideoError
 from tests.distributed.faults import Faulty
 

@@ -17,9 +17,10 @@ from m3video.config import Settings
 from m3video.distributed.batch import run_batch
 from m3video.distributed.crew_ray import RayCrew
 from m3video.distributed.identity import config_of
-from m3video.distributed.items import Folder, Questions
+from m3video.distributed.items import Questions
 from m3video.distributed.ledger import Ledger
 from m3video.distributed.progress import Report
+from m3video.distributed.sources import Folder
 from m3video.distributed.work import Task
 from tests.distributed.driver import below, is_alive
 from tests.distributed.faults import Faulty

@@ -18,9 +18,10 @@ import pytest
 from m3video.config import Settings
 from m3video.distributed.batch import ATTEMPTS, SomeFailedError, check_all_done, run_batch
 from m3video.distributed.crew import LocalCrew
-from m3video.distributed.items import Folder, Question, Questions
+from m3video.distributed.items import Question, Questions
 from m3video.distributed.ledger import DiskFullError, Ledger
 from m3video.distributed.progress import Report
+from m3video.distributed.sources import Folder
 from m3video.errors import UsageError
 from m3video.video.gate import check_file, fingerprint
 from tests.distributed.driver import below, is_alive

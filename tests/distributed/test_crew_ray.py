@@ -16,8 +16,9 @@ import pytest
 from m3video.config import Settings
 from m3video.distributed.batch import run_batch
 from m3video.distributed.crew import LocalCrew
-from m3video.distributed.items import Folder, Questions
+from m3video.distributed.items import Questions
 from m3video.distributed.ledger import Ledger
+from m3video.distributed.sources import Folder
 from m3video.distributed.tasks import make_task
 from tests.distributed.driver import below, is_alive
 from tests.distributed.faults import write

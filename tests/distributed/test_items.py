@@ -10,9 +10,11 @@ import pytest
 
 from m3video.config import Settings
 from m3video.distributed.identity import config_of
-from m3video.distributed.items import Question, Questions, items_of, left_out, open_source, read_questions
+from m3video.distributed.items import Question, Questions, items_of, left_out, read_questions
+from m3video.distributed.sources import open_source
 from m3video.distributed.tasks import make_task
 from m3video.errors import CheckpointError, UsageError
+from m3video.json_lines import RELATIVE
 from tests.model.tiny import save_tiny
 
 
@@ -57,14 +59,16 @@ def test_what_is_left_out_is_told_in_two_lines() -> None:
     here, (one, two) = os.getcwd(), (Question("what?"), Question("who?"))
     asked = Questions((), {f"{here}/a.mp4": (one,), f"{here}/new\nline.mp4": (one, two), f"{here}/c.mp4": (one,)})
     assert left_out(["a.mp4", "# c", "d.mp4"], asked) == (
-        f"3 of 4 questions are about other videos: left out ({here}/new\\nline.mp4, {here}/c.mp4)",
+        f"3 of 4 questions are about other videos: left out ({here}/new\\nline.mp4, {here}/c.mp4); {RELATIVE}",
         "2 of 3 videos have no question: left out (# c, d.mp4)",
     )
     many = left_out(["a.mp4", *(f"{n}.mp4" for n in range(9))], asked)
     assert many[1] == "9 of 10 videos have no question: left out (0.mp4, 1.mp4, 2.mp4 and 6 more)"
     of_all = Questions((two,), {f"{here}/a.mp4": (one,)})
     assert left_out(["a.mp4", "b.mp4"], of_all) == ()
-    assert left_out(["b.mp4"], of_all) == (f"1 of 2 questions are about other videos: left out ({here}/a.mp4)",)
+    assert left_out(["b.mp4"], of_all) == (
+        f"1 of 2 questions are about other videos: left out ({here}/a.mp4); {RELATIVE}",
+    )
     assert left_out(["b.mp4"], Questions((), {f"{here}/a.mp4": (one,)})) == ()  # the batch refuses
 
 
@@ -73,7 +77,8 @@ def test_what_is_left_out_is_told_in_two_lines() -> None:
     [
         ("", "empty"),
         ("what?", "line 1 is not JSON"),
-        ('{"question": "a"}\n{"q": "b"}', "line 2 is no question"),
+        ('{"question": "a"}\n{"id": "b"}', "line 2 is no question"),
+        ('{"question": "a"}\n{"q": "b"}', "line 2: unknown key 'q'; known are question, answer, options, id, video"),
         ('{"question": " "}', "line 1 is no question"),
         ('{"question": "a", "video": 3}', "must be texts"),
         ('{"question": "a"}\n{"question": "a"}', "line 2: the same question"),

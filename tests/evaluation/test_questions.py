@@ -12,6 +12,7 @@ from m3video.distributed.items import read_questions as batch_questions
 from m3video.errors import UsageError
 from m3video.evaluation.questions import is_right_or_agrees, read_questions, records_of
 from m3video.evaluation.records import save_records
+from m3video.json_lines import RELATIVE
 from tests.evaluation.made import record
 
 
@@ -24,7 +25,7 @@ def written(folder: Path, *lines: Any) -> Path:
 def test_answers_options_and_videos(tmp_path: Path) -> None:
     path = written(
         tmp_path, {"question": "Is it day?", "answer": "yes"}, "", {"question": "What happens?", "id": "w"},
-        {"question": "Which?", "options": ["a cat", "a dog"], "answer": "B", "video": "films/a.mp4", "more": 1},
+        {"question": "Which?", "options": ["a cat", "a dog"], "answer": "B", "video": "films/a.mp4"},
     )  # fmt: skip
     one, free, option = read_questions(path)
     assert (one.record.answer, one.record.metric, one.video) == ("yes", "exact", None)
@@ -38,7 +39,7 @@ def test_answers_options_and_videos(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("line", "why"),
     [
-        ("{", "line 2: it is not JSON"), ("[1]", "line 2: it is no JSON object"), ({"answer": "x"}, "no question"),
+        ("{", "line 2 is not JSON"), ("[1]", "line 2 is no JSON object"), ({"answer": "x"}, "no question"),
         ({"question": " "}, "no question"), ({"question": "a", "answer": 3}, "answer must be a text"),
         ({"question": "a", "options": ["x"]}, "two texts"), ({"question": "a", "options": "xy"}, "list of texts"),
         ({"question": "a", "options": ["x", "y"], "answer": "z"}, "must be one of the options"),
@@ -59,7 +60,7 @@ def test_empty_and_missing_files(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="cannot be read"):
         read_questions(tmp_path / "none.jsonl")
     (tmp_path / "q.jsonl").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(UsageError, match="cannot be read"):
+    with pytest.raises(UsageError, match="cannot be read: it is UTF-16LE"):
         read_questions(tmp_path / "q.jsonl")
 
 
@@ -82,11 +83,13 @@ def test_each_video_gets_its_questions(tmp_path: Path, monkeypatch: pytest.Monke
     }  # fmt: skip
     assert len({r.id for records in about.values() for r in records}) == 3
     assert {r.clip for r in about["a.mp4"]} == {"a.mp4"}
-    assert notes == ("1 of 3 questions are about other videos: left out",)
+    assert notes == (f"1 of 3 questions are about other videos: left out ({RELATIVE})",)
     about, notes = records_of(["a.mp4", "b.mp4"], asked[1:])
     assert list(about) == ["a.mp4"]
     assert "1 of 2 videos have no question: left out" in notes
-    with pytest.raises(UsageError, match=r"none of the 1 questions is about b\.mp4"):
+    with pytest.raises(
+        UsageError, match=r"none of the 1 questions is about b\.mp4: video is a path relative to the folder of"
+    ):
         records_of(["b.mp4"], asked[1:2])
 
 

@@ -89,8 +89,8 @@ def test_a_file_gives_back_what_was_saved(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("{", "line 1 is no record"), ('{"id": "x"}', "line 1 is no record"), ("", "empty"),
-        ('{"colour": 1}', "line 1 is no record"),
+        ("{", "line 1 is not JSON"), ('{"id": "x"}', "line 1 is no record"), ("", "empty"),
+        ('{"colour": 1}', "line 1: unknown key 'colour'"),
     ],
 )  # fmt: skip
 def test_a_bad_file_is_one_line(tmp_path: Path, text: str, message: str) -> None:

@@ -100,7 +100,8 @@ def test_the_layout_is_the_documented_one() -> None:
     data = written()
     assert list(data) == [
         "schema", "video", "backend", "budget", "total_tokens", "utility", "bound", "gap", "method", "text_tokens",
-        "scan", "num_analyzed", "num_candidates", "num_repeats", "estimate", "config", "warnings", "focus", "shots", "frames",
+        "scan", "num_analyzed", "num_candidates", "num_repeats", "estimate", "config", "warnings", "focus", "shots",
+        "frames",
     ]  # fmt: skip
     assert data["schema"] == SCHEMA == "m3video.plan/2"
     assert data["video"]["origin"] == [0, 1]

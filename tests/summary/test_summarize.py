@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
 from m3video.config import Settings
 from m3video.errors import DoesNotFitError, UsageError
 from m3video.model import checkpoint
-from m3video.summary.summarize import BUNDLED_NOTE, summarize
+from m3video.summary.summarize import BUNDLED_NOTE, _caption, _finest, summarize
 from tests.model.tiny import load_tiny
 
 SAMPLE = Path(__file__).parents[2] / "m3video" / "assets" / "sample.mp4"
@@ -25,6 +27,27 @@ def test_the_bundled_model_tells_each_chapter_by_closed_questions() -> None:
     assert "a sign with a word, day" in made.text
     assert BUNDLED_NOTE in made.warnings
     assert [s.chapters for s in made.sentences] == [(1,), (2,)]
+
+
+@pytest.mark.parametrize(("max_frames", "budget", "shots"), [(16, 720, [4]), (3, 720, [2, 2]), (16, 108, [2, 2])])
+def test_every_shot_is_told_however_few_chapters_there_are(max_frames: int, budget: int, shots: list[int]) -> None:
+    loaded = checkpoint.load("bundled", device="cpu")
+    made = summarize(SAMPLE, Settings(max_frames=max_frames, budget=budget), loaded=loaded)
+    assert [c.num_shots for c in made.chapters] == shots == [len(c.caption.split("; ")) for c in made.chapters]
+    told = "; ".join(c.caption for c in made.chapters).split("; ")
+    assert [told[0], *told[2:]] == ["a red circle, day", "a sign with a word, day", "a green square, day"]
+    assert "night" in told[1]  # at a few tokens the star in it is not seen
+
+
+def test_a_shot_is_told_by_its_finest_frame_and_the_same_is_said_once() -> None:
+    scales = [(0, 9), (10, 36), (19, 36), (20, 1), (40, 9), (50, 144)]
+    plan = SimpleNamespace(frames=[SimpleNamespace(pts=pts, scale=scale) for pts, scale in scales])
+    assert _finest(cast("Any", plan), [20, 30, 40]) == [1, 3, 5]
+    assert _finest(cast("Any", plan), []) == [5]
+    assert _caption(["a cat", "day", "a cat", "day", "a dog", "night", "a cat", "day"]) == (
+        "a cat, day; a dog, night; a cat, day"
+    )  # fmt: skip
+    assert _caption(["A writing model says one thing."]) == "A writing model says one thing."
 
 
 def test_a_writing_checkpoint_captions_and_concludes(tmp_path: Path) -> None:

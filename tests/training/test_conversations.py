@@ -120,6 +120,31 @@ def test_jsonl_is_read_too(tmp_path: Path) -> None:
     assert [row.turns for row in read_rows(path, tmp_path)[0]] == [(("a", "b"),)]
 
 
+@pytest.mark.parametrize(
+    ("key", "meant"), [("images", "image"), ("Image", "image"), ("image_path", "image"), ("video_path", "video")]
+)  # fmt: skip
+def test_a_key_that_nearly_names_a_file_is_no_text_row(tmp_path: Path, key: str, meant: str) -> None:
+    said = turns("What?", "Red.")
+    rows, bad, _ = read(
+        tmp_path, {key: "a.png", "conversations": said}, {"source": "x", "model": "", "conversations": said},
+        {"image": "a.png", "image_id": 7, "conversations": turns("<image>\nWhat?", "Red.")},
+    )  # fmt: skip
+    assert bad == [("malformed", f"unknown key {key!r}, and no {meant}: did you mean {meant}?")]
+    assert len(rows) == 2
+
+
+def test_text_that_is_no_utf8(tmp_path: Path) -> None:
+    _, bad, _ = read(tmp_path, {"conversations": turns("What \ud800?", "Red.")})
+    assert bad == [("malformed", "a turn holds \\ud800, which is half a character: leave it out, or write both halves")]
+    path = tmp_path / "rows.jsonl"
+    row = json.dumps({"conversations": turns("line\u2028end?", "Réd.")}, ensure_ascii=False)
+    path.write_bytes(row.encode("utf-8-sig"))
+    assert read_rows(path, tmp_path)[0][0].turns == (("line\u2028end?", "Réd."),)
+    path.write_bytes(row.encode("utf-16"))
+    with pytest.raises(UsageError, match="is not JSON: it is UTF-16LE: save it as UTF-8"):
+        read_rows(path, tmp_path)
+
+
 def test_the_written_text_is_the_prompt_that_ask_uses() -> None:
     video = Row("v", (("What is it?", "Red."), ("Sure?", "Yes.")), video=Path("v"))
     for style in ("vicuna_v1", "llava_v1", "bundled"):

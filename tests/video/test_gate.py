@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from m3video.errors import VideoError
-from m3video.video.gate import check_file, fingerprint, shown
+from m3video.texts import shown
+from m3video.video.gate import check_file, fingerprint
 from m3video.video.reader import open_video
 from tests.video.clips import Clip, write
 
