@@ -24,12 +24,13 @@ Rows = NDArray[np.int64]
 LEAST_NEW = 0.015
 """Of the content: less is nothing new."""
 
-ALIKE = 0.98
+ALIKE = 0.96
 """Of candidates with so nearly the same content the first is chosen."""
 
-FILLED, LOST = 1.6, 0.15
-"""Where words are added, the cells that change have so many times the content that they had; of that, those that have
-less lost no more than the second share."""
+LOST, SLACK = 0.05, 0.05
+"""Where words are added, cells that were blank gain no less than the content of all others that change; of that, those
+that have less lost no more than the first share; and none of the others has in between had less than before, but for
+the second share of its content."""
 
 BETWEEN = 0.25
 """Where so much of the content gives way to something else, as in a fade, nothing that is seen is news."""
@@ -73,8 +74,8 @@ class _Cells:
         )
         content = np.where(is_in & counts(stats, stills)[stay], stills.content_Y[stay], 0.0)
         content[content < LEAST_CONTENT] = 0.0
-        self.has_before = is_in & (np.diff(stills.cell_Y, prepend=-1) == 0)[stay]
-        self.pattern_before, self.strokes_before = pattern[stay - 1].astype(np.uint8), strokes[stay - 1]
+        is_less = stills.content_Y < (1 - SLACK) * np.roll(stills.content_Y, 1)
+        self.times_less = np.where(is_in, np.cumsum(is_less)[stay], -1)
         content[_is_between(stats, stills, rows, moment)] = 0.0
         self.content = content
 
@@ -89,14 +90,12 @@ class _Cells:
     def grown(self, which: Rows, one: int, differ: Flags) -> Flags:
         """Cells whose words stand in a later candidate too, with more: most stays, and what changes gains."""
         content, later = self.content[which], self.content[one]
-        before, after = (content * differ).sum(axis=1), (later * differ).sum(axis=1)
+        before = (content * differ).sum(axis=1)
+        added = (later * (differ & (content == 0))).sum(axis=1)
         lost = (np.maximum(content - later, 0.0) * differ).sum(axis=1)
-        is_build = (which < one) & (before <= content.sum(axis=1) / 2) & (after >= FILLED * before)
-        # What stood there before this did, and is there again, has not grown out of it.
-        is_back = distance(self.pattern_before[which], self.pattern[one]) <= self.settled[which, :, 0]
-        is_back &= np.abs(self.strokes_before[which] - self.strokes[one]) <= self.settled[which, :, 1]
-        is_build &= lost <= LOST * before
-        return differ & is_build[:, None] & (later >= content) & ~(self.has_before[which] & is_back)
+        is_build = (which < one) & (before <= content.sum(axis=1) / 2) & (added >= before) & (lost <= LOST * before)
+        # Nothing may have been taken away in between: then other words stand there now.
+        return differ & is_build[:, None] & (later >= content) & (self.times_less[which] == self.times_less[one])
 
 
 def find_news(stats: FrameStats, stills: Stills, rows: Rows) -> News:

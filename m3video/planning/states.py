@@ -35,8 +35,9 @@ CURSOR_CELLS, LARGE = 4, 2.0
 block of the signature by so many grey levels. A cursor makes one."""
 
 AROUND, LONG = 25, 50
-"""Within so many moments of a change others are counted: in a picture that drifts cells come to rest all the time, here
-and there. What stays less than the second, 10 seconds, must come with more cells at once than these would by chance."""
+"""Within so many moments of a change those are counted at which others come: in a picture that drifts cells come to
+rest all the time, here and there. What stays less than the second, 10 seconds, must come with more cells at once than
+these would by chance."""
 
 TOGETHER, AT_MOST = 5, 10
 """Changes with no more moments than the first between them are one, up to the second in all."""
@@ -50,19 +51,20 @@ LEAST_CHANGE, LEAST_GROWTH = 0.02, 0.06
 
 def counts(stats: FrameStats, stills: Stills) -> Flags:
     """Whether each stay is of something that came to stay, bool [Y]: no clock, no cursor, nothing that passes."""
-    found = stills.stop_Y - stills.start_Y >= np.minimum(STAYS * stills.took_Y, SETTLED)
-    length = stills.stop_Y - stills.start_Y
-    few = stills.is_new_Y & (_around(stills, stills.is_new_Y, TOGETHER) <= FEW_CELLS)
-    found &= ~few | (length >= A_WHILE)
-    at_once, around = (_around(stills, stills.is_new_Y, reach) for reach in (1, AROUND))
-    expected = (around - at_once) * (3 / (2 * AROUND - 2))
-    found &= ~stills.is_new_Y | (length >= LONG) | (at_once > expected + 2 * np.sqrt(expected))
-    few = stills.is_passing_Y & (_around(stills, stills.is_passing_Y, TOGETHER) <= CURSOR_CELLS)
-    comes = stills.is_new_Y & ~stills.is_passing_Y & ~stills.is_return_Y
-    few &= _around(stills, comes, TOGETHER) == 0
-    large = few & (_colour_steps(stats, stills) >= LARGE)
-    found[few & (_around(stills, large, TOGETHER) == 0)] = False
-    return found
+    new, start, length = stills.is_new_Y, stills.start_Y, stills.stop_Y - stills.start_Y
+    found = length >= np.minimum(STAYS * stills.took_Y, SETTLED)
+    found &= ~new | (_within(start[new], start, TOGETHER) > FEW_CELLS) | (length >= A_WHILE)
+    moments = np.unique(start[new])
+    restless = _within(moments, start, AROUND) - _within(moments, start, 1)
+    expected = restless * (3 / (2 * AROUND - 2))
+    found &= ~new | (length >= LONG) | (_within(start[new], start, 1) > expected + 2 * np.sqrt(expected))
+    # A cursor comes alone and goes alone.
+    passing = stills.is_passing_Y
+    cursor = passing & (_within(start[passing], start, TOGETHER) <= CURSOR_CELLS)
+    cursor &= _within(start[new & ~passing & ~stills.is_return_Y], start, TOGETHER) == 0
+    cursor &= _within(start[new], stills.stop_Y, TOGETHER) <= 2 * CURSOR_CELLS
+    large = cursor & (_colour_steps(stats, stills) >= LARGE)
+    return found & ~(cursor & (_within(start[large], start, TOGETHER) == 0))
 
 
 def _colour_steps(stats: FrameStats, stills: Stills) -> Floats:
@@ -76,11 +78,10 @@ def _colour_steps(stats: FrameStats, stills: Stills) -> Floats:
     return np.asarray(np.sqrt(np.square(gap).sum(axis=-1)))
 
 
-def _around(stills: Stills, which_Y: Flags, reach: int) -> Rows:
-    """How many of some stays begin within so many moments of the beginning of each stay."""
-    starts = np.sort(stills.start_Y[which_Y])
-    until = np.searchsorted(starts, stills.start_Y + reach, side="right")
-    return until - np.searchsorted(starts, stills.start_Y - reach)
+def _within(moments: Rows, of_Y: Rows, reach: int) -> Rows:
+    """How many of some moments lie no further than `reach` from each of others."""
+    ordered = np.sort(moments)
+    return np.searchsorted(ordered, of_Y + reach, side="right") - np.searchsorted(ordered, of_Y - reach)
 
 
 def state_changes(stats: FrameStats, stills: Stills) -> Rows:

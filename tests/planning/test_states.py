@@ -131,7 +131,7 @@ def test_captions_on_a_bar_over_a_moving_picture_are_states() -> None:
     stills = find_stills(stats)
     came = np.unique(stills.start_Y[counts(stats, stills) & stills.is_new_Y & (stills.content_Y > 10)])
     assert set(range(25, 150, 25)) <= set(came.tolist())
-    assert len(came) <= 7
+    assert len(came) <= 9
 
 
 def test_words_that_are_typed_begin_states_as_they_add_up() -> None:
