@@ -156,4 +156,4 @@ def _blocks(cells_NC: Flags) -> Flags:
     """Blocks of the signature with any such cell, bool [N, 36]."""
     side = TEXTURE_SIDE // SIGNATURE_SIDE
     grid = cells_NC.reshape(-1, SIGNATURE_SIDE, side, SIGNATURE_SIDE, side)
-    return np.asarray(grid.any(axis=(2, 4)).reshape(len(cells_NC), -1))
+    return np.asarray(grid.any(axis=(2, 4)).reshape(len(cells_NC), SIGNATURE_SIDE**2))

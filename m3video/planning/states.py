@@ -16,7 +16,7 @@ Flags = NDArray[np.bool_]
 Floats = NDArray[np.float64]
 Rows = NDArray[np.int64]
 
-LEAST_CONTENT = 4.0
+LEAST_CONTENT = 7.0
 """Grey levels of strokes under which a cell is blank: paper, sky, a plain wall."""
 
 BLANK = 1.0

@@ -80,6 +80,7 @@ def any_plan(draw: st.DrawFn) -> TokenPlan:
         warnings=tuple(draw(st.lists(TEXTS, max_size=3))), method=draw(st.sampled_from(["", *METHODS])),
         text_tokens=draw(st.none() | st.integers(0, 9999)), scan=draw(st.sampled_from(SCANS)),
         num_analyzed=draw(st.none() | st.integers(1, video.num_frames)), estimate=draw(TEXTS),
+        num_repeats=draw(st.none() | st.just(0)),
     )  # fmt: skip
 
 
@@ -199,6 +200,7 @@ def in_video(**changes: Any) -> Callable[[dict[str, Any]], None]:
         (spoiled(scan="full", config={"scan": "nonref"}), r'plan.scan \(full\) is not that of its config \("nonref"\)'),
         (spoiled(num_analyzed=0), r"plan: num_analyzed \(0\) must be 1 to num_frames \(302\)"),
         (spoiled(num_analyzed=303), r"plan: num_analyzed \(303\) must be 1 to num_frames \(302\)"),
+        (spoiled(num_repeats=10**6), r"plan: num_repeats \(1000000\) must be 0 to num_candidates"),
         (spoiled(num_analyzed=1.5), "plan.num_analyzed must be an integer, not 1.5"),
         (spoiled(utility=False), "plan.utility must be a number, not false"),
         (spoiled(config="x" * 99), r'plan.config must be an object, not "x{36}\.\.\.$'),
@@ -219,7 +221,7 @@ def test_a_spoiled_plan_is_refused_in_one_line(
     assert "\n" not in str(caught.value)
 
 
-LATER_FIELDS = ("gap", "method", "text_tokens", "scan", "num_analyzed", "estimate", "focus")
+LATER_FIELDS = ("gap", "method", "text_tokens", "scan", "num_analyzed", "num_repeats", "estimate", "focus")
 FIELDS = [(name,) for name in written() if name not in LATER_FIELDS]
 FIELDS += [("video", name) for name in written()["video"] if name != "partial"]
 FIELDS += [("frames", 0, name) for name in written()["frames"][0] if name != "pts_seconds"]
