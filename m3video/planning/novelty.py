@@ -49,7 +49,7 @@ most the second of their distance is left unexplained by the mixture; each makes
 
 
 def novelty(stats: FrameStats, selection: Selection) -> Floats:
-    """How much of each candidate no earlier candidate has shown, `NOVELTY_FLOOR` to 1; the first counts 1.
+    """How much of each candidate no other one shows that comes before it or has more, `NOVELTY_FLOOR` to 1.
 
     The signature is compared with the candidate before and with the most similar of all before, after motion where
     they are of one take. What stands still is told by its cells: words that are replaced under an equal signature.

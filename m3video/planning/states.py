@@ -35,9 +35,8 @@ CURSOR_CELLS, LARGE = 4, 2.0
 block of the signature by so many grey levels. A cursor makes one."""
 
 AROUND, LONG = 25, 50
-"""Within so many moments of a change those are counted at which others come: in a picture that drifts cells come to
-rest all the time, here and there. What stays less than the second, 10 seconds, must come with more cells at once than
-these would by chance."""
+"""In a picture that drifts cells come to rest all the time, here and there. What stays less than the second, 10
+seconds, must come with more cells at once than usually do so many moments around."""
 
 TOGETHER, AT_MOST = 5, 10
 """Changes with no more moments than the first between them are one, up to the second in all."""
@@ -54,9 +53,7 @@ def counts(stats: FrameStats, stills: Stills) -> Flags:
     new, start, length = stills.is_new_Y, stills.start_Y, stills.stop_Y - stills.start_Y
     found = length >= np.minimum(STAYS * stills.took_Y, SETTLED)
     found &= ~new | (_within(start[new], start, TOGETHER) > FEW_CELLS) | (length >= A_WHILE)
-    moments = np.unique(start[new])
-    restless = _within(moments, start, AROUND) - _within(moments, start, 1)
-    expected = restless * (3 / (2 * AROUND - 2))
+    expected = 3 * _usual(np.bincount(start[new], minlength=len(stills.row_M)))[start]
     found &= ~new | (length >= LONG) | (_within(start[new], start, 1) > expected + 2 * np.sqrt(expected))
     # A cursor comes alone and goes alone.
     passing = stills.is_passing_Y
@@ -76,6 +73,19 @@ def _colour_steps(stats: FrameStats, stills: Stills) -> Floats:
     colours = stats.signature_NK.reshape(-1, SIGNATURE_SIDE, SIGNATURE_SIDE, 3)
     gap = colours[before, row, column].astype(np.float64) - colours[after, row, column]
     return np.asarray(np.sqrt(np.square(gap).sum(axis=-1)))
+
+
+def _usual(count_M: Rows) -> Floats:
+    """How many changes a moment has up to `AROUND` moments away: the upper quartile, or the share of moments that have
+    any, whichever is more."""
+    if not count_M.any():
+        return np.zeros(len(count_M))
+    windows = np.lib.stride_tricks.sliding_window_view(np.pad(count_M, AROUND), 2 * AROUND + 1)
+    place = 3 * (2 * AROUND + 1) // 4
+    quartile = np.partition(windows, place, axis=-1)[:, place]
+    # Those at the moment itself are not of the others.
+    others = (windows > 0).sum(axis=-1) - (windows[:, AROUND - 1 : AROUND + 2] > 0).sum(axis=-1)
+    return np.asarray(np.maximum(quartile, others / (2 * AROUND - 2)))
 
 
 def _within(moments: Rows, of_Y: Rows, reach: int) -> Rows:
