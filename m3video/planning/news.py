@@ -27,10 +27,10 @@ LEAST_NEW = 0.015
 ALIKE = 0.96
 """Of candidates with so nearly the same content the first is chosen."""
 
-LOST, SLACK = 0.05, 0.05
-"""Where words are added, cells that were blank gain no less than the content of all others that change; of that, those
-that have less lost no more than the first share; and none of the others has in between had less than before, but for
-the second share of its content."""
+ADDED, LOST, SLACK = 1.25, 0.05, 0.05
+"""Where words are added, cells that were blank gain so many times the content of all others that change; of that, those
+that have less lost no more than the second share; and none of the others has in between had less than before, but for
+the third share of its content."""
 
 BETWEEN = 0.25
 """Where so much of the content gives way to something else, as in a fade, nothing that is seen is news."""
@@ -93,7 +93,9 @@ class _Cells:
         before = (content * differ).sum(axis=1)
         added = (later * (differ & (content == 0))).sum(axis=1)
         lost = (np.maximum(content - later, 0.0) * differ).sum(axis=1)
-        is_build = (which < one) & (before <= content.sum(axis=1) / 2) & (added >= before) & (lost <= LOST * before)
+        is_build = (
+            (which < one) & (before <= content.sum(axis=1) / 2) & (added >= ADDED * before) & (lost <= LOST * before)
+        )
         # Nothing may have been taken away in between: then other words stand there now.
         return differ & is_build[:, None] & (later >= content) & (self.times_less[which] == self.times_less[one])
 
