@@ -13,9 +13,9 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from m3video.errors import UsageError
-from m3video.scales import SCALES
-from m3video.sizes import parse_size
-from m3video.texts import fault_of, read_text, shown
+from m3video.types import SCALES
+from m3video.utils.text import fault_of, read_text, shown
+from m3video.utils.units import parse_size
 
 ENV_PREFIX = "M3VIDEO_"
 
@@ -24,9 +24,22 @@ _OTHER_VARIABLES = frozenset({"CACHE_DIR", "PARITY_DIR", "VIDEOS_DIR", "ANNOTATI
 
 
 PLAN_SETTINGS = (
-    "scan", "budget", "memory", "max_frames", "sampling", "start", "end", "fps", "num_frames", "layout", "detail",
-    "every_shot", "max_gap", "at", "saliency",
-)  # fmt: skip
+    "scan",
+    "budget",
+    "memory",
+    "max_frames",
+    "sampling",
+    "start",
+    "end",
+    "fps",
+    "num_frames",
+    "layout",
+    "detail",
+    "every_shot",
+    "max_gap",
+    "at",
+    "saliency",
+)
 """Settings that a saved plan has already decided."""
 
 DETAIL: dict[str, int] = {"low": 36, "medium": 144, "high": 576}
@@ -135,9 +148,18 @@ class Settings(BaseModel):
     def _one_layout(self) -> Settings:
         if self.layout == "grid":
             for name in (
-                "at", "every_shot", "max_gap", "detail", "scan", "memory", "saliency", "max_frames", "num_frames",
-                "fps", "sampling",
-            ):  # fmt: skip
+                "at",
+                "every_shot",
+                "max_gap",
+                "detail",
+                "scan",
+                "memory",
+                "saliency",
+                "max_frames",
+                "num_frames",
+                "fps",
+                "sampling",
+            ):
                 if getattr(self, name) != type(self).model_fields[name].default:
                     flag = "--" + name.replace("_", "-")
                     raise ValueError(f"{flag} says which frames stand in a sequence: leave it out with --layout grid")

@@ -25,12 +25,12 @@ from pathlib import Path
 from typing import Any
 
 from m3video.distributed.batch import run_batch
-from m3video.distributed.crew import LocalCrew
 from m3video.distributed.items import Questions, digest
 from m3video.distributed.ledger import Ledger
+from m3video.distributed.messages import Base, Crew, Piece, Work
 from m3video.distributed.progress import Report
 from m3video.distributed.sources import Folder
-from m3video.distributed.work import Base, Crew, Piece, Work
+from m3video.distributed.worker_pool import LocalCrew
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +88,7 @@ class Watching(Report):
 def crew_of(task: Simulated, workers: int, ray: str | None) -> Crew:
     if ray is None:
         return LocalCrew(task, workers=workers)
-    from m3video.distributed.crew_ray import RayCrew
+    from m3video.distributed.ray_pool import RayCrew
 
     return RayCrew(task, address=ray, workers=workers)
 
@@ -118,12 +118,15 @@ def bench_many(folder: Path, out: Path, args: argparse.Namespace) -> dict[str, A
         # A crew that may not be asked: nothing is left to do.
         run_batch(Folder(folder), Questions(), Simulated(), ledger, LocalCrew(Simulated(), workers=1), report=again)
     return {
-        "items": args.items, "ms_per_item": round(1000 * seconds / args.items, 3),
-        "driver_mb_by_items_done": report.seen, "results_mb": round((out / "results.jsonl").stat().st_size / 2**20, 1),
+        "items": args.items,
+        "ms_per_item": round(1000 * seconds / args.items, 3),
+        "driver_mb_by_items_done": report.seen,
+        "results_mb": round((out / "results.jsonl").stat().st_size / 2**20, 1),
         "manifest_mb": round((out / "manifest.jsonl").stat().st_size / 2**20, 1),
-        "resume_with_nothing_left_s": round(time.perf_counter() - start, 3), "of_it_opening_s": round(opened, 3),
+        "resume_with_nothing_left_s": round(time.perf_counter() - start, 3),
+        "of_it_opening_s": round(opened, 3),
         **check(out, args.items),
-    }  # fmt: skip
+    }
 
 
 def bench_worker_kill(folder: Path, out: Path) -> dict[str, Any]:

@@ -29,19 +29,19 @@ from random_model import CONTEXT, SHAPES, random_model
 from stopwatch import Stopwatch, machine
 from transformers import GenerationConfig, LlavaForConditionalGeneration
 
-from m3video.model import answering
-from m3video.model.checkpoint import LoadedModel
-from m3video.model.encoding import encode, encode_pooled
-from m3video.model.images import normalise, to_pixels
-from m3video.model.nested import VisualTokens
-from m3video.model.prefix import Prefix
-from m3video.model.size import read_size
-from m3video.model.square import as_square
-from m3video.model.text import IMAGE_ID, prompt_ids
-from m3video.model.together import Asked, answer_together
-from m3video.planning.memory import Place, Shape, grid_bytes, need, tower_bytes, weight_bytes
-from m3video.scales import FULL_SCALE, SCALES
-from m3video.sizes import MIB
+from m3video.inference.memory.model import Place, Shape, grid_bytes, need, tower_bytes, weight_bytes
+from m3video.model.m3 import answering
+from m3video.model.m3.checkpoint import LoadedModel
+from m3video.model.m3.encoding import encode, encode_pooled
+from m3video.model.m3.images import normalise, to_pixels
+from m3video.model.m3.pooling import VisualTokens
+from m3video.model.m3.prefix import Prefix
+from m3video.model.m3.size import read_size
+from m3video.model.m3.square import as_square
+from m3video.model.m3.together import Asked, answer_together
+from m3video.model.tokenizer import IMAGE_ID, prompt_ids
+from m3video.types import FULL_SCALE, SCALES
+from m3video.utils.units import MIB
 
 QUESTION = "What happens in this video, and in which order does it happen?"
 BUDGETS = (180, 720, 2880)
@@ -121,9 +121,13 @@ def bench_overlap(bench: Bench) -> None:
     bench.watch.row("overlap", f"decode alone ({decoder})", alone["decode"], "frames/s")
     bench.watch.row("overlap", "encode alone, frames in memory", alone["encode"], "frames/s")
     slower = min(alone, key=lambda name: alone[name])
-    bench.watch.row("overlap", "decode and encode together", count / both, "frames/s", of={
-        "one after the other": count / (decoding + encoding), f"{slower} alone (1: all hidden)": alone[slower]
-    })  # fmt: skip
+    bench.watch.row(
+        "overlap",
+        "decode and encode together",
+        count / both,
+        "frames/s",
+        of={"one after the other": count / (decoding + encoding), f"{slower} alone (1: all hidden)": alone[slower]},
+    )
 
 
 def plain_model(loaded: LoadedModel) -> Any:
@@ -143,13 +147,16 @@ def plain_answer(bench: Bench, plain: Any, pictures: Sequence[Picture], new_toke
         ids += [image] * FULL_SCALE if token == IMAGE_ID else [token]
     pixels = to_pixels([Image.fromarray(picture) for picture in pictures])
     asked = torch.tensor([ids], device=bench.watch.device)
-    settings = GenerationConfig(do_sample=False, max_new_tokens=new_tokens, eos_token_id=loaded.codec.eos_id,
-                                pad_token_id=0)  # fmt: skip
+    settings = GenerationConfig(
+        do_sample=False, max_new_tokens=new_tokens, eos_token_id=loaded.codec.eos_id, pad_token_id=0
+    )
     with torch.inference_mode():
         return plain.generate(
-            input_ids=asked, attention_mask=torch.ones_like(asked), generation_config=settings,
+            input_ids=asked,
+            attention_mask=torch.ones_like(asked),
+            generation_config=settings,
             pixel_values=pixels.to(bench.watch.device, loaded.model.dtype),
-        )  # fmt: skip
+        )
 
 
 def our_answer(bench: Bench, visual: VisualTokens, new_tokens: int) -> answering.GeneratedAnswer:
@@ -169,8 +176,9 @@ def bench_answers(bench: Bench, *, frames: int) -> None:
     first, rate = {}, {}
     for count in sorted({fitting, frames}):
         name, how = f"plain, {count} frames", "" if count == fitting else f" (beyond its context of {CONTEXT})"
-        first[name], rate[name] = bench.first_and_rate(lambda count=count: plain_answer(
-            bench, plain, shown[:count], new))  # fmt: skip
+        first[name], rate[name] = bench.first_and_rate(
+            lambda count=count: plain_answer(bench, plain, shown[:count], new)
+        )
         label = f"plain LLaVA, {count} frames x 576{how}"
         bench.watch.row("TTFT", label, 1000 * first[name], "ms")
         bench.watch.row("decode", label, rate[name], "tokens/s")
@@ -189,10 +197,16 @@ def bench_answers(bench: Bench, *, frames: int) -> None:
         prefix = prefix_of(bench, visual)
         prefix.answer(QUESTION, max_new_tokens=1)
         asked = itertools.count()
-        following, _ = bench.first_and_rate(lambda prefix=prefix, asked=asked: prefix.answer(
-            f"And what stands at {next(asked)}?", max_new_tokens=new))  # fmt: skip
-        bench.watch.row("TTFT", "  of a follow-up question, prefix reused", 1000 * following, "ms", of={
-            "the first question": 1000 * ours, **{name: 1000 * value for name, value in first.items()}})  # fmt: skip
+        following, _ = bench.first_and_rate(
+            lambda prefix=prefix, asked=asked: prefix.answer(f"And what stands at {next(asked)}?", max_new_tokens=new)
+        )
+        bench.watch.row(
+            "TTFT",
+            "  of a follow-up question, prefix reused",
+            1000 * following,
+            "ms",
+            of={"the first question": 1000 * ours, **{name: 1000 * value for name, value in first.items()}},
+        )
         bench.watch.row("decode", label, ours_rate, "tokens/s", of=rate)
 
 
@@ -203,11 +217,17 @@ def bench_batch(bench: Bench, *, frames: int) -> None:
     asked = [Asked(visual, f"{QUESTION} {n}", [float(n) for n in range(frames)]) for n in range(8)]
     alone = 0.0
     for count in (1, 2, 4, 8):
-        took = bench.watch.seconds(lambda count=count: answer_together(
-            bench.loaded, asked[:count], max_new_tokens=bench.answer_tokens))  # fmt: skip
+        took = bench.watch.seconds(
+            lambda count=count: answer_together(bench.loaded, asked[:count], max_new_tokens=bench.answer_tokens)
+        )
         alone = alone or count / took
-        bench.watch.row("batch", f"prompts of {sum(scales)} visual tokens, {count} together", count / took, "answers/s",
-                  of={"one at a time": alone})  # fmt: skip
+        bench.watch.row(
+            "batch",
+            f"prompts of {sum(scales)} visual tokens, {count} together",
+            count / took,
+            "answers/s",
+            of={"one at a time": alone},
+        )
 
 
 def bench_memory(bench: Bench, *, frames: int) -> None:
@@ -224,17 +244,29 @@ def bench_memory(bench: Bench, *, frames: int) -> None:
         visual = encode_pooled(loaded, bench.pictures[:frames], scales, vision_batch=bench.vision_batch)
         text = answering.text_tokens(loaded, QUESTION, num_frames=frames) + bench.answer_tokens
         found = need(size, place, Shape(frames, sum(scales), text, bench.vision_batch))
-        _peak(bench, f"answer from {sum(scales)} tokens", found.weights + found.answer,
-              lambda visual=visual: our_answer(bench, visual, bench.answer_tokens))  # fmt: skip
+        _peak(
+            bench,
+            f"answer from {sum(scales)} tokens",
+            found.weights + found.answer,
+            lambda visual=visual: our_answer(bench, visual, bench.answer_tokens),
+        )
     many = bench.pictures
     scales = spread(BUDGETS[1], len(many))
     tower = held + tower_bytes(size, place, bench.vision_batch)
     pooled = tower + sum(scales) * size.width * place.item
     kept = tower + len(many) * grid_bytes(size, place)
-    _peak(bench, f"{len(many)} frames pooled in their micro-batch", pooled, lambda: encode_pooled(
-        loaded, many, scales, vision_batch=bench.vision_batch))  # fmt: skip
-    _peak(bench, f"{len(many)} frames, all grids kept", kept, lambda: encode(
-        loaded, many, vision_batch=bench.vision_batch))  # fmt: skip
+    _peak(
+        bench,
+        f"{len(many)} frames pooled in their micro-batch",
+        pooled,
+        lambda: encode_pooled(loaded, many, scales, vision_batch=bench.vision_batch),
+    )
+    _peak(
+        bench,
+        f"{len(many)} frames, all grids kept",
+        kept,
+        lambda: encode(loaded, many, vision_batch=bench.vision_batch),
+    )
 
 
 def _peak(bench: Bench, what: str, predicted: int, run: Callable[[], object]) -> None:
@@ -272,9 +304,12 @@ def main() -> None:
     count = sum(p.numel() for p in loaded.model.parameters())
     print(f"{'model':<14}{args.shape}, {count / 1e9:.3g} billion random weights, {dtype}, sdpa\n", flush=True)
     bench = Bench(
-        loaded, list(draw(args.frames, width, height)), args.vision_batch, args.answer_tokens,
+        loaded,
+        list(draw(args.frames, width, height)),
+        args.vision_batch,
+        args.answer_tokens,
         Stopwatch(device, args.repeat),
-    )  # fmt: skip
+    )
     bench_vision(bench, compiled=args.compile)
     bench_overlap(bench)
     bench_answers(bench, frames=args.shown)

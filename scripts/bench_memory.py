@@ -22,12 +22,12 @@ import torch
 from random_model import MOST_POSITIONS, random_model, write_config
 
 from m3video.config import Settings
-from m3video.measuring import peak_of
-from m3video.memory.fitting import find_place
-from m3video.model.checkpoint import DTYPES, load_for
-from m3video.model.size import read_size
-from m3video.planning.memory import LIBRARIES_BYTES, Shape, need
-from m3video.sizes import MIB
+from m3video.inference.memory.fit import find_place
+from m3video.inference.memory.model import LIBRARIES_BYTES, Shape, need
+from m3video.inference.memory.trial import peak_of
+from m3video.model.m3.checkpoint import DTYPES, load_for
+from m3video.model.m3.size import read_size
+from m3video.utils.units import MIB
 
 TEXT = 300
 WANTED = 0.10
@@ -35,11 +35,20 @@ WANTED = 0.10
 
 def rows(*, has_cuda: bool, quick: bool) -> list[tuple[str, str, str, str, Shape]]:
     """Model, device, number format, quantization and shape of each row."""
-    shapes = [Shape(16, 720, TEXT, 8), Shape(16, 2880, TEXT, 8), Shape(64, 2880, TEXT, 8), Shape(16, 720, TEXT, 2),
-              Shape(16, 6000, TEXT, 1)]  # fmt: skip
+    shapes = [
+        Shape(16, 720, TEXT, 8),
+        Shape(16, 2880, TEXT, 8),
+        Shape(64, 2880, TEXT, 8),
+        Shape(16, 720, TEXT, 2),
+        Shape(16, 6000, TEXT, 1),
+    ]
     shapes = shapes[:2] if quick else shapes
-    places = [("bundled", "cpu", "float32"), ("bundled", "cpu", "bfloat16"), ("0.5b", "cpu", "float32"),
-              ("0.5b", "cpu", "bfloat16")]  # fmt: skip
+    places = [
+        ("bundled", "cpu", "float32"),
+        ("bundled", "cpu", "bfloat16"),
+        ("0.5b", "cpu", "float32"),
+        ("0.5b", "cpu", "bfloat16"),
+    ]
     if has_cuda:
         places = [
             ("0.5b", "cuda", "bfloat16"),
@@ -59,9 +68,11 @@ def child(order: dict[str, Any]) -> None:
         if settings.model == "bundled":
             return load_for(settings)
         return random_model(
-            Path(settings.model).name, device=torch.device(settings.device), dtype=DTYPES[place.dtype],
+            Path(settings.model).name,
+            device=torch.device(settings.device),
+            dtype=DTYPES[place.dtype],
             context=MOST_POSITIONS,
-        )  # fmt: skip
+        )
 
     print(json.dumps(peak_of(make, Shape(**order["shape"]))))
 
@@ -81,11 +92,17 @@ def measure(model: str, device: str, dtype: str, quantize: str, shape: Shape) ->
     predicted = (found.total - (found.runtime if device == "cuda" else LIBRARIES_BYTES)) / MIB
     measured = (peak - before) / MIB
     return {
-        "dtype": dtype + ("" if quantize == "none" else f" {quantize}"), "device": device, "frames": shape.frames,
-        "tokens": shape.visual, "batch": shape.vision_batch, "weights": round(found.weights / MIB),
-        "predicted": round(predicted), "measured": round(measured), "off": round(predicted / measured - 1, 4),
+        "dtype": dtype + ("" if quantize == "none" else f" {quantize}"),
+        "device": device,
+        "frames": shape.frames,
+        "tokens": shape.visual,
+        "batch": shape.vision_batch,
+        "weights": round(found.weights / MIB),
+        "predicted": round(predicted),
+        "measured": round(measured),
+        "off": round(predicted / measured - 1, 4),
         "off_total": round(found.total / peak - 1, 4),
-    }  # fmt: skip
+    }
 
 
 def main() -> int:
@@ -100,17 +117,22 @@ def main() -> int:
     found = []
     if not options.json:
         print("MiB beyond what Python and its libraries (on a GPU: the context) take; total: with them\n")
-        print(f"{'model':<14}{'device':<8}{'format':<15}{'frames':>7}{'tokens':>8}{'batch':>7}{'weights':>9}"
-              f"{'predicted':>11}{'measured':>10}{'off':>8}{'total':>8}")  # fmt: skip
+        print(
+            f"{'model':<14}{'device':<8}{'format':<15}{'frames':>7}{'tokens':>8}{'batch':>7}{'weights':>9}"
+            f"{'predicted':>11}{'measured':>10}{'off':>8}{'total':>8}"
+        )
     with tempfile.TemporaryDirectory() as folder:
         for name, *place, shape in rows(has_cuda=torch.cuda.is_available(), quick=options.quick):
             model = name if name == "bundled" else str(write_config(name, Path(folder) / name))
             row = {"model": name, **measure(model, *place, shape)}
             found.append(row)
             if not options.json:
-                print(f"{name:<14}{row['device']:<8}{row['dtype']:<15}{row['frames']:>7}{row['tokens']:>8}"
-                      f"{row['batch']:>7}{row['weights']:>9}{row['predicted']:>11}{row['measured']:>10}"
-                      f"{row['off']:>+8.1%}{row['off_total']:>+8.1%}", flush=True)  # fmt: skip
+                print(
+                    f"{name:<14}{row['device']:<8}{row['dtype']:<15}{row['frames']:>7}{row['tokens']:>8}"
+                    f"{row['batch']:>7}{row['weights']:>9}{row['predicted']:>11}{row['measured']:>10}"
+                    f"{row['off']:>+8.1%}{row['off_total']:>+8.1%}",
+                    flush=True,
+                )
     if options.json:
         print(json.dumps(found, indent=1))
     return int(any(abs(row["off"]) > WANTED for row in found))

@@ -31,7 +31,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from m3video.planning.allocate import allocate
-from m3video.scales import SCALES
+from m3video.types import SCALES
 
 Floats = NDArray[np.floating]
 COST = np.array(SCALES, np.float64)
@@ -58,8 +58,10 @@ def few(rng: np.random.Generator, n: int) -> Floats:
 KINDS: dict[str, tuple[str, Callable[[np.random.Generator, int], Floats]]] = {
     "footage": ("as the planner makes them", footage),
     "random": ("any shape of curve", lambda rng, n: rng.random((n, 5))),
-    "concave": ("each token is worth less than the one before", lambda rng, n: np.cumsum(
-        np.sort(rng.random((n, 5)))[:, ::-1], axis=1)),
+    "concave": (
+        "each token is worth less than the one before",
+        lambda rng, n: np.cumsum(np.sort(rng.random((n, 5)))[:, ::-1], axis=1),
+    ),
     "step": ("as of text: nothing, then all", steps),
     "whole": ("small whole numbers: many ties", lambda rng, n: np.cumsum(rng.integers(0, 4, (n, 5)), axis=1) * 1.0),
     "few": ("seven kinds of frame", few),
@@ -67,12 +69,16 @@ KINDS: dict[str, tuple[str, Callable[[np.random.Generator, int], Floats]]] = {
     "equal step": ("every frame alike, a step at 144", lambda rng, n: np.tile([0, 0, 0, 1.0, 1.2], (n, 1))),
     "linear": ("worth what it costs: every full plan is optimal", lambda rng, n: np.tile(COST, (n, 1))),
     "near tie": ("worth what it costs, and a billionth more", lambda rng, n: COST * (1 + 1e-9 * rng.random((n, 5)))),
-    "subset": ("no plan fills the budget", lambda rng, n: np.where(COST >= 36, COST + 1e-6 * rng.integers(0, 2, (n, 5)),
-                                                                   0)),
+    "subset": (
+        "no plan fills the budget",
+        lambda rng, n: np.where(COST >= 36, COST + 1e-6 * rng.integers(0, 2, (n, 5)), 0),
+    ),
     "only 576": ("all or nothing", lambda rng, n: np.where(COST == 576, rng.random((n, 1)), 0)),
-    "9 or 144": ("two scales, near ties", lambda rng, n: np.where(np.isin(COST, (9, 144)), COST, 0) * (
-        1 + 1e-3 * rng.random((n, 1)))),
-}  # fmt: skip
+    "9 or 144": (
+        "two scales, near ties",
+        lambda rng, n: np.where(np.isin(COST, (9, 144)), COST, 0) * (1 + 1e-3 * rng.random((n, 1))),
+    ),
+}
 
 
 def constraint(name: str, n: int) -> list[tuple[int, int]]:
@@ -118,14 +124,22 @@ def measure(kind: str, n: int, budget: int, under: str, runs: int) -> dict[str, 
             found = {"utility": made.utility, "gap": made.gap, "method": made.method, "tokens": made.total_tokens}
         spent.append(time.process_time() - start)
     peak = bench_scan.resident_bytes()
-    return {"kind": kind, "frames": n, "budget": budget, "under": under, "seconds": sorted(spent)[len(spent) // 2],
-            "most_seconds": max(spent), "peak_bytes": peak, **found}  # fmt: skip
+    return {
+        "kind": kind,
+        "frames": n,
+        "budget": budget,
+        "under": under,
+        "seconds": sorted(spent)[len(spent) // 2],
+        "most_seconds": max(spent),
+        "peak_bytes": peak,
+        **found,
+    }
 
 
 def in_a_process(*arguments: object) -> dict[str, Any]:
     done = subprocess.run(
         [sys.executable, __file__, "--one", *map(str, arguments)], capture_output=True, text=True, check=True
-    )  # fmt: skip
+    )
     row: dict[str, Any] = json.loads(done.stdout)
     return row
 

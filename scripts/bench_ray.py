@@ -44,7 +44,7 @@ from m3video.distributed.mapping import Done, Mapper, in_process
 from m3video.distributed.processes import processes
 from m3video.distributed.ray_tasks import connected, ray_tasks
 from m3video.distributed.segments import num_segments
-from m3video.video.parts import know
+from m3video.video.segments import know
 
 GOAL = 1.15
 """CPU of Ray, and of worker processes, over that of the in-process run: what the project asks of long videos."""
@@ -136,9 +136,10 @@ def measure(video: str, kind: str, num: int) -> dict[str, float]:
     known = know(video, max_pixels=settings.max_pixels)
     count = 1 if (kind, num) == ("none", 1) else num_segments(known.facts.index)
     mappers: dict[str, Callable[[], Mapper[Any]]] = {
-        "none": lambda: in_process, "processes": lambda: processes(abs(num)),
+        "none": lambda: in_process,
+        "processes": lambda: processes(abs(num)),
         "ray": lambda: ray_tasks(num_workers=abs(num)),
-    }  # fmt: skip
+    }
     mapper = mappers[kind]()
     begun = clocks()
     with connected("local", num_cpus=abs(num)) if kind == "ray" else nullcontext():
@@ -153,10 +154,14 @@ def measure(video: str, kind: str, num: int) -> dict[str, float]:
     if kind == "processes":
         work -= start  # these workers started for nothing, and others again for the work; Ray's stayed
     return {
-        "start": start[0], "start_cpu": start[1], "wall": work[0], "cpu": work[1],
-        "segments": found.num_segments, "frames": len(found.stats),
+        "start": start[0],
+        "start_cpu": start[1],
+        "wall": work[0],
+        "cpu": work[1],
+        "segments": found.num_segments,
+        "frames": len(found.stats),
         **({"recovery": (tries[1] - tries[0]) / 1e9} if num < 0 else {}),
-    }  # fmt: skip
+    }
 
 
 def clocks() -> NDArray[np.float64]:
@@ -198,9 +203,7 @@ def batches(items: int) -> list[dict[str, Any]]:
     """What `bench_batch.py` says, of local processes, and of Ray for a tenth of the items."""
     script, said = str(Path(__file__).with_name("bench_batch.py")), []
     for more in ([f"{items}"], [f"{max(1, items // 10)}", "--ray", "local"]):
-        done = subprocess.run(
-            [sys.executable, script, "--items", *more], capture_output=True, text=True, check=False
-        )  # fmt: skip
+        done = subprocess.run([sys.executable, script, "--items", *more], capture_output=True, text=True, check=False)
         if done.returncode:
             raise SystemExit(done.stderr)
         said.append(json.loads(done.stdout))

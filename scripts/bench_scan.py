@@ -23,7 +23,7 @@ from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 
 from m3video.config import Settings
-from m3video.pipeline import plan_stats
+from m3video.inference.pipeline import plan_stats
 from m3video.planning.analyze import analyze
 from m3video.types import FLAG_KEY, SCANS, FrameStats, VideoInfo
 from m3video.video.reader import open_video
@@ -193,19 +193,24 @@ def fetch_ratios(path: Path, info: VideoInfo, stats: FrameStats, max_frames: int
     ours, blind = (plan_stats(info, each, settings) for each in (stats, without_keys(stats)))
     pts = {name: [frame.pts for frame in plan.frames] for name, plan in (("our", ours), ("blind", blind))}
     spent: dict[str, float] = {}
-    for _, (how, run), name in ((i, way, name) for i in range(2) for way in
-                                (("seeks", independent), ("fetch", fetched)) for name in pts):  # fmt: skip
+    for _, (how, run), name in (
+        (i, way, name) for i in range(2) for way in (("seeks", independent), ("fetch", fetched)) for name in pts
+    ):
         start = time.process_time()
         run(path, pts[name])
         key = f"{how}, {name} plan"
         spent[key] = min(spent.get(key, float("inf")), time.process_time() - start)
     pairs = zip(fetched(path, pts["blind"]), independent(path, pts["blind"]), strict=True)
     return {
-        "frames": len(pts["our"]), "candidates": max_frames, "keyframes": info.num_keyframes,
-        "minutes": info.duration_seconds / 60, "seconds": spent, "utility_lost": 1 - ours.utility / blind.utility,
+        "frames": len(pts["our"]),
+        "candidates": max_frames,
+        "keyframes": info.num_keyframes,
+        "minutes": info.duration_seconds / 60,
+        "seconds": spent,
+        "utility_lost": 1 - ours.utility / blind.utility,
         "ratios": {name: value / spent["seeks, blind plan"] for name, value in spent.items()},
         "same_pictures": all(np.array_equal(one, other) for one, other in pairs),
-    }  # fmt: skip
+    }
 
 
 def resident_bytes(field: str = "VmHWM") -> int:
@@ -254,14 +259,18 @@ def report(folder: Path, *, quick: bool, say: Callable[[str], None]) -> dict[str
         stats, info = analyze(reader.scan(), time_base=reader.info.time_base), reader.info
     found["fetch"] = [fetch_ratios(half_hour, info, stats, count, 144 * count) for count in (16, 64, 256)]
     for row in found["fetch"]:
-        say(f"\nfetching the {row['frames']} frames planned of {row['candidates']} candidates in {row['minutes']:.0f} "
-            "minutes; 1.00 is a seek of its own for each")  # fmt: skip
+        say(
+            f"\nfetching the {row['frames']} frames planned of {row['candidates']} candidates in {row['minutes']:.0f} "
+            "minutes; 1.00 is a seek of its own for each"
+        )
         say("\n".join(f"  {way:<26}{ratio:8.2f}" for way, ratio in row["ratios"].items()))
         say(f"  same pictures: {row['same_pictures']}; utility lost by cheaper frames: {row['utility_lost']:.2%}")
     long = half_hour if quick else looped(folder / "two_hours.mp4", half_hour, 4)
     found["memory"] = row = memory_apart(long)
-    say(f"\nmemory of a first pass over {row['hours']:.2f} hours: {row['start_mib']:.0f} MiB after 100 frames, then "
-        f"{row['added_mib']:.0f} MiB more")  # fmt: skip
+    say(
+        f"\nmemory of a first pass over {row['hours']:.2f} hours: {row['start_mib']:.0f} MiB after 100 frames, then "
+        f"{row['added_mib']:.0f} MiB more"
+    )
     return found
 
 

@@ -46,7 +46,7 @@ def main() -> None:
 def measure(video: str, model: str, *, frames: int, budget: int) -> dict[str, float]:
     """Seconds to the first token of three questions in one process, and what the first of them did before."""
     from m3video.config import Settings
-    from m3video.session import VideoSession
+    from m3video.inference.session import VideoSession
 
     settings = Settings(model=model, num_frames=frames, max_frames=frames, budget=budget, max_new_tokens=1)
     start = time.perf_counter()
@@ -60,18 +60,25 @@ def measure(video: str, model: str, *, frames: int, budget: int) -> dict[str, fl
             seconds.append(time.perf_counter() - begun)
     first = answers[0]
     return {
-        "loading": loading, "first": seconds[0], "next": sum(seconds[1:]) / len(seconds[1:]),
-        "cached": first.cached_frames, "frames": len(first.plan.frames), "visual": first.visual_tokens,
-        "reused": answers[1].reused_tokens, "prompt": answers[1].prompt_tokens,
-    }  # fmt: skip
+        "loading": loading,
+        "first": seconds[0],
+        "next": sum(seconds[1:]) / len(seconds[1:]),
+        "cached": first.cached_frames,
+        "frames": len(first.plan.frames),
+        "visual": first.visual_tokens,
+        "reused": answers[1].reused_tokens,
+        "prompt": answers[1].prompt_tokens,
+    }
 
 
 def child(video: Path, model: str, frames: int, budget: int) -> dict[str, float]:
     """`measure` in a process of its own."""
     done = subprocess.run(
         [sys.executable, __file__, "--frames", str(frames), "--budget", str(budget), "--child", str(video), model],
-        stdout=subprocess.PIPE, text=True, check=True,
-    )  # fmt: skip
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    )
     told: dict[str, float] = json.loads(done.stdout)
     return told
 
@@ -79,8 +86,10 @@ def child(video: Path, model: str, frames: int, budget: int) -> dict[str, float]
 def table(model: str, frames: int, cold: dict[str, float], warm: dict[str, float]) -> None:
     """Rows with their ratio to the first question of a fresh process."""
     name = model if model == "bundled" else "larger, random weights"
-    print(f"{name}: {cold['frames']:.0f} of {frames} frames, {cold['visual']:.0f} visual tokens; "
-          f"follow-ups reuse {cold['reused']:.0f} of {cold['prompt']:.0f} prompt tokens")  # fmt: skip
+    print(
+        f"{name}: {cold['frames']:.0f} of {frames} frames, {cold['visual']:.0f} visual tokens; "
+        f"follow-ups reuse {cold['reused']:.0f} of {cold['prompt']:.0f} prompt tokens"
+    )
     rows = (
         ("first question, with opening and model load", cold["loading"] + cold["first"]),
         ("first question (scan, decode, tower, prompt)", cold["first"]),
@@ -117,8 +126,8 @@ def save_larger(folder: Path) -> Path:
 
     import torch
 
-    from m3video.model.m3 import M3VideoConfig, M3VideoForConditionalGeneration
-    from m3video.model.places import BUNDLED_FOLDER
+    from m3video.model.m3.model_paths import BUNDLED_FOLDER
+    from m3video.model.m3.modeling import M3VideoConfig, M3VideoForConditionalGeneration
 
     config = M3VideoConfig.from_pretrained(BUNDLED_FOLDER)
     for part in (config.text_config, config.vision_config):

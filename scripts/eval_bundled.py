@@ -21,10 +21,10 @@ import torch
 
 from m3video.config import Settings
 from m3video.evaluation.footage_set import group_of
-from m3video.model import checkpoint
-from m3video.model.nested import pack
-from m3video.pipeline import plan_video
-from m3video.session import ask as ask_video
+from m3video.inference.pipeline import plan_video
+from m3video.inference.session import ask as ask_video
+from m3video.model.m3 import checkpoint
+from m3video.model.m3.pooling import pack
 from m3video.training.decoder import can_tell, sample_scales, sample_times
 from m3video.training.facts import local_facts
 from m3video.training.footage import FADE_SECONDS, clip_frames, encode_h264, normalise, sample_clip, shot_frames
@@ -37,11 +37,23 @@ from m3video.training.words import clock_words
 
 COARSE = ("background", "light", "shape colour")
 CONDITIONS: tuple[tuple[str, int, int], ...] = (
-    ("1 frame", 1, 1), ("1 frame", 1, 9), ("1 frame", 1, 36), ("1 frame", 1, 144), ("1 frame", 1, 576),
-    ("8 frames", 8, 1), ("8 frames", 8, 9), ("8 frames", 8, 36), ("8 frames", 8, 144),
-    ("16 frames", 16, 1), ("16 frames", 16, 9), ("16 frames", 16, 36), ("16 frames", 16, 0),
-    ("32 frames", 32, 1), ("32 frames", 32, 9), ("32 frames", 32, 0),
-)  # fmt: skip
+    ("1 frame", 1, 1),
+    ("1 frame", 1, 9),
+    ("1 frame", 1, 36),
+    ("1 frame", 1, 144),
+    ("1 frame", 1, 576),
+    ("8 frames", 8, 1),
+    ("8 frames", 8, 9),
+    ("8 frames", 8, 36),
+    ("8 frames", 8, 144),
+    ("16 frames", 16, 1),
+    ("16 frames", 16, 9),
+    ("16 frames", 16, 36),
+    ("16 frames", 16, 0),
+    ("32 frames", 32, 1),
+    ("32 frames", 32, 9),
+    ("32 frames", 32, 0),
+)
 """(label, frames, scale of every frame; 0 = mixed scales of 720 tokens in all)."""
 
 Tally = dict[str, list[int]]
@@ -71,8 +83,15 @@ def make_pool(loaded: checkpoint.LoadedModel, rng: random.Random, shots: int) ->
 
 
 @torch.inference_mode()
-def table(loaded: checkpoint.LoadedModel, pool: torch.Tensor, known: Sequence[Frame], rng: random.Random,
-          clips: int, frames: int, scale: int) -> Tally:  # fmt: skip
+def table(
+    loaded: checkpoint.LoadedModel,
+    pool: torch.Tensor,
+    known: Sequence[Frame],
+    rng: random.Random,
+    clips: int,
+    frames: int,
+    scale: int,
+) -> Tally:
     """Right answers and questions of each family, for clips of `frames` frames, and of each group of families where the
     frame that is asked about has tokens enough to tell."""
     tally: Tally = defaultdict(lambda: [0, 0])
@@ -82,9 +101,10 @@ def table(loaded: checkpoint.LoadedModel, pool: torch.Tensor, known: Sequence[Fr
         scales = (scale,) * frames if scale else sample_scales(rng, frames, most=720)
         seconds = sample_times(rng, frames)
         named = [
-            q for name in FAMILIES
+            q
+            for name in FAMILIES
             for q in ask(shown, seconds, rng, number=3, families=(name,), when_share=0.0, unnamed_share=0.0)
-        ]  # fmt: skip
+        ]
         overall = [q for q in ask(shown, seconds, rng, number=3, when_share=1.0) if q.family in ("when", "first")]
         # About one frame without saying which: the model has to find it.
         unnamed = ask(shown, seconds, rng, number=6, when_share=0.0, unnamed_share=1.0) if frames > 1 else []

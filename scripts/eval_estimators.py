@@ -20,16 +20,16 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from m3video.cli_eval import default_cache
-from m3video.evaluation.compare import Comparison, Row, calibrate, compare, make_cases
+from m3video.cli.eval import default_cache
+from m3video.evaluation.estimators.compare import Comparison, Row, calibrate, compare, make_cases
+from m3video.evaluation.estimators.labelled_clips import NeedyClip, measure_clip
 from m3video.evaluation.footage_set import FootageSpec
 from m3video.evaluation.intervals import Estimate
-from m3video.evaluation.needs import NeedyClip, measure_clip
 from m3video.evaluation.run import weights_hash
-from m3video.files import replacing
-from m3video.model import checkpoint
-from m3video.model.checkpoint import LoadedModel
-from m3video.planning.worth import CALIBRATION
+from m3video.model.m3 import checkpoint
+from m3video.model.m3.checkpoint import LoadedModel
+from m3video.planning.utility import CALIBRATION
+from m3video.utils.files import replacing
 
 CALIBRATION_SEED, TEST_SEEDS = 1001, 2000
 
@@ -76,8 +76,9 @@ def as_json(found: Comparison, made: dict[str, object]) -> str:
     def plain(row: Row) -> dict[str, object]:
         return {
             name: value._asdict() if isinstance(value, Estimate) else value
-            for name, value in asdict(row).items() if name != "by_budget"
-        } | {"by_budget": [value._asdict() for value in row.by_budget]}  # fmt: skip
+            for name, value in asdict(row).items()
+            if name != "by_budget"
+        } | {"by_budget": [value._asdict() for value in row.by_budget]}
 
     return json.dumps({**made, **asdict(found), "rows": [plain(row) for row in found.rows]}, indent=1) + "\n"
 
@@ -96,9 +97,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     loaded = checkpoint.load(args.model, device="cpu")
     known = make_cases(measure(loaded, CALIBRATION_SEED, args.calibration_clips, args.cache, args.max_frames))
     made = {
-        "model": loaded.name, "weights": weights_hash(loaded), "clips": args.calibration_clips,
+        "model": loaded.name,
+        "weights": weights_hash(loaded),
+        "clips": args.calibration_clips,
         "seed": CALIBRATION_SEED,
-    }  # fmt: skip
+    }
     fitted = calibrate(known, made=made)
     if args.write:
         fitted.save(CALIBRATION)

@@ -19,20 +19,20 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from m3video.cli_eval import default_cache, parse_budgets
+from m3video.cli.eval import default_cache, parse_budgets
+from m3video.cli.terminal import make_progress
 from m3video.evaluation.footage_set import FootageSpec
 from m3video.evaluation.intervals import Estimate
 from m3video.evaluation.methods import SALIENT, make_methods
 from m3video.evaluation.records import Record
 from m3video.evaluation.run import RunSettings, run
-from m3video.evaluation.saliency_measures import hits
-from m3video.evaluation.saliency_set import KINDS, describe, kind_of, make_records
+from m3video.evaluation.saliency.measures import hits
+from m3video.evaluation.saliency.questions import KINDS, describe, kind_of, make_records
 from m3video.evaluation.samples import Row
 from m3video.evaluation.scores import difference, make_cells
-from m3video.files import replacing
-from m3video.model import checkpoint
-from m3video.model.checkpoint import LoadedModel
-from m3video.terminal import make_progress
+from m3video.model.m3 import checkpoint
+from m3video.model.m3.checkpoint import LoadedModel
+from m3video.utils.files import replacing
 
 SHOWN = ("uniform", "adaptive", *SALIENT)
 QUESTIONS, TIMELESS, OVERALL = 8, 6, 5
@@ -43,13 +43,19 @@ def table(rows: Sequence[Row], records: Sequence[Record]) -> list[dict[str, Any]
     """For every method, budget and kind of question: accuracy, and what it gains on adaptive and on uniform."""
     found = []
     splits = {kind: [r for r in records if kind_of(r) == kind] for kind in KINDS}
-    splits |= {f"{kind}: {name}": [r for r in own if r.family == name]
-               for kind, own in splits.items() for name in sorted({r.family for r in own})}  # fmt: skip
+    splits |= {
+        f"{kind}: {name}": [r for r in own if r.family == name]
+        for kind, own in splits.items()
+        for name in sorted({r.family for r in own})
+    }
     for name, own in {"all": list(records), **splits}.items():
         cells = {(cell.method, cell.budget): cell for cell in make_cells(rows, own)} if own else {}
         for (method, budget), cell in cells.items():
-            gains = {f"minus_{other}": difference(cell, cells[other, budget])._asdict()
-                     for other in ("adaptive", "uniform") if method in SALIENT}  # fmt: skip
+            gains = {
+                f"minus_{other}": difference(cell, cells[other, budget])._asdict()
+                for other in ("adaptive", "uniform")
+                if method in SALIENT
+            }
             found.append(
                 {
                     "questions": name,

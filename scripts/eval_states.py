@@ -19,13 +19,13 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from m3video.cli_eval import default_cache
+from m3video.cli.eval import default_cache
+from m3video.cli.terminal import make_progress
 from m3video.evaluation.intervals import Estimate, Floats, bootstrap, clip_sums
-from m3video.evaluation.states_kinds import KINDS
-from m3video.evaluation.states_set import ADAPTIVE, BUDGETS, Row, StatesClip, best_uniform, run
+from m3video.evaluation.states.dataset import ADAPTIVE, BUDGETS, Row, StatesClip, best_uniform, run
+from m3video.evaluation.states.kinds import KINDS
 from m3video.evaluation.tables import percent
-from m3video.files import replacing
-from m3video.terminal import make_progress
+from m3video.utils.files import replacing
 
 SHOWN, WASTED = ("shown", "states"), ("wasted", "tokens")
 

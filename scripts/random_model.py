@@ -11,9 +11,9 @@ import torch
 from torch import nn
 from transformers import CLIPVisionConfig, LlamaConfig
 
-from m3video.model.checkpoint import LoadedModel, restore_buffers
 from m3video.model.heap import give_back_at_once
-from m3video.model.m3 import M3VideoConfig, M3VideoForConditionalGeneration
+from m3video.model.m3.checkpoint import LoadedModel, restore_buffers
+from m3video.model.m3.modeling import M3VideoConfig, M3VideoForConditionalGeneration
 
 CONTEXT = 4096
 """Of both checkpoints; the plain path is also run beyond it, which random weights do not mind."""
@@ -23,18 +23,27 @@ MOST_POSITIONS = 16384
 # CLIP ViT-L/14 at 336 and Vicuna-7B, the sizes in the configs of liuhaotian/llava-v1.5-7b and llava-v1.6-vicuna-7b.
 VISION = {"hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 24, "num_attention_heads": 16}
 VICUNA = {
-    "hidden_size": 4096, "intermediate_size": 11008, "num_hidden_layers": 32, "num_attention_heads": 32,
-    "num_key_value_heads": 32, "vocab_size": 32064,
-}  # fmt: skip
+    "hidden_size": 4096,
+    "intermediate_size": 11008,
+    "num_hidden_layers": 32,
+    "num_attention_heads": 32,
+    "num_key_value_heads": 32,
+    "vocab_size": 32064,
+}
 HALF_BILLION = {
-    "hidden_size": 896, "intermediate_size": 4864, "num_hidden_layers": 12, "num_attention_heads": 14,
-    "num_key_value_heads": 2, "vocab_size": 32064,
-}  # fmt: skip
+    "hidden_size": 896,
+    "intermediate_size": 4864,
+    "num_hidden_layers": 12,
+    "num_attention_heads": 14,
+    "num_key_value_heads": 2,
+    "vocab_size": 32064,
+}
 SMALL = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4}
 NEXT = {
-    "image_aspect_ratio": "anyres", "use_image_newline": True,
+    "image_aspect_ratio": "anyres",
+    "use_image_newline": True,
     "image_grid_pinpoints": [[336, 672], [672, 336], [672, 672], [1008, 336], [336, 1008]],
-}  # fmt: skip
+}
 SHAPES: dict[str, tuple[dict[str, int], dict[str, int], dict[str, Any]]] = {
     "llava-1.5-7b": (VISION, VICUNA, {}),
     "llava-next-7b": (VISION, VICUNA, NEXT),
@@ -71,9 +80,12 @@ def config_of(shape: str, *, context: int = CONTEXT) -> M3VideoConfig:
     return M3VideoConfig(
         vision_config=CLIPVisionConfig(image_size=336, patch_size=14, **vision),
         text_config=LlamaConfig(max_position_embeddings=MOST_POSITIONS, **text),
-        image_token_index=text["vocab_size"] - 1, max_context=context, prompt_style="vicuna_v1",
-        origin=f"random {shape}", **more,
-    )  # fmt: skip
+        image_token_index=text["vocab_size"] - 1,
+        max_context=context,
+        prompt_style="vicuna_v1",
+        origin=f"random {shape}",
+        **more,
+    )
 
 
 def write_config(shape: str, folder: Path) -> Path:

@@ -69,8 +69,9 @@ class Stopwatch:
         hook.remove()
         return median(firsts[1:]), median(rates[1:])
 
-    def row(self, part: str, what: str, value: float | None, unit: str, *,
-            of: Mapping[str, float | None] | None = None) -> None:  # fmt: skip
+    def row(
+        self, part: str, what: str, value: float | None, unit: str, *, of: Mapping[str, float | None] | None = None
+    ) -> None:
         """Keep and print one number, and its ratio to each number of `of`."""
         ratios = {name: value / other for name, other in (of or {}).items() if value is not None and other is not None}
         self.rows.append({"part": part, "what": what, "value": value, "unit": unit, "ratios": ratios})
@@ -86,7 +87,11 @@ def machine(device: torch.device) -> dict[str, str]:
         facts = torch.cuda.get_device_properties(device)
         name = f"{facts.name}, {facts.total_memory / 2**30:.0f} GiB, CUDA {torch.version.cuda}"
     return {
-        "command": " ".join([os.path.basename(sys.executable), *sys.argv]), "device": name,
-        "cores": str(len(os.sched_getaffinity(0))), "threads": str(torch.get_num_threads()),
-        "python": platform.python_version(), "torch": torch.__version__, "transformers": transformers.__version__,
-    }  # fmt: skip
+        "command": " ".join([os.path.basename(sys.executable), *sys.argv]),
+        "device": name,
+        "cores": str(len(os.sched_getaffinity(0))),
+        "threads": str(torch.get_num_threads()),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+    }

@@ -13,18 +13,51 @@ import m3video
 
 PACKAGE = Path(m3video.__file__).parent
 LAYERS = {
-    "types": 0, "clocks": 0, "sizes": 0, "machine": 0, "files": 0, "cache": 0, "progress": 0, "scales": 0,
-    "config": 0, "errors": 0, "texts": 0, "json_lines": 0, "__init__": 0,
-    "video": 1, "planning": 1, "model": 1,
-    "pipeline": 2, "image_grid": 2, "frame_grids": 2, "saliency": 2, "session": 2, "shown": 2,
+    "types": 0,
+    "clocks": 0,
+    "sizes": 0,
+    "machine": 0,
+    "files": 0,
+    "cache": 0,
+    "progress": 0,
+    "scales": 0,
+    "config": 0,
+    "errors": 0,
+    "texts": 0,
+    "json_lines": 0,
+    "__init__": 0,
+    "video": 1,
+    "planning": 1,
+    "model": 1,
+    "pipeline": 2,
+    "image_grid": 2,
+    "frame_grids": 2,
+    "saliency": 2,
+    "session": 2,
+    "shown": 2,
     "summary": 2,
-    "memory": 2, "measuring": 2,
-    "distributed": 3, "evaluation": 3, "training": 3,
-    "cli": 4, "cli_eval": 4, "cli_batch": 4, "cli_session": 4, "cli_cache": 4, "cli_memory": 4,
-    "cli_options": 4, "terminal": 4, "streams": 4,
-    "serve": 4, "figures": 4, "__main__": 4,
-    "cli_tune": 4, "plan_page": 4, "thumbnails": 4, "timing": 4,
-}  # fmt: skip
+    "memory": 2,
+    "measuring": 2,
+    "distributed": 3,
+    "evaluation": 3,
+    "training": 3,
+    "cli": 4,
+    "cli_eval": 4,
+    "cli_batch": 4,
+    "cli_session": 4,
+    "cli_cache": 4,
+    "cli_memory": 4,
+    "cli_options": 4,
+    "terminal": 4,
+    "streams": 4,
+    "serve": 4,
+    "figures": 4,
+    "__main__": 4,
+    "cli_tune": 4,
+    "plan_page": 4,
+    "thumbnails": 4,
+    "timing": 4,
+}
 # Values share one floor and so do the faces; the rooms between them must not know their siblings.
 OPEN_LAYERS = {0, 4}
 # One way only: rendered footage with known truth is what training draws from and, held out, a benchmark.
@@ -86,7 +119,7 @@ def test_imports_point_downward(path: Path) -> None:
 def test_the_layer_test_can_fail() -> None:
     assert violations("video", {"m3video.planning.allocate"}) == ["m3video.planning.allocate"]
     assert violations("types", {"m3video.video.reader"}) == ["m3video.video.reader"]
-    assert violations("pipeline", {"m3video.model.m3", "m3video.types", "torch"}) == []
+    assert violations("pipeline", {"m3video.model.m3.modeling", "m3video.types", "torch"}) == []
     assert violations("training", {"m3video.evaluation.run"}) == ["m3video.evaluation.run"]
     assert violations("evaluation", {"m3video.training.footage", "m3video.distributed.jobs"}) == [
         "m3video.distributed.jobs"

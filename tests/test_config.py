@@ -9,8 +9,7 @@ import yaml
 
 from m3video.config import Settings, load_settings, parse_clock, parse_pins, pins_text
 from m3video.errors import UsageError
-
-CONFIGS = Path(__file__).parent.parent / "configs"
+from tests.paths import CONFIGS
 
 
 @pytest.fixture(autouse=True)

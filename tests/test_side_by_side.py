@@ -27,8 +27,11 @@ def test_files_and_clusters_stay_together(tmp_path: Path) -> None:
         (tmp_path / f"test_{name}.py").write_text(TEST)
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-n", "2", tmp_path, "--rootdir", tmp_path, "-p", "no:cacheprovider"],
-        cwd=tmp_path, capture_output=True, text=True, timeout=120,
-    )  # fmt: skip
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
     assert "40 passed" in done.stdout, done.stdout
     workers: dict[str, set[str]] = {}
     for line in (tmp_path / "workers").read_text().splitlines():

@@ -10,17 +10,28 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from m3video.clocks import clock, clock_seconds, clock_times, shot_named
-from m3video.scales import GRID_SIDES, SCALES, check_scale
-from m3video.types import PlannedFrame, Selection, TokenPlan, VideoInfo, seconds
+from m3video.types import GRID_SIDES, SCALES, PlannedFrame, Selection, TokenPlan, VideoInfo, check_scale, seconds
+from m3video.utils.clock import clock, clock_seconds, clock_times, shot_named
 
 
 def info(**changes: object) -> VideoInfo:
     fields: dict[str, object] = {
-        "path": "a.mp4", "fingerprint": "blake2b:0", "backend": "pyav", "container": "mp4", "codec": "h264",
-        "pixel_format": "yuv420p", "width": 4, "height": 2, "rotation": 0, "time_base": (1, 90000),
-        "start_pts": 900000, "end_pts": 990000, "last_duration": 3000, "num_frames": 31, "num_keyframes": 1,
-    }  # fmt: skip
+        "path": "a.mp4",
+        "fingerprint": "blake2b:0",
+        "backend": "pyav",
+        "container": "mp4",
+        "codec": "h264",
+        "pixel_format": "yuv420p",
+        "width": 4,
+        "height": 2,
+        "rotation": 0,
+        "time_base": (1, 90000),
+        "start_pts": 900000,
+        "end_pts": 990000,
+        "last_duration": 3000,
+        "num_frames": 31,
+        "num_keyframes": 1,
+    }
     return VideoInfo(**{**fields, **changes})  # type: ignore[arg-type]
 
 
@@ -112,26 +123,39 @@ def test_shots_last_until_what_is_looked_at_ends() -> None:
 
 def test_arrays_are_read_only() -> None:
     chosen = Selection(
-        index_N=np.arange(2), pts_N=np.array([3, 4]), shot_N=np.zeros(2), reason_N=("a", "b"), shots=((3, 5),),
+        index_N=np.arange(2),
+        pts_N=np.array([3, 4]),
+        shot_N=np.zeros(2),
+        reason_N=("a", "b"),
+        shots=((3, 5),),
         began_M=("cut",),
         method="uniform",
-    )  # fmt: skip
+    )
     with pytest.raises(ValueError, match="read-only"):
         chosen.pts_N[0] = 9
     with pytest.raises(ValueError, match="shape"):
         Selection(
-            index_N=np.arange(3), pts_N=np.array([3, 4]), shot_N=np.zeros(2), reason_N=("a", "b"), shots=(), began_M=(),
+            index_N=np.arange(3),
+            pts_N=np.array([3, 4]),
+            shot_N=np.zeros(2),
+            reason_N=("a", "b"),
+            shots=(),
+            began_M=(),
             method="",
-        )  # fmt: skip
+        )
 
 
 @pytest.mark.parametrize(
     ("second", "shot"),
     [
-        (0, 0), (1, 0),  # until 1.12 the first shot is on
-        (2, 1), (3, 2),  # the third lies within 3 to 4
-        (4, 3), (99, 3), (-1, 0),
+        (0, 0),
+        (1, 0),  # until 1.12 the first shot is on
+        (2, 1),
+        (3, 2),  # the third lies within 3 to 4
+        (4, 3),
+        (99, 3),
+        (-1, 0),
     ],
-)  # fmt: skip
+)
 def test_a_time_names_the_shot_that_is_on_or_lies_within_its_second(second: int, shot: int) -> None:
     assert shot_named(second, [0.0, 1.12, 3.2, 3.9]) == shot

@@ -15,20 +15,20 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from m3video.clocks import clock
 from m3video.config import Settings
-from m3video.distributed.isolate import beat
 from m3video.distributed.mapping import MAX_RETRIES, ItemLostError, Mapper, in_process
 from m3video.distributed.segments import Segment, cut, num_segments
+from m3video.distributed.worker_process import beat
 from m3video.errors import VideoError, WorkerError
-from m3video.pipeline import analyze_video, open_for
+from m3video.inference.pipeline import analyze_video, open_for
 from m3video.planning.analyze import analyze, concat
-from m3video.progress import Bar, Progress, silent
 from m3video.types import FrameStats, VideoInfo
-from m3video.video.gate import check_unchanged
+from m3video.utils.clock import clock
+from m3video.utils.progress import Bar, Progress, silent
 from m3video.video.index import FrameIndex
-from m3video.video.parts import BACKEND, KnownVideo, know, open_known, why_one_piece
+from m3video.video.path_checks import check_unchanged
 from m3video.video.reader import DamageReport
+from m3video.video.segments import BACKEND, KnownVideo, know, open_known, why_one_piece
 
 _MOST_NAMED = 5
 
@@ -52,9 +52,13 @@ class Part:
 
 
 def analyze_long(
-    path: str | Path, settings: Settings, *, mapper: Mapper[Part] = in_process, count: int | None = None,
+    path: str | Path,
+    settings: Settings,
+    *,
+    mapper: Mapper[Part] = in_process,
+    count: int | None = None,
     progress: Progress = silent,
-) -> Analysis:  # fmt: skip
+) -> Analysis:
     """Analyze a video in segments, or in one piece where segments could differ from the whole.
 
     Args:

@@ -13,12 +13,12 @@ from dataclasses import dataclass, field
 from m3video.distributed.failures import Failure
 from m3video.distributed.items import Item, Questions, items_of
 from m3video.distributed.ledger import Ledger, now
+from m3video.distributed.messages import Crew, Event, Failed, Finished, Identified, Outcome, Task, Work
 from m3video.distributed.progress import Report
 from m3video.distributed.sources import Source
-from m3video.distributed.work import Crew, Event, Failed, Finished, Identified, Outcome, Task, Work
 from m3video.errors import EXIT_INTERRUPTED, EXIT_SOME_FAILED, DiskFullError, M3VideoError, UsageError
-from m3video.json_lines import RELATIVE
-from m3video.video.gate import absolute
+from m3video.utils.json_lines import RELATIVE
+from m3video.video.path_checks import absolute
 
 ATTEMPTS = {"input": 1, "changed": 1, "bug": 1, "memory": 2, "silent": 2, "crash": 3}
 """How often an item is tried, by what went wrong: only what may go better by itself is tried again."""
@@ -51,9 +51,16 @@ class Job:
 
 
 def run_batch(
-    source: Source, questions: Questions, task: Task, ledger: Ledger, crew: Crew, *, retry_failed: bool = False,
-    limit: int | None = None, report: Report | None = None,
-) -> Report:  # fmt: skip
+    source: Source,
+    questions: Questions,
+    task: Task,
+    ledger: Ledger,
+    crew: Crew,
+    *,
+    retry_failed: bool = False,
+    limit: int | None = None,
+    report: Report | None = None,
+) -> Report:
     """Work on every open item of `source`.
 
     Args:
@@ -90,9 +97,16 @@ def run_batch(
 
 class _Loop:
     def __init__(
-        self, source: Source, questions: Questions, task: Task, ledger: Ledger, crew: Crew, retry_failed: bool,
-        limit: int | None, report: Report,
-    ) -> None:  # fmt: skip
+        self,
+        source: Source,
+        questions: Questions,
+        task: Task,
+        ledger: Ledger,
+        crew: Crew,
+        retry_failed: bool,
+        limit: int | None,
+        report: Report,
+    ) -> None:
         self.source, self.questions, self.task, self.ledger, self.crew = source, questions, task, ledger, crew
         self.retry_failed, self.limit, self.report = retry_failed, limit, report
         self.running: dict[int, Job] = {}
@@ -219,11 +233,19 @@ class _Loop:
 
     def _give_up(self, items: list[Item], failure: Failure, attempts: int) -> None:
         for item in items:
-            self.ledger.add_error(item, {
-                "task": self.task.name, "question": item.question.text, "question_id": item.question.id,
-                "kind": failure.kind, "error": failure.message, "detail": failure.detail, "attempts": attempts,
-                "failed_at": now(),
-            })  # fmt: skip
+            self.ledger.add_error(
+                item,
+                {
+                    "task": self.task.name,
+                    "question": item.question.text,
+                    "question_id": item.question.id,
+                    "kind": failure.kind,
+                    "error": failure.message,
+                    "detail": failure.detail,
+                    "attempts": attempts,
+                    "failed_at": now(),
+                },
+            )
             self.report.failed += 1
             self.report.changed += failure.kind == "changed"
 

@@ -8,17 +8,17 @@ from typing import Any
 
 import av
 
-from m3video.clocks import clock
 from m3video.distributed.failures import FailedError
-from m3video.distributed.isolate import Child
 from m3video.distributed.items import Questions, items_of
 from m3video.distributed.ledger_url import look
 from m3video.distributed.snapshot import Snapshot
 from m3video.distributed.sources import Source
 from m3video.distributed.tasks import VideoTask
+from m3video.distributed.worker_process import Child
 from m3video.errors import VideoError
-from m3video.summary.chapters import MOST_SECONDS
-from m3video.video.gate import check_file
+from m3video.inference.summary.chapters import MOST_SECONDS
+from m3video.utils.clock import clock
+from m3video.video.path_checks import check_file
 
 _DEADLINE_SECONDS = 20.0
 
@@ -32,9 +32,15 @@ def header_seconds(video: str) -> Iterator[float | None]:
 
 
 def forecast(
-    source: Source, questions: Questions, task: VideoTask, output: str, *, workers: int, retry_failed: bool = False,
+    source: Source,
+    questions: Questions,
+    task: VideoTask,
+    output: str,
+    *,
+    workers: int,
+    retry_failed: bool = False,
     limit: int | None = None,
-) -> dict[str, Any]:  # fmt: skip
+) -> dict[str, Any]:
     """Count what `run_batch` would begin; nothing is decoded and nothing is written, a running batch is not disturbed.
 
     Args:
@@ -51,8 +57,17 @@ def forecast(
         most that the budgets allow; `seconds` is None where no item is done yet.
     """
     known = look(output) or Snapshot()
-    said: dict[str, Any] = {"videos": 0, "items": 0, "done": 0, "failed_before": 0, "video_seconds": 0.0,
-                            "unknown_durations": 0, "refused": 0, "visual_tokens": 0, "seconds": None}  # fmt: skip
+    said: dict[str, Any] = {
+        "videos": 0,
+        "items": 0,
+        "done": 0,
+        "failed_before": 0,
+        "video_seconds": 0.0,
+        "unknown_durations": 0,
+        "refused": 0,
+        "visual_tokens": 0,
+        "seconds": None,
+    }
     child, item_seconds = Child(deadline=_DEADLINE_SECONDS), 0.0
     try:
         for video in source:

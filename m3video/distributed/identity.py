@@ -6,9 +6,9 @@ import hashlib
 
 from m3video.config import PLAN_SETTINGS, Settings
 from m3video.distributed.items import digest
-from m3video.model.config_json import read_config_json
 from m3video.model.hub import cached_folder, what_lacks
-from m3video.model.places import BUNDLED, find_folder, find_model, local_path
+from m3video.model.m3.config_json import read_config_json
+from m3video.model.m3.model_paths import BUNDLED, find_folder, find_model, local_path
 
 WHERE_IT_RUNS = frozenset({"device", "vision_batch", "cache", "cache_gib", "memory"})
 """Settings that change how fast an answer comes, not which."""

@@ -12,9 +12,9 @@ from typing import Any
 
 from m3video.distributed.sources import Source
 from m3video.errors import UsageError
-from m3video.json_lines import RELATIVE, json_lines
-from m3video.texts import shown
-from m3video.video.gate import absolute
+from m3video.utils.json_lines import RELATIVE, json_lines
+from m3video.utils.text import shown
+from m3video.video.path_checks import absolute
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ from typing import Any
 from m3video.distributed.items import Item
 from m3video.distributed.snapshot import SCHEMA, Kind, Row, Snapshot, check_schema, history, rows
 from m3video.errors import DiskFullError, UsageError
-from m3video.files import replacing
+from m3video.utils.files import replacing
 
 _IN_MANIFEST = ("n", "item", "key", "place", "video", "video_seconds", "busy_seconds")
 
@@ -150,9 +150,7 @@ class Ledger(Snapshot):
 
     # --- writing ------------------------------------------------------------------------------------------------------
     def _add(self, kind: Kind, item: Item, identity: Mapping[str, str], record: Mapping[str, Any]) -> None:
-        row = {
-            "n": self.number + 1, **identity, "key": item.key, "place": item.place, "video": item.video, **record
-        }  # fmt: skip
+        row = {"n": self.number + 1, **identity, "key": item.key, "place": item.place, "video": item.video, **record}
         self._write(kind, row)
         self.take(kind, row)
 

@@ -10,8 +10,8 @@ from collections import deque
 from collections.abc import Generator, Sequence
 from typing import Any, TypeVar
 
-from m3video.distributed.isolate import DEADLINE_SECONDS, Child, wait
 from m3video.distributed.mapping import Crashes, Done, Mapper, Work, attempt
+from m3video.distributed.worker_process import DEADLINE_SECONDS, Child, wait
 
 R = TypeVar("R")
 _LOOK_EVERY_SECONDS = 0.5

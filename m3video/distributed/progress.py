@@ -49,8 +49,12 @@ class Report:
         if now - self._last >= (EVERY_SECONDS_ON_TERMINAL if on_terminal else EVERY_SECONDS):
             self._last = now
             line = self.line(running=running, elapsed=now - self.begun)
-            print(f"\r\x1b[2K{line}" if on_terminal else f"m3video: {line}", end="" if on_terminal else "\n",
-                  file=sys.stderr, flush=True)  # fmt: skip
+            print(
+                f"\r\x1b[2K{line}" if on_terminal else f"m3video: {line}",
+                end="" if on_terminal else "\n",
+                file=sys.stderr,
+                flush=True,
+            )
 
     def close(self) -> None:
         """Take the redrawn line away."""

@@ -19,8 +19,8 @@ from typing import Any, TypeVar
 
 import m3video
 from m3video.distributed.failures import FailedError, Failure
-from m3video.distributed.isolate import DEADLINE_SECONDS, Child
 from m3video.distributed.mapping import Crashes, Done, Mapper, Work, attempt
+from m3video.distributed.worker_process import DEADLINE_SECONDS, Child
 from m3video.errors import M3VideoError, UsageError, WorkerError
 
 R = TypeVar("R")
@@ -35,7 +35,7 @@ _LOCAL_STORE_BYTES = 256 * 2**20
 
 def ray_tasks(
     address: str = LOCAL, *, num_workers: int | None = None, deadline: float = DEADLINE_SECONDS
-) -> Mapper[Any]:  # fmt: skip
+) -> Mapper[Any]:
     """A mapper over tasks of one CPU each.
 
     Args:
@@ -164,7 +164,7 @@ _child = Child()
 
 def _in_child(
     work: Work[R], shared: Any, item: Any, deadline: float, on_cluster: bool
-) -> tuple[R | None, Exception | None] | Failure:  # fmt: skip
+) -> tuple[R | None, Exception | None] | Failure:
     """The task: what `attempt` says; on a cluster a person is told where the file is missing or different."""
     _child.deadline = deadline
     try:
@@ -190,9 +190,12 @@ def _deaths(ray: ModuleType) -> tuple[type[Exception], ...]:
     """What a task that somebody killed raises: its process, its node, or the node that held its result."""
     errors = ray.exceptions
     return (
-        errors.WorkerCrashedError, errors.NodeDiedError, errors.OutOfMemoryError, errors.ObjectLostError,
+        errors.WorkerCrashedError,
+        errors.NodeDiedError,
+        errors.OutOfMemoryError,
+        errors.ObjectLostError,
         errors.LocalRayletDiedError,
-    )  # fmt: skip
+    )
 
 
 def _first_line(error: Exception) -> str:

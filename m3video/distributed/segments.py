@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from m3video.clocks import clock
 from m3video.types import seconds
+from m3video.utils.clock import clock
 from m3video.video.index import FrameIndex
 
 SEGMENT_SECONDS = 90.0

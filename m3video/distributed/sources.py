@@ -19,8 +19,8 @@ from typing import IO, Protocol
 from urllib.parse import unquote
 
 from m3video.errors import UsageError
-from m3video.texts import SNIFF_BYTES, encoding_of, shown, way_to_utf8
-from m3video.video.gate import absence, is_url
+from m3video.utils.text import SNIFF_BYTES, encoding_of, shown, way_to_utf8
+from m3video.video.path_checks import absence, is_url
 
 SUFFIXES = frozenset(
     ".264 .265 .266 .3g2 .3gp .3gp2 .3gpp .amv .asf .avc .avi .avs2 .avs3 .dav .dif .divx .dv .dvd .dvr-ms .evo .f4v "

@@ -18,7 +18,7 @@ from typing import TypeVar
 
 from m3video.distributed.failures import one_line
 from m3video.errors import DiskFullError, UsageError
-from m3video.files import replacing
+from m3video.utils.files import replacing
 
 T = TypeVar("T")
 _URL = re.compile(r"[a-z][a-z0-9+.-]*(://|::)")

@@ -13,25 +13,25 @@ from m3video import __version__
 from m3video.config import Settings
 from m3video.distributed.failures import Failure, failure_of
 from m3video.distributed.identity import config_of
-from m3video.distributed.isolate import beat
+from m3video.distributed.messages import Base, Piece, Work
 from m3video.distributed.storage import saving
-from m3video.distributed.work import Base, Piece, Work
+from m3video.distributed.worker_process import beat
 from m3video.errors import M3VideoError, PlanError, UsageError
-from m3video.model.places import find_model
-from m3video.pipeline import analyze_video, bundled_note, evidence, open_for, plan_reader, study_reader
+from m3video.inference.offload import Said, ask_shown, fetch_shown
+from m3video.inference.pipeline import analyze_video, bundled_note, evidence, open_for, plan_reader, study_reader
+from m3video.inference.summary.summarize import Watched, captions, chapters, conclude, refuse_ranges
+from m3video.inference.summary.values import to_json
+from m3video.model.m3.model_paths import find_model
 from m3video.planning.plan_file import save_plan
 from m3video.planning.shots import find_shots
 from m3video.planning.stats_file import save_stats
-from m3video.progress import Bar, Meter
-from m3video.shown import Said, ask_shown, fetch_shown
-from m3video.summary.formats import FORMATS
-from m3video.summary.summarize import Watched, captions, chapters, conclude, refuse_ranges
-from m3video.summary.values import to_json
+from m3video.report.summary_files import FORMATS
 from m3video.types import TokenPlan, VideoInfo
-from m3video.video.gate import check_file, fingerprint
+from m3video.utils.progress import Bar, Meter
+from m3video.video.path_checks import check_file, fingerprint
 
 if TYPE_CHECKING:
-    from m3video.model.checkpoint import LoadedModel
+    from m3video.model.m3.checkpoint import LoadedModel
 
 Record = Mapping[str, Any]
 
@@ -73,11 +73,16 @@ class VideoTask(ABC):
     def record(self, info: VideoInfo, meter: Meter, warnings: Sequence[str], **found: Any) -> dict[str, Any]:
         """The record of an item, without what the model said."""
         return {
-            "task": self.name, "m3video": __version__, "fingerprint": info.fingerprint,
-            "video_seconds": info.duration_seconds, "partial": info.partial, **found,
+            "task": self.name,
+            "m3video": __version__,
+            "fingerprint": info.fingerprint,
+            "video_seconds": info.duration_seconds,
+            "partial": info.partial,
+            **found,
             "stage_seconds": {name: round(value, 4) for name, value in meter.stage_seconds.items()},
-            "warnings": [*info.notes, *warnings], "config": self.settings.model_dump(),
-        }  # fmt: skip
+            "warnings": [*info.notes, *warnings],
+            "config": self.settings.model_dump(),
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,10 +99,17 @@ class Analyze(VideoTask):
             info, damage = reader.info_with_damage, reader.damage.message
         with saving(work.folders[0], "stats.parquet") as path:
             save_stats(stats, asdict(info), path)
-        yield Base(self.record(
-            info, meter, [damage] if damage else [], files=["stats.parquet"], frames=len(stats),
-            shots=len(find_shots(stats)), mean_loss=[round(float(value), 3) for value in stats.loss_NS.mean(axis=0)],
-        ))  # fmt: skip
+        yield Base(
+            self.record(
+                info,
+                meter,
+                [damage] if damage else [],
+                files=["stats.parquet"],
+                frames=len(stats),
+                shots=len(find_shots(stats)),
+                mean_loss=[round(float(value), 3) for value in stats.loss_NS.mean(axis=0)],
+            )
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,14 +170,20 @@ class Ask(VideoTask):
                 continue
             stages = {"vision tower": round(said.tower_seconds, 4), "answer": round(said.answer_seconds, 4)}
             notes = (*said.notes, *loaded.warnings, *bundled_note(loaded, work.video), *answer.warnings)
-            tokens = {
-                "visual": answer.visual_tokens, "prompt": answer.prompt_tokens, "answer": answer.answer_tokens
-            }  # fmt: skip
-            records.append({
-                **base, **shown, "question": question.text, "question_id": question.id, "answer": answer.text,
-                "model": loaded.name, "tokens": tokens, "stage_seconds": {**base["stage_seconds"], **stages},
-                "warnings": [*base["warnings"], *notes],
-            })  # fmt: skip
+            tokens = {"visual": answer.visual_tokens, "prompt": answer.prompt_tokens, "answer": answer.answer_tokens}
+            records.append(
+                {
+                    **base,
+                    **shown,
+                    "question": question.text,
+                    "question_id": question.id,
+                    "answer": answer.text,
+                    "model": loaded.name,
+                    "tokens": tokens,
+                    "stage_seconds": {**base["stage_seconds"], **stages},
+                    "warnings": [*base["warnings"], *notes],
+                }
+            )
         return records
 
 
@@ -202,23 +220,29 @@ class Summarize(VideoTask):
             with saving(work.folders[0], files[-1]) as path:
                 path.write_text(FORMATS[name](made), encoding="utf-8", errors="backslashreplace")
         found = {name: value for name, value in to_json(made).items() if name not in ("schema", "video")}
-        return [{
-            "task": self.name, "m3video": __version__, "fingerprint": base.info.fingerprint,
-            "video_seconds": base.info.duration_seconds, "files": files, **found,
-        }]  # fmt: skip
+        return [
+            {
+                "task": self.name,
+                "m3video": __version__,
+                "fingerprint": base.info.fingerprint,
+                "video_seconds": base.info.duration_seconds,
+                "files": files,
+                **found,
+            }
+        ]
 
 
 def load_model(settings: Settings) -> LoadedModel:
     """The model that `settings` names."""
     find_model(settings.model, vision_tower=settings.vision_tower)  # before torch is loaded, which takes seconds
-    from m3video.model import checkpoint
+    from m3video.model.m3 import checkpoint
 
     return checkpoint.load_for(settings)
 
 
 def refuse_budget(loaded: LoadedModel, settings: Settings, *, question: str) -> None:
     """DoesNotFitError when the budget, all frames' times and an answer exceed the context."""
-    from m3video.model import answering
+    from m3video.model.m3 import answering
 
     frames = min(settings.max_frames, settings.budget)
     text = answering.text_tokens(loaded, question, num_frames=frames, timestamps=settings.timestamps)
@@ -228,9 +252,12 @@ def refuse_budget(loaded: LoadedModel, settings: Settings, *, question: str) -> 
 def plan_facts(plan: TokenPlan) -> dict[str, Any]:
     """What a record says of a plan."""
     return {
-        "visual_tokens": plan.total_tokens, "frames": len(plan.frames), "shots": len(plan.shots),
-        "utility": plan.utility, "gap": plan.gap,
-    }  # fmt: skip
+        "visual_tokens": plan.total_tokens,
+        "frames": len(plan.frames),
+        "shots": len(plan.shots),
+        "utility": plan.utility,
+        "gap": plan.gap,
+    }
 
 
 def make_task(name: str, settings: Settings, *, formats: Sequence[str] = (), fetch: bool = True) -> VideoTask:

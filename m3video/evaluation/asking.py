@@ -13,13 +13,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from m3video.model import answering
-from m3video.model.checkpoint import LoadedModel
-from m3video.model.finite import DECODER, not_finite
-from m3video.model.nested import pack_tokens
+from m3video.model.m3 import answering
+from m3video.model.m3.checkpoint import LoadedModel
+from m3video.model.m3.finite import DECODER, not_finite
+from m3video.model.m3.pooling import pack_tokens
+from m3video.model.m3.prefix import cache_name, prefill
 from m3video.model.next_token import NextToken
-from m3video.model.prefix import cache_name, prefill
-from m3video.model.text import IMAGE_ID, prompt_ids
+from m3video.model.tokenizer import IMAGE_ID, prompt_ids
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,9 +34,14 @@ class Said:
 
 @torch.inference_mode()
 def answer_many(
-    loaded: LoadedModel, tokens: Sequence[Tensor], questions: Sequence[str], *, times_seconds: Sequence[float],
-    max_new_tokens: int = 32, timestamps: answering.Timestamps = "auto",
-) -> list[Said]:  # fmt: skip
+    loaded: LoadedModel,
+    tokens: Sequence[Tensor],
+    questions: Sequence[str],
+    *,
+    times_seconds: Sequence[float],
+    max_new_tokens: int = 32,
+    timestamps: answering.Timestamps = "auto",
+) -> list[Said]:
     """Ask several questions about frames whose tokens are ready.
 
     Args:
@@ -60,10 +65,14 @@ def answer_many(
     blocks = answering.frame_blocks(loaded, pack_tokens(tokens, [len(block) for block in tokens]))
     in_blocks = sum(len(block) for block in blocks)
     prompts = [
-        prompt_ids(loaded.codec, answering.frames_prompt(
-            loaded, question, num_frames=len(tokens), times_seconds=times_seconds, timestamps=timestamps))
+        prompt_ids(
+            loaded.codec,
+            answering.frames_prompt(
+                loaded, question, num_frames=len(tokens), times_seconds=times_seconds, timestamps=timestamps
+            ),
+        )
         for question in questions
-    ]  # fmt: skip
+    ]
     end = len(prompts[0]) - prompts[0][::-1].index(IMAGE_ID)
     text = [len(ids) - len(blocks) + in_blocks - visual for ids in prompts]
     answering.refuse_beyond(loaded, visual=visual, text=max(text), answer=max_new_tokens)
@@ -122,8 +131,11 @@ def _step(loaded: LoadedModel, cache: Any, ids: list[int], places: list[int], se
     mask = torch.zeros(seen.shape, dtype=model.dtype, device=model.device)
     mask.masked_fill_(~seen, torch.finfo(model.dtype).min)
     out = decoder(
-        input_ids=torch.tensor([ids], device=model.device), attention_mask=mask[None, None],
-        position_ids=torch.tensor([places], device=model.device), use_cache=True, **{cache_name(decoder): cache},
-    )  # fmt: skip
+        input_ids=torch.tensor([ids], device=model.device),
+        attention_mask=mask[None, None],
+        position_ids=torch.tensor([places], device=model.device),
+        use_cache=True,
+        **{cache_name(decoder): cache},
+    )
     hidden: Tensor = out.last_hidden_state[0]
     return hidden

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from m3video.model.checkpoint import LoadedModel
-from m3video.model.finite import check_features
-from m3video.model.images import pad_pixels
+from m3video.model.m3.checkpoint import LoadedModel
+from m3video.model.m3.finite import check_features
+from m3video.model.m3.images import pad_pixels
 
 
 class FrameTokens(NamedTuple):

@@ -23,13 +23,13 @@ import numpy as np
 import PIL
 
 from m3video.evaluation.records import GROUPS, Group, Record
-from m3video.files import replacing
-from m3video.progress import Progress, silent
 from m3video.training import footage, glyphs, questions, render, scenes, words
 from m3video.training.footage import FADE_SECONDS, Clip, clip_frames, encode_h264
 from m3video.training.questions import FAMILIES, Asked, Found, Question, plain, refined
 from m3video.training.scenes import Facts, facts_at, sample_shot
 from m3video.training.words import clock_words
+from m3video.utils.files import replacing
+from m3video.utils.progress import Progress, silent
 
 LENGTHS: tuple[tuple[float, float, int], ...] = ((5, 12, 10), (15, 40, 8), (60, 150, 6), (240, 540, 4))
 """(shortest s, longest s, frames per second); clips take them in turn."""
@@ -52,17 +52,34 @@ BRIEF_SECONDS = (0.5, 0.9)
 """A sign or a board that is shown this long stands in every second long clip."""
 
 CONTENTS: tuple[tuple[str, int], ...] = (
-    ("shapes", 40), ("sign", 20), ("board", 18), ("table", 8), ("page", 5), ("empty", 9),
-)  # fmt: skip
+    ("shapes", 40),
+    ("sign", 20),
+    ("board", 18),
+    ("table", 8),
+    ("page", 5),
+    ("empty", 9),
+)
 """What shots show, and how often: more signs and boards than training sees, because only they need detail. Each clip
 has a sign or a board of 6x6 tiles or more."""
 
 FAMILY_GROUPS: dict[str, Group] = {
-    "background": "coarse", "light": "coarse", "present": "coarse",
-    "shape colour": "medium", "shape kind": "medium", "count": "medium", "place": "medium", "what": "medium",
-    "when": "medium", "first": "medium", "tile 3x3": "medium", "row 3x3": "medium",
-    "sign": "fine", "tile": "fine", "row": "fine", "entry": "fine",
-}  # fmt: skip
+    "background": "coarse",
+    "light": "coarse",
+    "present": "coarse",
+    "shape colour": "medium",
+    "shape kind": "medium",
+    "count": "medium",
+    "place": "medium",
+    "what": "medium",
+    "when": "medium",
+    "first": "medium",
+    "tile 3x3": "medium",
+    "row 3x3": "medium",
+    "sign": "fine",
+    "tile": "fine",
+    "row": "fine",
+    "entry": "fine",
+}
 """Most exact name first: "tile 6x6" is looked up as itself, then as "tile"."""
 
 
@@ -152,8 +169,9 @@ def make_records(spec: FootageSpec, *, folder: Path, progress: Progress = silent
         for index in range(spec.clips):
             recipe = make_recipe(spec, index)
             path = render_clip(recipe, folder)
-            records += ask_clip(recipe, video=str(path), rng=random.Random(f"ask {spec.seed} {index}"),
-                                number=spec.questions)  # fmt: skip
+            records += ask_clip(
+                recipe, video=str(path), rng=random.Random(f"ask {spec.seed} {index}"), number=spec.questions
+            )
             bar(index + 1)
     return records
 
@@ -209,18 +227,30 @@ def about_moments(recipe: Recipe, rng: random.Random) -> list[Record]:
             family = refined(name, begin)
             offers.append(
                 Record(
-                    id="-", video="-", question=question, answer=plain(asked.answer), family=family,
-                    group=group_of(family), localised=True, clip=recipe.name, evidence=(start, end), moment=moment,
+                    id="-",
+                    video="-",
+                    question=question,
+                    answer=plain(asked.answer),
+                    family=family,
+                    group=group_of(family),
+                    localised=True,
+                    clip=recipe.name,
+                    evidence=(start, end),
+                    moment=moment,
                     reference=reference,
                 )
-            )  # fmt: skip
+            )
     return offers
 
 
 def _holds(
-    name: str, make: Callable[[Facts, random.Random], Asked], begin: Facts, finish: Facts,
-    rng: random.Random, asked: Found,
-) -> bool:  # fmt: skip
+    name: str,
+    make: Callable[[Facts, random.Random], Asked],
+    begin: Facts,
+    finish: Facts,
+    rng: random.Random,
+    asked: Found,
+) -> bool:
     """Whether the answer is the same at both ends of the shot (only places change while a shot lasts)."""
     if name != "place":
         return True
@@ -240,19 +270,32 @@ def about_all(recipe: Recipe, rng: random.Random) -> list[Record]:
         asked: Question | None = questions.when_question(frames, tokens, rng)
         if asked is not None and asked.family == "first":
             offers[asked.question] = Record(
-                id="-", video="-", question=asked.question, answer=asked.answer, family="first",
-                group=group_of("first"), localised=False, clip=recipe.name,
-            )  # fmt: skip
+                id="-",
+                video="-",
+                question=asked.question,
+                answer=asked.answer,
+                family="first",
+                group=group_of("first"),
+                localised=False,
+                clip=recipe.name,
+            )
         if asked is None or asked.answer not in tokens:
             continue
         shot = tokens.index(asked.answer)
         # It may be seen from the fade before on.
         start = max(0.0, spans[shot][0] - FADE_SECONDS)
         offers[asked.question] = Record(
-            id="-", video="-", question=asked.question, answer=clock_words(spans[shot][0]), family="when",
-            group=group_of("when"), localised=False, clip=recipe.name, metric="time",
+            id="-",
+            video="-",
+            question=asked.question,
+            answer=clock_words(spans[shot][0]),
+            family="when",
+            group=group_of("when"),
+            localised=False,
+            clip=recipe.name,
+            metric="time",
             evidence=(start, spans[shot][1]),
-        )  # fmt: skip
+        )
     return list(offers.values())
 
 

@@ -81,9 +81,13 @@ def clip_sums(value_N: Sequence[float], clip_N: Sequence[str]) -> tuple[Floats, 
 
 
 def bootstrap(
-    totals: Mapping[str, Floats], measure: Callable[[Mapping[str, Floats]], Floats], *, seed: int = 0,
-    draws: int = 4000, level: float = 0.95,
-) -> Estimate:  # fmt: skip
+    totals: Mapping[str, Floats],
+    measure: Callable[[Mapping[str, Floats]], Floats],
+    *,
+    seed: int = 0,
+    draws: int = 4000,
+    level: float = 0.95,
+) -> Estimate:
     """A measure of several totals with a percentile interval: whole clips are drawn, all totals from the same clips.
 
     Args:

@@ -18,12 +18,12 @@ from m3video.config import nearest
 from m3video.errors import UsageError
 from m3video.evaluation.records import Record
 from m3video.evaluation.view import ClipView
-from m3video.pipeline import study_stats
-from m3video.saliency import focus_on, named_pins
-from m3video.scales import FULL_SCALE, SCALES
+from m3video.inference.pipeline import study_stats
+from m3video.inference.saliency import focus_on, named_pins
+from m3video.types import FULL_SCALE, SCALES
 
 if TYPE_CHECKING:
-    from m3video.model.saliency import Look
+    from m3video.model.m3.saliency import Look
 
 MIX_FRAMES: tuple[int, ...] = (2, 4, 8, 16, 32)
 """Frame counts that uniform, prune and merge may choose between; the report takes the best one per budget."""
@@ -230,11 +230,15 @@ def variants(name: str, *, max_frames: int, context: int = 8192) -> list[Method]
     prune = {"prune": "prune", "prune-unusual": "prune-unusual", "merge": "merge"}
     if name in scaled:
         return [
-            Method(f"{name}-{scale}", f"fixed-{scale}" if name == "fixed" else name,
-                   functools.partial(scaled[name], scale=scale),
-                   is_told=name != "fixed", has_budget=name != "granularity")
+            Method(
+                f"{name}-{scale}",
+                f"fixed-{scale}" if name == "fixed" else name,
+                functools.partial(scaled[name], scale=scale),
+                is_told=name != "fixed",
+                has_budget=name != "granularity",
+            )
             for scale in SCALES
-        ]  # fmt: skip
+        ]
     if name in prune:
         return _mixes(name, functools.partial(reduced, how=prune[name]), max_frames)
     if name == "uniform":
@@ -254,14 +258,27 @@ def variants(name: str, *, max_frames: int, context: int = 8192) -> list[Method]
 
 
 SIMPLE: dict[str, Callable[[ClipView, int, Record], Plan]] = {
-    "adaptive": adaptive, "proportional": proportional, "resample": resample,
-}  # fmt: skip
+    "adaptive": adaptive,
+    "proportional": proportional,
+    "resample": resample,
+}
 MEASURES: tuple[str, ...] = ("times", "attention", "look")
 SALIENT: tuple[str, ...] = tuple(f"saliency-{measure}" for measure in MEASURES)
 NAMES: tuple[str, ...] = (
-    "adaptive", "uniform", "fixed", "llava", "proportional", "prune", "prune-unusual", "merge", "resample", "oracle",
-    "granularity", "full", *SALIENT,
-)  # fmt: skip
+    "adaptive",
+    "uniform",
+    "fixed",
+    "llava",
+    "proportional",
+    "prune",
+    "prune-unusual",
+    "merge",
+    "resample",
+    "oracle",
+    "granularity",
+    "full",
+    *SALIENT,
+)
 """All that `--methods` takes; "llava" is fixed at 576 within the budget, "full" without one."""
 
 DEFAULT_NAMES: tuple[str, ...] = tuple(name for name in NAMES if name not in ("llava", *SALIENT))

@@ -10,13 +10,24 @@ from m3video.errors import UsageError
 from m3video.evaluation.records import GROUPS
 from m3video.evaluation.report import Report
 from m3video.evaluation.scores import Cell
-from m3video.files import replacing
+from m3video.utils.files import replacing
 
 COLOURS = {
-    "adaptive": "#d62728", "uniform": "#1f77b4", "oracle": "#7f7f7f", "proportional": "#ff7f0e", "merge": "#2ca02c",
-    "full": "#000000", "prune": "#9467bd", "prune-unusual": "#c5b0d5", "resample": "#17becf",
-    "fixed-1": "#e5d8bd", "fixed-9": "#c9b37e", "fixed-36": "#a68a4b", "fixed-144": "#7a6128", "fixed-576": "#4d3a10",
-}  # fmt: skip
+    "adaptive": "#d62728",
+    "uniform": "#1f77b4",
+    "oracle": "#7f7f7f",
+    "proportional": "#ff7f0e",
+    "merge": "#2ca02c",
+    "full": "#000000",
+    "prune": "#9467bd",
+    "prune-unusual": "#c5b0d5",
+    "resample": "#17becf",
+    "fixed-1": "#e5d8bd",
+    "fixed-9": "#c9b37e",
+    "fixed-36": "#a68a4b",
+    "fixed-144": "#7a6128",
+    "fixed-576": "#4d3a10",
+}
 WITH_INTERVALS = ("adaptive", "uniform", "oracle")
 """Bars on all lines would hide each other."""
 
@@ -94,9 +105,12 @@ def _line(axis: Any, cells: Sequence[Cell], method: str, group: str) -> None:
     y = [100 * value.value for _, value in points]
     strong = method in WITH_INTERVALS
     style: dict[str, Any] = {
-        "color": COLOURS.get(method), "label": method, "marker": "o" if strong else ".",
-        "linewidth": 2 if strong else 1, "zorder": 3 if strong else 2,
-    }  # fmt: skip
+        "color": COLOURS.get(method),
+        "label": method,
+        "marker": "o" if strong else ".",
+        "linewidth": 2 if strong else 1,
+        "zorder": 3 if strong else 2,
+    }
     if method == "oracle":
         # It spends what each question needs: its points are no curve over budgets.
         style |= {"linestyle": "none", "marker": "x"}
@@ -125,15 +139,29 @@ def draw_pareto(report: Report) -> Any:
     for method in sorted({cell.method for cell in report.cells}, key=_order):
         cells = [cell for cell in report.cells if cell.method == method]
         axis.scatter(
-            [c.mean("visual") for c in cells], [100 * c.accuracy().value for c in cells],
-            color=COLOURS.get(method), label=method, s=45, marker="x" if method == "oracle" else "o", zorder=3,
-        )  # fmt: skip
+            [c.mean("visual") for c in cells],
+            [100 * c.accuracy().value for c in cells],
+            color=COLOURS.get(method),
+            label=method,
+            s=45,
+            marker="x" if method == "oracle" else "o",
+            zorder=3,
+        )
     axis.step(
-        [c.mean("visual") for c in front], [100 * c.accuracy().value for c in front],
-        where="post", color="black", linewidth=1, label="Pareto front", zorder=2,
-    )  # fmt: skip
-    axis.set(xscale="log", xlabel="visual tokens spent (mean)", ylabel="per cent right",
-             title=f"{report.task}: accuracy and tokens (oracle: told where to look)")  # fmt: skip
+        [c.mean("visual") for c in front],
+        [100 * c.accuracy().value for c in front],
+        where="post",
+        color="black",
+        linewidth=1,
+        label="Pareto front",
+        zorder=2,
+    )
+    axis.set(
+        xscale="log",
+        xlabel="visual tokens spent (mean)",
+        ylabel="per cent right",
+        title=f"{report.task}: accuracy and tokens (oracle: told where to look)",
+    )
     _token_ticks(axis, report)
     axis.grid(alpha=0.3)
     axis.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False)

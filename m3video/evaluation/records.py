@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from m3video.errors import M3VideoError, UsageError
-from m3video.files import replacing
-from m3video.json_lines import json_lines
+from m3video.utils.files import replacing
+from m3video.utils.json_lines import json_lines
 
 Group = Literal["coarse", "medium", "fine"]
 Metric = Literal["exact", "option", "time"]

@@ -15,8 +15,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from m3video.evaluation.features import FrameTokens
-from m3video.model.nested import pool
-from m3video.scales import FULL_SCALE, FULL_SIDE
+from m3video.model.m3.pooling import pool
+from m3video.types import FULL_SCALE, FULL_SIDE
 
 MERGE_STEP = 0.5
 """ToMe merges at most half of the tokens in one round: each token of one set with one of the other."""
@@ -89,6 +89,10 @@ def _merge_round(grid_SD: Tensor, size_S: Tensor, number: int) -> tuple[Tensor, 
 
 
 REDUCTIONS: dict[str, Callable[[FrameTokens, int], Tensor]] = {
-    "pool": pooled, "resample": resampled, "prune": pruned, "prune-unusual": pruned_unusual, "merge": merged,
-}  # fmt: skip
+    "pool": pooled,
+    "resample": resampled,
+    "prune": pruned,
+    "prune-unusual": pruned_unusual,
+    "merge": merged,
+}
 """How a frame's tokens become fewer: name -> function of the frame and the number wanted, to [K, D]."""

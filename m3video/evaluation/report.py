@@ -24,8 +24,8 @@ from m3video.evaluation.scores import (
     granularity,
     make_cells,
 )
-from m3video.files import replacing
-from m3video.scales import SCALES
+from m3video.types import SCALES
+from m3video.utils.files import replacing
 
 KINDS = ("localised", "global")
 FEWER = 8
@@ -135,17 +135,24 @@ def cell_json(cell: Cell) -> dict[str, Any]:
     whole = cell.accuracy()
     guessed = cell.mean("guessed")
     return {
-        "method": cell.method, "variant": cell.variant, "budget": cell.budget, "accuracy": _estimate(whole),
+        "method": cell.method,
+        "variant": cell.variant,
+        "budget": cell.budget,
+        "accuracy": _estimate(whole),
         "guess_corrected": _number(corrected(whole.value, guessed)) if guessed < 1 else None,
-        "visual_tokens": cell.mean("visual"), "most_visual_tokens": max(a.visual for a in cell.answers),
-        "text_tokens": cell.mean("text"), "frames": cell.mean("frames"),
-        "plan_seconds": cell.mean("plan_seconds"), "answer_seconds": cell.mean("answer_seconds"),
-        "answers": whole.answers, "clips": whole.clips,
+        "visual_tokens": cell.mean("visual"),
+        "most_visual_tokens": max(a.visual for a in cell.answers),
+        "text_tokens": cell.mean("text"),
+        "frames": cell.mean("frames"),
+        "plan_seconds": cell.mean("plan_seconds"),
+        "answer_seconds": cell.mean("answer_seconds"),
+        "answers": whole.answers,
+        "clips": whole.clips,
         "splits": {
             name: {**_estimate(cell.accuracy(answers)), "answers": len(answers)}
             for name, answers in splits(cell).items()
         },
-    }  # fmt: skip
+    }
 
 
 def comparisons(report: Report, *, ours: str = "adaptive") -> list[dict[str, Any]]:
@@ -180,12 +187,14 @@ def stage_costs(report: Report) -> dict[str, Any]:
     frames = sum(row["frames_encoded"] for row in report.clips)
     minutes = sum(row["video_seconds"] for row in report.clips) / 60
     return {
-        "stage_seconds": seconds, "frames_encoded": frames, "video_minutes": minutes,
+        "stage_seconds": seconds,
+        "frames_encoded": frames,
+        "video_minutes": minutes,
         "analyze_seconds_per_video_minute": seconds.get("analyze", 0.0) / max(minutes, 1e-9),
         "fetch_seconds_per_frame": seconds.get("fetch", 0.0) / max(frames, 1),
         "vision_tower_seconds_per_frame": seconds.get("vision tower", 0.0) / max(frames, 1),
         "peak_memory_bytes": max((row["peak_memory_bytes"] for row in report.clips), default=0),
-    }  # fmt: skip
+    }
 
 
 def report_json(report: Report) -> dict[str, Any]:
@@ -196,35 +205,43 @@ def report_json(report: Report) -> dict[str, Any]:
     for name, cell in tasks.items():
         whole = cell.accuracy()
         results[name] = {
-            "alias": name, "acc,none": _number(whole.value),
+            "alias": name,
+            "acc,none": _number(whole.value),
             "acc_stderr_clustered,none": _number(
                 standard_error([a.right for a in cell.answers], [a.record.clip for a in cell.answers])
             ),
             "visual_tokens,none": cell.mean("visual"),
-        }  # fmt: skip
+        }
     return {
         "results": results,
         "configs": {name: {"task": name, "cluster_key": "clip", "budget": c.budget} for name, c in tasks.items()},
-        "versions": dict.fromkeys(tasks, 1), "n-shot": dict.fromkeys(tasks, 0),
+        "versions": dict.fromkeys(tasks, 1),
+        "n-shot": dict.fromkeys(tasks, 0),
         "higher_is_better": {name: {"acc": True} for name in tasks},
         "n-samples": {n: {"original": len(c.answers), "effective": len(c.answers)} for n, c in tasks.items()},
         "config": {"model": "m3video", "model_args": report.identity, "m3video_version": __version__},
         "m3video": {
-            "unit": report.unit, "cells": [cell_json(cell) for cell in report.cells],
+            "unit": report.unit,
+            "cells": [cell_json(cell) for cell in report.cells],
             "comparisons": comparisons(report),
-            "granularity": [granularity_json(row) for row in report.granularity], "costs": stage_costs(report),
+            "granularity": [granularity_json(row) for row in report.granularity],
+            "costs": stage_costs(report),
             "notes": list(report.notes),
         },
-    }  # fmt: skip
+    }
 
 
 def granularity_json(row: Granularity) -> dict[str, Any]:
     """One row of the granularity report."""
     return {
-        "family": row.family, "accuracy": {str(scale): _estimate(e) for scale, e in row.by_scale.items()},
-        "answers": row.by_scale[SCALES[0]].answers, "enough_scale": row.enough, "oracle_tokens": row.oracle_tokens,
-        "oracle_accuracy": row.oracle, "oracle_accuracy_guess_corrected": _number(row.oracle_corrected),
-    }  # fmt: skip
+        "family": row.family,
+        "accuracy": {str(scale): _estimate(e) for scale, e in row.by_scale.items()},
+        "answers": row.by_scale[SCALES[0]].answers,
+        "enough_scale": row.enough,
+        "oracle_tokens": row.oracle_tokens,
+        "oracle_accuracy": row.oracle,
+        "oracle_accuracy_guess_corrected": _number(row.oracle_corrected),
+    }
 
 
 def save_report(report: Report, folder: Path) -> Path:

@@ -16,7 +16,6 @@ from typing import Any, Literal
 
 import torch
 
-from m3video.clocks import clock
 from m3video.config import Settings
 from m3video.errors import EXIT_INTERRUPTED, M3VideoError
 from m3video.evaluation.asking import Said, answer_many
@@ -26,13 +25,14 @@ from m3video.evaluation.records import Record, is_right, prompt_text
 from m3video.evaluation.reduce import REDUCTIONS
 from m3video.evaluation.samples import Row, RunFolder
 from m3video.evaluation.view import ClipView
-from m3video.model import answering
-from m3video.model.checkpoint import LoadedModel
-from m3video.model.nested import pack
-from m3video.model.saliency import Glance, Look
-from m3video.pipeline import analyze_video, open_for
-from m3video.progress import Progress, peak_memory_bytes, silent
+from m3video.inference.pipeline import analyze_video, open_for
+from m3video.model.m3 import answering
+from m3video.model.m3.checkpoint import LoadedModel
+from m3video.model.m3.pooling import pack
+from m3video.model.m3.saliency import Glance, Look
 from m3video.types import VideoInfo
+from m3video.utils.clock import clock
+from m3video.utils.progress import Progress, peak_memory_bytes, silent
 from m3video.video.reader import VideoReader
 
 Reference = Literal["shot", "nearest", "asked"]
@@ -80,10 +80,16 @@ def identity(loaded: LoadedModel, records: Sequence[Record], settings: RunSettin
     words = "".join(f"{record.hash} {Path(record.video).name}\n" for record in records)
     questions = hashlib.blake2b(words.encode(), digest_size=16).hexdigest()
     return {
-        "model": loaded.name, "weights": weights_hash(loaded), "dtype": str(loaded.model.dtype),
-        "questions": questions, "num_questions": len(records), "max_frames": settings.max_frames,
-        "reference": settings.reference, "max_new_tokens": settings.max_new_tokens, "per_second": settings.per_second,
-    }  # fmt: skip
+        "model": loaded.name,
+        "weights": weights_hash(loaded),
+        "dtype": str(loaded.model.dtype),
+        "questions": questions,
+        "num_questions": len(records),
+        "max_frames": settings.max_frames,
+        "reference": settings.reference,
+        "max_new_tokens": settings.max_new_tokens,
+        "per_second": settings.per_second,
+    }
 
 
 def tokens_for(budget: int, info: VideoInfo, settings: RunSettings) -> int:
@@ -165,9 +171,13 @@ def _check_context(records: Sequence[Record], loaded: LoadedModel, settings: Run
 
 
 def _run_clip(
-    video: str, asked: Sequence[Record], missing: Sequence[tuple[Job, list[Record]]], loaded: LoadedModel,
-    settings: RunSettings, folder: RunFolder,
-) -> Iterable[None]:  # fmt: skip
+    video: str,
+    asked: Sequence[Record],
+    missing: Sequence[tuple[Job, list[Record]]],
+    loaded: LoadedModel,
+    settings: RunSettings,
+    folder: RunFolder,
+) -> Iterable[None]:
     """All that is missing about one video; yields after each method and budget."""
     moments = [record.moment for record in asked if record.moment is not None]
     with open_for(video, Settings()) as reader:
@@ -238,9 +248,12 @@ class ClipRunner:
         tokens = [REDUCTIONS[piece.how](self.frames[piece.pts], piece.tokens) for piece in plan]
         texts = list(dict.fromkeys(questions[name] for name in open_ids))
         said = answer_many(
-            self.loaded, tokens, texts, times_seconds=self.view.seconds(piece.pts for piece in plan),
+            self.loaded,
+            tokens,
+            texts,
+            times_seconds=self.view.seconds(piece.pts for piece in plan),
             max_new_tokens=self.settings.max_new_tokens,
-        )  # fmt: skip
+        )
         passed = time.perf_counter() - start
         self.seconds["answer"] += passed
         for text, answer in zip(texts, said, strict=True):
@@ -260,27 +273,44 @@ class ClipRunner:
 
     def worded(self, record: Record, plan: Plan) -> str:
         """The prompt's question, its moment named as `reference` says and as this model's prompt names frames."""
-        return prompt_text(record, refer(record, plan, self.view, self.settings.reference,
-                                         style=self.loaded.config.prompt_style))  # fmt: skip
+        return prompt_text(
+            record, refer(record, plan, self.view, self.settings.reference, style=self.loaded.config.prompt_style)
+        )
 
     def _row(self, method: Method, budget: int, record: Record, plan: Plan, plan_seconds: float) -> Row:
         row: Row = {
-            "doc_id": record.id, "doc_hash": record.hash, "clip": record.clip, "method": method.name,
-            "shown_as": method.family, "budget": budget, "family": record.family, "group": record.group,
-            "localised": record.localised, "target": record.answer,
-        }  # fmt: skip
+            "doc_id": record.id,
+            "doc_hash": record.hash,
+            "clip": record.clip,
+            "method": method.name,
+            "shown_as": method.family,
+            "budget": budget,
+            "family": record.family,
+            "group": record.group,
+            "localised": record.localised,
+            "target": record.answer,
+        }
         if not plan:
             return {**row, "skipped": "the budget holds no frame"}
         text = self.worded(record, shown(plan))
         said, seconds = self._said[shown(plan), text]
         visual = said.visual_tokens + sum(piece.tokens for piece in plan if piece.how == GLANCE)
         return {
-            **row, "input": text, "filtered_resps": [said.text], "acc": float(is_right(record, said.text)),
-            "token_counts": {"input_tokens": visual + said.text_tokens, "output_tokens": said.answer_tokens,
-                             "visual_tokens": visual, "text_tokens": said.text_tokens},
-            "frames": len(shown(plan)), "plan": self._name(plan), "plan_seconds": plan_seconds,
+            **row,
+            "input": text,
+            "filtered_resps": [said.text],
+            "acc": float(is_right(record, said.text)),
+            "token_counts": {
+                "input_tokens": visual + said.text_tokens,
+                "output_tokens": said.answer_tokens,
+                "visual_tokens": visual,
+                "text_tokens": said.text_tokens,
+            },
+            "frames": len(shown(plan)),
+            "plan": self._name(plan),
+            "plan_seconds": plan_seconds,
             "answer_seconds": seconds,
-        }  # fmt: skip
+        }
 
     def _name(self, plan: Plan) -> str:
         if plan not in self._plan_names:
@@ -297,9 +327,10 @@ class ClipRunner:
     def cost(self) -> Mapping[str, Any]:
         """Seconds of each stage, frames encoded, and the process's peak memory."""
         return {
-            "stage_seconds": self.seconds, "frames_encoded": len(self.frames),
+            "stage_seconds": self.seconds,
+            "frames_encoded": len(self.frames),
             "peak_memory_bytes": peak_memory_bytes(),
-        }  # fmt: skip
+        }
 
 
 def refer(record: Record, plan: Plan, view: ClipView, reference: Reference, *, style: str) -> str:

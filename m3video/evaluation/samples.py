@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from m3video.errors import UsageError
-from m3video.files import replacing
+from m3video.utils.files import replacing
 
 SCHEMA = "m3video.eval/1"
 Row = dict[str, Any]

@@ -17,7 +17,7 @@ import numpy as np
 from m3video.evaluation.intervals import Estimate, Floats, accuracy, bootstrap, clip_sums
 from m3video.evaluation.records import Record, is_right
 from m3video.evaluation.samples import Row
-from m3video.scales import SCALES
+from m3video.types import SCALES
 
 CONTROLS = 64
 """Other questions of the family that an answer is judged against, at most, to see how often guessing would hit."""
@@ -99,9 +99,10 @@ def best_cell(
 ) -> Cell | None:
     """The variant with most right answers (of equals, the one that spends least); None when none is complete."""
     complete = {
-        name: rows for name, rows in variants.items()
+        name: rows
+        for name, rows in variants.items()
         if len(rows) == len(by_id) and not any("skipped" in row for row in rows.values())
-    }  # fmt: skip
+    }
     if not complete:
         return None
 
@@ -132,10 +133,15 @@ def oracle_cell(
 def _answered(record: Record, tried: Sequence[Row], shown: Row, guesses: Guesses) -> Answered:
     texts, counts = [row["filtered_resps"][0] for row in tried], shown["token_counts"]
     return Answered(
-        record=record, right=shown["acc"], guessed=guesses.chance(record, texts),
-        visual=counts["visual_tokens"], text=counts["text_tokens"], frames=shown["frames"],
-        plan_seconds=shown["plan_seconds"], answer_seconds=shown["answer_seconds"],
-    )  # fmt: skip
+        record=record,
+        right=shown["acc"],
+        guessed=guesses.chance(record, texts),
+        visual=counts["visual_tokens"],
+        text=counts["text_tokens"],
+        frames=shown["frames"],
+        plan_seconds=shown["plan_seconds"],
+        answer_seconds=shown["answer_seconds"],
+    )
 
 
 def corrected(right: Any, guessed: Any) -> Any:
@@ -222,6 +228,10 @@ def _granularity(
         guesses.chance(by_id[doc], [row["filtered_resps"][0] for row in found.values()]) for doc, found in table.items()
     ]
     return Granularity(
-        name, by_scale, enough, float(np.mean([s or SCALES[0] for s in smallest])), right,
+        name,
+        by_scale,
+        enough,
+        float(np.mean([s or SCALES[0] for s in smallest])),
+        right,
         float(corrected(right, min(0.999999, float(np.mean(chance))))),
-    )  # fmt: skip
+    )

@@ -12,7 +12,7 @@ from m3video.evaluation.intervals import Estimate
 from m3video.evaluation.records import GROUPS
 from m3video.evaluation.report import Report, comparisons, splits, stage_costs
 from m3video.evaluation.scores import corrected
-from m3video.scales import SCALES
+from m3video.types import SCALES
 
 
 def percent(value: Estimate, *, interval: bool = True) -> str:
@@ -57,28 +57,43 @@ def _method_table(report: Report, budget: int) -> Table:
     table = _table(
         f"budget {budget} {report.unit}: per cent right with 95 % intervals, {whole.answers} questions about "
         f"{whole.clips} clips",
-        "method", "frames", "visual", "text", "s/answer", "all", *GROUPS, "local", "global", "no guess",
-    )  # fmt: skip
+        "method",
+        "frames",
+        "visual",
+        "text",
+        "s/answer",
+        "all",
+        *GROUPS,
+        "local",
+        "global",
+        "no guess",
+    )
     for cell in sorted(cells, key=lambda c: -c.accuracy().value):
         parts = splits(cell)
         guessed = cell.mean("guessed")
         table.add_row(
             cell.variant if cell.method in cell.variant else cell.method,
-            f"{cell.mean('frames'):.0f}", f"{cell.mean('visual'):.0f}", f"{cell.mean('text'):.0f}",
-            f"{cell.mean('answer_seconds'):.2f}", percent(cell.accuracy()),
+            f"{cell.mean('frames'):.0f}",
+            f"{cell.mean('visual'):.0f}",
+            f"{cell.mean('text'):.0f}",
+            f"{cell.mean('answer_seconds'):.2f}",
+            percent(cell.accuracy()),
             *(percent(cell.accuracy(parts[g])) if g in parts else "-" for g in (*GROUPS, "localised", "global")),
             f"{100 * corrected(cell.accuracy().value, guessed):.0f}" if guessed < 1 else "-",
-        )  # fmt: skip
+        )
     return table
 
 
 def _comparison_table(report: Report) -> Table:
     full = report.cell("full", 0)
     columns = {
-        "minus_uniform": "minus uniform", "minus_uniform_localised": "localised", "minus_uniform_global": "global",
-        "gap_closed": "gap closed", "gap_closed_guess_corrected": "gap closed, no guess",
+        "minus_uniform": "minus uniform",
+        "minus_uniform_localised": "localised",
+        "minus_uniform_global": "global",
+        "gap_closed": "gap closed",
+        "gap_closed_guess_corrected": "gap closed, no guess",
         "minus_full": f"minus full {percent(full.accuracy())}" if full is not None else "minus full",
-    }  # fmt: skip
+    }
     table = _table(
         "adaptive against uniform: points with 95 % intervals; per cent of the gap to the oracle; against as many "
         f"frames at 576 as the context holds ({full.mean('visual'):.0f} tokens), where it spends an eighth or less"
@@ -107,21 +122,32 @@ def _family_table(report: Report, budget: int) -> Table:
     for name in [name for name in splits(cells[0]) if name.startswith("family:")]:
         own = [splits(cell)[name] for cell in cells]
         table.add_row(
-            name.removeprefix("family:"), str(len(own[0])),
+            name.removeprefix("family:"),
+            str(len(own[0])),
             *(percent(cell.accuracy(answers), interval=False) for cell, answers in zip(cells, own, strict=True)),
-        )  # fmt: skip
+        )
     return table
 
 
 def _granularity_table(report: Report) -> Table:
     table = _table(
         "granularity: the frame with the answer is shown, all frames at one scale; per cent right",
-        "family", "n", *map(str, SCALES), "enough", "oracle tokens", "oracle", "no guess",
-    )  # fmt: skip
+        "family",
+        "n",
+        *map(str, SCALES),
+        "enough",
+        "oracle tokens",
+        "oracle",
+        "no guess",
+    )
     for row in report.granularity:
         table.add_row(
-            row.family, str(row.by_scale[SCALES[0]].answers),
+            row.family,
+            str(row.by_scale[SCALES[0]].answers),
             *(percent(row.by_scale[scale], interval=row.family == "all") for scale in SCALES),
-            str(row.enough), f"{row.oracle_tokens:.0f}", f"{100 * row.oracle:.0f}", f"{100 * row.oracle_corrected:.0f}",
-        )  # fmt: skip
+            str(row.enough),
+            f"{row.oracle_tokens:.0f}",
+            f"{100 * row.oracle:.0f}",
+            f"{100 * row.oracle_corrected:.0f}",
+        )
     return table

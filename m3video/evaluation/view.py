@@ -12,16 +12,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from m3video.clocks import clock_times
 from m3video.config import Settings
-from m3video.pipeline import Study, study_stats
+from m3video.inference.pipeline import Study, study_stats
 from m3video.planning.sample import sample
-from m3video.planning.worth import utility
+from m3video.planning.utility import utility
 from m3video.types import FrameStats, Selection, TokenPlan, VideoInfo
+from m3video.utils.clock import clock_times
 
 if TYPE_CHECKING:
     from m3video.evaluation.records import Record
-    from m3video.model.saliency import Look
+    from m3video.model.m3.saliency import Look
 
 
 class ClipView:
@@ -37,8 +37,13 @@ class ClipView:
     """
 
     def __init__(
-        self, info: VideoInfo, stats: FrameStats, *, max_frames: int, moments: Sequence[float] = (),
-    ) -> None:  # fmt: skip
+        self,
+        info: VideoInfo,
+        stats: FrameStats,
+        *,
+        max_frames: int,
+        moments: Sequence[float] = (),
+    ) -> None:
         self.info, self.stats, self.max_frames = info, stats, max_frames
         self.moments = tuple(sorted(set(moments)))
         self.look: Callable[[Record, Sequence[int], Sequence[int]], Look] | None = None

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from transformers import LogitsProcessor
 
-from m3video.model.text import TextCodec
+from m3video.model.tokenizer import TextCodec
 
 
 class NextToken(LogitsProcessor):

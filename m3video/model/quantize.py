@@ -17,8 +17,8 @@ from torch import Tensor
 
 from m3video.errors import CheckpointError, UsageError
 from m3video.model.bars import no_foreign_bars
-from m3video.model.m3 import M3VideoConfig, M3VideoForConditionalGeneration
-from m3video.model.text import first_line
+from m3video.model.m3.modeling import M3VideoConfig, M3VideoForConditionalGeneration
+from m3video.model.tokenizer import first_line
 
 UNTOUCHED = ["model.vision_tower", "model.multi_modal_projector", "lm_head"]
 PACKAGES = {"int8": ("torchao", "accelerate"), "int4": ("bitsandbytes", "accelerate")}
@@ -50,9 +50,12 @@ def quantization_config(kind: str, dtype: torch.dtype) -> Any:
     from transformers import BitsAndBytesConfig
 
     return BitsAndBytesConfig(
-        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=dtype,
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=dtype,
         llm_int8_skip_modules=UNTOUCHED,
-    )  # fmt: skip
+    )
 
 
 def fill_quantized(
@@ -73,9 +76,14 @@ def fill_quantized(
     try:
         with no_foreign_bars():
             model = M3VideoForConditionalGeneration.from_pretrained(
-                None, config=config, state_dict=tensors, quantization_config=told, dtype=dtype,
-                device_map={"": device}, attn_implementation=attn,
-            )  # fmt: skip
+                None,
+                config=config,
+                state_dict=tensors,
+                quantization_config=told,
+                dtype=dtype,
+                device_map={"": device},
+                attn_implementation=attn,
+            )
     except (RuntimeError, ValueError, ImportError) as error:
         raise CheckpointError(
             f"{config.origin or 'model'} cannot be quantized to {kind}: {first_line(error)}"

@@ -22,8 +22,7 @@ from numpy.typing import ArrayLike, NDArray
 from m3video.errors import UsageError
 from m3video.planning import cover, knapsack
 from m3video.planning.core import Ints, minimal, unmet
-from m3video.scales import SCALES
-from m3video.types import Allocation
+from m3video.types import SCALES, Allocation
 
 Floats = NDArray[np.float64]
 
@@ -42,9 +41,15 @@ BOUND_ROUNDING = 1e-15
 
 
 def allocate(
-    utility_NS: ArrayLike, *, budget: int, scales: Sequence[int] = SCALES, max_scale: int | None = None,
-    fixed: Mapping[int, int] | None = None, cover_M2: Sequence[tuple[int, int]] = (), max_work: int | None = None,
-) -> Allocation:  # fmt: skip
+    utility_NS: ArrayLike,
+    *,
+    budget: int,
+    scales: Sequence[int] = SCALES,
+    max_scale: int | None = None,
+    fixed: Mapping[int, int] | None = None,
+    cover_M2: Sequence[tuple[int, int]] = (),
+    max_work: int | None = None,
+) -> Allocation:
     """Give every candidate a scale, or leave it out, so that total utility is the true maximum within the budget.
 
     Exact unless the core that remains after pruning takes more than `max_work` steps; then the best filling found is
@@ -156,9 +161,7 @@ def _intervals(cover_M2: Sequence[tuple[int, int]], scale_N: Ints, free: Ints) -
     return minimal(np.searchsorted(free, open_[:, 0]), np.searchsorted(free, open_[:, 1]))
 
 
-def _check_room(
-    num_free: int, scales: Sequence[int], left: int, intervals: tuple[Ints, Ints], budget: int
-) -> None:  # fmt: skip
+def _check_room(num_free: int, scales: Sequence[int], left: int, intervals: tuple[Ints, Ints], budget: int) -> None:
     """Refuse what no filling can satisfy."""
     least = scales[0] * len(cover.cheapest_cover(np.ones(num_free, np.int64), intervals)) if len(intervals[0]) else 0
     if least > left:
@@ -178,9 +181,14 @@ def _to_integers(choices_NJ: Floats) -> tuple[Ints, int]:
 
 
 def _bound(
-    choices_NJ: Floats, costs_J: Ints, per_token: float, budget: int, *, bonus_N: Floats | None = None,
+    choices_NJ: Floats,
+    costs_J: Ints,
+    per_token: float,
+    budget: int,
+    *,
+    bonus_N: Floats | None = None,
     paid: float = 0.0,
-) -> float:  # fmt: skip
+) -> float:
     """The relaxation's optimum in the caller's units, rounded up. Any prices >= 0 would give a valid bound."""
     reduced = choices_NJ - per_token * costs_J
     if bonus_N is not None:

@@ -12,10 +12,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from m3video.clocks import FROM_ZERO, Origin
 from m3video.errors import VideoError
 from m3video.planning.complexity import CellMeter, losses, signatures, textures
 from m3video.types import FLAG_BLACK, FLAG_CORRUPT, FLAG_FROZEN, FLAG_KEY, FrameStats, ScanFrame, TimeBase
+from m3video.utils.clock import FROM_ZERO, Origin
 
 BATCH = 64
 """Frames measured together: enough for NumPy to be quick."""
@@ -28,15 +28,28 @@ FROZEN_STEP, FROZEN_MEAN = 12, 0.5
 most the second: what encoding a still picture again leaves over."""
 
 COLUMNS = (
-    "pts_N", "loss_NS", "peak_NS", "change_N", "sharpness_N", "luma_N", "signature_NK", "strokes_NC", "pattern_NC",
+    "pts_N",
+    "loss_NS",
+    "peak_NS",
+    "change_N",
+    "sharpness_N",
+    "luma_N",
+    "signature_NK",
+    "strokes_NC",
+    "pattern_NC",
     "flags_N",
-)  # fmt: skip
+)
 
 
 def analyze(
-    frames: Iterable[ScanFrame], *, time_base: TimeBase, mode: str = "full", origin: Origin = FROM_ZERO,
-    until_pts: int | None = None, on_frame: Callable[[int], None] | None = None,
-) -> FrameStats:  # fmt: skip
+    frames: Iterable[ScanFrame],
+    *,
+    time_base: TimeBase,
+    mode: str = "full",
+    origin: Origin = FROM_ZERO,
+    until_pts: int | None = None,
+    on_frame: Callable[[int], None] | None = None,
+) -> FrameStats:
     """Measure every frame once.
 
     Args:

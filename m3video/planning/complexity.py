@@ -28,8 +28,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from m3video.scales import FULL_SIDE, GRID_SIDES, SCALES
-from m3video.types import SCAN_SIDE, SIGNATURE_SIDE, TEXTURE_SIDE
+from m3video.types import FULL_SIDE, GRID_SIDES, SCALES, SCAN_SIDE, SIGNATURE_SIDE, TEXTURE_SIDE
 
 Floats = NDArray[np.float32]
 Bytes = NDArray[np.uint8]

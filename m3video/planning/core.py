@@ -62,9 +62,14 @@ class _Problem:
 
 
 def best_filling(
-    worth_NJ: Ints, allowed_NJ: Flags, costs_J: Ints, budget: int, *, max_work: int,
+    worth_NJ: Ints,
+    allowed_NJ: Flags,
+    costs_J: Ints,
+    budget: int,
+    *,
+    max_work: int,
     intervals: tuple[Ints, Ints] = NO_INTERVALS,
-) -> Ints | None:  # fmt: skip
+) -> Ints | None:
     """The choice of each candidate in an optimum; None when there is none, or finding it is too much work.
 
     Of several optima the one in which the first candidate has the most tokens, then the second, and so on (with
@@ -89,9 +94,14 @@ def best_filling(
 
 
 def _reduced(
-    worth_NJ: Ints, allowed_NJ: Flags, costs_J: Ints, capacity: int, chosen: Ints, intervals: tuple[Ints, Ints],
+    worth_NJ: Ints,
+    allowed_NJ: Flags,
+    costs_J: Ints,
+    capacity: int,
+    chosen: Ints,
+    intervals: tuple[Ints, Ints],
     max_work: int,
-) -> _Problem | None:  # fmt: skip
+) -> _Problem | None:
     """The problem of the core alone; None when it is too much work, when even the cheapest choices do not fit, or
     when an interval is hopeless."""
     core = np.flatnonzero(allowed_NJ.sum(axis=1) > 1)
@@ -116,9 +126,7 @@ def _reduced(
     edges = np.searchsorted(frames[taken], np.arange(len(core) + 1)).tolist()
     slices = list(map(range, edges, edges[1:]))
     gains = worth[taken].astype(np.float64)
-    return _Problem(
-        core, js[taken].tolist(), costs[taken].tolist(), gains.tolist(), slices, capacity, starts, stops
-    )  # fmt: skip
+    return _Problem(core, js[taken].tolist(), costs[taken].tolist(), gains.tolist(), slices, capacity, starts, stops)
 
 
 class _Table:

@@ -179,9 +179,16 @@ def _prices(found: _Relaxed, intervals: tuple[Ints, Ints], num_candidates: int) 
 
 
 def _by_core(
-    worth_NJ: Ints, useful_NJ: Flags, costs_J: Ints, budget: int, intervals: tuple[Ints, Ints], prices: Prices,
-    bound: int, chosen: Ints, max_work: int,
-) -> tuple[Ints, str]:  # fmt: skip
+    worth_NJ: Ints,
+    useful_NJ: Flags,
+    costs_J: Ints,
+    budget: int,
+    intervals: tuple[Ints, Ints],
+    prices: Prices,
+    bound: int,
+    chosen: Ints,
+    max_work: int,
+) -> tuple[Ints, str]:
     """The optimum by pruning and dynamic programming, or the best filling when that is too much work; and which."""
     reduced = worth_NJ - prices.price * costs_J
     reduced[:, 1:] += prices.bonus_N[:, None]

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from m3video.planning.novelty import NOVELTY_NOISE, block_distance
-from m3video.planning.worth import DEFAULT, ESTIMATORS
+from m3video.planning.utility import DEFAULT, ESTIMATORS
 from m3video.types import FLAG_KEY, FrameStats
 
 Rows = NDArray[np.int64]

@@ -16,9 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from m3video.planning.allocate import allocate
-from m3video.planning.wishes import Wishes, rules
-from m3video.scales import FULL_SCALE
-from m3video.types import Allocation, FrameStats, Selection
+from m3video.planning.constraints import Wishes, rules
+from m3video.types import FULL_SCALE, Allocation, FrameStats, Selection
 
 LEAST_GAIN = 1e-9
 """Relative; less is rounding."""
@@ -41,9 +40,17 @@ class Limit:
 
 
 def limits(
-    stats: FrameStats, selection: Selection, utility_NS: NDArray[np.floating], wishes: Wishes, decided: Allocation, *,
-    budget: int, pinned: Mapping[int, int | None], start_seconds: float | None = None, end_seconds: float | None = None,
-) -> tuple[Limit, ...]:  # fmt: skip
+    stats: FrameStats,
+    selection: Selection,
+    utility_NS: NDArray[np.floating],
+    wishes: Wishes,
+    decided: Allocation,
+    *,
+    budget: int,
+    pinned: Mapping[int, int | None],
+    start_seconds: float | None = None,
+    end_seconds: float | None = None,
+) -> tuple[Limit, ...]:
     """The limits that make this allocation worth less, the costliest first.
 
     Args:
@@ -68,9 +75,15 @@ def limits(
 
     def gain(wishes: Wishes, pinned: Mapping[int, int | None], budget: int) -> float:
         obeyed = rules(
-            stats, selection, utility_NS, wishes, budget=budget, pinned=pinned, start_seconds=start_seconds,
+            stats,
+            selection,
+            utility_NS,
+            wishes,
+            budget=budget,
+            pinned=pinned,
+            start_seconds=start_seconds,
             end_seconds=end_seconds,
-        )  # fmt: skip
+        )
         without = allocate(
             utility_NS, budget=budget, max_scale=obeyed.max_scale, fixed=obeyed.fixed, cover_M2=obeyed.cover_M2
         )

@@ -91,13 +91,16 @@ def _fresh(stats: FrameStats, rows: Rows, take_N: Rows, *, is_moving_N: NDArray[
         return np.ones(len(rows))
     signature = stats.signature_NK[rows]
     before, near = np.arange(len(rows) - 1), _most_similar_before(signature)
-    distance = np.minimum(*(
-        np.where(
-            take_N[1:] == take_N[other], moved_distance(signature[1:], signature[other]),
-            block_distance(signature[1:], signature[other]),
+    distance = np.minimum(
+        *(
+            np.where(
+                take_N[1:] == take_N[other],
+                moved_distance(signature[1:], signature[other]),
+                block_distance(signature[1:], signature[other]),
+            )
+            for other in (before, near)
         )
-        for other in (before, near)
-    ))  # fmt: skip
+    )
     jump = np.maximum.reduceat(_sudden(_true_change(stats))[: rows[-1] + 1], rows[:-1] + 1)
     sudden = np.where(is_moving_N[1:], np.minimum(_share(jump), 0.5), 0.0)
     return np.concatenate([[1.0], np.maximum(_share(distance), sudden)])

@@ -16,12 +16,12 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from m3video.clocks import FROM_ZERO
 from m3video.config import parse_pins, pins_text
 from m3video.errors import PlanError
-from m3video.files import replacing
-from m3video.texts import each_key_once, read_text, shown
 from m3video.types import Focus, PlannedFrame, TokenPlan, VideoInfo, gap_between
+from m3video.utils.clock import FROM_ZERO
+from m3video.utils.files import replacing
+from m3video.utils.text import each_key_once, read_text, shown
 
 SCHEMA, BEFORE = "m3video.plan/2", "m3video.plan/1"
 
@@ -103,11 +103,25 @@ def from_json(data: Any) -> TokenPlan:
     num_repeats = top.take("num_repeats", int, optional=True) if "num_repeats" in top.left else None
     focus = _focus(top.take("focus", dict, optional=True)) if "focus" in top.left else None
     plan: TokenPlan = _build(
-        TokenPlan, "plan", video=video, budget=top.take("budget", int), frames=frames, utility=utility, bound=bound,
-        method=method, text_tokens=text_tokens, num_candidates=top.take("num_candidates", int), shots=shots,
-        scan=scan, num_analyzed=num_analyzed, estimate=estimate, focus=focus, config=config, num_repeats=num_repeats,
+        TokenPlan,
+        "plan",
+        video=video,
+        budget=top.take("budget", int),
+        frames=frames,
+        utility=utility,
+        bound=bound,
+        method=method,
+        text_tokens=text_tokens,
+        num_candidates=top.take("num_candidates", int),
+        shots=shots,
+        scan=scan,
+        num_analyzed=num_analyzed,
+        estimate=estimate,
+        focus=focus,
+        config=config,
+        num_repeats=num_repeats,
         warnings=_texts(top.take("warnings", list), "plan.warnings"),
-    )  # fmt: skip
+    )
     top.finish()
     return plan
 
@@ -117,17 +131,20 @@ def _focus_json(focus: Focus | None) -> dict[str, Any] | None:
         return None
     weights = [{"pts": pts, "share": share} for pts, share in focus.weights]
     return {
-        "question": focus.question, "measure": focus.measure, "first_tokens": focus.first_tokens, "weights": weights,
-    }  # fmt: skip
+        "question": focus.question,
+        "measure": focus.measure,
+        "first_tokens": focus.first_tokens,
+        "weights": weights,
+    }
 
 
 def _focus(data: dict[str, Any] | None) -> Focus | None:
     if data is None:
         return None
     reader = _Reader(data, "plan.focus")
-    values = {field: reader.take(field, kind) for field, kind in (
-        ("question", str), ("measure", str), ("first_tokens", int)
-    )}  # fmt: skip
+    values = {
+        field: reader.take(field, kind) for field, kind in (("question", str), ("measure", str), ("first_tokens", int))
+    }
     weights = []
     for i, item in enumerate(reader.take("weights", list)):
         weight = _Reader(item, f"plan.focus.weights[{i}]")
@@ -258,9 +275,10 @@ def _frame(item: Any, index: int, video: VideoInfo, num_shots: int) -> PlannedFr
     name = f"plan.frames[{index}]"
     reader = _Reader(item, name)
     told = reader.take("pts_seconds", float) if "pts_seconds" in reader.left else None
-    values = {field: reader.take(field, kind) for field, kind in (
-        ("pts", int), ("scale", int), ("shot", int), ("reason", str)
-    )}  # fmt: skip
+    values = {
+        field: reader.take(field, kind)
+        for field, kind in (("pts", int), ("scale", int), ("shot", int), ("reason", str))
+    }
     reader.finish()
     frame: PlannedFrame = _build(PlannedFrame, name, **values)
     if not video.start_pts <= frame.pts <= video.end_pts:

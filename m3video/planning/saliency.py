@@ -15,9 +15,9 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from m3video.clocks import CLOCK, shot_named, whole_seconds
 from m3video.planning.allocate import allocate
 from m3video.types import Selection
+from m3video.utils.clock import CLOCK, shot_named, whole_seconds
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

@@ -14,11 +14,11 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from m3video.clocks import clock
 from m3video.errors import UsageError
 from m3video.planning.decode_cost import cheapest_like, frames_before
 from m3video.planning.shots import Boundaries, boundaries
 from m3video.types import FLAG_BLACK, FLAG_CORRUPT, FLAG_KEY, FrameStats, Selection
+from m3video.utils.clock import clock
 
 Rows = NDArray[np.int64]
 Floats = NDArray[np.floating]
@@ -43,10 +43,18 @@ HAIR = 1e-6
 
 
 def sample(
-    stats: FrameStats, *, max_frames: int, method: Literal["shots", "uniform"] = "shots",
-    start_seconds: float | None = None, end_seconds: float | None = None, fps: float | None = None,
-    num_frames: int | None = None, held: Sequence[int] = (), taken: int = 0, begins: Boundaries | None = None,
-) -> Selection:  # fmt: skip
+    stats: FrameStats,
+    *,
+    max_frames: int,
+    method: Literal["shots", "uniform"] = "shots",
+    start_seconds: float | None = None,
+    end_seconds: float | None = None,
+    fps: float | None = None,
+    num_frames: int | None = None,
+    held: Sequence[int] = (),
+    taken: int = 0,
+    begins: Boundaries | None = None,
+) -> Selection:
     """Choose candidate frames.
 
     With `fps` or `num_frames` they are evenly spaced in time; otherwise `method` decides: "uniform" is even in time,
@@ -204,9 +212,17 @@ def shown_at(times_N: Floats, clean: Rows, wanted: Floats) -> Rows:
 
 
 def _by_shots(
-    stats: FrameStats, times_N: Floats, end: float, rows: Rows, clean: Rows, begins: Boundaries, room: int,
-    held: Sequence[int], max_frames: int | None, notes: list[str],
-) -> Selection:  # fmt: skip
+    stats: FrameStats,
+    times_N: Floats,
+    end: float,
+    rows: Rows,
+    clean: Rows,
+    begins: Boundaries,
+    room: int,
+    held: Sequence[int],
+    max_frames: int | None,
+    notes: list[str],
+) -> Selection:
     """A candidate for every shot, then more for long shots in which much changes.
 
     Where `max_frames` is None, shots without a candidate are not told.

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from m3video.cache import DECODERS, Cache, Key, code_digest, versions
 from m3video.planning.analyze import COLUMNS
 from m3video.types import FrameStats, VideoInfo
+from m3video.utils.cache import DECODERS, Cache, Key, code_digest, versions
 
 _ARRAYS = (*COLUMNS, "edge_2HW")
 _NAME = "scan"
@@ -40,7 +40,9 @@ def save_scan(cache: Cache, info: VideoInfo, stats: FrameStats) -> None:
 def scan_key(info: VideoInfo, *, mode: str) -> Key:
     """Everything that the stats depend on."""
     return {
-        "video": info.fingerprint, "backend": info.backend, "mode": mode,
-        "code": code_digest("video/*.py", "planning/analyze.py", "planning/complexity.py", "types.py", "scales.py"),
+        "video": info.fingerprint,
+        "backend": info.backend,
+        "mode": mode,
+        "code": code_digest("video/*.py", "planning/analyze.py", "planning/complexity.py", "types/*.py"),
         "libraries": versions(*DECODERS, "numpy"),
-    }  # fmt: skip
+    }

@@ -12,11 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from m3video.clocks import FROM_ZERO
 from m3video.errors import VideoError
-from m3video.files import replacing
-from m3video.scales import SCALES
-from m3video.types import FrameStats
+from m3video.types import SCALES, FrameStats
+from m3video.utils.clock import FROM_ZERO
+from m3video.utils.files import replacing
 
 SCHEMA = "m3video.stats/2"
 _KEY = b"m3video"
@@ -51,10 +50,14 @@ def save_stats(stats: FrameStats, info: dict[str, Any], path: str | Path) -> Non
         )
     edge = stats.edge_2HW
     extra = {
-        "schema": SCHEMA, "time_base": list(stats.time_base), "origin": list(stats.origin),
-        "until_pts": stats.until_pts, "mode": stats.mode, "video": info,
+        "schema": SCHEMA,
+        "time_base": list(stats.time_base),
+        "origin": list(stats.origin),
+        "until_pts": stats.until_pts,
+        "mode": stats.mode,
+        "video": info,
         "edge": {"shape": list(edge.shape), "bytes": base64.b64encode(edge.tobytes()).decode("ascii")},
-    }  # fmt: skip
+    }
     table = pa.table(columns).replace_schema_metadata({_KEY: json.dumps(extra).encode()})
     try:
         # A file of ours: what pyarrow says of one that it opens names the unfinished one.
@@ -97,11 +100,16 @@ def load_stats(path: str | Path) -> tuple[FrameStats, dict[str, Any]]:
         pts_N=named["pts"],
         loss_NS=np.stack([named[f"loss_{scale}"] for scale in SCALES], axis=1),
         peak_NS=np.stack([named[f"peak_{scale}"] for scale in SCALES], axis=1),
-        change_N=named["change"], sharpness_N=named["sharpness"], luma_N=named["luma"],
-        **unpacked, flags_N=named["flags"],
+        change_N=named["change"],
+        sharpness_N=named["sharpness"],
+        luma_N=named["luma"],
+        **unpacked,
+        flags_N=named["flags"],
         edge_2HW=np.frombuffer(base64.b64decode(extra["edge"]["bytes"]), np.uint8).reshape(extra["edge"]["shape"]),
-        time_base=(extra["time_base"][0], extra["time_base"][1]), mode=extra["mode"],
+        time_base=(extra["time_base"][0], extra["time_base"][1]),
+        mode=extra["mode"],
         # Files from before these were written count from pts 0.
-        origin=tuple(extra.get("origin", FROM_ZERO)), until_pts=extra.get("until_pts"),
-    )  # fmt: skip
+        origin=tuple(extra.get("origin", FROM_ZERO)),
+        until_pts=extra.get("until_pts"),
+    )
     return stats, extra["video"]

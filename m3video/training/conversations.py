@@ -16,9 +16,9 @@ from typing import Any
 
 from m3video.config import nearest
 from m3video.errors import UsageError
-from m3video.model.prompt import TEMPLATES, build_prompt
-from m3video.model.text import IMAGE, TextCodec, prompt_ids
-from m3video.texts import fault_of, read_text
+from m3video.model.m3.prompt import TEMPLATES, build_prompt
+from m3video.model.tokenizer import IMAGE, TextCodec, prompt_ids
+from m3video.utils.text import fault_of, read_text
 
 END = "</s>"
 VIDEO = "<video>"
@@ -206,7 +206,7 @@ def check_style(style: str) -> str:
 
 def conversation_text(
     style: str, row: Row, *, num_frames: int, times_seconds: Sequence[float] | None
-) -> tuple[str, list[tuple[int, int]]]:  # fmt: skip
+) -> tuple[str, list[tuple[int, int]]]:
     """The whole conversation as one text, and where each answer begins (before its space) and ends (after `</s>`).
 
     Args:
@@ -242,7 +242,7 @@ def _asked_again(style: str, human: str) -> str:
 
 def label(
     codec: TextCodec, style: str, row: Row, *, num_frames: int, times_seconds: Sequence[float] | None = None
-) -> Labelled | Skipped:  # fmt: skip
+) -> Labelled | Skipped:
     """Tokenize a conversation; learned are the answers with the `</s>` that ends each, and nothing else.
 
     Arguments as for `conversation_text`. A row whose answers cannot be told apart token by token is skipped.

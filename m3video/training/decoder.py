@@ -15,8 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from m3video.model.m3 import M3VideoForConditionalGeneration
-from m3video.scales import SCALES
+from m3video.model.m3.modeling import M3VideoForConditionalGeneration
 from m3video.training.build import autocast
 from m3video.training.facts import is_clear, is_readable
 from m3video.training.loop import run_stage
@@ -24,6 +23,7 @@ from m3video.training.questions import Question, ask
 from m3video.training.recipe import Recipe
 from m3video.training.sequences import Binder, Clip, answer_loss, make_batch
 from m3video.training.symbols import Drawn, Frame, Symbols, draw_frames
+from m3video.types import SCALES
 
 LONGEST_PREFIX = {"find": 64, "read": 300, "mix": 300, "wide": 1300}
 """Visual tokens of one clip in this stage, at most, by what it teaches: more would buy few questions for much time."""

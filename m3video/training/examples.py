@@ -19,16 +19,15 @@ from torch import Tensor
 
 from m3video.config import Settings
 from m3video.errors import UsageError, VideoError
-from m3video.model.answering import image_tokens
-from m3video.model.checkpoint import LoadedModel
-from m3video.model.images import anyres_pixels, pad_pixels
-from m3video.pipeline import analyze_video, open_for, plan_stats
+from m3video.inference.pipeline import analyze_video, open_for, plan_stats
+from m3video.model.m3.answering import image_tokens
+from m3video.model.m3.checkpoint import LoadedModel
+from m3video.model.m3.images import anyres_pixels, pad_pixels
 from m3video.planning.sample import sample
 from m3video.planning.stats_file import load_stats, save_stats
-from m3video.scales import SCALES
 from m3video.training.conversations import Labelled, Row, Skipped, label
 from m3video.training.finetune_recipe import FineTune
-from m3video.types import FrameStats
+from m3video.types import SCALES, FrameStats
 from m3video.video.reader import VideoReader
 
 TEXT, MIXED = "text", "mixed"
@@ -178,16 +177,14 @@ class Loader:
 
     def _fetched(
         self, row: Row, reader: VideoReader, pts: Sequence[int], passes: Sequence[Pass], note: str | None
-    ) -> Example:  # fmt: skip
+    ) -> Example:
         """Read the frames that any pass shows, and number them anew."""
         used = sorted({k for one in passes for k in one.shown})
         frames = reader.fetch([pts[k] for k in used])
-        renumbered = [
-            Pass(one.name, tuple(used.index(k) for k in one.shown), one.scales, one.told) for one in passes
-        ]  # fmt: skip
+        renumbered = [Pass(one.name, tuple(used.index(k) for k in one.shown), one.scales, one.told) for one in passes]
         return Example(
             row.name, tuple(Picture(pad_pixels([frame.rgb_HW3])) for frame in frames), tuple(renumbered), note
-        )  # fmt: skip
+        )
 
     def _stats(self, reader: VideoReader) -> tuple[FrameStats, str | None]:
         """The first pass over a video is run once and kept; the planner needs no more for any budget."""
@@ -206,9 +203,12 @@ class Loader:
 
     def _told(self, row: Row, times: Sequence[float]) -> Labelled | Skipped:
         return label(
-            self.loaded.codec, self.style, row, num_frames=len(times),
+            self.loaded.codec,
+            self.style,
+            row,
+            num_frames=len(times),
             times_seconds=times if self.recipe.timestamps else None,
-        )  # fmt: skip
+        )
 
     def _uniform(self, row: Row, times: Sequence[float], scale: int) -> Pass | Skipped:
         """As many frames, evenly spread, as fit at this scale."""

@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from m3video.scales import FULL_SCALE, FULL_SIDE
 from m3video.training.render import TABLE_CELL, CellLabels
 from m3video.training.scenes import Facts
 from m3video.training.words import (
@@ -29,6 +28,7 @@ from m3video.training.words import (
     SHAPES,
     TABLE_SIDES,
 )
+from m3video.types import FULL_SCALE, FULL_SIDE
 
 Key = tuple[object, ...]
 Look = tuple[object, ...]
@@ -108,8 +108,7 @@ def _tables() -> dict[str, NDArray[np.int16]]:
 
 def local_facts(labels: CellLabels) -> NDArray[np.int16]:
     """Which local fact each cell carries, [576], -1 for none."""
-    parts = (labels.tile_GG, labels.colour_GG, labels.glyph_GG, labels.order_GG, labels.shape_GG,
-             labels.place_GG)  # fmt: skip
+    parts = (labels.tile_GG, labels.colour_GG, labels.glyph_GG, labels.order_GG, labels.shape_GG, labels.place_GG)
     tile, colour, glyph, order, shape, place = (part.reshape(-1) for part in parts)
     tables = _tables()
     on_table = labels.kind_GG.reshape(-1) == TABLE_CELL

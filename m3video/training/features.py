@@ -16,8 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from m3video.files import replacing
-from m3video.model.m3 import M3VideoForConditionalGeneration
+from m3video.model.m3.modeling import M3VideoForConditionalGeneration
 from m3video.training.build import autocast
 from m3video.training.facts import local_facts
 from m3video.training.footage import normalise, sample_moments, shot_frames
@@ -25,6 +24,7 @@ from m3video.training.recipe import Recipe
 from m3video.training.scenes import Facts, facts_at
 from m3video.training.symbols import FOCUS_SHARE, Frame, fine_rows, focus
 from m3video.training.vision import tower_features
+from m3video.utils.files import replacing
 
 SHOTS_PER_FILE = 50
 
@@ -77,9 +77,14 @@ def _render(recipe: Recipe, shots: range) -> Iterator[tuple[NDArray[np.float32],
 
 @torch.no_grad()
 def make_features(
-    model: M3VideoForConditionalGeneration, recipe: Recipe, folder: Path, *, device: torch.device, part: int = 0,
+    model: M3VideoForConditionalGeneration,
+    recipe: Recipe,
+    folder: Path,
+    *,
+    device: torch.device,
+    part: int = 0,
     parts: int = 1,
-) -> None:  # fmt: skip
+) -> None:
     """Render and encode every `parts`-th file of shots from `part` on; files that exist are kept."""
     folder.mkdir(parents=True, exist_ok=True)
     starts = range(part * SHOTS_PER_FILE, recipe.cached_shots, parts * SHOTS_PER_FILE)

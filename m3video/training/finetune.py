@@ -15,12 +15,11 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from m3video.errors import NotFiniteError, UsageError
-from m3video.model import checkpoint
-from m3video.model.checkpoint import DTYPES, LoadedModel, find_device
-from m3video.model.convert import write
-from m3video.model.finite import damage
-from m3video.model.parts import OF_M3VIDEO
-from m3video.scales import SCALES
+from m3video.model.m3 import checkpoint
+from m3video.model.m3.adapters import OF_M3VIDEO
+from m3video.model.m3.checkpoint import DTYPES, LoadedModel, find_device
+from m3video.model.m3.convert import write
+from m3video.model.m3.finite import damage
 from m3video.training.conversations import Skipped, check_style
 from m3video.training.examples import Example, Loader
 from m3video.training.finetune_recipe import FREE, FineTune, load_finetune
@@ -29,15 +28,21 @@ from m3video.training.objective import backward
 from m3video.training.reading import Reading, SkipLog, load_rows
 from m3video.training.recipe import Stage
 from m3video.training.train import count
+from m3video.types import SCALES
 
 _TOWER, _PROJECTOR = ("model.vision_tower.",), ("model.multi_modal_projector.", "model.image_newline")
 _LORA_TARGETS = r".*language_model\.layers\.\d+\..*\.(q|k|v|o|gate|up|down)_proj"
 
 
 def finetune(
-    config_path: Path, *, run_dir: Path, device: str = "auto", smoke: bool = False, resume: bool = True,
+    config_path: Path,
+    *,
+    run_dir: Path,
+    device: str = "auto",
+    smoke: bool = False,
+    resume: bool = True,
     out: Path | None = None,
-) -> Path:  # fmt: skip
+) -> Path:
     """Fine-tune a checkpoint and write it as a folder that `--model` takes.
 
     Args:
@@ -87,9 +92,16 @@ def finetune(
 
 
 def run_steps(
-    loaded: LoadedModel, trained: Trained, reading: Reading, recipe: FineTune, stage: Stage, run_dir: Path,
-    skips: SkipLog, *, resume: bool,
-) -> None:  # fmt: skip
+    loaded: LoadedModel,
+    trained: Trained,
+    reading: Reading,
+    recipe: FineTune,
+    stage: Stage,
+    run_dir: Path,
+    skips: SkipLog,
+    *,
+    resume: bool,
+) -> None:
     """The stage itself, in the loop that all training shares."""
 
     def step(number: int) -> tuple[Tensor, Mapping[str, tuple[float, float]]]:
@@ -105,17 +117,21 @@ def run_steps(
         torch.manual_seed(recipe.seed * 1_000_003 + number)
         if not examples:
             return torch.zeros(()), left_out
-        loss, metrics = backward(
-            loaded, examples, micro_batch=recipe.micro_batch, precision=DTYPES[recipe.precision]
-        )  # fmt: skip
+        loss, metrics = backward(loaded, examples, micro_batch=recipe.micro_batch, precision=DTYPES[recipe.precision])
         return loss, {**metrics, **left_out}
 
     loaded.model.train()
     try:
         run_stage(
-            "finetune", stage, trained, run_dir, resume=resume, step=step, rate=rate_at,
+            "finetune",
+            stage,
+            trained,
+            run_dir,
+            resume=resume,
+            step=step,
+            rate=rate_at,
             make=lambda module: make_optimizer(module, recipe),
-        )  # fmt: skip
+        )
     except NotFiniteError:
         if wrong := damage(loaded):
             raise NotFiniteError(f"the base's numbers are not finite: {wrong}") from None
@@ -165,9 +181,12 @@ def choose_trained(loaded: LoadedModel, recipe: FineTune, peft: Any) -> Any:
     if recipe.lora is not None:
         torch.manual_seed(recipe.seed)
         lora = peft.LoraConfig(
-            r=recipe.lora.rank, lora_alpha=recipe.lora.alpha, lora_dropout=recipe.lora.dropout, bias="none",
+            r=recipe.lora.rank,
+            lora_alpha=recipe.lora.alpha,
+            lora_dropout=recipe.lora.dropout,
+            bias="none",
             target_modules=_LORA_TARGETS,
-        )  # fmt: skip
+        )
         with warnings.catch_warnings():
             # peft 0.21 asks transformers 5.24 by a name that is on its way out.
             warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing", category=FutureWarning)

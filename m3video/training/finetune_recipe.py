@@ -8,7 +8,7 @@ from typing import Literal
 from pydantic import Field
 
 from m3video.config import read_yaml
-from m3video.model.places import find_model
+from m3video.model.m3.model_paths import find_model
 from m3video.training.recipe import RecipePart, load_recipe, read_recipe
 
 KEY = "base"

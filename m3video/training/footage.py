@@ -80,8 +80,14 @@ def clip_frames(clip: Clip, *, fps: float) -> Iterator[tuple[float, Picture]]:
         yield time, picture
 
 
-def encode_h264(pictures: Sequence[Picture] | Iterator[Picture], target: Path | io.BytesIO, *, fps: int, crf: int,
-                preset: str = "medium") -> None:  # fmt: skip
+def encode_h264(
+    pictures: Sequence[Picture] | Iterator[Picture],
+    target: Path | io.BytesIO,
+    *,
+    fps: int,
+    crf: int,
+    preset: str = "medium",
+) -> None:
     """Write pictures of one even size as H.264 yuv420p in an mp4 container."""
     import av
 
@@ -141,15 +147,17 @@ def normalise(squares_N: NDArray[np.uint8]) -> NDArray[np.float32]:
     return np.ascontiguousarray(scaled.transpose(0, 3, 1, 2))
 
 
-def sample_moments(rng: random.Random, *, num_frames: int, held_out: bool = False, content: str | None = None
-                   ) -> tuple[Shot, list[float]]:  # fmt: skip
+def sample_moments(
+    rng: random.Random, *, num_frames: int, held_out: bool = False, content: str | None = None
+) -> tuple[Shot, list[float]]:
     """A random shot and the increasing moments (0..1) at which it is looked at."""
     shot = sample_shot(rng, held_out=held_out, content=content)
     return shot, sorted(rng.random() for _ in range(num_frames))
 
 
-def shot_frames(rng: random.Random, *, num_frames: int, h264: bool, held_out: bool = False, content: str | None = None
-                ) -> tuple[NDArray[np.uint8], list[CellLabels], list[Facts]]:  # fmt: skip
+def shot_frames(
+    rng: random.Random, *, num_frames: int, h264: bool, held_out: bool = False, content: str | None = None
+) -> tuple[NDArray[np.uint8], list[CellLabels], list[Facts]]:
     """Frames of one random shot, as training sees them: uint8 [N, 336, 336, 3], labels and facts of each."""
     shot, moments = sample_moments(rng, num_frames=num_frames, held_out=held_out, content=content)
     drawn = [draw(shot, moment) for moment in moments]

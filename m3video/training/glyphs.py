@@ -14,9 +14,12 @@ from m3video.training.scenes import Font
 Ink = NDArray[np.uint8]
 
 HERSHEY = {
-    "simplex": cv2.FONT_HERSHEY_SIMPLEX, "duplex": cv2.FONT_HERSHEY_DUPLEX, "script": cv2.FONT_HERSHEY_TRIPLEX,
-    "complex": cv2.FONT_HERSHEY_COMPLEX, "plain": cv2.FONT_HERSHEY_PLAIN,
-}  # fmt: skip
+    "simplex": cv2.FONT_HERSHEY_SIMPLEX,
+    "duplex": cv2.FONT_HERSHEY_DUPLEX,
+    "script": cv2.FONT_HERSHEY_TRIPLEX,
+    "complex": cv2.FONT_HERSHEY_COMPLEX,
+    "plain": cv2.FONT_HERSHEY_PLAIN,
+}
 
 
 @functools.lru_cache(maxsize=16384)

@@ -14,9 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from m3video.model.m3 import M3VideoForConditionalGeneration
-from m3video.model.nested import pack, pool
-from m3video.scales import SCALES
+from m3video.model.m3.modeling import M3VideoForConditionalGeneration
+from m3video.model.m3.pooling import pack, pool
 from m3video.training.build import autocast
 from m3video.training.decoder import make_clip, sample_scales
 from m3video.training.features import Features
@@ -24,6 +23,7 @@ from m3video.training.loop import run_stage
 from m3video.training.recipe import Recipe, Stage
 from m3video.training.sequences import Binder, Clip, answer_loss, make_batch
 from m3video.training.symbols import Symbols
+from m3video.types import SCALES
 
 ALIGN_BATCH = 24
 LENGTHS = ((200, 2.0), (720, 1.0), (1500, 0.5), (3000, 0.25), (5000, 0.25))
@@ -46,9 +46,15 @@ def start_projector(projector: Any, cache: Features) -> None:
 
 
 def train_projector(
-    model: M3VideoForConditionalGeneration, symbols: Symbols, cache: Features, recipe: Recipe, folder: Path, *,
-    device: torch.device, resume: bool,
-) -> None:  # fmt: skip
+    model: M3VideoForConditionalGeneration,
+    symbols: Symbols,
+    cache: Features,
+    recipe: Recipe,
+    folder: Path,
+    *,
+    device: torch.device,
+    resume: bool,
+) -> None:
     """Regress pooled projected features, at every scale, to the symbolic tokens that the decoder reads already."""
     torch.manual_seed(recipe.seed + 4)
     projector = model.model.multi_modal_projector
@@ -103,9 +109,15 @@ def sample_clip(rng: random.Random, cache: Features, recipe: Recipe, *, most: in
 
 
 def train_joint(
-    model: M3VideoForConditionalGeneration, binder: Binder, cache: Features, recipe: Recipe, folder: Path, *,
-    device: torch.device, resume: bool,
-) -> None:  # fmt: skip
+    model: M3VideoForConditionalGeneration,
+    binder: Binder,
+    cache: Features,
+    recipe: Recipe,
+    folder: Path,
+    *,
+    device: torch.device,
+    resume: bool,
+) -> None:
     """Run the M3 objective on real features; everything after the tower is trained in place."""
     torch.manual_seed(recipe.seed + 3)
     part = AfterTower(model, binder).to(device)

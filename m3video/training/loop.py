@@ -16,8 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from m3video.errors import NotFiniteError
-from m3video.files import replacing
 from m3video.training.recipe import Stage
+from m3video.utils.files import replacing
 
 REPORT_EVERY = 20
 RECIPE_FILE = "recipe.json"
@@ -93,11 +93,17 @@ class Reporter:
 
 
 def run_stage(
-    name: str, stage: Stage, module: nn.Module, folder: Path, *, resume: bool,
+    name: str,
+    stage: Stage,
+    module: nn.Module,
+    folder: Path,
+    *,
+    resume: bool,
     step: Callable[[int], tuple[Tensor, Mapping[str, tuple[float, float]]]],
     make: Callable[[nn.Module], list[torch.optim.Optimizer]] = make_optimizers,
-    rate: Callable[[int, Stage], float] = rate_at, outdates: Sequence[str] = (),
-) -> None:  # fmt: skip
+    rate: Callable[[int, Stage], float] = rate_at,
+    outdates: Sequence[str] = (),
+) -> None:
     """Optimize `module`'s trainable parameters for `stage.steps` steps.
 
     Args:

@@ -13,11 +13,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from m3video.errors import DoesNotFitError
-from m3video.model.answering import embed
-from m3video.model.checkpoint import LoadedModel
-from m3video.model.images import merge_tiles
-from m3video.model.nested import pool
-from m3video.model.text import IMAGE_ID
+from m3video.model.m3.answering import embed
+from m3video.model.m3.checkpoint import LoadedModel
+from m3video.model.m3.images import merge_tiles
+from m3video.model.m3.pooling import pool
+from m3video.model.tokenizer import IMAGE_ID
 from m3video.training.conversations import UNLEARNED
 from m3video.training.examples import Example, Pass, Picture
 
@@ -35,7 +35,7 @@ def micro_batches(examples: Sequence[Example], size: int) -> list[list[Example]]
 
 def backward(
     loaded: LoadedModel, examples: Sequence[Example], *, micro_batch: int, precision: torch.dtype
-) -> tuple[Tensor, Metrics]:  # fmt: skip
+) -> tuple[Tensor, Metrics]:
     """Run one optimizer step's examples forward and backward, a micro-batch and a pass at a time.
 
     A micro-batch's loss is the mean over its answer tokens, averaged over its passes; the step's loss is the mean over
@@ -76,7 +76,7 @@ def _within_memory(rows: int) -> Iterator[None]:
 
 def _micro_backward(
     loaded: LoadedModel, group: Sequence[Example], *, share: float, precision: torch.dtype
-) -> tuple[Tensor, Metrics]:  # fmt: skip
+) -> tuple[Tensor, Metrics]:
     """The vision tower and the projector run once; each pass runs the decoder and leaves its gradient on the grids."""
     device = loaded.model.device
     cast = torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == torch.bfloat16)
@@ -116,7 +116,7 @@ def _lay_out(loaded: LoadedModel, group: Sequence[Example], name: str, grids: Te
 
 def lay_out(
     loaded: LoadedModel, pictures: Sequence[Picture], one: Pass, grids: Sequence[Tensor]
-) -> tuple[Tensor, Tensor]:  # fmt: skip
+) -> tuple[Tensor, Tensor]:
     """One pass of one example, as embeddings and labels.
 
     Args:
@@ -128,9 +128,7 @@ def lay_out(
     Returns:
         [L, D] embeddings, and [L] labels that are -100 at every visual token.
     """
-    blocks = [
-        block(loaded, pictures[k], grids[k], scale) for k, scale in zip(one.shown, one.scales, strict=True)
-    ]  # fmt: skip
+    blocks = [block(loaded, pictures[k], grids[k], scale) for k, scale in zip(one.shown, one.scales, strict=True)]
     embeds = embed(loaded, one.told.ids, blocks)[0]
     labels: list[int] = []
     lengths = iter([len(tokens) for tokens in blocks])

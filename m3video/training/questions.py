@@ -61,9 +61,14 @@ def _background(f: Facts, rng: random.Random) -> Asked:
     if f.board or f.page or f.table:
         return None
     c = _colour(rng)
-    asked = rng.choice((f"what {c} is the background", f"what is the {c} of the background",
-                        f"what is the background {c}",
-                        f"which {c} is the background"))  # fmt: skip
+    asked = rng.choice(
+        (
+            f"what {c} is the background",
+            f"what is the {c} of the background",
+            f"what is the background {c}",
+            f"which {c} is the background",
+        )
+    )
     return Found(asked, f.background)
 
 
@@ -95,8 +100,13 @@ def _shape_kind(f: Facts, rng: random.Random) -> Asked:
     if len(f.shapes) == 1 and rng.random() < 0.6:
         asked = rng.choice(("what shape is there", "what shape is it", "which shape is shown", "what is the shape"))
     else:
-        asked = rng.choice((f"what shape is {shape.colour}", f"what is the {shape.colour} shape",
-                            f"which shape is the {shape.colour} object"))  # fmt: skip
+        asked = rng.choice(
+            (
+                f"what shape is {shape.colour}",
+                f"what is the {shape.colour} shape",
+                f"which shape is the {shape.colour} object",
+            )
+        )
     return Found(asked, shape.kind, (("here", shape.colour, None),))
 
 
@@ -117,8 +127,13 @@ def _place(f: Facts, rng: random.Random) -> Asked:
 
 
 def _present(f: Facts, rng: random.Random) -> Asked:
-    there_is = {"sign": bool(f.sign), "board": bool(f.board), "shape": bool(f.shapes), "page of text": f.page,
-                "table": bool(f.table)}  # fmt: skip
+    there_is = {
+        "sign": bool(f.sign),
+        "board": bool(f.board),
+        "shape": bool(f.shapes),
+        "page of text": f.page,
+        "table": bool(f.table),
+    }
     thing, there = rng.choice(list(there_is.items()))
     if not there and rng.random() < 0.5:
         return None
@@ -148,8 +163,14 @@ def _sign(f: Facts, rng: random.Random) -> Asked:
     if not f.sign:
         return None
     noun = rng.choice(("number", "text")) if f.sign.isdigit() else rng.choice(("word", "text"))
-    asked = rng.choice(("what does the sign say", f"what {noun} is on the sign", f"read the {noun} on the sign",
-                        "what is written on the sign"))  # fmt: skip
+    asked = rng.choice(
+        (
+            "what does the sign say",
+            f"what {noun} is on the sign",
+            f"read the {noun} on the sign",
+            "what is written on the sign",
+        )
+    )
     looks = [("letter", order) for order in range(1, len(f.sign) + 1)] if f.sign.isdigit() else [("letter",)]
     return Found(asked, spell(f.sign), tuple(looks))
 
@@ -184,14 +205,33 @@ def _entry(f: Facts, rng: random.Random) -> Asked:
 
 
 FAMILIES: dict[str, Callable[[Facts, random.Random], Asked]] = {
-    "background": _background, "light": _light, "shape colour": _shape_colour, "shape kind": _shape_kind,
-    "count": _count, "place": _place, "present": _present, "what": _what, "sign": _sign, "row": _row, "tile": _tile,
+    "background": _background,
+    "light": _light,
+    "shape colour": _shape_colour,
+    "shape kind": _shape_kind,
+    "count": _count,
+    "place": _place,
+    "present": _present,
+    "what": _what,
+    "sign": _sign,
+    "row": _row,
+    "tile": _tile,
     "entry": _entry,
-}  # fmt: skip
+}
 SHARES: dict[str, float] = {
-    "background": 13, "light": 7, "shape colour": 24, "shape kind": 14, "count": 6, "place": 12, "present": 6,
-    "what": 10, "sign": 30, "row": 30, "tile": 12, "entry": 14,
-}  # fmt: skip
+    "background": 13,
+    "light": 7,
+    "shape colour": 24,
+    "shape kind": 14,
+    "count": 6,
+    "place": 12,
+    "present": 6,
+    "what": 10,
+    "sign": 30,
+    "row": 30,
+    "tile": 12,
+    "entry": 14,
+}
 """How often each family is tried. Those that can seldom be asked (a sign, a board) are tried more often."""
 
 
@@ -222,7 +262,7 @@ def subject(family: str, question: str) -> Callable[[Facts], bool] | None:
         kinds, colours = words & set(SHAPES), words & set(COLOURS)
         return lambda facts: any(
             (not kinds or shape.kind in kinds) and (not colours or shape.colour in colours) for shape in facts.shapes
-        )  # fmt: skip
+        )
     return None
 
 
@@ -284,9 +324,16 @@ def when_question(frames: Sequence[Facts], times: Sequence[str], rng: random.Ran
     return Question("first", asked, noun if first < other_first else other, min(first, other_first))
 
 
-def ask(frames: Sequence[Facts], seconds: Sequence[float], rng: random.Random, *, number: int,
-        families: Sequence[str] | None = None, when_share: float = 0.1, unnamed_share: float = UNNAMED_SHARE,
-        ) -> list[Question]:  # fmt: skip
+def ask(
+    frames: Sequence[Facts],
+    seconds: Sequence[float],
+    rng: random.Random,
+    *,
+    number: int,
+    families: Sequence[str] | None = None,
+    when_share: float = 0.1,
+    unnamed_share: float = UNNAMED_SHARE,
+) -> list[Question]:
     """`number` questions about a clip.
 
     Args:

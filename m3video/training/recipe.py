@@ -70,8 +70,11 @@ SMOKE = {
     "vision": {"steps": 2, "batch": 2, "rate": 1e-3, "save_every": 1},
     "decoder": {"steps": 2, "batch": 4, "rate": 1e-3, "save_every": 1},
     "joint": {"steps": 2, "batch": 2, "rate": 1e-3, "save_every": 1},
-    "align_steps": 2, "cached_shots": 8, "frames_per_shot": 2, "questions": 4,
-}  # fmt: skip
+    "align_steps": 2,
+    "cached_shots": 8,
+    "frames_per_shot": 2,
+    "questions": 4,
+}
 """Every stage for two steps: shows that the whole chain runs, and learns nothing."""
 
 

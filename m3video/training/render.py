@@ -63,10 +63,7 @@ def _crop(shot: Shot, rng: np.random.Generator, moment: float, *, natural: Pictu
     rows, columns = natural.shape[:2]
     zoom = rng.uniform(0.55, 0.95) * min(columns / width, rows / height)
     crop_w, crop_h = max(8, int(width * zoom)), max(8, int(height * zoom))
-    where = [
-        min(1.0, max(0.0, rng.uniform(0, 1) + speed * (moment - 0.5)))
-        for speed in shot.pan
-    ]  # fmt: skip
+    where = [min(1.0, max(0.0, rng.uniform(0, 1) + speed * (moment - 0.5))) for speed in shot.pan]
     x, y = int(where[0] * (columns - crop_w)), int(where[1] * (rows - crop_h))
     picture = cv2.resize(natural[y : y + crop_h, x : x + crop_w], shot.size, interpolation=cv2.INTER_LINEAR)
     out = picture.astype(np.float32)
@@ -317,8 +314,12 @@ def draw(shot: Shot, moment: float) -> tuple[Picture, CellLabels]:
         fresh = np.random.default_rng([shot.seed, int(moment * 1e6)])
         lit += fresh.standard_normal(lit.shape, dtype=np.float32) * (shot.noise * (0.5 if shot.night else 1.0))
     labels = CellLabels(
-        _cells(maps["kind"], outside=PAD_CELL), _cells(maps["colour"], outside=0), _cells(maps["shape"], outside=0),
-        _glyph_cells(boxes, height, width), _cells(maps["tile"], outside=-1),
-        order, _cells(maps["place"], outside=0),
-    )  # fmt: skip
+        _cells(maps["kind"], outside=PAD_CELL),
+        _cells(maps["colour"], outside=0),
+        _cells(maps["shape"], outside=0),
+        _glyph_cells(boxes, height, width),
+        _cells(maps["tile"], outside=-1),
+        order,
+        _cells(maps["place"], outside=0),
+    )
     return np.clip(lit, 0, 255).astype(np.uint8), labels

@@ -16,12 +16,29 @@ def _shape(kind: str, colour: str, *, x: float, y: float, radius: float, dx: flo
     return Shape(kind, colour, x, y, radius, angle=0.1, spin=0.3, dx=dx, dy=0.05, outline=False)
 
 
-def _shot(background: str, *, backdrop: str = "plain", night: bool = False, shapes: tuple[Shape, ...] = (),
-          sign: Sign | None = None, seed: int) -> Shot:  # fmt: skip
+def _shot(
+    background: str,
+    *,
+    backdrop: str = "plain",
+    night: bool = False,
+    shapes: tuple[Shape, ...] = (),
+    sign: Sign | None = None,
+    seed: int,
+) -> Shot:
     return Shot(
-        size=SIZE, backdrop=backdrop, background=background, night=night, shapes=shapes, sign=sign, board=None,
-        page=None, pan=(0.0, 0.0), noise=0.0, held_out=False, seed=seed,
-    )  # fmt: skip
+        size=SIZE,
+        backdrop=backdrop,
+        background=background,
+        night=night,
+        shapes=shapes,
+        sign=sign,
+        board=None,
+        page=None,
+        pan=(0.0, 0.0),
+        noise=0.0,
+        held_out=False,
+        seed=seed,
+    )
 
 
 def sample_clip() -> Clip:
@@ -29,14 +46,19 @@ def sample_clip() -> Clip:
     return Clip(
         shots=(
             _shot("blue", shapes=(_shape("circle", "red", x=0.5, y=0.5, radius=0.24, dx=0.3),), seed=1),
-            _shot("green", backdrop="gradient", night=True,
-                  shapes=(_shape("star", "white", x=0.25, y=0.3, radius=0.28),), seed=2),
+            _shot(
+                "green",
+                backdrop="gradient",
+                night=True,
+                shapes=(_shape("star", "white", x=0.25, y=0.3, radius=0.28),),
+                seed=2,
+            ),
             _shot("yellow", sign=Sign("stop", 0.5, 0.5, 0.7, Font("sans bold"), dark_on_light=True), seed=3),
             _shot("pink", backdrop="texture", shapes=(_shape("square", "green", x=0.72, y=0.6, radius=0.26),), seed=4),
         ),
         seconds=(3.0, 3.0, 3.0, 3.0),
         fades=(False, True, False, False),
-    )  # fmt: skip
+    )
 
 
 def write_sample(path: Path) -> None:

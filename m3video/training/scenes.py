@@ -25,9 +25,17 @@ from m3video.training.words import (
 )
 
 SIZES: tuple[tuple[int, int], ...] = (
-    (320, 180), (480, 270), (426, 240), (640, 360), (320, 240), (400, 300), (336, 336), (256, 256), (240, 320),
+    (320, 180),
+    (480, 270),
+    (426, 240),
+    (640, 360),
+    (320, 240),
+    (400, 300),
+    (336, 336),
+    (256, 256),
+    (240, 320),
     (180, 320),
-)  # fmt: skip
+)
 PLACE_MARGIN = 0.035
 """A centre nearer than this to the border of two ninths of the picture is not asked about."""
 
@@ -151,14 +159,19 @@ def _crowd(rng: random.Random) -> tuple[Shape, ...]:
     columns, rows = rng.randint(3, 6), rng.randint(2, 4)
     return tuple(
         Shape(
-            kind=rng.choice(SHAPES), colour=rng.choice(COLOURS),
+            kind=rng.choice(SHAPES),
+            colour=rng.choice(COLOURS),
             x=(cell % columns + rng.uniform(0.35, 0.65)) / columns,
             y=(cell // columns + rng.uniform(0.35, 0.65)) / rows,
-            radius=rng.uniform(0.07, 0.16), angle=rng.uniform(-0.7, 0.7), spin=0.0, dx=0.0, dy=0.0,
+            radius=rng.uniform(0.07, 0.16),
+            angle=rng.uniform(-0.7, 0.7),
+            spin=0.0,
+            dx=0.0,
+            dy=0.0,
             outline=rng.random() < 0.3,
         )
         for cell in range(columns * rows)
-    )  # fmt: skip
+    )
 
 
 HELD_OUT_FONTS = (Font("duplex"), Font("sans", slant=0.25))
@@ -170,9 +183,10 @@ def sample_font(rng: random.Random) -> Font:
     and a fifth of those in other fonts."""
     return Font(
         rng.choice(("sans", "sans bold", "simplex", "script", "complex", "plain")),
-        stretch=rng.choice((0.8, 0.9, 1.0, 1.15, 1.3)), slant=rng.choice((-0.15, -0.08, 0.0, 0.0, 0.08, 0.15)),
+        stretch=rng.choice((0.8, 0.9, 1.0, 1.15, 1.3)),
+        slant=rng.choice((-0.15, -0.08, 0.0, 0.0, 0.08, 0.15)),
         weight=rng.choice((0.7, 1.0, 1.0, 1.4)),
-    )  # fmt: skip
+    )
 
 
 def _digits(rng: random.Random, number: int) -> str:
@@ -182,8 +196,14 @@ def _digits(rng: random.Random, number: int) -> str:
 def _sign(rng: random.Random, *, held_out: bool) -> Sign:
     text = rng.choice(SIGN_WORDS) if rng.random() < 0.5 else _digits(rng, rng.randint(1, 4))
     width = rng.uniform(0.35, 0.9) * (0.45 + 0.55 * min(1.0, len(text) / 4))
-    return Sign(text, rng.uniform(0.3, 0.7), rng.uniform(0.25, 0.75), width,
-                rng.choice(HELD_OUT_FONTS) if held_out else sample_font(rng), rng.random() < 0.7)  # fmt: skip
+    return Sign(
+        text,
+        rng.uniform(0.3, 0.7),
+        rng.uniform(0.25, 0.75),
+        width,
+        rng.choice(HELD_OUT_FONTS) if held_out else sample_font(rng),
+        rng.random() < 0.7,
+    )
 
 
 def _street(rng: random.Random) -> tuple[Sign, ...]:
@@ -196,8 +216,9 @@ def _street(rng: random.Random) -> tuple[Sign, ...]:
             text = "".join(rng.choice(GLYPHS) for _ in range(rng.randint(1, MOST_LETTERS)))
         # At most as high as its share of a wide picture, so that none covers the next.
         width = min(0.9, rng.uniform(0.5, 1.0) * (0.68 * len(text) + 0.5) * 0.3 / number)
-        signs.append(Sign(text, rng.uniform(0.15, 0.85), (row + 0.5) / number, width,
-                          sample_font(rng), rng.random() < 0.7))  # fmt: skip
+        signs.append(
+            Sign(text, rng.uniform(0.15, 0.85), (row + 0.5) / number, width, sample_font(rng), rng.random() < 0.7)
+        )
     return tuple(signs)
 
 
@@ -234,13 +255,21 @@ def sample_shot(rng: random.Random, *, held_out: bool = False, content: str | No
         side = rng.choices(BOARD_SIDES, (50, 30, 20))[0]
         board = tuple(tuple(rng.choice(BACKGROUND_COLOURS) for _ in range(side)) for _ in range(side))
     return Shot(
-        size=rng.choice(SIZES), backdrop=backdrop, background=background, night=rng.random() < 0.4, shapes=shapes,
-        sign=_sign(rng, held_out=held_out) if content == "sign" else None, board=board,
-        page=_page(rng) if content == "page" else None, table=_table(rng) if content == "table" else None,
+        size=rng.choice(SIZES),
+        backdrop=backdrop,
+        background=background,
+        night=rng.random() < 0.4,
+        shapes=shapes,
+        sign=_sign(rng, held_out=held_out) if content == "sign" else None,
+        board=board,
+        page=_page(rng) if content == "page" else None,
+        table=_table(rng) if content == "table" else None,
         more_signs=_street(rng) if content == "street" else (),
         pan=(rng.uniform(-0.3, 0.3), rng.uniform(-0.2, 0.2)) if rng.random() < 0.4 else (0.0, 0.0),
-        noise=rng.choice((0.0, 0.0, rng.uniform(1, 8))), held_out=held_out, seed=rng.getrandbits(32),
-    )  # fmt: skip
+        noise=rng.choice((0.0, 0.0, rng.uniform(1, 8))),
+        held_out=held_out,
+        seed=rng.getrandbits(32),
+    )
 
 
 def outline_points(kind: str) -> list[tuple[float, float]]:

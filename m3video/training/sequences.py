@@ -217,8 +217,13 @@ def answer_loss(
     embeds = decoder.get_input_embeddings()(batch.ids_BL)
     slots = batch.ids_BL == word_ids()[IMAGE]
     embeds = embeds.masked_scatter(slots[..., None], visual_TD.to(embeds.dtype))
-    out = decoder(inputs_embeds=embeds, attention_mask=batch.mask(), position_ids=batch.positions_BL,
-                  use_cache=False, output_hidden_states=True)  # fmt: skip
+    out = decoder(
+        inputs_embeds=embeds,
+        attention_mask=batch.mask(),
+        position_ids=batch.positions_BL,
+        use_cache=False,
+        output_hidden_states=True,
+    )
     hidden, middle = out.last_hidden_state, out.hidden_states[LOOKUP_LAYER]
     pointing, pointed = pointer_loss(decoder, middle, batch)
     binding, bound = binder(middle, decoder.get_input_embeddings().weight, batch)

@@ -127,9 +127,11 @@ def draw_frames(seed: str, number: int) -> Drawn:
 def fine_rows(frames: Sequence[Facts]) -> dict[str, Sequence[int]]:
     """Which of some frames show something that takes more than one token to tell, by what it is (keys of `FOCUS`)."""
     tests = {
-        "board": lambda f: f.board, "table": lambda f: f.table, "sign": lambda f: f.sign,
+        "board": lambda f: f.board,
+        "table": lambda f: f.table,
+        "sign": lambda f: f.sign,
         "shapes": lambda f: len(f.shapes) > 1,
-    }  # fmt: skip
+    }
     return {name: [row for row, facts in enumerate(frames) if test(facts)] for name, test in tests.items()}
 
 

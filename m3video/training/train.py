@@ -8,9 +8,9 @@ from pathlib import Path
 import torch
 
 from m3video.errors import UsageError
-from m3video.model.checkpoint import find_device
-from m3video.model.convert import no_foreign_bars
-from m3video.model.m3 import M3VideoForConditionalGeneration
+from m3video.model.m3.checkpoint import find_device
+from m3video.model.m3.convert import no_foreign_bars
+from m3video.model.m3.modeling import M3VideoForConditionalGeneration
 from m3video.training.build import build_model
 from m3video.training.decoder import train_decoder
 from m3video.training.features import load_features, make_features
@@ -22,17 +22,30 @@ from m3video.training.vision import train_vision
 from m3video.training.words import save_tokenizer
 
 PREPROCESSOR = {
-    "image_processor_type": "CLIPImageProcessor", "do_resize": True, "size": {"shortest_edge": 336}, "resample": 3,
-    "do_center_crop": True, "crop_size": {"height": 336, "width": 336}, "do_rescale": True, "do_normalize": True,
-    "do_convert_rgb": True, "rescale_factor": 1 / 255, "image_mean": [0.48145466, 0.4578275, 0.40821073],
+    "image_processor_type": "CLIPImageProcessor",
+    "do_resize": True,
+    "size": {"shortest_edge": 336},
+    "resample": 3,
+    "do_center_crop": True,
+    "crop_size": {"height": 336, "width": 336},
+    "do_rescale": True,
+    "do_normalize": True,
+    "do_convert_rgb": True,
+    "rescale_factor": 1 / 255,
+    "image_mean": [0.48145466, 0.4578275, 0.40821073],
     "image_std": [0.26862954, 0.26130258, 0.27577711],
-}  # fmt: skip
+}
 
 
 def train(
-    config_path: Path, *, run_dir: Path, device: str = "auto", smoke: bool = False, resume: bool = True,
+    config_path: Path,
+    *,
+    run_dir: Path,
+    device: str = "auto",
+    smoke: bool = False,
+    resume: bool = True,
     out: Path | None = None,
-) -> Path:  # fmt: skip
+) -> Path:
     """Train a small M3 from nothing, or fine-tune a checkpoint, and write it as a folder that `--model` takes.
 
     Args:

@@ -19,9 +19,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from m3video.model.m3 import M3VideoForConditionalGeneration
-from m3video.model.nested import pool
-from m3video.scales import FULL_SCALE, FULL_SIDE, SCALES
+from m3video.model.m3.modeling import M3VideoForConditionalGeneration
+from m3video.model.m3.pooling import pool
 from m3video.training.build import autocast
 from m3video.training.facts import fact_ids, fact_list, local_facts
 from m3video.training.footage import normalise, shot_frames
@@ -31,6 +30,7 @@ from m3video.training.render import PAD_CELL, CellLabels
 from m3video.training.scenes import Facts
 from m3video.training.symbols import Symbols
 from m3video.training.words import COLOURS, GLYPHS, MOST_LETTERS, PLACES, SHAPES
+from m3video.types import FULL_SCALE, FULL_SIDE, SCALES
 
 HEADS = {
     "kind": 7,
@@ -197,8 +197,10 @@ def fact_loss(
     target = fact_targets(frames).to(logits.device)[:, None].expand_as(logits)
     loss = F.binary_cross_entropy_with_logits(logits, target, pos_weight=logits.new_tensor(4.0))
     true = target > 0
-    return loss, {"facts": (float((logits[true] > 0).sum()), float(true.sum())),
-                  "false facts": (float((logits[~true] > 0).sum()), float(true.sum()))}  # fmt: skip
+    return loss, {
+        "facts": (float((logits[true] > 0).sum()), float(true.sum())),
+        "false facts": (float((logits[~true] > 0).sum()), float(true.sum())),
+    }
 
 
 def say_loss(reader: Reader, features_NCV: Tensor, labels: Sequence[CellLabels]) -> Tensor:
@@ -260,9 +262,11 @@ def train_vision(
         by_cells, metrics = cell_losses(logits.float().flatten(0, 1), cell_targets(labels))
         by_where = F.mse_loss(where.float(), place.expand(len(where), -1, -1))
         return by_cells + 3 * by_where + FACTS_WEIGHT * by_facts + by_saying, {
-            **metrics, **fact_metrics, "where": (float(by_where.detach()), 1.0),
+            **metrics,
+            **fact_metrics,
+            "where": (float(by_where.detach()), 1.0),
             "unsaid": (float(by_saying.detach()), 1.0),
-        }  # fmt: skip
+        }
 
     outdates = ("features", "align.pt", "joint.pt")
     run_stage("vision", recipe.vision, reader, folder, resume=resume, step=step, outdates=outdates)

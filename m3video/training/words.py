@@ -11,10 +11,17 @@ from pathlib import Path
 BACKGROUND_COLOURS: tuple[str, ...] = ("red", "orange", "yellow", "green", "cyan", "blue", "purple", "pink")
 COLOURS: tuple[str, ...] = (*BACKGROUND_COLOURS, "white", "black")
 RGB: dict[str, tuple[int, int, int]] = {
-    "red": (215, 35, 40), "orange": (240, 135, 25), "yellow": (240, 220, 45), "green": (45, 165, 65),
-    "cyan": (60, 205, 215), "blue": (45, 75, 210), "purple": (125, 50, 180), "pink": (240, 130, 180),
-    "white": (240, 240, 240), "black": (18, 18, 18),
-}  # fmt: skip
+    "red": (215, 35, 40),
+    "orange": (240, 135, 25),
+    "yellow": (240, 220, 45),
+    "green": (45, 165, 65),
+    "cyan": (60, 205, 215),
+    "blue": (45, 75, 210),
+    "purple": (125, 50, 180),
+    "pink": (240, 130, 180),
+    "white": (240, 240, 240),
+    "black": (18, 18, 18),
+}
 """No brown and no grey: a night's orange and a night's white would be called that."""
 
 MANY = "many colours"
@@ -22,18 +29,58 @@ BACKGROUNDS: tuple[str, ...] = (*BACKGROUND_COLOURS, MANY)
 SHAPES: tuple[str, ...] = ("circle", "square", "triangle", "star", "cross", "ring")
 LIGHTS: tuple[str, ...] = ("day", "night")
 PLACES: tuple[str, ...] = (
-    "top left", "top", "top right", "left", "middle", "right", "bottom left", "bottom", "bottom right",
-)  # fmt: skip
+    "top left",
+    "top",
+    "top right",
+    "left",
+    "middle",
+    "right",
+    "bottom left",
+    "bottom",
+    "bottom right",
+)
 BOARD_SIDES: tuple[int, ...] = (3, 6, 12)
 TABLE_SIDES: tuple[int, ...] = (2, 3, 4, 5, 6)
 MOST_LETTERS = 6
 """Of a word or a number on a sign."""
 SIGN_WORDS: tuple[str, ...] = (
-    "stop", "open", "exit", "shop", "cafe", "bank", "hotel", "taxi", "park", "school",
-    "police", "fire", "pizza", "museum", "cinema", "sale", "closed", "push", "north", "south",
-    "east", "west", "market", "bridge", "river", "farm", "zoo", "gym", "danger", "slow",
-    "food", "gold", "king", "love", "milk", "jump",
-)  # fmt: skip
+    "stop",
+    "open",
+    "exit",
+    "shop",
+    "cafe",
+    "bank",
+    "hotel",
+    "taxi",
+    "park",
+    "school",
+    "police",
+    "fire",
+    "pizza",
+    "museum",
+    "cinema",
+    "sale",
+    "closed",
+    "push",
+    "north",
+    "south",
+    "east",
+    "west",
+    "market",
+    "bridge",
+    "river",
+    "farm",
+    "zoo",
+    "gym",
+    "danger",
+    "slow",
+    "food",
+    "gold",
+    "king",
+    "love",
+    "milk",
+    "jump",
+)
 GLYPHS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
 MAX_FRAMES = 64
 MAX_MINUTES = 10
@@ -84,8 +131,13 @@ def save_tokenizer(folder: Path) -> None:
     raw.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     raw.decoder = decoders.WordPiece(prefix="##", cleanup=False)
     tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=raw, bos_token=BOS, eos_token=EOS, unk_token=UNK, pad_token=PAD,
-        additional_special_tokens=[IMAGE], clean_up_tokenization_spaces=False,
-    )  # fmt: skip
+        tokenizer_object=raw,
+        bos_token=BOS,
+        eos_token=EOS,
+        unk_token=UNK,
+        pad_token=PAD,
+        additional_special_tokens=[IMAGE],
+        clean_up_tokenization_spaces=False,
+    )
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer.save_pretrained(folder)

@@ -14,15 +14,48 @@ from av.video.frame import VideoFrame
 
 from m3video.errors import VideoError
 from m3video.video._extents import Seen, lacks_index
-from m3video.video.gate import LocalFile, check_pixels, recency
+from m3video.video.path_checks import LocalFile, check_pixels, recency
 
 av.logging.set_level(None)  # FFmpeg must not write on stderr; damage is counted from return codes and frame flags.
 
 CONTAINERS: tuple[str, ...] = (
-    "mov", "mp4", "matroska", "webm", "mpegts", "mpeg", "mpegvideo", "avi", "flv", "live_flv", "asf", "ogg", "gif",
-    "apng", "h264", "hevc", "vvc", "m4v", "ivf", "obu", "av1", "mjpeg", "mxf", "nut", "rm", "dv", "yuv4mpegpipe",
-    "h261", "h263", "vc1", "wtv", "swf", "nuv", "gxf", "dirac", "cavsvideo",
-)  # fmt: skip
+    "mov",
+    "mp4",
+    "matroska",
+    "webm",
+    "mpegts",
+    "mpeg",
+    "mpegvideo",
+    "avi",
+    "flv",
+    "live_flv",
+    "asf",
+    "ogg",
+    "gif",
+    "apng",
+    "h264",
+    "hevc",
+    "vvc",
+    "m4v",
+    "ivf",
+    "obu",
+    "av1",
+    "mjpeg",
+    "mxf",
+    "nut",
+    "rm",
+    "dv",
+    "yuv4mpegpipe",
+    "h261",
+    "h263",
+    "vc1",
+    "wtv",
+    "swf",
+    "nuv",
+    "gxf",
+    "dirac",
+    "cavsvideo",
+)
 """Demuxers that may open a file. Absent on purpose: those that open other files (hls, dash, concat, image2, ...),
 pictures and text."""
 

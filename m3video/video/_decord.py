@@ -19,8 +19,8 @@ from m3video.errors import BackendError
 from m3video.types import seconds
 from m3video.video._gop import is_plain_container, why_not_seekable
 from m3video.video._indexed import IndexedReader
-from m3video.video.facts import FileFacts
-from m3video.video.gate import LocalFile
+from m3video.video.metadata import FileFacts
+from m3video.video.path_checks import LocalFile
 
 CODECS = ("h264", "hevc", "vp8", "vp9", "mpeg4")
 """Codecs measured right with decord; AV1 is unknown to it."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from m3video.video._avstream import AvStream
-from m3video.video.gate import LocalFile
+from m3video.video.path_checks import LocalFile
 
 _H264_IDR = 5
 

@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from m3video.errors import BackendError, VideoError
 from m3video.types import Frame, ScanFrame
 from m3video.video._seek import Seeker
-from m3video.video.facts import FileFacts, check_whole, inspect_file
-from m3video.video.gate import LocalFile, unchanged
+from m3video.video.metadata import FileFacts, check_whole, inspect_file
+from m3video.video.path_checks import LocalFile, unchanged
 from m3video.video.reader import DamageReport, VideoReader, check_wanted
 
 NUM_COMPARED = 5

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from m3video.errors import BackendError
 from m3video.video._indexed import IndexedReader
-from m3video.video.facts import FileFacts
+from m3video.video.metadata import FileFacts
 
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # its FFmpeg would write on stderr; read at the first capture
 

@@ -15,8 +15,8 @@ from m3video.errors import VideoError
 from m3video.types import Frame, ScanFrame
 from m3video.video._avstream import AvStream
 from m3video.video._seek import Seeker, sequence
-from m3video.video.facts import FileFacts, inspect_file
-from m3video.video.gate import LocalFile, unchanged
+from m3video.video.metadata import FileFacts, inspect_file
+from m3video.video.path_checks import LocalFile, unchanged
 from m3video.video.picture import PictureMaker
 from m3video.video.reader import DamageReport, VideoReader, check_wanted
 
@@ -119,9 +119,13 @@ class Reader(VideoReader):
             yield from self._counted(sequence(source, self.index), first, last, scan, lambda: source.damage)
 
     def _counted(
-        self, frames: Iterator[tuple[int, VideoFrame]], first: int, last: int, scan: str | None,
+        self,
+        frames: Iterator[tuple[int, VideoFrame]],
+        first: int,
+        last: int,
+        scan: str | None,
         damage: Callable[[], int],
-    ) -> Iterator[tuple[int, VideoFrame]]:  # fmt: skip
+    ) -> Iterator[tuple[int, VideoFrame]]:
         """Those of `frames` whose rows are in [first, last); what is wrong with them is reported at the end."""
         num_seen = num_keys_seen = num_corrupt = num_unexpected = 0
         before = -1

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from m3video.errors import VideoError
 from m3video.video._avstream import AvStream
-from m3video.video.gate import LocalFile
 from m3video.video.index import FrameIndex
+from m3video.video.path_checks import LocalFile
 from m3video.video.timeline import new_timeline
 
 Ints = NDArray[np.int64]

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from m3video.errors import BackendError
 from m3video.video._indexed import IndexedReader
-from m3video.video.facts import FileFacts
-from m3video.video.gate import LocalFile
+from m3video.video.metadata import FileFacts
+from m3video.video.path_checks import LocalFile
 
 _BATCH = 8
 

@@ -15,10 +15,10 @@ import numpy as np
 from av.video.frame import VideoFrame
 from numpy.typing import NDArray
 
-from m3video.clocks import FROM_ZERO, Origin, clock_seconds
 from m3video.errors import VideoError
-from m3video.progress import alive
 from m3video.types import TimeBase
+from m3video.utils.clock import FROM_ZERO, Origin, clock_seconds
+from m3video.utils.progress import alive
 from m3video.video._avstream import AvStream
 from m3video.video.origin import origin_of
 from m3video.video.timeline import new_timeline, nominal_ticks, timeline_notes

@@ -5,8 +5,8 @@ from __future__ import annotations
 from fractions import Fraction
 from typing import Any
 
-from m3video.clocks import Origin
 from m3video.types import TimeBase
+from m3video.utils.clock import Origin
 
 _TOLD_IN = 1_000_000
 """FFmpeg tells a container's start in microseconds, rounded."""

@@ -36,10 +36,24 @@ read. Of chroma only means over 6 x 6 scan pixels and more are used."""
 
 cv2.setNumThreads(1)  # a scan uses one thread; many videos or segments are read side by side, not one picture by many
 
-_PLANAR_8BIT = frozenset({
-    "yuv420p", "yuv422p", "yuv444p", "yuv440p", "yuv411p", "yuv410p", "yuva420p", "yuva422p", "yuva444p",
-    "yuvj420p", "yuvj422p", "yuvj444p", "yuvj440p", "yuvj411p",
-})  # fmt: skip
+_PLANAR_8BIT = frozenset(
+    {
+        "yuv420p",
+        "yuv422p",
+        "yuv444p",
+        "yuv440p",
+        "yuv411p",
+        "yuv410p",
+        "yuva420p",
+        "yuva422p",
+        "yuva444p",
+        "yuvj420p",
+        "yuvj422p",
+        "yuvj444p",
+        "yuvj440p",
+        "yuvj411p",
+    }
+)
 _LIMITED_LUMA = np.clip(np.round((np.arange(256) - 16) * (255 / 219)), 0, 255).astype(np.uint8)
 _LIMITED_CHROMA = np.clip(np.round((np.arange(256) - 128) * (255 / 224) + 128), 0, 255).astype(np.uint8)
 
@@ -170,9 +184,14 @@ class PictureMaker:
     def _converted(self, frame: VideoFrame) -> list[NDArray[np.uint8]]:
         width, height = self._small
         small = _convert(
-            self._reformat_small, frame, width=width, height=height, format="yuv444p", interpolation="AREA",
+            self._reformat_small,
+            frame,
+            width=width,
+            height=height,
+            format="yuv444p",
+            interpolation="AREA",
             dst_color_range=ColorRange.JPEG,
-        )  # fmt: skip
+        )
         return [_plane(plane) for plane in small.planes]
 
 

@@ -16,9 +16,9 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from m3video.errors import BackendError, VideoError
-from m3video.texts import shown
 from m3video.types import Frame, ScanFrame, VideoInfo
-from m3video.video.gate import DEFAULT_MAX_PIXELS, check_file
+from m3video.utils.text import shown
+from m3video.video.path_checks import DEFAULT_MAX_PIXELS, check_file
 
 if TYPE_CHECKING:
     from m3video.video.index import FrameIndex

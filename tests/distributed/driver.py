@@ -6,10 +6,10 @@ import sys
 from pathlib import Path
 
 from m3video.distributed.batch import check_all_done, run_batch
-from m3video.distributed.crew import LocalCrew
 from m3video.distributed.items import Questions
 from m3video.distributed.ledger_url import open_ledger
 from m3video.distributed.sources import Folder
+from m3video.distributed.worker_pool import LocalCrew
 from m3video.errors import M3VideoError
 from tests.distributed.faults import Faulty
 
@@ -18,7 +18,7 @@ def main(folder: str, out: str, log: str, address: str = "") -> None:
     task = Faulty(log)
     with open_ledger(out) as ledger:
         if address:
-            from m3video.distributed.crew_ray import RayCrew
+            from m3video.distributed.ray_pool import RayCrew
 
             crew: LocalCrew | RayCrew = RayCrew(task, address=address, workers=2)
         else:

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from m3video.distributed.isolate import beat
 from m3video.distributed.items import digest
+from m3video.distributed.messages import Base, Outcome, Piece, Work
 from m3video.distributed.tasks import Analyze
-from m3video.distributed.work import Base, Outcome, Piece, Work
+from m3video.distributed.worker_process import beat
 from m3video.errors import ChangedFileError, VideoError
 from m3video.video.picture import PictureMaker
 

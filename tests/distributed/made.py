@@ -80,7 +80,7 @@ def dawdle(shared: Path, item: int) -> int:
 
 def with_deaths(
     mapper: Mapper[Any], folder: Path, places: Sequence[int], *, times: int = 1, how: str = "kill"
-) -> Mapper[Any]:  # fmt: skip
+) -> Mapper[Any]:
     """`mapper`, with workers that end as `how` says the first `times` they are given an item at one of `places`."""
 
     def run(work: Any, shared: Any, items: Sequence[Any]) -> Generator[Done[Any], None, None]:

@@ -15,13 +15,13 @@ from typing import Any
 
 from m3video.config import Settings
 from m3video.distributed.batch import run_batch
-from m3video.distributed.crew_ray import RayCrew
 from m3video.distributed.identity import config_of
 from m3video.distributed.items import Questions
 from m3video.distributed.ledger import Ledger
+from m3video.distributed.messages import Task
 from m3video.distributed.progress import Report
+from m3video.distributed.ray_pool import RayCrew
 from m3video.distributed.sources import Folder
-from m3video.distributed.work import Task
 from tests.distributed.driver import below, is_alive
 from tests.distributed.faults import Faulty
 from tests.distributed.slow_plan import SlowPlan
@@ -50,7 +50,7 @@ class Watching(Report):
 
 def run(
     task: Task, address: str, folder: Path, out: Path, report: Report, *, workers: int | None = None
-) -> dict[str, Any]:  # fmt: skip
+) -> dict[str, Any]:
     crew = RayCrew(task, address=address, workers=workers, deadline=3)
     with Ledger(out) as ledger:
         run_batch(Folder(folder), Questions(), task, ledger, crew, report=report)
@@ -76,9 +76,11 @@ def kill_a_driver(address: str, folder: Path) -> dict[str, Any]:
     while any(map(is_alive, decoders)) and time.monotonic() < end:
         time.sleep(0.1)
     return {
-        "decoders": len(decoders), "orphans": sum(map(is_alive, decoders)), "finished": finished,
+        "decoders": len(decoders),
+        "orphans": sum(map(is_alive, decoders)),
+        "finished": finished,
         "again": subprocess.run(command, check=False).returncode,
-    }  # fmt: skip
+    }
 
 
 def main(folder: Path) -> None:

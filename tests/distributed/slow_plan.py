@@ -6,9 +6,9 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from m3video.distributed.isolate import beat
+from m3video.distributed.messages import Base, Piece, Work
 from m3video.distributed.tasks import Plan
-from m3video.distributed.work import Base, Piece, Work
+from m3video.distributed.worker_process import beat
 
 
 @dataclass(frozen=True, slots=True)

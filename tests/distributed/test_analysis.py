@@ -17,14 +17,14 @@ from m3video.distributed.analysis import Part, analyze_long, analyze_segment, me
 from m3video.distributed.mapping import Done, in_process
 from m3video.distributed.segments import cut
 from m3video.errors import ChangedFileError, VideoError
-from m3video.pipeline import analyze_video, open_for
+from m3video.inference.pipeline import analyze_video, open_for
 from m3video.types import FLAG_FROZEN, FrameStats
-from m3video.video.parts import know, open_known, why_one_piece
+from m3video.video.segments import know, open_known, why_one_piece
 from tests.distributed.made import assert_same, long_clip
+from tests.paths import ROOT
 from tests.video.clips import Clip, write
 from tests.video.odd_inputs import ODD_INPUTS, X264_OPEN, OddInput, Readable
 
-ROOT = Path(__file__).parents[2]
 VIDEOS = Path(os.environ.get("M3VIDEO_VIDEOS_DIR", ROOT.parent / "shared" / "videos"))
 CLIPS = sorted(path for path in VIDEOS.glob("*.m*") if path.stat().st_size < 1_000_000)
 COUNTS = (1, 2, 7, 50)

@@ -17,19 +17,19 @@ import pytest
 
 from m3video.config import Settings
 from m3video.distributed.batch import ATTEMPTS, SomeFailedError, check_all_done, run_batch
-from m3video.distributed.crew import LocalCrew
 from m3video.distributed.items import Question, Questions
 from m3video.distributed.ledger import DiskFullError, Ledger
 from m3video.distributed.progress import Report
 from m3video.distributed.sources import Folder
+from m3video.distributed.worker_pool import LocalCrew
 from m3video.errors import UsageError
-from m3video.video.gate import check_file, fingerprint
+from m3video.video.path_checks import check_file, fingerprint
 from tests.distributed.driver import below, is_alive
 from tests.distributed.faults import PIECE_BYTES, AnalyzeGrowing, Faulty, Large, memory_mb, write
+from tests.paths import ROOT
 from tests.video.clips import Clip
 from tests.video.clips import write as clip
 
-ROOT = Path(__file__).parents[2]
 DEADLINE = 2.0
 
 
@@ -325,9 +325,12 @@ def test_no_child_outlives_the_batch(tmp_path: Path) -> None:
 def start_driver(folder: Path, out: Path, *, scheme: str = "") -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-m", "tests.distributed.driver", folder, f"{scheme}{out}", out.with_suffix(".log")],
-        cwd=ROOT, text=True, stderr=subprocess.PIPE, env={**os.environ, "PYTHONPATH": str(ROOT)},
+        cwd=ROOT,
+        text=True,
+        stderr=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
         start_new_session=True,
-    )  # fmt: skip
+    )
 
 
 def wait_for_results(out: Path, count: int) -> None:

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from m3video.cli import _with_ray_address
+from m3video.cli.app import _with_ray_address
 from tests.distributed import made
+from tests.paths import ROOT
 
-ROOT = Path(__file__).parents[2]
 COMMAND = [sys.executable, "-m", "m3video.cli", "analyze"]
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
 
@@ -60,9 +60,13 @@ def test_interrupt_stops_workers(tmp_path: Path) -> None:
     output = tmp_path / "stats.parquet"
     # A group of its own, as a shell makes one.
     driver = subprocess.Popen(
-        [*COMMAND, video, "--workers", "2", "-o", output], env=ENVIRONMENT, text=True, start_new_session=True,
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-    )  # fmt: skip
+        [*COMMAND, video, "--workers", "2", "-o", output],
+        env=ENVIRONMENT,
+        text=True,
+        start_new_session=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
     try:
         end = time.monotonic() + 60
         while len(workers_of(driver.pid)) < 2:
@@ -98,6 +102,6 @@ def workers_of(pid: int) -> list[int]:
         ("analyze a.mp4 --ray=auto", "analyze a.mp4 --ray=auto"),
         ("analyze -- --ray", "analyze -- --ray"),
     ],
-)  # fmt: skip
+)
 def test_an_address_may_be_left_out(given: str, meant: str) -> None:
     assert " ".join(_with_ray_address(given.split())) == meant

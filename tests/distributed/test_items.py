@@ -14,7 +14,7 @@ from m3video.distributed.items import Question, Questions, items_of, left_out, r
 from m3video.distributed.sources import open_source
 from m3video.distributed.tasks import make_task
 from m3video.errors import CheckpointError, UsageError
-from m3video.json_lines import RELATIVE
+from m3video.utils.json_lines import RELATIVE
 from tests.model.tiny import save_tiny
 
 

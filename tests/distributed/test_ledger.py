@@ -28,8 +28,13 @@ def name(number: int) -> str:
 def fill(ledger: Ledger) -> None:
     """What a batch writes: a result, a failure, a copy, a failure that is mended, another result."""
     steps: list[tuple[str, Any]] = [
-        ("result", 1), ("error", 2), ("copy", 3), ("error", 4), ("result", 4), ("result", 5),
-    ]  # fmt: skip
+        ("result", 1),
+        ("error", 2),
+        ("copy", 3),
+        ("error", 4),
+        ("result", 4),
+        ("result", 5),
+    ]
     for kind, number in steps:
         if kind == "error" and ledger.failed.get(item(number).place) is None and not ledger.is_done(item(number)):
             ledger.add_error(item(number), {"kind": "input", "error": "why ü"})

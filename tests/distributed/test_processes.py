@@ -17,12 +17,12 @@ from m3video.distributed.mapping import MAX_RETRIES, Done, ItemLostError
 from m3video.distributed.processes import processes
 from m3video.distributed.segments import cut
 from m3video.errors import VideoError, WorkerError
-from m3video.pipeline import analyze_video, open_for
-from m3video.video.parts import know
+from m3video.inference.pipeline import analyze_video, open_for
+from m3video.video.segments import know
 from tests.distributed import made
 from tests.distributed.driver import is_alive
+from tests.paths import ROOT
 
-ROOT = Path(__file__).parents[2]
 PLAIN = Settings()
 DEADLINE = 2.0
 

@@ -21,13 +21,13 @@ from m3video.distributed.analysis import analyze_long
 from m3video.distributed.mapping import Done
 from m3video.distributed.ray_tasks import ray_tasks
 from m3video.errors import UsageError, WorkerError
-from m3video.pipeline import analyze_video, open_for
+from m3video.inference.pipeline import analyze_video, open_for
 from tests.distributed import made
+from tests.paths import ROOT
 
 ray = pytest.importorskip("ray", reason='needs ray: pip install "m3video[ray]"')
 pytestmark = pytest.mark.filterwarnings(*made.RAY_WARNINGS)
 
-ROOT = Path(__file__).parents[2]
 PLAIN = Settings()
 
 
@@ -88,10 +88,15 @@ def test_short_videos_do_not_even_import_ray(tmp_path: Path) -> None:
     assert len(done.stderr.splitlines()) == 1, done.stderr
 
 
-@pytest.mark.parametrize(("address", "reason"), [
-    ("127.0.0.1:1", "Connection refused"), ("ray://127.0.0.1:1", "Connection refused"),
-    ("host.invalid:6379", "at host.invalid:6379"), ("nonsense", "Invalid address format"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("address", "reason"),
+    [
+        ("127.0.0.1:1", "Connection refused"),
+        ("ray://127.0.0.1:1", "Connection refused"),
+        ("host.invalid:6379", "at host.invalid:6379"),
+        ("nonsense", "Invalid address format"),
+    ],
+)
 def test_no_cluster_is_one_line(address: str, reason: str) -> None:
     assert reason in no_cluster(address).removeprefix(f"no Ray cluster at {address}")
 
@@ -149,6 +154,9 @@ def test_missing_ray_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def run(*arguments: object, path: Path = ROOT) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "m3video.cli", *map(str, arguments)], capture_output=True, text=True, timeout=300,
+        [sys.executable, "-m", "m3video.cli", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=300,
         env={**os.environ, "PYTHONPATH": f"{path}:{ROOT}"},
-    )  # fmt: skip
+    )

@@ -14,13 +14,12 @@ from m3video.distributed.analysis import analyze_long
 from m3video.distributed.mapping import MAX_RETRIES, Done, ItemLostError
 from m3video.distributed.ray_tasks import connected, ray_tasks
 from m3video.errors import UsageError, VideoError, WorkerError
-from m3video.pipeline import analyze_video, open_for
+from m3video.inference.pipeline import analyze_video, open_for
 from tests.distributed import made
 
 ray = pytest.importorskip("ray", reason='needs ray: pip install "m3video[ray]"')
 pytestmark = pytest.mark.filterwarnings(*made.RAY_WARNINGS)
 
-ROOT = Path(__file__).parents[2]
 PLAIN = Settings()
 
 

@@ -16,10 +16,14 @@ from m3video.video.index import FrameIndex
 def index_of(steps: list[int], keys: list[bool], *, start: int = 0, last_duration: int = 1) -> FrameIndex:
     """Frames `steps` ticks of 1/25 s apart."""
     return FrameIndex(
-        pts_N=np.cumsum([start, *steps]).astype(np.int64), is_key_N=np.array([True, *keys]),
-        size_N=np.zeros(len(steps) + 1, np.int64), time_base=(1, 25), last_duration=last_duration,
-        source="packets", stores_times=True,
-    )  # fmt: skip
+        pts_N=np.cumsum([start, *steps]).astype(np.int64),
+        is_key_N=np.array([True, *keys]),
+        size_N=np.zeros(len(steps) + 1, np.int64),
+        time_base=(1, 25),
+        last_duration=last_duration,
+        source="packets",
+        stores_times=True,
+    )
 
 
 def regular(num_frames: int, gop: int, *, start: int = 0) -> FrameIndex:
@@ -28,8 +32,9 @@ def regular(num_frames: int, gop: int, *, start: int = 0) -> FrameIndex:
 
 @given(
     frames=st.lists(st.tuples(st.integers(1, 10_000), st.booleans()), max_size=60),
-    start=st.integers(-(10**9), 10**9), count=st.integers(1, 80),
-)  # fmt: skip
+    start=st.integers(-(10**9), 10**9),
+    count=st.integers(1, 80),
+)
 def test_segments_hold_every_frame_once(frames: list[tuple[int, bool]], start: int, count: int) -> None:
     index = index_of([step for step, _ in frames], [key for _, key in frames], start=start)
     segments = cut(index, count)

@@ -17,7 +17,7 @@ import pytest
 from m3video.distributed.items import items_of
 from m3video.distributed.sources import SUFFIXES, Folder, left_of_folder, open_source
 from m3video.errors import UsageError, VideoError
-from m3video.video.gate import absolute, check_file
+from m3video.video.path_checks import absolute, check_file
 from m3video.video.reader import open_video
 
 NO_VIDEO = {".avif", ".isma", ".m4a", ".m4b", ".ra", ".rgb", ".wma", ".yuv"}
@@ -39,8 +39,13 @@ def test_folders_that_links_lead_to_are_walked_once_and_loops_end(tmp_path: Path
     touch(root, "b.mp4", "a/c.mp4", ".store/d.mp4")
     touch(other, "e.mp4", "deep/f.mp4", "notes.txt")
     for name, target in {
-        "a/again": root, "a/self": root / "a", "1": other, "2": other, "3": other / "deep", "4": root / ".store",
-    }.items():  # fmt: skip
+        "a/again": root,
+        "a/self": root / "a",
+        "1": other,
+        "2": other,
+        "3": other / "deep",
+        "4": root / ".store",
+    }.items():
         (root / name).symlink_to(target)
     (other / "back").symlink_to(root)
     (other / "on").symlink_to(tmp_path / "nowhere")

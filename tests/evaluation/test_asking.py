@@ -9,16 +9,20 @@ import torch
 
 from m3video.errors import DoesNotFitError
 from m3video.evaluation.asking import answer_many
-from m3video.model import checkpoint
-from m3video.model.encoding import encode
-from m3video.model.nested import pack
-from m3video.model.prefix import Prefix
+from m3video.model.m3 import checkpoint
+from m3video.model.m3.encoding import encode
+from m3video.model.m3.pooling import pack
+from m3video.model.m3.prefix import Prefix
 from tests.model.tiny import load_tiny
 
 QUESTIONS = (
-    "what colour is the background in frame 1", "is it day or night in frame 3", "read row 2 of the board in frame 2",
-    "what does the sign say in frame 4", "when does a board first appear", "day or night in frame 2",
-)  # fmt: skip
+    "what colour is the background in frame 1",
+    "is it day or night in frame 3",
+    "read row 2 of the board in frame 2",
+    "what does the sign say in frame 4",
+    "when does a board first appear",
+    "day or night in frame 2",
+)
 TIMES = (0.4, 1.4, 2.4, 3.9)
 
 
@@ -69,9 +73,7 @@ def test_other_prompts_and_rows_that_end_in_a_token(shape: dict[str, object], tm
     width = model.config.text_config.hidden_size
     visual = pack(torch.randn(3, 576, width), [9, 36, 1])
     asked = ("what colour is it", "is it day", "how many shapes are there in the picture")
-    together = answer_many(
-        model, [visual.frame(n) for n in range(3)], asked, times_seconds=TIMES[:3], max_new_tokens=6
-    )  # fmt: skip
+    together = answer_many(model, [visual.frame(n) for n in range(3)], asked, times_seconds=TIMES[:3], max_new_tokens=6)
     alone = [Prefix(model, visual, times_seconds=TIMES[:3]).answer(q, max_new_tokens=6) for q in asked]
     assert [said.text for said in together] == [one.text for one in alone]
     assert [said.text_tokens for said in together] == [one.text_tokens for one in alone]

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from m3video.cli_eval import parse_budgets
+from m3video.cli.eval import parse_budgets
 from m3video.errors import UsageError
 
 COMMAND = (sys.executable, "-m", "m3video.cli", "eval", "footage")
@@ -21,9 +21,13 @@ SMALL = ("--clips", "1", "--questions", "4", "--max-frames", "4", "--budgets", "
 
 def run(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [*COMMAND, *map(str, arguments)], capture_output=True, text=True, timeout=400, stdin=subprocess.DEVNULL,
+        [*COMMAND, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=400,
+        stdin=subprocess.DEVNULL,
         env={**os.environ, "COLUMNS": "80", **environment},
-    )  # fmt: skip
+    )
 
 
 def test_help_has_an_example_and_fits_80_columns() -> None:
@@ -36,10 +40,11 @@ def test_help_has_an_example_and_fits_80_columns() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--budgets", "1,x"), "--budgets (1,x)"), (("--budgets", "0"), "--budgets (0)"),
+        (("--budgets", "1,x"), "--budgets (1,x)"),
+        (("--budgets", "0"), "--budgets (0)"),
         (("--methods", "adaptve"), "did you mean adaptive"),
     ],
-)  # fmt: skip
+)
 def test_mistakes_are_one_line(arguments: tuple[str, ...], message: str) -> None:
     done = run(*arguments)
     assert done.returncode == 2

@@ -48,8 +48,13 @@ def test_every_family_of_training_has_a_group() -> None:
 
 def test_detail_decides_the_group() -> None:
     assert [group_of(f) for f in ("tile 3x3", "tile 6x6", "row 12x12", "row table", "entry", "sign word")] == [
-        "medium", "fine", "fine", "fine", "fine", "fine",
-    ]  # fmt: skip
+        "medium",
+        "fine",
+        "fine",
+        "fine",
+        "fine",
+        "fine",
+    ]
 
 
 def test_answers_are_true_at_the_moment_they_name() -> None:
@@ -59,11 +64,14 @@ def test_answers_are_true_at_the_moment_they_name() -> None:
             assert r.moment is not None
             facts = recipe.clip.facts(r.moment)
             truth = {
-                "background": [facts.background], "light": ["night" if facts.night else "day"],
+                "background": [facts.background],
+                "light": ["night" if facts.night else "day"],
                 "count": [("none", "one", "two", "three")[len(facts.shapes)]],
-                "place": [s.place for s in facts.shapes if s.clear], "shape kind": [s.kind for s in facts.shapes],
-                "sign word": [facts.sign], "sign number": [facts.sign],
-            }.get(r.family.removesuffix(" one").removesuffix(" several"))  # fmt: skip
+                "place": [s.place for s in facts.shapes if s.clear],
+                "shape kind": [s.kind for s in facts.shapes],
+                "sign word": [facts.sign],
+                "sign number": [facts.sign],
+            }.get(r.family.removesuffix(" one").removesuffix(" several"))
             if truth is not None:
                 assert r.answer in truth, (r, facts)
                 checked += 1
@@ -164,9 +172,11 @@ def test_the_seed_decides_and_the_number_of_clips_does_not() -> None:
 def test_the_key_changes_with_everything_that_changes_the_file() -> None:
     one = make_recipe(TINY, 0)
     others = [
-        Recipe("x", one.clip, one.fps, one.crf), Recipe(one.name, one.clip, one.fps + 1, one.crf),
-        Recipe(one.name, one.clip, one.fps, one.crf + 1), make_recipe(TINY, 1),
-    ]  # fmt: skip
+        Recipe("x", one.clip, one.fps, one.crf),
+        Recipe(one.name, one.clip, one.fps + 1, one.crf),
+        Recipe(one.name, one.clip, one.fps, one.crf + 1),
+        make_recipe(TINY, 1),
+    ]
     keys = [content_key(recipe) for recipe in (one, *others)]
     assert keys[0] == keys[1], "the name is not content"
     assert len(set(keys)) == 4

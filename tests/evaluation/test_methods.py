@@ -19,7 +19,7 @@ from m3video.evaluation.methods import (
     spent,
     variants,
 )
-from m3video.scales import SCALES
+from m3video.types import SCALES
 from tests.evaluation.made import record, view
 
 LOCAL = record(1, question="what at 0:02", moment=2.4, reference="at 0:02")
@@ -28,9 +28,12 @@ GLOBAL = record(2, localised=False)
 
 @settings(deadline=None, max_examples=60)
 @given(
-    st.integers(0, 10**6), st.integers(1, 120), st.integers(1, 40), st.integers(1, 4000),
+    st.integers(0, 10**6),
+    st.integers(1, 120),
+    st.integers(1, 40),
+    st.integers(1, 4000),
     st.sampled_from([LOCAL, GLOBAL]),
-)  # fmt: skip
+)
 def test_no_method_exceeds_its_budget(seed: int, frames: int, max_frames: int, budget: int, about: object) -> None:
     clip = view(seed, frames, max_frames=max_frames, moments=(2.4, 0.1))
     for method in make_methods(NAMES, max_frames=max_frames):
@@ -46,8 +49,16 @@ def test_no_method_exceeds_its_budget(seed: int, frames: int, max_frames: int, b
         assert plan == method.plan(view(seed, frames, max_frames=max_frames, moments=(2.4, 0.1)), budget, about)
 
 
-def plan_of(name: str, budget: int, *, frames: int = 200, max_frames: int = 32, seed: int = 3, about: object = LOCAL,
-            moments: tuple[float, ...] = ()) -> tuple[Piece, ...]:  # fmt: skip
+def plan_of(
+    name: str,
+    budget: int,
+    *,
+    frames: int = 200,
+    max_frames: int = 32,
+    seed: int = 3,
+    about: object = LOCAL,
+    moments: tuple[float, ...] = (),
+) -> tuple[Piece, ...]:
     (method,) = [m for m in make_methods(NAMES, max_frames=max_frames) if m.name == name]
     return method.plan(view(seed, frames, max_frames=max_frames, moments=moments), budget, about)
 

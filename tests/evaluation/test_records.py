@@ -25,11 +25,25 @@ OPTIONS = ("a dog", "the cat", "a red bird")
 @pytest.mark.parametrize(
     ("text", "option"),
     [
-        ("A", 0), ("b", 1), ("C.", 2), ("(B)", 1), ("B) the cat", 1), ("B: the dog", 1), (" C\n", 2),
-        ("the cat", 1), ("Cat.", 1), ("a red bird", 2), ("A dog", 0), ("A red bird", 2),
-        ("", None), ("D", None), ("Because", None), ("a horse", None), ("bird", None),
+        ("A", 0),
+        ("b", 1),
+        ("C.", 2),
+        ("(B)", 1),
+        ("B) the cat", 1),
+        ("B: the dog", 1),
+        (" C\n", 2),
+        ("the cat", 1),
+        ("Cat.", 1),
+        ("a red bird", 2),
+        ("A dog", 0),
+        ("A red bird", 2),
+        ("", None),
+        ("D", None),
+        ("Because", None),
+        ("a horse", None),
+        ("bird", None),
     ],
-)  # fmt: skip
+)
 def test_options(text: str, option: int | None) -> None:
     assert parse_option(text, OPTIONS) == option
 
@@ -52,8 +66,9 @@ def test_right_option_and_right_time() -> None:
     two = record(2, answer="the cat", options=OPTIONS, metric="option")
     assert is_right(two, "B")
     assert not is_right(two, "C")
-    assert prompt_text(two).endswith("\nA. a dog\nB. the cat\nC. a red bird\n"
-                                     "Answer with the option's letter from the given choices directly.")  # fmt: skip
+    assert prompt_text(two).endswith(
+        "\nA. a dog\nB. the cat\nC. a red bird\nAnswer with the option's letter from the given choices directly."
+    )
     when = record(3, answer="0:07", metric="time", evidence=(7.6, 9.2))
     assert [is_right(when, f"0:0{s}") for s in (6, 7, 8, 9)] == [False, True, True, True]
     assert not is_right(when, "0:10")
@@ -63,11 +78,17 @@ def test_right_option_and_right_time() -> None:
 @pytest.mark.parametrize(
     "changes",
     [
-        {"group": "tiny"}, {"metric": "bleu"}, {"question": " "}, {"metric": "option"},
-        {"metric": "option", "options": ("x", "y")}, {"metric": "time"}, {"evidence": (3.0, 2.0)},
-        {"reference": "at 0:07", "moment": 7.0}, {"reference": "colour"},
+        {"group": "tiny"},
+        {"metric": "bleu"},
+        {"question": " "},
+        {"metric": "option"},
+        {"metric": "option", "options": ("x", "y")},
+        {"metric": "time"},
+        {"evidence": (3.0, 2.0)},
+        {"reference": "at 0:07", "moment": 7.0},
+        {"reference": "colour"},
     ],
-)  # fmt: skip
+)
 def test_a_record_without_sense_is_refused(changes: dict[str, object]) -> None:
     with pytest.raises(ValueError):
         record(1, **changes)
@@ -89,10 +110,12 @@ def test_a_file_gives_back_what_was_saved(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("{", "line 1 is not JSON"), ('{"id": "x"}', "line 1 is no record"), ("", "empty"),
+        ("{", "line 1 is not JSON"),
+        ('{"id": "x"}', "line 1 is no record"),
+        ("", "empty"),
         ('{"colour": 1}', "line 1: unknown key 'colour'"),
     ],
-)  # fmt: skip
+)
 def test_a_bad_file_is_one_line(tmp_path: Path, text: str, message: str) -> None:
     (tmp_path / "q.jsonl").write_text(text)
     with pytest.raises(RecordError, match=message):

@@ -10,7 +10,7 @@ from torch.testing import assert_close
 
 from m3video.evaluation.features import FrameTokens
 from m3video.evaluation.reduce import REDUCTIONS, _keep_and_merge, _merge_round, merged, pruned, resampled
-from m3video.model.nested import pool
+from m3video.model.m3.pooling import pool
 
 
 def frame(seed: int = 0, width: int = 8) -> FrameTokens:

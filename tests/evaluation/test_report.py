@@ -16,7 +16,7 @@ from m3video.evaluation.intervals import Estimate
 from m3video.evaluation.report import Report, make_report, report_json, save_report
 from m3video.evaluation.samples import Row, RunFolder
 from m3video.evaluation.tables import percent, print_report
-from m3video.scales import SCALES
+from m3video.types import SCALES
 from tests.evaluation.made import record, row
 
 RECORDS = [
@@ -24,7 +24,7 @@ RECORDS = [
     for n, (answer, group) in enumerate(
         [("red", "coarse"), ("blue", "medium"), ("red", "fine"), ("green", "coarse")] * 3
     )
-]  # fmt: skip
+]
 
 
 def answers() -> list[Row]:
@@ -44,18 +44,32 @@ def answers() -> list[Row]:
 def report(tmp_path: Path) -> Report:
     folder = RunFolder(tmp_path, {"model": "bundled", "per_second": False})
     folder.add_samples(answers())
-    folder.add_clip({
-        "clip": "c0", "video_seconds": 30.0, "frames_encoded": 20, "peak_memory_bytes": 3 * 2**20,
-        "stage_seconds": {"analyze": 1.0, "fetch": 2.0, "vision tower": 4.0, "answer": 8.0},
-    })  # fmt: skip
+    folder.add_clip(
+        {
+            "clip": "c0",
+            "video_seconds": 30.0,
+            "frames_encoded": 20,
+            "peak_memory_bytes": 3 * 2**20,
+            "stage_seconds": {"analyze": 1.0, "fetch": 2.0, "vision tower": 4.0, "answer": 8.0},
+        }
+    )
     return make_report(folder, RECORDS, task="footage", only=[(r["method"], r["budget"]) for r in answers()])
 
 
 def test_json_has_lmms_evals_shape_and_ours_beside_it(report: Report, tmp_path: Path) -> None:
     value = json.loads(save_report(report, tmp_path).read_text())
     assert value == json.loads(json.dumps(report_json(report)))
-    names = {f"footage_{m}_{b}" for m, b in (("adaptive", 144), ("adaptive", 720), ("uniform", 144),
-                                             ("uniform", 720), ("oracle", 720), ("full", 0))}  # fmt: skip
+    names = {
+        f"footage_{m}_{b}"
+        for m, b in (
+            ("adaptive", 144),
+            ("adaptive", 720),
+            ("uniform", 144),
+            ("uniform", 720),
+            ("oracle", 720),
+            ("full", 0),
+        )
+    }
     for part in ("results", "configs", "versions", "n-shot", "higher_is_better", "n-samples"):
         assert value[part].keys() == names, part
     assert value["results"]["footage_adaptive_720"]["acc,none"] == 0.75

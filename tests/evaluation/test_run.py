@@ -16,7 +16,7 @@ from m3video.evaluation.methods import Piece, make_methods
 from m3video.evaluation.records import Record
 from m3video.evaluation.run import InterruptedRunError, RunSettings, jobs, refer, run
 from m3video.evaluation.samples import Row, key, read_rows
-from m3video.model import checkpoint
+from m3video.model.m3 import checkpoint
 from tests.evaluation.made import record, view
 
 NAMES = ("adaptive", "uniform", "merge", "prune", "oracle", "fixed", "resample")
@@ -52,8 +52,10 @@ def test_every_question_is_answered_once_by_every_method_within_its_budget(whole
     shown = [row for row in rows if "skipped" not in row]
     assert all(0 < row["token_counts"]["visual_tokens"] <= row["budget"] for row in shown)
     assert {row["method"] for row in rows if "skipped" in row and row["budget"] == 150} == {
-        "fixed-576", "oracle-576", "resample",
-    }  # fmt: skip
+        "fixed-576",
+        "oracle-576",
+        "resample",
+    }
     assert {row["acc"] for row in shown} == {0.0, 1.0}
     plans = {row["plan"]: row["pieces"] for row in read_rows(whole / "plans.jsonl")}
     for row in shown:
@@ -93,9 +95,13 @@ def test_each_frame_is_encoded_once_and_costs_are_noted(
 
 @pytest.mark.parametrize("after", [1, 9])
 def test_a_killed_run_goes_on_and_ends_the_same(
-    after: int, loaded: checkpoint.LoadedModel, records: list[Record], whole: Path, tmp_path: Path,
+    after: int,
+    loaded: checkpoint.LoadedModel,
+    records: list[Record],
+    whole: Path,
+    tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
+) -> None:
     calls = 0
     original = running.answer_many
 

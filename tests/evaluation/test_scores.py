@@ -8,7 +8,7 @@ import pytest
 
 from m3video.evaluation.samples import Row
 from m3video.evaluation.scores import Guesses, corrected, difference, gap_closed, granularity, make_cells
-from m3video.scales import SCALES
+from m3video.types import SCALES
 from tests.evaluation.made import record, row
 
 FOUR = [record(n, clip=f"c{n // 2}", answer=answer) for n, answer in enumerate(("red", "blue", "red", "green"))]
@@ -24,14 +24,18 @@ def rows(method: str, budget: int, right: str, *, shown_as: str | None = None, v
 
 def test_the_best_mix_is_shown_and_the_cheaper_of_equals() -> None:
     table = [
-        *rows("uniform@4", 720, "1000", shown_as="uniform"), *rows("uniform@8", 720, "1101", shown_as="uniform"),
-        *rows("uniform@16", 720, "0111", shown_as="uniform", visual=9), *rows("adaptive", 720, "1111"),
+        *rows("uniform@4", 720, "1000", shown_as="uniform"),
+        *rows("uniform@8", 720, "1101", shown_as="uniform"),
+        *rows("uniform@16", 720, "0111", shown_as="uniform", visual=9),
+        *rows("adaptive", 720, "1111"),
         *rows("adaptive", 144, "0001"),
-    ]  # fmt: skip
+    ]
     cells = make_cells(table, FOUR)
     assert [(c.method, c.variant, c.budget) for c in cells] == [
-        ("adaptive", "adaptive", 144), ("uniform", "uniform@16", 720), ("adaptive", "adaptive", 720),
-    ]  # fmt: skip
+        ("adaptive", "adaptive", 144),
+        ("uniform", "uniform@16", 720),
+        ("adaptive", "adaptive", 720),
+    ]
     assert [c.accuracy().value for c in cells] == [0.25, 0.75, 1.0]
     assert cells[1].mean("visual") == 9
 
@@ -44,9 +48,10 @@ def test_a_cell_with_missing_or_skipped_answers_is_not_shown() -> None:
 
 def oracle_rows(budget: int, right_by_scale: dict[int, str]) -> list[Row]:
     return [
-        r for scale, right in right_by_scale.items()
+        r
+        for scale, right in right_by_scale.items()
         for r in rows(f"oracle-{scale}", budget, right, shown_as="oracle", visual=scale)
-    ]  # fmt: skip
+    ]
 
 
 def test_the_oracle_takes_the_smallest_scale_that_is_right() -> None:
@@ -73,9 +78,10 @@ def test_guesses_are_judged_against_other_clips() -> None:
 
 def test_difference_and_gap_by_hand() -> None:
     table = [
-        *rows("adaptive", 720, "1101"), *rows("uniform@4", 720, "1001", shown_as="uniform"),
+        *rows("adaptive", 720, "1101"),
+        *rows("uniform@4", 720, "1001", shown_as="uniform"),
         *oracle_rows(720, dict.fromkeys(SCALES, "1111")),
-    ]  # fmt: skip
+    ]
     cells = {c.method: c for c in make_cells(table, FOUR)}
     ours, uniform, oracle = cells["adaptive"], cells["uniform"], cells["oracle"]
     assert difference(ours, uniform).value == pytest.approx(0.25)
@@ -92,7 +98,7 @@ def test_granularity_by_hand() -> None:
     right = {1: "1000", 9: "1100", 36: "1110", 144: "1110", 576: "0110"}
     table = [
         r for scale, marks in right.items() for r in rows(f"granularity-{scale}", 0, marks, shown_as="granularity")
-    ]  # fmt: skip
+    ]
     whole, family = granularity(table, FOUR)
     assert (whole.family, family.family) == ("all", "background")
     assert [whole.by_scale[s].value for s in SCALES] == [0.25, 0.5, 0.75, 0.75, 0.5]

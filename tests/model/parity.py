@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,12 +12,12 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
-from m3video.model import answering, checkpoint
-from m3video.model.images import anyres_pixels, pad_pixels
-from m3video.model.nested import pack, pool
+from m3video.model.m3 import answering, checkpoint
+from m3video.model.m3.images import anyres_pixels, pad_pixels
+from m3video.model.m3.pooling import pack, pool
+from tests.paths import PARITY
 
-DEFAULT = Path(__file__).resolve().parents[3] / "shared" / "m3-parity"
-ROOT = Path(os.environ.get("M3VIDEO_PARITY_DIR") or DEFAULT)
+ROOT = PARITY
 GOLDENS = ROOT / "goldens"
 ABSENT = f"no parity set at {ROOT}: M3VIDEO_PARITY_DIR names one"
 FORMATS = ("safetensors", "bin")
@@ -118,7 +117,7 @@ def blocks(case: Case) -> list[Tensor]:
 
 
 def _merged(case: Case, image: str, scale: int) -> Tensor:
-    from m3video.model.images import merge_tiles
+    from m3video.model.m3.images import merge_tiles
 
     model = loaded(case.checkpoint)
     height, width = picture(image).shape[:2]

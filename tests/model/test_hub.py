@@ -17,9 +17,10 @@ from pathlib import Path
 import pytest
 
 from m3video.errors import CheckpointError
-from m3video.model import checkpoint, hub
-from m3video.model.places import BUNDLED_FOLDER, find_model, find_tower
-from m3video.model.size import read_size
+from m3video.model import hub
+from m3video.model.m3 import checkpoint
+from m3video.model.m3.model_paths import BUNDLED_FOLDER, find_model, find_tower
+from m3video.model.m3.size import read_size
 from tests.model.tiny import save_original
 
 NAME = "owner/name"
@@ -174,10 +175,12 @@ def cut_tokenizer(snapshot: Path) -> None:
     ("cut", "lacks"),
     [
         (in_shards, "model.safetensors.index.json names model-00002-of-00002.safetensors, which is missing"),
-        (cut_config, "its config.json is not"), (cut_weights, "holds no weights"), (cut_blob, "holds no weights"),
+        (cut_config, "its config.json is not"),
+        (cut_weights, "holds no weights"),
+        (cut_blob, "holds no weights"),
         (cut_tokenizer, "its tokenizer is not"),
     ],
-)  # fmt: skip
+)
 def test_a_copy_that_was_not_fetched_to_its_end_is_told(
     cut: object, lacks: str, offline: bool, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -215,13 +218,15 @@ class Repository(http.server.BaseHTTPRequestHandler):
         self.asked.append(f"{self.command} {self.path}")
         files = {file.name: file for file in BUNDLED_FOLDER.iterdir()}
         if self.path.startswith("/api/models/owner/name/tree"):
-            listed = [{"type": "file", "path": name, "size": file.stat().st_size, "oid": name.encode().hex()}
-                      for name, file in files.items()]  # fmt: skip
+            listed = [
+                {"type": "file", "path": name, "size": file.stat().st_size, "oid": name.encode().hex()}
+                for name, file in files.items()
+            ]
             self._send(json.dumps(listed).encode())
         elif self.path.startswith("/api/models/owner/name"):
-            self._send(json.dumps(
-                {"id": NAME, "sha": NEW, "siblings": [{"rfilename": name} for name in files]}
-            ).encode())  # fmt: skip
+            self._send(
+                json.dumps({"id": NAME, "sha": NEW, "siblings": [{"rfilename": name} for name in files]}).encode()
+            )
         elif (name := self.path.rpartition("/")[2].partition("?")[0]) in files:
             self._send(files[name].read_bytes(), name)
         else:
@@ -291,11 +296,25 @@ def test_a_person_without_a_network_waits_for_nothing(is_kept: bool, tmp_path: P
         endpoint = f"http://127.0.0.1:{server.getsockname()[1]}"
         begun = time.monotonic()
         done = subprocess.run(
-            [sys.executable, "-m", "m3video.cli", "plan", str(SAMPLE), "--memory", "2GiB", "--model", NAME, "-q",
-             "--device", "cpu"],
-            capture_output=True, text=True, timeout=60,
+            [
+                sys.executable,
+                "-m",
+                "m3video.cli",
+                "plan",
+                str(SAMPLE),
+                "--memory",
+                "2GiB",
+                "--model",
+                NAME,
+                "-q",
+                "--device",
+                "cpu",
+            ],
+            capture_output=True,
+            text=True,
+            timeout=60,
             env={**os.environ, "HF_HOME": str(tmp_path), "HF_ENDPOINT": endpoint, "HF_HUB_OFFLINE": "0"},
-        )  # fmt: skip
+        )
         took = time.monotonic() - begun
     assert took < 15  # six tries take 23 s
     assert "etry" not in done.stderr

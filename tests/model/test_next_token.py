@@ -14,14 +14,14 @@ from transformers import PreTrainedTokenizerFast
 
 from m3video.errors import CheckpointError
 from m3video.evaluation.asking import answer_many
-from m3video.model import answering, checkpoint
-from m3video.model.checkpoint import LoadedModel
-from m3video.model.m3 import M3VideoForConditionalGeneration
-from m3video.model.nested import pack
+from m3video.model.m3 import answering, checkpoint
+from m3video.model.m3.checkpoint import LoadedModel
+from m3video.model.m3.modeling import M3VideoForConditionalGeneration
+from m3video.model.m3.pooling import pack
+from m3video.model.m3.prefix import Prefix
+from m3video.model.m3.together import Asked, answer_together
 from m3video.model.next_token import NextToken
-from m3video.model.prefix import Prefix
-from m3video.model.text import FastText, SentencePieceText, TextCodec, load_text
-from m3video.model.together import Asked, answer_together
+from m3video.model.tokenizer import FastText, SentencePieceText, TextCodec, load_text
 from tests.model.tiny import WORDS, save_words, tiny_config
 
 TIMES = [1.0, 2.0]
@@ -34,9 +34,14 @@ def save_pieces(folder: Path) -> None:
     """A sentencepiece tokenizer."""
     written = io.BytesIO()
     sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter([" ".join(WORDS[5:]), "what is it? frame 1 is red"]), model_writer=written,
-        vocab_size=330, model_type="bpe", byte_fallback=True, hard_vocab_limit=False, minloglevel=2,
-    )  # fmt: skip
+        sentence_iterator=iter([" ".join(WORDS[5:]), "what is it? frame 1 is red"]),
+        model_writer=written,
+        vocab_size=330,
+        model_type="bpe",
+        byte_fallback=True,
+        hard_vocab_limit=False,
+        minloglevel=2,
+    )
     (folder / "tokenizer.model").write_bytes(written.getvalue())
 
 
@@ -50,9 +55,10 @@ def save_words_with_gaps(folder: Path) -> None:
 
 
 KINDS: dict[str, tuple[Save, str]] = {
-    "sentencepiece": (save_pieces, "vicuna_v1"), "words": (save_words, "bundled"),
+    "sentencepiece": (save_pieces, "vicuna_v1"),
+    "words": (save_words, "bundled"),
     "words with gaps": (save_words_with_gaps, "bundled"),
-}  # fmt: skip
+}
 
 
 def ids_of(codec: TextCodec) -> set[int]:
@@ -109,8 +115,11 @@ def all_ways(loaded: LoadedModel) -> list[str]:
     held = Prefix(loaded, visual, times_seconds=TIMES)
     said += [held.answer(question, max_new_tokens=8).text for question in QUESTIONS]
     asked = [Asked(visual, question, TIMES) for question in QUESTIONS]
-    said += [one.text for one in answer_together(loaded, asked, max_new_tokens=8)
-             if isinstance(one, answering.GeneratedAnswer)]  # fmt: skip
+    said += [
+        one.text
+        for one in answer_together(loaded, asked, max_new_tokens=8)
+        if isinstance(one, answering.GeneratedAnswer)
+    ]
     said += [one.text for one in answer_many(loaded, blocks, QUESTIONS, times_seconds=TIMES, max_new_tokens=8)]
     said.append(answering.answer_prompt(loaded, "frame <image> what", blocks[:1], max_new_tokens=8).text)
     assert len(said) == 8

@@ -13,11 +13,11 @@ from safetensors.torch import load_file, save_file
 
 from m3video.config import Settings
 from m3video.errors import NotFiniteError, UsageError
-from m3video.model import checkpoint, quantize
-from m3video.model.size import read_size
-from m3video.planning.memory import Place, weight_bytes
-
-SAMPLE = Path(__file__).parent.parent.parent / "m3video" / "assets" / "sample.mp4"
+from m3video.inference.memory.model import Place, weight_bytes
+from m3video.model import quantize
+from m3video.model.m3 import checkpoint
+from m3video.model.m3.size import read_size
+from tests.paths import SAMPLE
 
 
 @pytest.mark.parametrize("kind", ["int8", "int4"])
@@ -33,7 +33,7 @@ def test_the_bundled_model_answers_with_quantized_layers(kind: str) -> None:
     package = quantize.PACKAGES[kind][0]
     if importlib.util.find_spec(package) is None:
         pytest.skip(f"{package} is not installed (extra quantize)")
-    from m3video.session import ask
+    from m3video.inference.session import ask
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # both libraries warn of their own future while they are imported
@@ -54,7 +54,7 @@ def test_a_damaged_layer_is_named_though_it_has_no_plain_numbers(kind: str, valu
     package = quantize.PACKAGES[kind][0]
     if importlib.util.find_spec(package) is None:
         pytest.skip(f"{package} is not installed (extra quantize)")
-    from m3video.session import ask
+    from m3video.inference.session import ask
 
     folder, name = tmp_path / "m", "model.language_model.model.layers.1.mlp.up_proj.weight"
     shutil.copytree(SAMPLE.parent / "bundled", folder)

@@ -10,8 +10,8 @@ from safetensors.torch import save_file
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
 from transformers import CLIPVisionConfig, LlamaConfig, PreTrainedTokenizerFast
 
-from m3video.model.checkpoint import LoadedModel, load
-from m3video.model.m3 import M3VideoConfig, M3VideoForConditionalGeneration
+from m3video.model.m3.checkpoint import LoadedModel, load
+from m3video.model.m3.modeling import M3VideoConfig, M3VideoForConditionalGeneration
 
 WORDS = ["<pad>", "<s>", "</s>", "<unk>", "<image>", "frame", "question", "answer", "what", "is", "it", "red"]
 WORDS += [str(n) for n in range(1, 9)] + [f"0:{n:02d}" for n in range(60)]
@@ -22,9 +22,17 @@ def tiny_config(**more: object) -> M3VideoConfig:
         hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=16, image_size=336, patch_size=14
     )
     text = LlamaConfig(
-        hidden_size=16, num_hidden_layers=2, num_attention_heads=2, num_key_value_heads=2, intermediate_size=16,
-        vocab_size=len(WORDS), max_position_embeddings=256, bos_token_id=1, eos_token_id=2, pad_token_id=0,
-    )  # fmt: skip
+        hidden_size=16,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=2,
+        intermediate_size=16,
+        vocab_size=len(WORDS),
+        max_position_embeddings=256,
+        bos_token_id=1,
+        eos_token_id=2,
+        pad_token_id=0,
+    )
     settings = {"prompt_style": "bundled", "max_context": 256, **more}
     return M3VideoConfig(vision_config=vision, text_config=text, image_token_index=4, **settings)
 
@@ -80,13 +88,25 @@ def save_original(folder: Path, *, inside: bool = False, as_bin: bool = False) -
         save_file(old, folder / "model.safetensors")
     text = model.config.text_config
     config = {
-        "model_type": "llava_llama", "hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 2,
-        "num_attention_heads": 2, "num_key_value_heads": 2, "vocab_size": text.vocab_size, "rope_theta": 10000.0,
-        "rms_norm_eps": text.rms_norm_eps, "max_position_embeddings": 256, "tokenizer_model_max_length": 200,
-        "mm_hidden_size": 16, "mm_projector_type": "mlp2x_gelu", "mm_vision_select_layer": -2,
-        "mm_vision_tower": "tower", "image_aspect_ratio": "pad", "unfreeze_mm_vision_tower": inside,
+        "model_type": "llava_llama",
+        "hidden_size": 16,
+        "intermediate_size": 16,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 2,
+        "vocab_size": text.vocab_size,
+        "rope_theta": 10000.0,
+        "rms_norm_eps": text.rms_norm_eps,
+        "max_position_embeddings": 256,
+        "tokenizer_model_max_length": 200,
+        "mm_hidden_size": 16,
+        "mm_projector_type": "mlp2x_gelu",
+        "mm_vision_select_layer": -2,
+        "mm_vision_tower": "tower",
+        "image_aspect_ratio": "pad",
+        "unfreeze_mm_vision_tower": inside,
         "matryoshka_vis_token_scale": [1, 9, 36, 144, 576],
-    }  # fmt: skip
+    }
     (folder / "config.json").write_text(json.dumps(config))
     save_words(folder)
     return folder

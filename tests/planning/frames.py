@@ -36,8 +36,9 @@ def moving_square(step: int, *, ground: int = 60) -> np.ndarray:
     return picture
 
 
-def video(pictures: Sequence[np.ndarray], *, ms: int = 100, start: int = 0, chroma: Sequence[int] | None = None
-          ) -> Iterator[ScanFrame]:  # fmt: skip
+def video(
+    pictures: Sequence[np.ndarray], *, ms: int = 100, start: int = 0, chroma: Sequence[int] | None = None
+) -> Iterator[ScanFrame]:
     for i, picture in enumerate(pictures):
         yield scan_frame(start + i * ms, picture, key=i % 12 == 0, cb=128 if chroma is None else chroma[i])
 

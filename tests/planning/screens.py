@@ -15,8 +15,9 @@ SMALL = (144, 81)
 TIME_BASE = (1, 1000)
 
 
-def paper(*lines: str, dark: bool = False, left: int = 80, top: int = 140, step: int = 110, scale: float = 1.8
-          ) -> np.ndarray:  # fmt: skip
+def paper(
+    *lines: str, dark: bool = False, left: int = 80, top: int = 140, step: int = 110, scale: float = 1.8
+) -> np.ndarray:
     """Lines of words on a page; letters about 40 pixels high, 10 of the model's."""
     picture = np.full(SIZE[::-1], 24 if dark else 255, np.uint8)
     for number, words in enumerate(lines):
@@ -52,10 +53,14 @@ def with_words(picture: np.ndarray, words: str, left: int, top: int, *, scale: f
 
 
 def shown(
-    pictures: Sequence[np.ndarray], *, ms: int = 200, noise: float = 0.0, seed: int = 0,
+    pictures: Sequence[np.ndarray],
+    *,
+    ms: int = 200,
+    noise: float = 0.0,
+    seed: int = 0,
     pts: Sequence[int] | None = None,
     mode: str = "full",
-) -> FrameStats:  # fmt: skip
+) -> FrameStats:
     """Stats of pictures shown `ms` each, or at these pts; `noise` in grey levels of the small picture."""
     rng = np.random.default_rng(seed)
     cache: dict[int, np.ndarray] = {}

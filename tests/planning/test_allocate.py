@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from m3video.errors import UsageError
 from m3video.planning import knapsack
 from m3video.planning.allocate import allocate
-from m3video.scales import SCALES
+from m3video.types import SCALES
 
 COSTS = np.array([0, *SCALES])
 PICKS = {n: np.array(list(itertools.product(range(6), repeat=n))) for n in range(1, 5)}
@@ -171,7 +171,7 @@ def obeys(scale_N: np.ndarray, cover: list[tuple[int, int]], fixed: dict[int, in
 
 def brute_obeying(
     utility: np.ndarray, budget: int, cover: list[tuple[int, int]], fixed: dict[int, int], cap: int
-) -> float | None:  # fmt: skip
+) -> float | None:
     """The best total of the choices that obey, None when none does."""
     n = len(utility)
     worth = np.concatenate([np.zeros((n, 1)), utility], axis=1)

@@ -14,8 +14,7 @@ from PIL import Image
 
 from m3video.planning import complexity
 from m3video.planning.complexity import cell_features, losses, signatures
-from m3video.scales import FULL_SIDE, GRID_SIDES, SCALES
-from m3video.types import SCAN_SIDE
+from m3video.types import FULL_SIDE, GRID_SIDES, SCALES, SCAN_SIDE
 from tests.planning.frames import noise
 
 SIDES = st.integers(1, SCAN_SIDE)
@@ -36,7 +35,7 @@ def measured(*luma: np.ndarray, chroma: np.ndarray | None = None) -> tuple[np.nd
 def pooled(grid_CRC: np.ndarray, scale: int) -> np.ndarray:
     """[C, 24, 24] by the model's pooling to `scale` tokens and back to 24x24."""
     torch = pytest.importorskip("torch")
-    from m3video.model.nested import pool
+    from m3video.model.m3.pooling import pool
 
     tokens = torch.from_numpy(np.ascontiguousarray(grid_CRC.reshape(len(grid_CRC), -1).T))[None]
     side, block = GRID_SIDES[scale], FULL_SIDE // GRID_SIDES[scale]

@@ -8,7 +8,7 @@ import numpy as np
 
 from m3video.planning.decode_cost import cheapest_like, frames_before
 from m3video.planning.sample import sample
-from m3video.planning.worth import utility
+from m3video.planning.utility import utility
 from m3video.types import FLAG_KEY, FrameStats
 from tests.planning.frames import noise, plain, stats_of
 

@@ -10,10 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from m3video.planning.allocate import allocate
+from m3video.planning.constraints import Wishes, candidates, rules
 from m3video.planning.limits import Limit, limits
-from m3video.planning.wishes import Wishes, candidates, rules
-from m3video.scales import SCALES
-from m3video.types import Allocation, FrameStats
+from m3video.types import SCALES, Allocation, FrameStats
 from tests.planning.frames import noise, plain, stats_of
 
 CLIP = [picture for shot in range(4) for picture in [noise(shot, base=60 + 40 * shot)] * 6]
@@ -24,13 +23,20 @@ def stats() -> FrameStats:
     return stats_of(CLIP)
 
 
-def found(worth: np.ndarray, wishes: Wishes, *, budget: int, max_work: int | None = None
-          ) -> tuple[tuple[Limit, ...], Allocation]:  # fmt: skip
+def found(
+    worth: np.ndarray, wishes: Wishes, *, budget: int, max_work: int | None = None
+) -> tuple[tuple[Limit, ...], Allocation]:
     selection, pinned = candidates(stats(), wishes, max_frames=24)
     worth = worth[: len(selection)]
     obeyed = rules(stats(), selection, worth, wishes, budget=budget, pinned=pinned)
-    decided = allocate(worth, budget=budget, max_scale=obeyed.max_scale, fixed=obeyed.fixed,
-                       cover_M2=obeyed.cover_M2, max_work=max_work)  # fmt: skip
+    decided = allocate(
+        worth,
+        budget=budget,
+        max_scale=obeyed.max_scale,
+        fixed=obeyed.fixed,
+        cover_M2=obeyed.cover_M2,
+        max_work=max_work,
+    )
     return limits(stats(), selection, worth, wishes, decided, budget=budget, pinned=pinned), decided
 
 
@@ -63,9 +69,10 @@ def test_gains_are_those_of_the_best_plan_without_the_limit() -> None:
         "--budget 700": allocate(worth, budget=24 * 576, max_scale=36, fixed=pinned),
     }
     assert {limit.name: limit.gain for limit in binding} == {
-        name: pytest.approx(best.utility / decided.utility - 1) for name, best in without.items()
+        name: pytest.approx(best.utility / decided.utility - 1)
+        for name, best in without.items()
         if best.utility > decided.utility
-    }  # fmt: skip
+    }
     assert {limit.name for limit in binding} >= {"--at", "--budget 700"}
     gains = [limit.gain or 0 for limit in binding]
     assert gains == sorted(gains, reverse=True)

@@ -10,7 +10,7 @@ from m3video.planning.news import LEAST_NEW, find_news
 from m3video.planning.novelty import NOVELTY_FLOOR, novelty
 from m3video.planning.sample import sample
 from m3video.planning.stills import find_stills
-from m3video.planning.worth import utility
+from m3video.planning.utility import utility
 from m3video.types import FrameStats
 from tests.planning.screens import SMALL, paper, shown, textured, with_box, with_words
 from tests.planning.test_states import lasting

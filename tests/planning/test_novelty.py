@@ -21,9 +21,12 @@ def fresh_of(stats: FrameStats, *rows: int) -> list[float]:
     every = sample(stats, max_frames=len(stats))
     picked = list(rows)
     chosen = replace(
-        every, index_N=every.index_N[picked], pts_N=every.pts_N[picked], shot_N=every.shot_N[picked],
+        every,
+        index_N=every.index_N[picked],
+        pts_N=every.pts_N[picked],
+        shot_N=every.shot_N[picked],
         reason_N=tuple(every.reason_N[row] for row in picked),
-    )  # fmt: skip
+    )
     return novelty(stats, chosen).tolist()
 
 

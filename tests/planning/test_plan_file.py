@@ -19,23 +19,45 @@ from m3video.errors import PlanError
 from m3video.planning.allocate import allocate
 from m3video.planning.plan_file import SCHEMA, check_matches, for_video, from_json, load_plan, save_plan, to_json
 from m3video.planning.sample import sample
-from m3video.planning.worth import utility
-from m3video.scales import SCALES
-from m3video.types import METHODS, SCANS, PlannedFrame, TokenPlan, VideoInfo
+from m3video.planning.utility import utility
+from m3video.types import METHODS, SCALES, SCANS, PlannedFrame, TokenPlan, VideoInfo
 from tests.planning.frames import TIME_BASE, noise, plain, stats_of
 
 VIDEO = VideoInfo(
-    path="film.mp4", fingerprint="sha256:1", backend="pyav", container="mp4", codec="h264", pixel_format="yuv420p",
-    width=1920, height=1080, rotation=90, time_base=(1, 90000), start_pts=-3000, end_pts=900000, last_duration=3000,
-    num_frames=302, num_keyframes=3, num_frames_from_header=300, duration_seconds_from_header=10.0,
+    path="film.mp4",
+    fingerprint="sha256:1",
+    backend="pyav",
+    container="mp4",
+    codec="h264",
+    pixel_format="yuv420p",
+    width=1920,
+    height=1080,
+    rotation=90,
+    time_base=(1, 90000),
+    start_pts=-3000,
+    end_pts=900000,
+    last_duration=3000,
+    num_frames=302,
+    num_keyframes=3,
+    num_frames_from_header=300,
+    duration_seconds_from_header=10.0,
     notes=("times are derived",),
-)  # fmt: skip
+)
 PLAN = TokenPlan(
-    video=VIDEO, budget=720, frames=(PlannedFrame(-3000, 144, 0, "shot"), PlannedFrame(90001, 576, 1, "change")),
-    utility=12.5, bound=12.75, num_candidates=16, shots=((-3000, 90000), (90000, 903000)),
-    config={"budget": 720, "start": None, "sampling": "shots"}, warnings=("1 of 2 shots", "für alle"),
-    method="dp", text_tokens=42, scan="nonref", num_analyzed=151,
-)  # fmt: skip
+    video=VIDEO,
+    budget=720,
+    frames=(PlannedFrame(-3000, 144, 0, "shot"), PlannedFrame(90001, 576, 1, "change")),
+    utility=12.5,
+    bound=12.75,
+    num_candidates=16,
+    shots=((-3000, 90000), (90000, 903000)),
+    config={"budget": 720, "start": None, "sampling": "shots"},
+    warnings=("1 of 2 shots", "für alle"),
+    method="dp",
+    text_tokens=42,
+    scan="nonref",
+    num_analyzed=151,
+)
 
 
 def written() -> dict[str, Any]:
@@ -45,9 +67,11 @@ def written() -> dict[str, Any]:
 
 TEXTS = st.text(max_size=12)
 NUMBERS = st.floats(allow_nan=False, allow_infinity=False)
-JSON_VALUES = st.recursive(st.none() | st.booleans() | st.integers() | NUMBERS | TEXTS,
-                           lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXTS, inner, max_size=3),
-                           max_leaves=5)  # fmt: skip
+JSON_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | NUMBERS | TEXTS,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXTS, inner, max_size=3),
+    max_leaves=5,
+)
 
 
 @st.composite
@@ -55,16 +79,27 @@ def any_plan(draw: st.DrawFn) -> TokenPlan:
     start = draw(st.integers(-(2**60), 2**60))
     edges = sorted(draw(st.sets(st.integers(start, start + 2**40), min_size=2, max_size=30)))
     video = VideoInfo(
-        path=draw(TEXTS), fingerprint=draw(TEXTS), backend=draw(TEXTS), container=draw(TEXTS), codec=draw(TEXTS),
-        pixel_format=draw(TEXTS), width=draw(st.integers(1, 9999)), height=draw(st.integers(1, 9999)),
+        path=draw(TEXTS),
+        fingerprint=draw(TEXTS),
+        backend=draw(TEXTS),
+        container=draw(TEXTS),
+        codec=draw(TEXTS),
+        pixel_format=draw(TEXTS),
+        width=draw(st.integers(1, 9999)),
+        height=draw(st.integers(1, 9999)),
         rotation=draw(st.sampled_from([0, 90, 180, 270])),
-        time_base=draw(st.tuples(st.integers(1, 2000), st.integers(1, 10**9))), start_pts=edges[0], end_pts=edges[-1],
-        last_duration=draw(st.integers(0, 9999)), num_frames=draw(st.integers(1, 10**9)), num_keyframes=1,
+        time_base=draw(st.tuples(st.integers(1, 2000), st.integers(1, 10**9))),
+        start_pts=edges[0],
+        end_pts=edges[-1],
+        last_duration=draw(st.integers(0, 9999)),
+        num_frames=draw(st.integers(1, 10**9)),
+        num_keyframes=1,
         num_frames_from_header=draw(st.none() | st.integers(0, 10**9)),
-        duration_seconds_from_header=draw(st.none() | NUMBERS), num_damaged_packets=draw(st.integers(0, 99)),
+        duration_seconds_from_header=draw(st.none() | NUMBERS),
+        num_damaged_packets=draw(st.integers(0, 99)),
         notes=tuple(draw(st.lists(TEXTS, max_size=3))),
         origin=draw(st.tuples(st.integers(-(10**6), 10**6), st.integers(1, 10**6))),
-    )  # fmt: skip
+    )
     shots = tuple(itertools.pairwise(edges))
     shown = sorted(draw(st.sets(st.sampled_from(edges))))
     frames = tuple(
@@ -73,15 +108,26 @@ def any_plan(draw: st.DrawFn) -> TokenPlan:
     )
     spent = sum(frame.scale for frame in frames)
     return TokenPlan(
-        video=video, budget=spent + draw(st.integers(0, 999)), frames=frames, utility=draw(NUMBERS),
-        bound=draw(NUMBERS), num_candidates=draw(st.integers(0, 4096)), shots=shots,
-        config=draw(st.dictionaries(TEXTS, JSON_VALUES, max_size=4).filter(
-            lambda made: made.get("layout") != "grid" and "scan" not in made)),
-        warnings=tuple(draw(st.lists(TEXTS, max_size=3))), method=draw(st.sampled_from(["", *METHODS])),
-        text_tokens=draw(st.none() | st.integers(0, 9999)), scan=draw(st.sampled_from(SCANS)),
-        num_analyzed=draw(st.none() | st.integers(1, video.num_frames)), estimate=draw(TEXTS),
+        video=video,
+        budget=spent + draw(st.integers(0, 999)),
+        frames=frames,
+        utility=draw(NUMBERS),
+        bound=draw(NUMBERS),
+        num_candidates=draw(st.integers(0, 4096)),
+        shots=shots,
+        config=draw(
+            st.dictionaries(TEXTS, JSON_VALUES, max_size=4).filter(
+                lambda made: made.get("layout") != "grid" and "scan" not in made
+            )
+        ),
+        warnings=tuple(draw(st.lists(TEXTS, max_size=3))),
+        method=draw(st.sampled_from(["", *METHODS])),
+        text_tokens=draw(st.none() | st.integers(0, 9999)),
+        scan=draw(st.sampled_from(SCANS)),
+        num_analyzed=draw(st.none() | st.integers(1, video.num_frames)),
+        estimate=draw(TEXTS),
         num_repeats=draw(st.none() | st.just(0)),
-    )  # fmt: skip
+    )
 
 
 @settings(deadline=None, max_examples=200)
@@ -100,17 +146,32 @@ def test_what_is_written_is_read(tmp_path_factory: pytest.TempPathFactory, plan:
 def test_the_layout_is_the_documented_one() -> None:
     data = written()
     assert list(data) == [
-        "schema", "video", "backend", "budget", "total_tokens", "utility", "bound", "gap", "method", "text_tokens",
-        "scan", "num_analyzed", "num_candidates", "num_repeats", "estimate", "config", "warnings", "focus", "shots",
+        "schema",
+        "video",
+        "backend",
+        "budget",
+        "total_tokens",
+        "utility",
+        "bound",
+        "gap",
+        "method",
+        "text_tokens",
+        "scan",
+        "num_analyzed",
+        "num_candidates",
+        "num_repeats",
+        "estimate",
+        "config",
+        "warnings",
+        "focus",
+        "shots",
         "frames",
-    ]  # fmt: skip
+    ]
     assert data["schema"] == SCHEMA == "m3video.plan/2"
     assert data["video"]["origin"] == [0, 1]
     assert data["video"]["time_base"] == [1, 90000]
     assert data["total_tokens"] == 720
-    assert data["frames"][1] == {
-        "pts": 90001, "pts_seconds": 1.000011, "scale": 576, "shot": 1, "reason": "change"
-    }  # fmt: skip
+    assert data["frames"][1] == {"pts": 90001, "pts_seconds": 1.000011, "scale": 576, "shot": 1, "reason": "change"}
 
 
 def test_a_real_plan_is_replayed_exactly(tmp_path: Path) -> None:
@@ -120,15 +181,19 @@ def test_a_real_plan_is_replayed_exactly(tmp_path: Path) -> None:
     video = replace(VIDEO, time_base=TIME_BASE, start_pts=int(stats.pts_N[0]), end_pts=int(stats.pts_N[-1]))
     frames = tuple(
         PlannedFrame(int(pts), int(scale), int(shot), reason)
-        for pts, scale, shot, reason in zip(
-            chosen.pts_N, decided.scale_N, chosen.shot_N, chosen.reason_N, strict=True
-        )
+        for pts, scale, shot, reason in zip(chosen.pts_N, decided.scale_N, chosen.shot_N, chosen.reason_N, strict=True)
         if scale
-    )  # fmt: skip
+    )
     plan = TokenPlan(
-        video=video, budget=700, frames=frames, utility=decided.utility, bound=decided.bound,
-        num_candidates=len(chosen), shots=chosen.shots, warnings=chosen.notes,
-    )  # fmt: skip
+        video=video,
+        budget=700,
+        frames=frames,
+        utility=decided.utility,
+        bound=decided.bound,
+        num_candidates=len(chosen),
+        shots=chosen.shots,
+        warnings=chosen.notes,
+    )
     assert len({frame.shot for frame in frames}) > 1
     save_plan(plan, tmp_path / "plan.json")
     again = load_plan(tmp_path / "plan.json")

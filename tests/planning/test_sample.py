@@ -14,8 +14,7 @@ from hypothesis import strategies as st
 from m3video.errors import UsageError
 from m3video.planning.sample import sample
 from m3video.planning.shots import find_shots
-from m3video.scales import SCALES
-from m3video.types import FLAG_BLACK, FLAG_CORRUPT, FLAG_KEY, FrameStats, Selection
+from m3video.types import FLAG_BLACK, FLAG_CORRUPT, FLAG_KEY, SCALES, FrameStats, Selection
 from tests.planning.frames import TIME_BASE, plain, scan_frame
 
 MS = 40
@@ -38,14 +37,21 @@ def made(
     pts_N = np.arange(n) * MS if pts_N is None else np.asarray(pts_N)
     steps = np.abs(np.diff(picture.astype(np.float32), prepend=picture[:1].astype(np.float32)))
     return FrameStats(
-        pts_N=pts_N, loss_NS=np.zeros((n, len(SCALES))),
-        peak_NS=np.zeros((n, len(SCALES))), change_N=steps if change_N is None else change_N,
-        sharpness_N=np.ones(n) if sharpness_N is None else sharpness_N, luma_N=picture,
-        signature_NK=np.repeat(picture[:, None], 108, axis=1), flags_N=np.zeros(n) if flags_N is None else flags_N,
-        strokes_NC=np.zeros((n, 144)), pattern_NC=np.zeros((n, 144)),
-        edge_2HW=np.zeros((2, 144, 144)), time_base=TIME_BASE, origin=origin,
+        pts_N=pts_N,
+        loss_NS=np.zeros((n, len(SCALES))),
+        peak_NS=np.zeros((n, len(SCALES))),
+        change_N=steps if change_N is None else change_N,
+        sharpness_N=np.ones(n) if sharpness_N is None else sharpness_N,
+        luma_N=picture,
+        signature_NK=np.repeat(picture[:, None], 108, axis=1),
+        flags_N=np.zeros(n) if flags_N is None else flags_N,
+        strokes_NC=np.zeros((n, 144)),
+        pattern_NC=np.zeros((n, 144)),
+        edge_2HW=np.zeros((2, 144, 144)),
+        time_base=TIME_BASE,
+        origin=origin,
         until_pts=None if last_shown is None else int(pts_N[-1]) + last_shown,
-    )  # fmt: skip
+    )
 
 
 @st.composite
@@ -60,10 +66,14 @@ def any_stats(draw: st.DrawFn, *, corrupt: bool = True) -> FrameStats:
         flags |= FLAG_CORRUPT * (rng.random(n) < draw(st.sampled_from([0, 0.2, 1])))
     step = rng.choice([1, 33, 40, 5000], n, p=draw(st.sampled_from([(0, 0.5, 0.5, 0), (0.3, 0.3, 0.3, 0.1)])))
     return made(
-        picture, pts_N=draw(st.integers(-9000, 9000)) + np.cumsum(step), flags_N=flags,
-        change_N=rng.choice([0, 0.3, 4, 200], n), sharpness_N=rng.random(n),
-        origin=draw(st.sampled_from([(0, 1), (7, 5), (-1, 3)])), last_shown=draw(st.sampled_from([None, 1, 40, 9000])),
-    )  # fmt: skip
+        picture,
+        pts_N=draw(st.integers(-9000, 9000)) + np.cumsum(step),
+        flags_N=flags,
+        change_N=rng.choice([0, 0.3, 4, 200], n),
+        sharpness_N=rng.random(n),
+        origin=draw(st.sampled_from([(0, 1), (7, 5), (-1, 3)])),
+        last_shown=draw(st.sampled_from([None, 1, 40, 9000])),
+    )
 
 
 def last_tick(stats: FrameStats) -> int:
@@ -361,8 +371,9 @@ def test_density_follows_the_root_of_the_speed_of_change(change: float) -> None:
 
 def test_frame_rate_does_not_change_where_candidates_stand() -> None:
     slow = still_then(4.0, 10.0)
-    fast = made([100] * 2 * len(slow), pts_N=np.arange(2 * len(slow)) * MS // 2,
-                change_N=np.repeat(slow.change_N / 2, 2))  # fmt: skip
+    fast = made(
+        [100] * 2 * len(slow), pts_N=np.arange(2 * len(slow)) * MS // 2, change_N=np.repeat(slow.change_N / 2, 2)
+    )
     few, many = sample(slow, max_frames=40), sample(fast, max_frames=40)
     assert np.abs(few.pts_N - many.pts_N).max() <= 2 * MS
 

@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 import torch
 
-from m3video.scales import SCALES
+from m3video.types import SCALES
+from tests.paths import ROOT
 
-ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "scripts" / "bench_gpu.py"
 WITHOUT = ("av", "decord", "ray", "torchcodec", "torchvision")
 RUN_WITHOUT = f"""
@@ -31,8 +31,11 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 def test_it_runs_without_video_libraries(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", RUN_WITHOUT, str(SCRIPT), "--tiny", "--json", str(tmp_path / "rows.json")],
-        capture_output=True, text=True, timeout=300, env={**os.environ, "PYTHONPATH": str(ROOT)},
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
     assert done.returncode == 0, done.stderr
     found = json.loads((tmp_path / "rows.json").read_text())
     assert found["shape"] == "tiny"

@@ -51,11 +51,23 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def recipe_file(tmp_path: Path, data: Path, base: Path) -> Make:
     def make(**more: Any) -> Path:
         values = {
-            "base": str(base), "data": [{"conversations": str(data / "good.json"), "files": str(data)}],
-            "batch": 4, "micro_batch": 2, "rate": 5e-3, "projector_rate": 5e-3, "tower_rate": 0, "epochs": 6,
-            "precision": "float32", "save_dtype": "float32", "gradient_checkpointing": False, "max_frames": 3,
-            "visual_tokens": 600, "workers": 1, "save_every": 2, **more,
-        }  # fmt: skip
+            "base": str(base),
+            "data": [{"conversations": str(data / "good.json"), "files": str(data)}],
+            "batch": 4,
+            "micro_batch": 2,
+            "rate": 5e-3,
+            "projector_rate": 5e-3,
+            "tower_rate": 0,
+            "epochs": 6,
+            "precision": "float32",
+            "save_dtype": "float32",
+            "gradient_checkpointing": False,
+            "max_frames": 3,
+            "visual_tokens": 600,
+            "workers": 1,
+            "save_every": 2,
+            **more,
+        }
         path = tmp_path / "recipe.yaml"
         path.write_text(yaml.safe_dump(values), encoding="utf-8")
         return path

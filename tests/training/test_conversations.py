@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +13,12 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from m3video.errors import UsageError
-from m3video.model.prompt import build_prompt
-from m3video.model.text import IMAGE_ID, SentencePieceText, TextCodec, load_text, prompt_ids
+from m3video.model.m3.prompt import build_prompt
+from m3video.model.tokenizer import IMAGE_ID, SentencePieceText, TextCodec, load_text, prompt_ids
 from m3video.training.conversations import Labelled, Row, check_style, conversation_text, label, read_rows
 from tests.model.tiny import WORDS, save_words
+from tests.paths import PARITY
 
-PARITY = Path(os.environ.get("M3VIDEO_PARITY_DIR") or Path(__file__).resolve().parents[3] / "shared" / "m3-parity")
 VICUNA = PARITY / "llava-v1.5-tiny-m3" / "safetensors"
 needs_vicuna = pytest.mark.skipif(not VICUNA.is_dir(), reason="no parity set: M3VIDEO_PARITY_DIR names one")
 SYSTEM = (
@@ -122,13 +121,15 @@ def test_jsonl_is_read_too(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("key", "meant"), [("images", "image"), ("Image", "image"), ("image_path", "image"), ("video_path", "video")]
-)  # fmt: skip
+)
 def test_a_key_that_nearly_names_a_file_is_no_text_row(tmp_path: Path, key: str, meant: str) -> None:
     said = turns("What?", "Red.")
     rows, bad, _ = read(
-        tmp_path, {key: "a.png", "conversations": said}, {"source": "x", "model": "", "conversations": said},
+        tmp_path,
+        {key: "a.png", "conversations": said},
+        {"source": "x", "model": "", "conversations": said},
         {"image": "a.png", "image_id": 7, "conversations": turns("<image>\nWhat?", "Red.")},
-    )  # fmt: skip
+    )
     assert bad == [("malformed", f"unknown key {key!r}, and no {meant}: did you mean {meant}?")]
     assert len(rows) == 2
 

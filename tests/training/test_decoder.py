@@ -10,7 +10,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from m3video.scales import SCALES
 from m3video.training.decoder import (
     FINE,
     LONGEST_PREFIX,
@@ -28,6 +27,7 @@ from m3video.training.recipe import Recipe
 from m3video.training.sequences import word_ids
 from m3video.training.symbols import Drawn, Frame, draw_frames
 from m3video.training.words import clock_words
+from m3video.types import SCALES
 from tests.training.drawn import KEYS, frame_of, shot_of
 
 RECIPE = Recipe(questions=12)

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from m3video.errors import UsageError
-from m3video.scales import SCALES
 from m3video.training.conversations import Row
 from m3video.training.examples import Example, Loader
+from m3video.types import SCALES
 from tests.training.tuning import example, load, recipe_of, video_row
 from tests.video.clips import Clip, write
 

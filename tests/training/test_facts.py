@@ -12,7 +12,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from m3video.scales import SCALES
 from m3video.training.facts import (
     Key,
     fact_ids,
@@ -28,15 +27,22 @@ from m3video.training.facts import (
 )
 from m3video.training.scenes import Facts
 from m3video.training.words import COLOURS, GLYPHS, PLACES
+from m3video.types import SCALES
 from tests.training.drawn import CONTENTS, KEYS, frame_of, keys_of, shot_of
 
 SEEDS = st.integers(0, 2**32)
 NUMBERS = local_ids()
 SOME = [
     NUMBERS[key]
-    for key in (("tile", 0, 0, "red"), ("tile", 0, 1, "red"), ("entry", 2, 1, "7"), ("letter", 3, "A"),
-                ("here", "white", "star", "top left"), ("here", "white", "ring", "top left"))
-]  # fmt: skip
+    for key in (
+        ("tile", 0, 0, "red"),
+        ("tile", 0, 1, "red"),
+        ("entry", 2, 1, "7"),
+        ("letter", 3, "A"),
+        ("here", "white", "star", "top left"),
+        ("here", "white", "ring", "top left"),
+    )
+]
 LOOKS = [("tile", 0, None), ("tile",), ("entry", 2, 1), ("letter", 3), ("letter",), ("here", "white", None)]
 
 
@@ -89,9 +95,7 @@ def test_every_entry_of_a_table_is_at_its_place_with_its_digit(seed: int) -> Non
     facts, cells = frame_of(shot_of("table", seed))
     assert facts.table is not None
     found = keys_of(cells)
-    assert set(found) == {
-        ("entry", r, c, digit) for r, line in enumerate(facts.table) for c, digit in enumerate(line)
-    }  # fmt: skip
+    assert set(found) == {("entry", r, c, digit) for r, line in enumerate(facts.table) for c, digit in enumerate(line)}
     assert_ordered(found)
 
 

@@ -14,8 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from m3video.config import Settings
 from m3video.errors import NotFiniteError, UsageError
-from m3video.scales import SCALES
-from m3video.session import ask
+from m3video.inference.session import ask
 from m3video.training import finetune as finetune_module
 from m3video.training import loop
 from m3video.training.conversations import Row, Skipped
@@ -25,10 +24,12 @@ from m3video.training.finetune_recipe import load_finetune
 from m3video.training.reading import Reading
 from m3video.training.recipe import Stage
 from m3video.training.train import train
+from m3video.types import SCALES
 from tests.model.tiny import save_original
+from tests.paths import ROOT
 from tests.training.tuning import CONTEXT, Make, load, recipe_of, video_row
 
-SHIPPED = sorted((Path(__file__).parents[2] / "configs").glob("m3-llava*.yaml"))
+SHIPPED = sorted((ROOT / "configs").glob("m3-llava*.yaml"))
 
 
 def run(recipe: Path, folder: Path, **more: Any) -> tuple[Path, list[dict[str, Any]]]:
@@ -53,8 +54,10 @@ def test_full_fine_tuning_learns_and_the_folder_answers(
     assert loaded.config.token_scales == list(SCALES)
     changed = {n for n, p in before.model.named_parameters() if not torch.equal(p, loaded.model.get_parameter(n))}
     assert {name.split(".")[1] for name in changed if name != "lm_head.weight"} == {
-        "language_model", "multi_modal_projector", "vision_tower"
-    }  # fmt: skip
+        "language_model",
+        "multi_modal_projector",
+        "vision_tower",
+    }
     answer = ask(data / "v.mp4", "what is it", Settings(max_frames=3, budget=100, max_new_tokens=2), loaded=loaded)
     assert answer.text == "red"
 
@@ -77,8 +80,10 @@ def test_lora_learns_merges_and_keeps_its_adapter(
     out, log = run(recipe, tmp_path / "run")
     assert log[-1]["loss"] < 0.5 * log[0]["loss"]
     assert {p.name for p in (tmp_path / "run" / "adapter").iterdir()} >= {
-        "adapter_config.json", "adapter_model.safetensors", "other_trained.safetensors"
-    }  # fmt: skip
+        "adapter_config.json",
+        "adapter_model.safetensors",
+        "other_trained.safetensors",
+    }
     before, after = load(base).model, load(out).model
     changed = {n for n, p in before.named_parameters() if not torch.allclose(p, after.get_parameter(n), atol=1e-2)}
     assert any(name.startswith("model.language_model.layers.") for name in changed)
@@ -145,8 +150,12 @@ def test_what_cannot_be_used_is_left_out_counted_and_named(
     named = [json.loads(line) for line in (tmp_path / "run" / "skipped.jsonl").read_text("utf-8").splitlines()]
     kinds = {line["name"].split("(id ")[1].rstrip(")"): line["kind"] for line in named}
     assert kinds == {
-        "cut": "broken image", "no": "broken video", "gone": "missing file", "long": "too long", "half": "malformed"
-    }  # fmt: skip
+        "cut": "broken image",
+        "no": "broken video",
+        "gone": "missing file",
+        "long": "too long",
+        "half": "malformed",
+    }
     # Two epochs met each broken row twice; it is named once.
     assert len(named) == 5
     assert log[-1]["left out"] == pytest.approx(3 / 7, abs=1e-3)
@@ -234,10 +243,13 @@ def test_the_shipped_recipes_are_the_papers(path: Path) -> None:
 @pytest.mark.parametrize(
     ("more", "named"),
     [
-        ({"epoch": 2}, "epochs"), ({"rate": 0}, "rate"), ({"lora": {"ranc": 3}}, "rank"), ({"data": []}, "data"),
+        ({"epoch": 2}, "epochs"),
+        ({"rate": 0}, "rate"),
+        ({"lora": {"ranc": 3}}, "rank"),
+        ({"data": []}, "data"),
         ({"precision": "float8"}, "precision"),
     ],
-)  # fmt: skip
+)
 def test_a_wrong_recipe_is_one_line_that_names_the_key(recipe_file: Make, more: dict[str, Any], named: str) -> None:
     with pytest.raises(UsageError, match=named) as failure:
         load_finetune(recipe_file(**more))

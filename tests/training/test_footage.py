@@ -10,7 +10,7 @@ import av
 import numpy as np
 import pytest
 
-from m3video.model.images import pad_pixels
+from m3video.model.m3.images import pad_pixels
 from m3video.training.footage import clip_frames, normalise, sample_clip, shot_frames, square, through_h264
 from m3video.training.render import (
     BACKGROUND_CELL,
@@ -23,13 +23,12 @@ from m3video.training.render import (
     TILE_CELL,
     draw,
     natural_picture,
-)  # fmt: skip
+)
 from m3video.training.sample import sample_clip as shipped_clip
 from m3video.training.sample import write_sample
 from m3video.training.scenes import Font, facts_at, place_of, sample_shot
 from m3video.training.words import COLOURS, GLYPHS, PLACES, RGB, SHAPES
-
-SAMPLE = Path(__file__).parents[2] / "m3video" / "assets" / "sample.mp4"
+from tests.paths import SAMPLE
 
 
 @pytest.mark.parametrize("content", ["shapes", "sign", "board", "table", "page", "empty", "crowd", "street"])

@@ -11,12 +11,12 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from m3video.model import answering, checkpoint, nested
-from m3video.scales import SCALES
+from m3video.model.m3 import answering, checkpoint, pooling
 from m3video.training.conversations import Row
 from m3video.training.examples import Example, Loader
 from m3video.training.finetune import choose_trained
 from m3video.training.objective import answer_loss, backward, lay_out, micro_batches
+from m3video.types import SCALES
 from tests.training.tuning import example, gradients, load, picture_row, recipe_of, tiny, video_row
 
 
@@ -27,7 +27,7 @@ def test_the_loss_is_the_mean_over_the_five_scales(base: Path, data: Path, tmp_p
     grids = loaded.model.visual_grids(made.pictures[0].pixels_P3HW)
     losses = []
     for one in made.passes:
-        embeds = answering.embed(loaded, one.told.ids, answering.frame_blocks(loaded, nested.pack(grids, one.scales)))
+        embeds = answering.embed(loaded, one.told.ids, answering.frame_blocks(loaded, pooling.pack(grids, one.scales)))
         logits = loaded.model(inputs_embeds=embeds).logits[0, -3:]
         # The prompt's last token predicts "red", "red" predicts the end.
         assert one.told.labels[-3:] == [-100, loaded.codec.encode("red")[0], loaded.codec.eos_id]
@@ -82,9 +82,11 @@ def test_gradient_checkpointing_changes_no_gradient(base: Path, data: Path, tmp_
         choose_trained(loaded, recipe, None)
         loaded.model.train()
         backward(
-            loaded, [example(Loader(loaded, recipe, tmp_path), picture_row(data))], micro_batch=1,
+            loaded,
+            [example(Loader(loaded, recipe, tmp_path), picture_row(data))],
+            micro_batch=1,
             precision=torch.float32,
-        )  # fmt: skip
+        )
         found.append(gradients(loaded))
     assert found[0].keys() == found[1].keys()
     assert all(torch.allclose(found[0][name], found[1][name], atol=1e-6) for name in found[0])

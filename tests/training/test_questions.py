@@ -134,8 +134,10 @@ def says(question: Question, number: int, key: tuple[object, ...]) -> bool:
         return question.answer == key[3]
     if question.family == "sign" and not question.answer[0].isdigit():
         return key[0] == "letter" and question.answer.upper()[int(str(key[1])) - 1] == key[2]
-    return word == key[{"tile": 3, "entry": 3, "letter": 2, "here": 2 if question.family == "shape kind" else 1}[
-        str(key[0])]]  # fmt: skip
+    return (
+        word
+        == key[{"tile": 3, "entry": 3, "letter": 2, "here": 2 if question.family == "shape kind" else 1}[str(key[0])]]
+    )
 
 
 @settings(max_examples=80, deadline=None)

@@ -11,9 +11,9 @@ import pytest
 import torch
 from torch import nn
 
-from m3video.model import checkpoint
-from m3video.model.nested import pack
-from m3video.model.prefix import Prefix
+from m3video.model.m3 import checkpoint
+from m3video.model.m3.pooling import pack
+from m3video.model.m3.prefix import Prefix
 from m3video.training.build import build_model
 from m3video.training.decoder import sample_scales, sample_times
 from m3video.training.facts import shares
@@ -49,8 +49,9 @@ def model() -> Any:
     return built.eval()
 
 
-def make_clip(seed: int, *, contents: Sequence[str] = CONTENTS, most: int = 60, number: int = 6
-              ) -> tuple[Clip, torch.Tensor]:  # fmt: skip
+def make_clip(
+    seed: int, *, contents: Sequence[str] = CONTENTS, most: int = 60, number: int = 6
+) -> tuple[Clip, torch.Tensor]:
     rng = random.Random(seed)
     frames = [frame_of(shot_of(rng.choice(contents), rng.randrange(100))) for _ in range(4)]
     seconds, scales = sample_times(rng, 4), sample_scales(rng, 4, most=most)
@@ -204,14 +205,22 @@ def test_the_pointer_measures_the_attention_of_its_layer(model: Any) -> None:
     away = torch.zeros(batch.mask().shape).masked_fill(~batch.mask(), torch.finfo(torch.float32).min)
     before = decoder.config._attn_implementation
     decoder.set_attn_implementation("eager")
-    out = decoder(inputs_embeds=embeds, attention_mask=away, position_ids=batch.positions_BL, use_cache=False,
-                  output_hidden_states=True, output_attentions=True)  # fmt: skip
+    out = decoder(
+        inputs_embeds=embeds,
+        attention_mask=away,
+        position_ids=batch.positions_BL,
+        use_cache=False,
+        output_hidden_states=True,
+        output_attentions=True,
+    )
     decoder.set_attn_implementation(before)
     weights = out.attentions[LOOKUP_LAYER][:, :LOOKUP_HEADS]
-    expected = torch.cat([
-        (weights[row][:, rows_A, : here_AP.shape[1]] * here_AP).sum(-1).log().mean(0)
-        for row, (rows_A, here_AP) in enumerate(batch.looks)
-    ])  # fmt: skip
+    expected = torch.cat(
+        [
+            (weights[row][:, rows_A, : here_AP.shape[1]] * here_AP).sum(-1).log().mean(0)
+            for row, (rows_A, here_AP) in enumerate(batch.looks)
+        ]
+    )
     loss, (found, count) = pointer_loss(decoder, out.hidden_states[LOOKUP_LAYER], batch)
     assert float(loss) == pytest.approx(-float(expected.mean()), rel=1e-3)
     assert count == len(expected) == int((batch.labels_BL != -100).sum())

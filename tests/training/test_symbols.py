@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import torch
 
-from m3video.model.nested import pool
-from m3video.scales import SCALES
+from m3video.model.m3.pooling import pool
 from m3video.training.facts import Key, fact_ids, local_ids
 from m3video.training.symbols import FOCUS, Drawn, Symbols, composed, draw_frames, fine_rows, focus
+from m3video.types import SCALES
 from tests.training.drawn import CONTENTS, frame_of, shot_of
 
 WIDTH = 192

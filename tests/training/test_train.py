@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from m3video.errors import NotFiniteError, UsageError
-from m3video.model import checkpoint
-from m3video.model.checkpoint import find_device
+from m3video.model.m3 import checkpoint
+from m3video.model.m3.checkpoint import find_device
 from m3video.training.build import build_model
 from m3video.training.facts import local_facts
 from m3video.training.features import Features, load_features
@@ -41,8 +41,9 @@ from m3video.training.vision import (
     tower_features,
 )
 from m3video.training.words import COLOURS, SHAPES
+from tests.paths import ROOT
 
-CONFIG = Path(__file__).parents[2] / "configs" / "bundled.yaml"
+CONFIG = ROOT / "configs" / "bundled.yaml"
 
 
 def test_the_shipped_recipe_loads_and_builds_the_shipped_sizes() -> None:
@@ -158,8 +159,15 @@ def test_what_a_stage_outdates_is_gone_before_its_first_step(tmp_path: Path) -> 
         return module(torch.ones(1, 1)).sum(), {}
 
     def go(step: Any) -> None:
-        run_stage("toy", Stage(steps=2, batch=1, rate=0.1), module, tmp_path, resume=True, step=step,
-                  outdates=("features", "next.pt"))  # fmt: skip
+        run_stage(
+            "toy",
+            Stage(steps=2, batch=1, rate=0.1),
+            module,
+            tmp_path,
+            resume=True,
+            step=step,
+            outdates=("features", "next.pt"),
+        )
 
     with pytest.raises(Stopped):
         go(killed)
@@ -216,9 +224,11 @@ def test_dense_frames_teach_shapes_letters_signs_and_digits() -> None:
         for label in labels:
             kinds = set(label.kind_GG.flat)
             content = {
-                "table": TABLE_CELL in kinds, "page": PAGE_CELL in kinds, "street": SIGN_CELL in kinds,
+                "table": TABLE_CELL in kinds,
+                "page": PAGE_CELL in kinds,
+                "street": SIGN_CELL in kinds,
                 "crowd": len(np.unique(label.shape_GG[label.shape_GG > 0])) > 1,
-            }  # fmt: skip
+            }
             assert sum(content.values()) == 1
             (name,) = (name for name, there in content.items() if there)
             seen.add(name)
@@ -246,8 +256,10 @@ def test_every_head_has_a_target_in_its_range_and_can_get_it_right() -> None:
 
 def test_every_cell_must_say_its_symbol_or_nothing() -> None:
     reader = Reader(build_model(Recipe()))
-    labels = [draw(sample_shot(random.Random(n), content=content), 0.5)[1]
-              for n, content in enumerate(("board", "shapes", "page"))]  # fmt: skip
+    labels = [
+        draw(sample_shot(random.Random(n), content=content), 0.5)[1]
+        for n, content in enumerate(("board", "shapes", "page"))
+    ]
     true = reader.symbols.cells(np.stack([local_facts(label) for label in labels]))
     reader.say = nn.Identity()
     assert float(say_loss(reader, true, labels)) < 1e-6

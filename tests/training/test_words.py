@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from m3video.model.prompt import build_prompt, whole_clock
-from m3video.model.text import IMAGE_ID, load_text, prompt_ids
+from m3video.model.m3.prompt import build_prompt, whole_clock
+from m3video.model.tokenizer import IMAGE_ID, load_text, prompt_ids
 from m3video.training.questions import plain, spell
 from m3video.training.sequences import clip_words, word_ids
 from m3video.training.words import BOS, EOS, IMAGE, PAD, UNK, clock_words, save_tokenizer, vocabulary
+from tests.paths import ROOT
 
 
 @pytest.fixture(scope="module")
@@ -67,5 +68,5 @@ def test_training_and_inference_write_a_prompt_alike(folder: Path) -> None:
 
 
 def test_the_bundled_tokenizer_is_this_vocabulary() -> None:
-    path = Path(__file__).parents[2] / "m3video" / "assets" / "bundled" / "tokenizer.json"
+    path = ROOT / "m3video" / "assets" / "bundled" / "tokenizer.json"
     assert json.loads(path.read_text(encoding="utf-8"))["model"]["vocab"] == word_ids()

@@ -10,7 +10,7 @@ from typing import Any
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from m3video.model import checkpoint
+from m3video.model.m3 import checkpoint
 from m3video.training.conversations import Row
 from m3video.training.examples import Example, Loader
 from m3video.training.finetune_recipe import FineTune

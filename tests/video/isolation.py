@@ -41,8 +41,14 @@ class Worker:
     def _start(self) -> subprocess.Popen[str]:
         root = Path(__file__).parents[2]
         with self.log.open("a") as log:
-            return subprocess.Popen([sys.executable, "-m", "tests.video.worker"], cwd=root, text=True,
-                                    stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log)  # fmt: skip
+            return subprocess.Popen(
+                [sys.executable, "-m", "tests.video.worker"],
+                cwd=root,
+                text=True,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+            )
 
     def close(self) -> None:
         if self._child:

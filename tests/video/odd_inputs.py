@@ -92,16 +92,32 @@ ALL = Readable(range(N))
 
 # --- times ------------------------------------------------------------------------------------------------------------
 clip("b_frames.mp4", Readable(range(N), every(512)))
-clip("vfr.mkv", Readable(range(N), [40 * i + 7 * (i % 3) for i in range(N)]), time_base=Fraction(1, 1000),
-     times=[40 * i + 7 * (i % 3) for i in range(N)])  # fmt: skip
-clip("gap_of_two_hours.mkv", Readable(range(N), [40 * i + (7_200_000 if i >= 30 else 0) for i in range(N)]),
-     time_base=Fraction(1, 1000), times=[40 * i + (7_200_000 if i >= 30 else 0) for i in range(N)])  # fmt: skip
-clip("start_10s.mkv", Readable(range(N), every(40, start=10_000)), time_base=Fraction(1, 1000),
-     times=every(40, start=10_000))  # fmt: skip
+clip(
+    "vfr.mkv",
+    Readable(range(N), [40 * i + 7 * (i % 3) for i in range(N)]),
+    time_base=Fraction(1, 1000),
+    times=[40 * i + 7 * (i % 3) for i in range(N)],
+)
+clip(
+    "gap_of_two_hours.mkv",
+    Readable(range(N), [40 * i + (7_200_000 if i >= 30 else 0) for i in range(N)]),
+    time_base=Fraction(1, 1000),
+    times=[40 * i + (7_200_000 if i >= 30 else 0) for i in range(N)],
+)
+clip(
+    "start_10s.mkv",
+    Readable(range(N), every(40, start=10_000)),
+    time_base=Fraction(1, 1000),
+    times=every(40, start=10_000),
+)
 clip("start_10s.ts", Readable(range(N), every(3600, start=900_000)), format_options={"output_ts_offset": "10"})
 clip("negative_start.ts", Readable(range(N), every(3600, start=-154_592)), format_options={"output_ts_offset": "95442"})
-clip("leading_frames_cut_by_edit_list.mp4", Readable(range(10, N), every(512, count=50)), times=range(-10, 50),
-     format_options={"avoid_negative_ts": "disabled"})  # fmt: skip
+clip(
+    "leading_frames_cut_by_edit_list.mp4",
+    Readable(range(10, N), every(512, count=50)),
+    times=range(-10, 50),
+    format_options={"avoid_negative_ts": "disabled"},
+)
 clip("thousand_fps.mp4", Readable(range(N), every(16)), time_base=Fraction(1, 1000), rate=1000)
 clip("one_frame.mp4", Readable([7], [0]), numbers=[7])
 clip("one_keyframe.mp4", ALL, gop=600)
@@ -113,14 +129,32 @@ clip("fragmented.mp4", ALL, format_options={"movflags": "frag_keyframe+empty_moo
 clip("open_gop_h264.mp4", Readable(range(N), every(512)), codec_options=X264_OPEN, b_frames=3)
 clip("open_gop_hevc.mp4", Readable(range(N), every(512)), codec="libx265", codec_options=X265_OPEN, b_frames=3)
 clip("open_gop.ts", ALL, codec_options=X264_OPEN, b_frames=3)
-clip("intra_refresh.mp4", Readable(range(N), every(512)), b_frames=0, gop=20,
-     codec_options={"x264-params": "intra-refresh=1:keyint=20"})  # fmt: skip
-clip("hidden_frames_vp8.webm", Readable(range(N), every(40)), codec="libvpx",
-     codec_options={"auto-alt-ref": "1", "lag-in-frames": "16", "b": "500k"})  # fmt: skip
-clip("hidden_frames_vp9.webm", Readable(range(N), every(40)), codec="libvpx-vp9",
-     codec_options={"auto-alt-ref": "1", "lag-in-frames": "16", "cpu-used": "8", "b": "500k"})  # fmt: skip
-clip("av1.mp4", Readable(range(24), every(512, count=24)), codec="libsvtav1", numbers=range(24),
-     codec_options={"preset": "8", "crf": "12"})  # fmt: skip
+clip(
+    "intra_refresh.mp4",
+    Readable(range(N), every(512)),
+    b_frames=0,
+    gop=20,
+    codec_options={"x264-params": "intra-refresh=1:keyint=20"},
+)
+clip(
+    "hidden_frames_vp8.webm",
+    Readable(range(N), every(40)),
+    codec="libvpx",
+    codec_options={"auto-alt-ref": "1", "lag-in-frames": "16", "b": "500k"},
+)
+clip(
+    "hidden_frames_vp9.webm",
+    Readable(range(N), every(40)),
+    codec="libvpx-vp9",
+    codec_options={"auto-alt-ref": "1", "lag-in-frames": "16", "cpu-used": "8", "b": "500k"},
+)
+clip(
+    "av1.mp4",
+    Readable(range(24), every(512, count=24)),
+    codec="libsvtav1",
+    numbers=range(24),
+    codec_options={"preset": "8", "crf": "12"},
+)
 
 # --- times that the file does not have --------------------------------------------------------------------------------
 clip("no_pts_mpeg4.avi", Readable(range(N), every(1, start=1), note="no pts"), codec="mpeg4")
@@ -129,8 +163,7 @@ clip("raw.h264", Readable(range(N), every(48_000), note="no pts"))
 clip("raw.hevc", Readable(range(N), every(48_000), note="no pts"), codec="libx265", codec_options=X265)
 clip("raw.obu", Readable(range(24)), codec="libsvtav1", numbers=range(24), codec_options={"preset": "8", "crf": "12"})
 clip("program_stream.mpg", Readable(range(N), note="decoding"), codec="mpeg2video")
-clip("interlaced.mpg", Readable(range(N), note="decoding"), codec="mpeg2video",
-     codec_options={"flags": "+ildct+ilme"})  # fmt: skip
+clip("interlaced.mpg", Readable(range(N), note="decoding"), codec="mpeg2video", codec_options={"flags": "+ildct+ilme"})
 
 # --- pixels -----------------------------------------------------------------------------------------------------------
 clip("ten_bit.mp4", ALL, codec="libx265", pixel_format="yuv420p10le", codec_options=X265)
@@ -139,12 +172,23 @@ clip("full_chroma.mp4", ALL, pixel_format="yuv444p")
 clip("gray.mp4", ALL, pixel_format="gray")
 clip("gray16.mkv", ALL, codec="ffv1", pixel_format="gray16le")
 clip("rgb.mkv", ALL, codec="libx264rgb", pixel_format="rgb24")
-clip("alpha_vp9.webm", ALL, codec="libvpx-vp9", pixel_format="yuva420p",
-     codec_options={"cpu-used": "8", "auto-alt-ref": "0", "b": "500k"})  # fmt: skip
+clip(
+    "alpha_vp9.webm",
+    ALL,
+    codec="libvpx-vp9",
+    pixel_format="yuva420p",
+    codec_options={"cpu-used": "8", "auto-alt-ref": "0", "b": "500k"},
+)
 clip("alpha_argb.mov", ALL, codec="qtrle", pixel_format="argb")
 clip("full_range.mp4", ALL, pixel_format="yuvj420p", color_range=2)
-clip("palette.gif", Readable(range(N), every(4)), codec="gif", pixel_format="rgb8", time_base=Fraction(1, 100),
-     times=every(4))  # fmt: skip
+clip(
+    "palette.gif",
+    Readable(range(N), every(4)),
+    codec="gif",
+    pixel_format="rgb8",
+    time_base=Fraction(1, 100),
+    times=every(4),
+)
 clip("animation.apng", ALL, codec="apng", pixel_format="rgb24", format="apng")
 clip("uncompressed.y4m", ALL, codec="rawvideo", format="yuv4mpegpipe")
 clip("motion_jpeg.avi", ALL, codec="mjpeg", pixel_format="yuvj420p")
@@ -277,8 +321,20 @@ def claims_a_century(path: Path) -> None:
     path.write_bytes(data)
 
 
-for awkward in ("naïve видео 影片.mp4", "frame%03d.mp4", "two\nlines.mp4", "file:x.mp4", "concat:a|b.mp4", " lead.mp4",
-                "-dash.mp4", "C:\\clip.mp4", "100%.mp4", "x" * 200 + ".mp4", "pipe:1", "no_suffix"):  # fmt: skip
+for awkward in (
+    "naïve видео 影片.mp4",
+    "frame%03d.mp4",
+    "two\nlines.mp4",
+    "file:x.mp4",
+    "concat:a|b.mp4",
+    " lead.mp4",
+    "-dash.mp4",
+    "C:\\clip.mp4",
+    "100%.mp4",
+    "x" * 200 + ".mp4",
+    "pipe:1",
+    "no_suffix",
+):
     odd(awkward, ALL)(lambda path: write(path, Clip(format="mp4")))
 
 
@@ -408,9 +464,13 @@ def cut_in_first_frame(path: Path) -> None:
 @odd("encrypted.mp4", Refused("no frame"))
 def encrypted(path: Path) -> None:
     # bitexact: a fixed first vector instead of a random one, so that the garbage is the same in every run.
-    write_noisy(path, fflags="+bitexact", encryption_scheme="cenc-aes-ctr",
-                encryption_key="76a6c65c5ea762046bd749a2e632ccbb",
-                encryption_kid="a7e61c373e219033c21091fa607bf3b8")  # fmt: skip
+    write_noisy(
+        path,
+        fflags="+bitexact",
+        encryption_scheme="cenc-aes-ctr",
+        encryption_key="76a6c65c5ea762046bd749a2e632ccbb",
+        encryption_kid="a7e61c373e219033c21091fa607bf3b8",
+    )
 
 
 @odd("no_frames.mp4", Refused("no "))

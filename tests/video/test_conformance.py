@@ -23,24 +23,61 @@ CLIPS = {
 }
 
 PLAIN = {
-    "b_frames.mp4", "vfr.mkv", "gap_of_two_hours.mkv", "thousand_fps.mp4", "one_frame.mp4", "one_keyframe.mp4",
-    "every_frame_a_keyframe.mp4", "hidden_frames_vp8.webm", "hidden_frames_vp9.webm", "alpha_vp9.webm",
-    "full_range.mp4", "wide_samples.mp4", "turned_90.mp4", "turned_180.mp4", "turned_270.mp4", "frame%03d.mp4",
+    "b_frames.mp4",
+    "vfr.mkv",
+    "gap_of_two_hours.mkv",
+    "thousand_fps.mp4",
+    "one_frame.mp4",
+    "one_keyframe.mp4",
+    "every_frame_a_keyframe.mp4",
+    "hidden_frames_vp8.webm",
+    "hidden_frames_vp9.webm",
+    "alpha_vp9.webm",
+    "full_range.mp4",
+    "wide_samples.mp4",
+    "turned_90.mp4",
+    "turned_180.mp4",
+    "turned_270.mp4",
+    "frame%03d.mp4",
     "sound_too.mkv",
-}  # fmt: skip
+}
 """Clips that every backend must read."""
 
 DECORD_MUST_REFUSE = {
-    "edit_list.mp4", "leading_frames_cut_by_edit_list.mp4", "open_gop_h264.mp4", "open_gop_hevc.mp4", "open_gop.ts",
-    "intra_refresh.mp4", "start_10s.mkv", "start_10s.ts", "negative_start.ts", "no_pts_mpeg4.avi", "no_pts_h264.avi",
-    "raw.h264", "raw.hevc", "program_stream.mpg", "interlaced.mpg", "palette.gif", "av1.mp4", "resolution_change.ts",
-    "times_jump_back.ts", "cut_in_open_gop.ts", "repeated_pts.mp4", "mirrored.mp4", "eight_by_2048.mp4",
-    "two_video_streams.mp4", "live_without_duration.webm", "claims_131_frames.avi",
-}  # fmt: skip
+    "edit_list.mp4",
+    "leading_frames_cut_by_edit_list.mp4",
+    "open_gop_h264.mp4",
+    "open_gop_hevc.mp4",
+    "open_gop.ts",
+    "intra_refresh.mp4",
+    "start_10s.mkv",
+    "start_10s.ts",
+    "negative_start.ts",
+    "no_pts_mpeg4.avi",
+    "no_pts_h264.avi",
+    "raw.h264",
+    "raw.hevc",
+    "program_stream.mpg",
+    "interlaced.mpg",
+    "palette.gif",
+    "av1.mp4",
+    "resolution_change.ts",
+    "times_jump_back.ts",
+    "cut_in_open_gop.ts",
+    "repeated_pts.mp4",
+    "mirrored.mp4",
+    "eight_by_2048.mp4",
+    "two_video_streams.mp4",
+    "live_without_duration.webm",
+    "claims_131_frames.avi",
+}
 """Clips of which decord 0.6 returns wrong frames, wrong times or none."""
 
-DAMAGED = [odd for odd in ODD_INPUTS if isinstance(odd.outcome, Readable) and odd.outcome.is_damage_seen and
-           odd.outcome.partial]  # fmt: skip
+DAMAGED = [
+    odd
+    for odd in ODD_INPUTS
+    if isinstance(odd.outcome, Readable) and odd.outcome.is_damage_seen and odd.outcome.partial
+]
 
 
 def usable(backend: str) -> str:

@@ -13,8 +13,20 @@ from m3video.video.reader import open_video
 from tests.video.isolation import Worker
 from tests.video.odd_inputs import ODD_INPUTS
 
-VICTIMS = ("b_frames.mp4", "fragmented.mp4", "vfr.mkv", "hidden_frames_vp9.webm", "no_pts_mpeg4.avi", "interlaced.mpg",
-           "start_10s.ts", "raw.h264", "palette.gif", "flash.flv", "motion_jpeg.avi", "ten_bit_422.mov")  # fmt: skip
+VICTIMS = (
+    "b_frames.mp4",
+    "fragmented.mp4",
+    "vfr.mkv",
+    "hidden_frames_vp9.webm",
+    "no_pts_mpeg4.avi",
+    "interlaced.mpg",
+    "start_10s.ts",
+    "raw.h264",
+    "palette.gif",
+    "flash.flv",
+    "motion_jpeg.avi",
+    "ten_bit_422.mov",
+)
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,6 @@ The clips are found through M3VIDEO_VIDEOS_DIR; ffprobe is needed only for the c
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -17,9 +16,9 @@ import pytest
 
 from m3video.errors import BackendError
 from m3video.video.reader import open_video
+from tests.paths import VIDEOS as FOLDER
 from tests.video.odd_inputs import ODD_INPUTS, Readable
 
-FOLDER = Path(os.environ.get("M3VIDEO_VIDEOS_DIR") or Path(__file__).parents[3] / "shared" / "videos")
 CLIPS = sorted(path for path in FOLDER.glob("*") if path.suffix in (".mp4", ".mov", ".mkv", ".webm", ".avi", ".ts"))
 FFPROBE = shutil.which("ffprobe")
 FFPROBE_DIFFERS = {
@@ -38,8 +37,18 @@ needs_ffprobe = pytest.mark.skipif(FFPROBE is None, reason="there is no ffprobe 
 
 def ffprobe_pts(path: Path, stream_index: int) -> list[int | None]:
     """The time of each frame that ffprobe decodes; None where it prints N/A."""
-    command = [str(FFPROBE), "-v", "quiet", "-select_streams", str(stream_index), "-show_entries",
-               "frame=best_effort_timestamp", "-of", "json", f"file:{path}"]  # fmt: skip
+    command = [
+        str(FFPROBE),
+        "-v",
+        "quiet",
+        "-select_streams",
+        str(stream_index),
+        "-show_entries",
+        "frame=best_effort_timestamp",
+        "-of",
+        "json",
+        f"file:{path}",
+    ]
     answer = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
     return [frame.get("best_effort_timestamp") for frame in json.loads(answer.stdout)["frames"]]
 
@@ -103,10 +112,21 @@ def test_decord_shows_the_same_pictures_or_refuses(clip: Path) -> None:
 
 
 @needs_ffprobe
-@pytest.mark.parametrize("odd", [odd for odd in ODD_INPUTS if isinstance(odd.outcome, Readable) and "." in odd.name and
-                                 odd.name not in FFPROBE_DIFFERS and not odd.outcome.partial and "/" not in odd.name
-                                 and len(odd.name) < 40 and "palette" not in odd.name],
-                         ids=lambda odd: odd.name.encode("unicode_escape").decode())  # fmt: skip
+@pytest.mark.parametrize(
+    "odd",
+    [
+        odd
+        for odd in ODD_INPUTS
+        if isinstance(odd.outcome, Readable)
+        and "." in odd.name
+        and odd.name not in FFPROBE_DIFFERS
+        and not odd.outcome.partial
+        and "/" not in odd.name
+        and len(odd.name) < 40
+        and "palette" not in odd.name
+    ],
+    ids=lambda odd: odd.name.encode("unicode_escape").decode(),
+)
 def test_odd_inputs_have_the_pts_that_ffprobe_prints(odd, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     path = odd.make(tmp_path)
     printed = ffprobe_pts(path, stream_index(path))

@@ -13,13 +13,13 @@ from typing import Any
 
 import pytest
 
-from m3video.cache import Cache
-from m3video.cli import main
+from m3video.cli.app import main
 from m3video.config import Settings
 from m3video.errors import ChangedFileError, VideoError
-from m3video.pipeline import analyze_once, plan_video
-from m3video.video import gate
-from m3video.video.gate import check_file, fingerprint
+from m3video.inference.pipeline import analyze_once, plan_video
+from m3video.utils.cache import Cache
+from m3video.video import path_checks
+from m3video.video.path_checks import check_file, fingerprint
 from m3video.video.reader import open_video, probe
 from tests.video.clips import Clip, write
 
@@ -79,10 +79,10 @@ HARMLESS: tuple[Change, ...] = (touch, replace_by_a_copy)
 
 def during(monkeypatch: pytest.MonkeyPatch, where: str, change: Callable[[], object]) -> None:
     """Make `change` happen once, when the reading is at `where`: a function of the reader's modules."""
-    import m3video.video.facts
     import m3video.video.index
+    import m3video.video.metadata
 
-    module = m3video.video.index if where == "_read_packets" else m3video.video.facts
+    module = m3video.video.index if where == "_read_packets" else m3video.video.metadata
     real, happened = getattr(module, where), []
 
     def wrapped(*args: Any, **kwargs: Any) -> Any:
@@ -152,16 +152,16 @@ def test_a_recording_without_its_index_yet(tmp_path: Path, monkeypatch: pytest.M
     os.utime(path, (long_ago, long_ago))
     with pytest.raises(VideoError, match=r"\(its index, the moov box, is missing\)$"):
         probe(path)
-    real = gate.LocalFile.shown.fget
+    real = path_checks.LocalFile.shown.fget
     assert real is not None
     happened: list[object] = []
 
-    def shown(file: gate.LocalFile) -> str:
+    def shown(file: path_checks.LocalFile) -> str:
         if not happened:
             happened.append(append(path))
         return real(file)
 
-    monkeypatch.setattr(gate.LocalFile, "shown", property(shown))
+    monkeypatch.setattr(path_checks.LocalFile, "shown", property(shown))
     with pytest.raises(ChangedFileError, match="is still growing"):
         probe(path)
 
@@ -170,7 +170,7 @@ def test_a_fingerprint_is_of_one_state(tmp_path: Path, monkeypatch: pytest.Monke
     path = tmp_path / "a"
     path.write_bytes(b"x" * 3_000_000)
     file, happened = check_file(path), []
-    monkeypatch.setattr(gate, "alive", lambda: happened or happened.append(append(path)))
+    monkeypatch.setattr(path_checks, "alive", lambda: happened or happened.append(append(path)))
     with pytest.raises(ChangedFileError, match="still growing"):
         fingerprint(file)
     with pytest.raises(ChangedFileError, match="still growing"):  # what is remembered is no excuse
@@ -215,6 +215,6 @@ def test_one_line_and_exit_1(
 def test_opening_costs_one_more_look(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write(tmp_path / "a.mp4", Clip())
     looks, real = [], os.stat
-    monkeypatch.setattr(gate.os, "stat", lambda name, **how: looks.append(name) or real(name, **how))
+    monkeypatch.setattr(path_checks.os, "stat", lambda name, **how: looks.append(name) or real(name, **how))
     probe(path)
     assert looks.count(str(path)) <= 3

@@ -15,8 +15,24 @@ from hypothesis import strategies as st
 from m3video.video.picture import Orientation, PictureMaker, shrink
 from tests.video.clips import paint, read
 
-FORMATS = ("yuv420p", "yuvj420p", "yuv422p", "yuv444p", "yuv410p", "yuva420p", "nv12", "yuv420p10le", "p010le", "gbrp",
-           "gray", "gray10le", "rgb24", "bgra", "rgb565le", "uyvy422")  # fmt: skip
+FORMATS = (
+    "yuv420p",
+    "yuvj420p",
+    "yuv422p",
+    "yuv444p",
+    "yuv410p",
+    "yuva420p",
+    "nv12",
+    "yuv420p10le",
+    "p010le",
+    "gbrp",
+    "gray",
+    "gray10le",
+    "rgb24",
+    "bgra",
+    "rgb565le",
+    "uyvy422",
+)
 
 
 def ramp(width: int = 256, height: int = 64) -> np.ndarray:
@@ -84,9 +100,7 @@ def test_shrinking_averages_like_one_exact_average() -> None:
 @pytest.mark.parametrize("period", range(2, 9))
 @pytest.mark.parametrize(("width", "height"), [(1280, 720), (1920, 1080), (640, 360), (960, 540), (720, 1280)])
 @pytest.mark.parametrize("every", [1, 2, 4])
-def test_fine_stripes_become_their_mean_and_not_other_stripes(
-    period: int, width: int, height: int, every: int
-) -> None:  # fmt: skip
+def test_fine_stripes_become_their_mean_and_not_other_stripes(period: int, width: int, height: int, every: int) -> None:
     stripes = np.where(np.arange(width) % period < period / 2, 200, 60).astype(np.uint8)
     plane = np.broadcast_to(stripes, (height, width)).copy()
     exact = cv2.resize(plane, (width // 8, height // 8), interpolation=cv2.INTER_AREA)
@@ -101,7 +115,7 @@ def test_fine_stripes_become_their_mean_and_not_other_stripes(
 @pytest.mark.parametrize("is_across", [True, False])
 def test_fine_stripes_are_nearly_gone_at_the_size_of_a_scan(
     width: int, height: int, finest: int, is_across: bool
-) -> None:  # fmt: skip
+) -> None:
     """No power of two leads to it, so some of a stripe is left: at most 25 of its 70 grey levels."""
     for period in range(2, finest):
         line = np.where(np.arange(width if is_across else height) % period < period / 2, 200, 60).astype(np.uint8)

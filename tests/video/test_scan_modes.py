@@ -40,14 +40,17 @@ def test_segments_add_up_to_the_whole(clip: Path, mode: str) -> None:
     with open_video(clip) as reader:
         whole = list(reader.scan(mode=mode))
         edges = [0, 7 * 512, 15 * 512, 16 * 512, 52 * 512, 10**9]
-        parts = [frame for a, b in itertools.pairwise(edges)
-                 for frame in reader.scan(mode=mode, start_pts=a, end_pts=b)]  # fmt: skip
+        parts = [
+            frame for a, b in itertools.pairwise(edges) for frame in reader.scan(mode=mode, start_pts=a, end_pts=b)
+        ]
     assert [frame.pts for frame in parts] == [frame.pts for frame in whole]
     assert all(np.array_equal(a.luma_HW, b.luma_HW) for a, b in zip(parts, whole, strict=True))
 
 
-@pytest.mark.parametrize("name", ["open_gop_h264.mp4", "open_gop_hevc.mp4", "hidden_frames_vp9.webm", "av1.mp4",
-                                  "open_gop.ts", "negative_start.ts"])  # fmt: skip
+@pytest.mark.parametrize(
+    "name",
+    ["open_gop_h264.mp4", "open_gop_hevc.mp4", "hidden_frames_vp9.webm", "av1.mp4", "open_gop.ts", "negative_start.ts"],
+)
 def test_keyframes_of_other_kinds_of_file(tmp_path: Path, name: str) -> None:
     with open_video(ODD[name].make(tmp_path)) as reader:
         full = {frame.pts: frame for frame in reader.scan()}

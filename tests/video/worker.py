@@ -34,13 +34,24 @@ def read_all(path: str, backend: str) -> dict[str, Any]:
                 wrong.append((pts, number, fetched))
         info = reader.info
         return {
-            "index": reader.index.pts_N.tolist(), "regular": reader.index.is_regular, "notes": list(info.notes),
-            "pts": [f[0] for f in frames], "numbers": [f[1] for f in frames], "sizes": [f[2] for f in frames],
-            "info_size": (info.width, info.height), "damage": damage.message, "scan_pts": [s[0] for s in scan],
-            "scan_numbers": [s[1] for s in scan], "scan_shapes": sorted({s[2] for s in scan}),
-            "corrupt": [s[3] for s in scan], "fetch_wrong": wrong, "fetch_refused": refused,
-            "message": "", "start": info.start_pts, "end": info.end_pts,
-        }  # fmt: skip
+            "index": reader.index.pts_N.tolist(),
+            "regular": reader.index.is_regular,
+            "notes": list(info.notes),
+            "pts": [f[0] for f in frames],
+            "numbers": [f[1] for f in frames],
+            "sizes": [f[2] for f in frames],
+            "info_size": (info.width, info.height),
+            "damage": damage.message,
+            "scan_pts": [s[0] for s in scan],
+            "scan_numbers": [s[1] for s in scan],
+            "scan_shapes": sorted({s[2] for s in scan}),
+            "corrupt": [s[3] for s in scan],
+            "fetch_wrong": wrong,
+            "fetch_refused": refused,
+            "message": "",
+            "start": info.start_pts,
+            "end": info.end_pts,
+        }
 
 
 def peak_mb() -> float:

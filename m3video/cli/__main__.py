@@ -1,0 +1,6 @@
+"""`python -m m3video.cli`."""
+
+from m3video.cli import main
+
+if __name__ == "__main__":
+    main()

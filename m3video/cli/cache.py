@@ -1,0 +1,117 @@
+"""`m3video cache`: what the cache folder holds, and making room."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any
+
+import typer
+
+from m3video.config import load_settings
+from m3video.errors import M3VideoError
+from m3video.utils.cache import Cache, cache_root
+
+app = typer.Typer(
+    name="cache",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    help="What is kept of videos, and making room.",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+_LEAST_ROOM = 20
+"""Of a path, in columns."""
+
+Json = Annotated[bool, typer.Option("--json", help="print data as JSON")]
+
+
+@app.command()
+def ls(json: Json = False) -> None:
+    """What is kept: visual features of frames ("grids") and first passes ("scans"), the latest used first.
+
+    The folder is M3VIDEO_CACHE_DIR, else m3video in the user's cache folder; M3VIDEO_CACHE_GIB is its limit.
+
+    Example: m3video cache ls
+    """
+    from m3video.cli.terminal import print_json
+
+    cache = _cache()
+    rows = list(cache.rows())
+    held = sum(row["bytes"] for row in rows)
+    if json:
+        print_json({"folder": str(cache.root), "bytes": held, "most_bytes": cache.most_bytes, "entries": rows})
+        return
+    print(f"{cache.root}: {size_text(held)} of {size_text(cache.most_bytes)}")
+    if rows:
+        print(table(rows, shutil.get_terminal_size().columns if sys.stdout.isatty() else None))
+
+
+@app.command()
+def prune(
+    keep_gib: Annotated[
+        float | None,
+        typer.Option(
+            min=0, help="keep this much of what was used last (default: the limit of the cache); 0 empties it"
+        ),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Remove what was not used for longest. The cache does so by itself at its limit.
+
+    Example: m3video cache prune --keep-gib 0
+    """
+    from m3video.cli.terminal import print_json
+
+    cache = _cache()
+    count, freed = cache.trim(None if keep_gib is None else round(keep_gib * 2**30))
+    if json:
+        print_json({"folder": str(cache.root), "removed_files": count, "removed_bytes": freed})
+    else:
+        print(f"{cache.root}: removed {count} files, {size_text(freed)}")
+    if cache.notes:
+        raise M3VideoError(cache.notes[0])
+
+
+def table(rows: Sequence[Mapping[str, Any]], width: int | None) -> str:
+    """What `Cache.rows` told, for people.
+
+    Args:
+        rows: at least one.
+        width: of the terminal, to which paths are cut; None cuts nothing.
+    """
+    room = None if width is None else width - 42
+    # Where too little of a path would be left beside the rest, it has a line of its own.
+    gap, title = " ", "last used        of"
+    if width is not None and width - 42 < _LEAST_ROOM:
+        gap, title, room = "\n  ", "last used\n  of", width - 2
+    lines = [f"{'kind':<6}{'files':>6}{'size':>10}  {title}"]
+    for row in rows:
+        used = time.strftime("%Y-%m-%d %H:%M", time.localtime(row["used"]))
+        facts = f"{row['kind']:<6}{row['files']:>6}{size_text(row['bytes']):>10}  {used:<16}"
+        lines.append(f"{facts}{gap}{_fitted(row, room)}")
+    return "\n".join(lines)
+
+
+def size_text(size: float) -> str:
+    """Bytes as people read them: `7204432` -> `6.9 MiB`."""
+    for unit in ("B", "KiB", "MiB"):
+        if size < 1000:
+            return f"{size:.3g} {unit}"
+        size /= 1024
+    return f"{size:.3g} GiB"
+
+
+def _cache() -> Cache:
+    return Cache(cache_root(), round(load_settings({}).cache_gib * 2**30))
+
+
+def _fitted(row: Mapping[str, Any], room: int | None) -> str:
+    """The video and what it was read with; of a long path the end."""
+    from m3video.utils.text import shown
+
+    told = row.get("model") or row.get("scan") or ""
+    text = shown(f"{row.get('video', 'damaged')} ({told})" if told else "damaged")
+    return text if room is None or len(text) <= room else "..." + text[3 - max(room, _LEAST_ROOM) :]

@@ -1,0 +1,240 @@
+"""`m3video chat`: many questions about one video, from a terminal or a pipe."""
+
+from __future__ import annotations
+
+import io
+import shutil
+import sys
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from m3video.cli.options import (
+    At,
+    Backend,
+    Budget,
+    Cache,
+    Config,
+    Detail,
+    Device,
+    Dtype,
+    End,
+    EveryShot,
+    Fps,
+    MaxFrames,
+    MaxGap,
+    MaxNewTokens,
+    MaxPixels,
+    Memory,
+    Model,
+    NumFrames,
+    Quantize,
+    Quiet,
+    Saliency,
+    Sampling,
+    Scan,
+    Start,
+    Timestamps,
+    Tower,
+    VisionBatch,
+    given,
+    refuse_decided,
+)
+from m3video.config import load_settings
+from m3video.errors import EXIT_INTERRUPTED, EXIT_SOME_FAILED, M3VideoError, UsageError
+from m3video.types import Answer, TokenPlan
+from m3video.utils.clock import clock
+from m3video.utils.text import json_text
+
+if TYPE_CHECKING:
+    from m3video.inference.session import VideoSession
+
+COMMANDS = "/plan shows what is looked at, /budget N spends another number of tokens, /quit leaves"
+
+
+def chat(
+    video: Annotated[str, typer.Argument(help="a local video file", show_default=False)],
+    plan: Annotated[Path | None, typer.Option("--plan", help="show exactly the frames of this plan")] = None,
+    budget: Budget = None,
+    memory: Memory = None,
+    max_frames: MaxFrames = None,
+    sampling: Sampling = None,
+    start: Start = None,
+    end: End = None,
+    fps: Fps = None,
+    num_frames: NumFrames = None,
+    detail: Detail = None,
+    every_shot: EveryShot = None,
+    max_gap: MaxGap = None,
+    at: At = None,
+    saliency: Saliency = None,
+    timestamps: Timestamps = None,
+    model: Model = None,
+    vision_tower: Tower = None,
+    device: Device = None,
+    dtype: Dtype = None,
+    quantize: Quantize = None,
+    vision_batch: VisionBatch = None,
+    max_new_tokens: MaxNewTokens = None,
+    cache: Cache = None,
+    scan: Scan = None,
+    backend: Backend = None,
+    max_pixels: MaxPixels = None,
+    config: Config = None,
+    json: Annotated[bool, typer.Option("--json", help="one JSON object a line for each question")] = False,
+    quiet: Quiet = False,
+) -> None:
+    """Ask many questions about one video: it is decoded, encoded and read once.
+
+    Questions come from the terminal or a pipe, one a line. Each is answered as if it were the only one: the model
+    does not remember earlier questions or answers. /plan shows what is looked at, /budget N spends another number of
+    tokens, /quit or the end of input leaves. Exit code 3 says that some questions of a pipe had no answer.
+
+    Example: m3video chat film.mp4 < questions.txt
+    """
+    from m3video.cli.terminal import make_progress
+    from m3video.inference.session import VideoSession
+    from m3video.planning.plan_file import load_plan
+
+    flags = given(locals())
+    refuse_decided(plan, flags)
+    settings = load_settings(flags, config=config)
+    if settings.layout == "grid":
+        raise UsageError("layout grid is for single questions: use m3video ask")
+    with VideoSession(video, settings, progress=make_progress(quiet=quiet)) as session:
+        talk = _Talk(session, None if plan is None else load_plan(plan), json=json, quiet=quiet)
+        try:
+            talk.run()
+        except KeyboardInterrupt:
+            print("m3video: interrupted", file=sys.stderr)
+            raise typer.Exit(EXIT_INTERRUPTED) from None
+    if talk.failed and not talk.is_terminal:
+        raise typer.Exit(EXIT_SOME_FAILED)
+
+
+class _Talk:
+    """Lines in, answers out."""
+
+    def __init__(self, session: VideoSession, plan: TokenPlan | None, *, json: bool, quiet: bool) -> None:
+        from m3video.planning.plan_file import for_video
+
+        plan = None if plan is None else for_video(plan, session.info)
+        self.session, self.plan, self.json, self.quiet = session, plan, json, quiet
+        self.given = plan
+        self.changes: dict[str, Any] = {}
+        self.failed = 0
+        self.is_terminal = sys.stdin.isatty()
+        self.told: set[str] = set()
+
+    def run(self) -> None:
+        # What is wrong with video, plan or model ends the program before anybody types a question.
+        self.session.check_model()
+        self.plan = self.session.plan() if self.plan is None else self.plan
+        self.session.check(self.plan)
+        if self.is_terminal and not self.quiet:
+            self._say(f"{len(self.plan.frames)} frames, {self.plan.total_tokens} tokens. {COMMANDS}.")
+        for line in _lines(is_terminal=self.is_terminal):
+            if line == "/quit":
+                return
+            try:
+                self._do(line)
+            except M3VideoError as error:
+                self.failed += 1
+                print(f"m3video: error: {error}", file=sys.stderr)
+                if self.json:
+                    _print_line({"question": line, "error": str(error)})
+            except KeyboardInterrupt:
+                if not self.is_terminal:
+                    raise
+                print("\nm3video: note: interrupted; the next question can be asked", file=sys.stderr)
+
+    def _do(self, line: str) -> None:
+        from m3video.cli.terminal import answer_record, plan_text
+        from m3video.planning.plan_file import to_json
+
+        assert self.plan is not None
+        if "\ufffd" in line:
+            raise UsageError(f"question ({line}) is no UTF-8")
+        command, _, argument = line.partition(" ")
+        if command == "/plan" and not argument:
+            if self.json:
+                _print_line({"plan": to_json(self.plan)})
+            else:
+                print(plan_text(self.plan) + "\n", flush=True)
+        elif command == "/budget":
+            if not argument.strip().isdecimal() or int(argument) < 1:
+                raise UsageError(f"/budget ({argument}) must be a number of tokens from 1 on")
+            changes = {"budget": int(argument)}
+            self.plan = self.session.plan(**changes)
+            self.changes, self.given = changes, None
+            self._say(f"{len(self.plan.frames)} frames, {self.plan.total_tokens} tokens")
+        elif command.startswith("/"):
+            raise UsageError(f"command ({command}) is unknown: {COMMANDS}")
+        else:
+            answer = self.session.ask(line, plan=self.given, **self.changes)
+            self.plan = answer.plan
+            record = answer_record(answer)
+            if self.json:
+                _print_line({name: value for name, value in record.items() if name not in ("plan", "config")})
+            else:
+                print(_answer_text(answer) + "\n", flush=True)
+                self._notes(answer)
+
+    def _notes(self, answer: Answer) -> None:
+        """Each note once: it says the same after every question."""
+        from m3video.cli.terminal import print_notes
+
+        notes = [*answer.plan.video.notes, *answer.warnings]
+        print_notes([] if self.quiet else [note for note in notes if note not in self.told])
+        self.told |= set(notes)
+
+    def _say(self, text: str) -> None:
+        if not self.quiet:
+            print(_wrapped(text), file=sys.stderr)
+
+
+def _lines(*, is_terminal: bool) -> Iterator[str]:
+    """Lines without the blank ones; from a terminal with a prompt, which is not data."""
+    if not is_terminal:
+        for raw in sys.stdin.buffer:
+            line = raw.decode("utf-8", "replace").strip().removeprefix("\ufeff")
+            if line:
+                yield line
+        return
+    import readline  # noqa: F401 - gives input() line editing
+
+    if isinstance(sys.stdin, io.TextIOWrapper):
+        sys.stdin.reconfigure(errors="replace")
+    while True:
+        try:
+            if sys.stdout.isatty():
+                line = input("> ")
+            else:
+                print("> ", end="", file=sys.stderr, flush=True)
+                line = input()
+        except EOFError:
+            print(file=sys.stderr)
+            return
+        if line.strip():
+            yield line.strip()
+
+
+def _answer_text(answer: Answer) -> str:
+    """The answer, when the model looked, and what it cost."""
+    from m3video.cli.terminal import cost_lines
+
+    looked = ", ".join(f"{clock(part.start_seconds)} - {clock(part.end_seconds)}" for part in answer.evidence)
+    told = [f"looked at {looked}", *cost_lines(answer)]
+    return "\n".join([answer.text, *(_wrapped(line, indent="  ") for line in told)])
+
+
+def _wrapped(text: str, *, indent: str = "") -> str:
+    width = max(20, min(100, shutil.get_terminal_size().columns))
+    return textwrap.fill(text, width, initial_indent=indent, subsequent_indent=indent, break_on_hyphens=False)
+
+
+def _print_line(value: dict[str, Any]) -> None:
+    print(json_text(value), flush=True)

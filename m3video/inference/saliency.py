@@ -1,0 +1,81 @@
+"""Two-pass ask: the budget is spent where the question looks. Which frames those are is told by the times it names, or
+else by the model's attention at a first, coarse look at the candidates, which costs a part of the budget."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from m3video.config import Settings
+from m3video.errors import UsageError
+from m3video.inference.pipeline import Study
+from m3video.planning.saliency import alike, at_times, by_attention, first_look, named_times
+from m3video.planning.sample import on_screen
+from m3video.types import Focus, FrameStats
+
+if TYPE_CHECKING:
+    from m3video.model.m3.saliency import Look
+
+Shares = NDArray[np.float64]
+
+
+def focus_on(
+    question: str, study: Study, *, measure: str, look: Callable[[Sequence[int]], Look]
+) -> tuple[Focus, Shares | None] | None:
+    """What of the candidates a question is about.
+
+    Args:
+        question: the user's words.
+        study: the candidates, and what they are worth whatever is asked.
+        measure: "times", or "attention" for questions that name none.
+        look: scale of each candidate (0: left out) to where the question makes the model look among those shown.
+
+    Returns:
+        What to write into the plan, and each candidate's share, None for the plan as without a question; None
+        altogether where nothing was measured.
+    """
+    selection = study.selection
+    share_N = at_times(question, selection, study.stats.pts_seconds)
+    if share_N is not None:
+        return Focus(question, "times", 0, _weights(selection.pts_N, share_N)), share_N
+    if measure == "times":
+        return None
+    pinned = sum(scale or 1 for scale in study.pinned.values())
+    scales = first_look(study.utility_CS, budget=study.settings.budget - pinned)
+    if np.count_nonzero(scales) < 2:
+        return None  # where one frame is all that can be looked at, there is nothing to choose
+    found = look(scales.tolist())
+    relevance_N = np.zeros(len(selection))
+    relevance_N[scales > 0] = found.relevance_N
+    share_N = by_attention(relevance_N, alike(selection, study.novelty_C), moved=found.moved)
+    weights = () if share_N is None else _weights(selection.pts_N, share_N)
+    return Focus(question, "attention", int(scales.sum()), weights), share_N
+
+
+def named_pins(question: str, stats: FrameStats, settings: Settings) -> dict[str, str]:
+    """The settings with which a frame of each second that a question names is a candidate: `{"at": ...}`, or none.
+
+    Frames that a scan has skipped cannot be pinned; the candidates then stay as they are.
+    """
+    try:
+        seen = on_screen(stats, settings.start, settings.end)
+    except UsageError:  # nothing is: the plan without a question says it better
+        return {}
+    base = stats.pts_seconds(int(stats.pts_N[0]))
+    # Times are written to a thousandth.
+    first, last = math.ceil((base + seen.begin) * 1000) / 1000, math.floor((base + seen.end - 0.001) * 1000) / 1000
+    # The middle of the second, where it is within the range: its first frame may be of the shot before.
+    middles = {max(first, min(time + 0.5, last)) for time in named_times(question) if first < time + 1 and time <= last}
+    if settings.scan != "full" or not middles:
+        return {}
+    wished = [] if settings.at is None else [settings.at]
+    return {"at": ", ".join([*wished, *(f"{time:.3f}" for time in sorted(middles))])}
+
+
+def _weights(pts_N: NDArray[np.int64], share_N: Shares) -> tuple[tuple[int, float], ...]:
+    """Shares as a plan keeps them, to four digits; what is less than half of one of these is left out."""
+    return tuple((int(pts), round(float(share), 4)) for pts, share in zip(pts_N, share_N, strict=True) if share >= 5e-5)

@@ -1,0 +1,294 @@
+"""A video in chapters, each shown to the model under a budget of its own, then one summary of what was said of them.
+
+Three steps, so that they can run in different places: `chapters` needs the file and no model, `captions` and `conclude`
+the model and no file.
+"""
+
+from __future__ import annotations
+
+import bisect
+import itertools
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from m3video.config import Settings
+from m3video.errors import M3VideoError, UsageError
+from m3video.inference.offload import Said, Shown, ask_shown, fetch_shown
+from m3video.inference.pipeline import analyze_video, open_for, scan_note, study_stats
+from m3video.inference.summary.chapters import TOKENS_PER_SHOT, find_spans
+from m3video.inference.summary.reduce import Line, Told, reduce_lines
+from m3video.inference.summary.values import Chapter, Sentence, Summary
+from m3video.types import TokenPlan, VideoInfo
+from m3video.utils.clock import clock
+from m3video.utils.progress import Meter, Progress, silent
+
+if TYPE_CHECKING:
+    from m3video.model.m3.checkpoint import LoadedModel
+
+SUMMARY_LENGTH = 4
+"""A summary may be this many times longer than a caption (`max_new_tokens`)."""
+
+BUNDLED_NOTE = (
+    "the bundled model answers closed questions and writes no captions: each shot of a chapter is told by its "
+    "answers to two, and the summary is these lines; a real checkpoint (--model mucai/llava-v1.5-7b-m3) writes both"
+)
+_CLOSED = ("what is shown", "is it day or night")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ChapterFrames:
+    """What the model is shown of one chapter."""
+
+    start_seconds: float
+    end_seconds: float
+    shot_pts: tuple[int, ...]
+    shown: Shown
+
+
+@dataclass(frozen=True, slots=True)
+class Watched:
+    """The facts of a video whose chapters are all there."""
+
+    info: VideoInfo
+    warnings: tuple[str, ...]
+    stage_seconds: dict[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Captioned:
+    """A chapter and what the model said of it."""
+
+    chapter: Chapter
+    told: Told
+    seconds: float
+
+
+def refuse_ranges(settings: Settings) -> None:
+    """UsageError for settings that choose frames by hand: a summary shows every chapter by the same rule."""
+    for name in ("start", "end", "fps", "num_frames", "max_gap", "at"):
+        if getattr(settings, name) is not None:
+            raise UsageError(f"{name} ({getattr(settings, name)}) is for one look at a video: no summary takes it")
+    if settings.layout != "frames":
+        raise UsageError("layout grid is for single questions: leave it out of a summary")
+    if settings.saliency != "off":
+        raise UsageError(f"saliency ({settings.saliency}) plans for single questions: leave it out of a summary")
+
+
+def chapters(
+    path: str | Path, settings: Settings, *, progress: Progress = silent, on_frame: Callable[[], object] = int
+) -> Iterator[ChapterFrames | Watched]:
+    """Watch a video: its chapters one by one, then its facts.
+
+    Args:
+        path: a local video file.
+        settings: resolved; `budget` and `max_frames` are for each chapter.
+        progress: draws bars.
+        on_frame: called after each full-size frame.
+
+    Raises:
+        VideoError: the file is no readable video.
+        UsageError: settings that choose frames by hand.
+    """
+    refuse_ranges(settings)
+    meter, notes = Meter(), []
+    each = settings.model_copy(update={"every_shot": True})
+    with open_for(path, settings) as reader:
+        info = reader.info
+        with meter.stage("analyze"):
+            stats = analyze_video(reader, scan=settings.scan, progress=progress)
+        notes += [*scan_note(info, stats), *([reader.damage.message] if reader.damage.message else [])]
+        spans = find_spans(
+            stats,
+            end_pts=info.until_pts,
+            most_shots=max(1, min(settings.max_frames, settings.budget // TOKENS_PER_SHOT)),
+        )
+        fetching = 0.0
+        with progress("chapters", len(spans)) as bar:
+            for number, span in enumerate(spans, 1):
+                start = time.perf_counter()
+                study = study_stats(info, span.stats, each)
+                where = f"{clock(span.start_seconds)} - {clock(span.end_seconds)}"
+                notes += [f"{where}: {warning}" for warning in study.plan.warnings]
+                shown = fetch_shown(reader, study, on_frame=on_frame)
+                fetching += time.perf_counter() - start
+                yield ChapterFrames(span.start_seconds, span.end_seconds, span.shot_pts, shown)
+                bar(number)
+    meter.stage_seconds["fetch"] = fetching
+    yield Watched(reader.info_with_damage, (*info.notes, *notes), dict(meter.stage_seconds))
+
+
+def captions(loaded: LoadedModel, shown: Sequence[ChapterFrames], settings: Settings) -> list[Captioned]:
+    """Ask the model what chapters show, those of several videos in one run if need be.
+
+    Raises:
+        DoesNotFitError: a chapter's tokens and the answer exceed the context.
+    """
+    start = time.perf_counter()
+    asked = [(chapter.shown, partial(_questions, loaded, chapter)) for chapter in shown]
+    said = ask_shown(loaded, asked, settings)
+    each = (time.perf_counter() - start) / len(shown)
+    return [_captioned(chapter, one, settings, each) for chapter, one in zip(shown, said, strict=True)]
+
+
+def _captioned(shown: ChapterFrames, said: Said, settings: Settings, seconds: float) -> Captioned:
+    answers = []
+    for answer in said.answers:
+        if isinstance(answer, M3VideoError):
+            raise answer
+        answers.append(answer)
+    warnings = tuple(dict.fromkeys(warning for answer in answers for warning in answer.warnings))
+    where = f"{clock(shown.start_seconds)} - {clock(shown.end_seconds)}"
+    warnings += tuple(f"{where}: {note}" for note in said.notes)
+    if any(answer.answer_tokens >= settings.max_new_tokens for answer in answers):
+        warnings += (f"{where}: the caption was cut off at --max-new-tokens ({settings.max_new_tokens})",)
+    told = Told(
+        _caption([answer.text for answer in answers]),
+        sum(answer.prompt_tokens for answer in answers),
+        sum(answer.visual_tokens for answer in answers),
+        sum(answer.answer_tokens for answer in answers),
+        warnings,
+    )
+    plan = said.plan
+    chapter = Chapter(
+        shown.start_seconds, shown.end_seconds, told.text, len(shown.shot_pts) + 1, len(plan.frames), plan.total_tokens
+    )
+    return Captioned(chapter, told, seconds)
+
+
+def _questions(loaded: LoadedModel, shown: ChapterFrames, plan: TokenPlan) -> list[str]:
+    if not is_captioner(loaded):
+        return [f"{question} in frame {number + 1}" for number in _finest(plan, shown.shot_pts) for question in _CLOSED]
+    return [
+        f"This is the part of a longer video from {clock(round(shown.start_seconds))} to "
+        f"{clock(round(shown.end_seconds))}. Describe in one or two sentences what is seen and what happens."
+    ]
+
+
+def _finest(plan: TokenPlan, shot_pts: Sequence[int]) -> list[int]:
+    """The frame of each shot that has the most tokens, in order: one frame tells nothing of the other shots.
+
+    The shots are those of the whole video: a part of it alone may be divided otherwise.
+    """
+    best: dict[int, int] = {}
+    for number, frame in enumerate(plan.frames):
+        shot = bisect.bisect_right(shot_pts, frame.pts)
+        if frame.scale > plan.frames[best.setdefault(shot, number)].scale:
+            best[shot] = number
+    return list(best.values())
+
+
+def _caption(texts: Sequence[str]) -> str:
+    """What was said of each shot; shots in a row of which the same was said, once."""
+    shots = (", ".join(texts[first : first + len(_CLOSED)]) for first in range(0, len(texts), len(_CLOSED)))
+    return "; ".join(text for text, _ in itertools.groupby(shots))
+
+
+def is_captioner(loaded: LoadedModel) -> bool:
+    """Whether the model writes sentences; the bundled one answers closed questions."""
+    return loaded.config.prompt_style != "bundled"
+
+
+def conclude(loaded: LoadedModel, watched: Watched, captioned: Sequence[Captioned], settings: Settings) -> Summary:
+    """Draw the captions together.
+
+    Raises:
+        DoesNotFitError: not even two captions fit in the context.
+    """
+    start = time.perf_counter()
+    lines = [
+        Line(part.chapter.start_seconds, part.chapter.end_seconds, part.chapter.caption, (number,))
+        for number, part in enumerate(captioned, 1)
+    ]
+    told = [part.told for part in captioned]
+    notes: tuple[str, ...] = loaded.warnings
+    if is_captioner(loaded):
+        teller = _Teller(loaded, settings)
+        reduced = reduce_lines(lines, tell=teller.tell, fits=teller.fits)
+        sentences, depth = reduced.sentences, reduced.depth
+        told += reduced.told
+    else:
+        sentences = [Sentence(s.text, s.start_seconds, s.end_seconds, s.chapters, True) for s in lines]
+        depth, notes = 0, (*notes, BUNDLED_NOTE)
+    notes += tuple(dict.fromkeys(warning for said in told for warning in said.warnings))
+    if not sentences:
+        notes += (f"{loaded.name} said nothing",)
+    return Summary(
+        video=watched.info.path,
+        model=loaded.name,
+        chapters=tuple(part.chapter for part in captioned),
+        sentences=tuple(sentences),
+        depth=depth,
+        tokens={
+            "visual": sum(said.visual_tokens for said in told),
+            "prompt": sum(said.prompt_tokens for said in told),
+            "answer": sum(said.answer_tokens for said in told),
+        },
+        stage_seconds={
+            **watched.stage_seconds,
+            "captions": sum(part.seconds for part in captioned),
+            "summary": time.perf_counter() - start,
+        },
+        warnings=(*watched.warnings, *notes),
+        config=settings.model_dump(),
+        partial=watched.info.partial,
+    )
+
+
+class _Teller:
+    """The model asked in words only."""
+
+    def __init__(self, loaded: LoadedModel, settings: Settings) -> None:
+        self.loaded, self.most = loaded, SUMMARY_LENGTH * settings.max_new_tokens
+
+    def tell(self, text: str) -> Told:
+        from m3video.model.m3 import answering
+
+        said = answering.answer_prompt(self.loaded, self._prompt(text), [], max_new_tokens=self.most)
+        cut = () if said.answer_tokens < self.most else (f"the summary was cut off at {self.most} tokens",)
+        return Told(said.text, said.prompt_tokens, 0, said.answer_tokens, (*said.warnings, *cut))
+
+    def fits(self, text: str) -> bool:
+        from m3video.model.tokenizer import prompt_ids
+
+        return len(prompt_ids(self.loaded.codec, self._prompt(text))) + self.most <= self.loaded.context
+
+    def _prompt(self, text: str) -> str:
+        from m3video.model.m3.prompt import build_prompt
+
+        # A caption is a model's own words: the mark of a picture in them would stand for a frame.
+        clean = text.replace("<image>", "")
+        return build_prompt(self.loaded.config.prompt_style, clean, num_frames=0, times_seconds=None)
+
+
+def summarize(
+    path: str | Path, settings: Settings, *, loaded: LoadedModel | None = None, progress: Progress = silent
+) -> Summary:
+    """Chapters, captions, and one summary of a video.
+
+    Args:
+        path: a local video file.
+        settings: resolved; `budget`, `max_frames` and `max_new_tokens` are for each chapter.
+        loaded: a model that is already in memory; else `settings.model` is loaded.
+        progress: draws bars.
+
+    Raises:
+        VideoError: the file is no readable video.
+        UsageError: settings that choose frames by hand.
+        DoesNotFitError: a chapter, or two captions, exceed the model's context.
+    """
+    from m3video.model.m3 import checkpoint
+
+    refuse_ranges(settings)
+    captioned: list[Captioned] = []
+    for part in chapters(path, settings, progress=progress):
+        if isinstance(part, Watched):
+            assert loaded is not None
+            made = conclude(loaded, part, captioned, settings)
+            return replace(made, warnings=tuple(dict.fromkeys(made.warnings)))
+        loaded = loaded or checkpoint.load_for(settings)
+        captioned += captions(loaded, [part], settings)
+    raise AssertionError("the facts come last")

@@ -1,0 +1,216 @@
+"""Reading a model's config.json and its like, checked: one check for every way a model is used. Loads no torch.
+
+A wrong value is told with its key and its rule before a weight is read; what it would do later is a traceback from deep
+within transformers, or another model without a word.
+"""
+
+from __future__ import annotations
+
+import ast
+import math
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from m3video.errors import CheckpointError
+from m3video.model.m3.config_rules import (
+    ABOVE,
+    ADAPTER,
+    CLIP,
+    CLIP_L_336,
+    CONVERTED,
+    CONVERTED_ONLY,
+    DECODER,
+    FOLDED,
+    HUGGING_FACE,
+    IMAGE_SIDE,
+    LLAMA,
+    OBJECT,
+    OF_ANY,
+    ORIGINAL,
+    REFERENCE,
+    ROPE,
+    TOKENIZER,
+    TOWER,
+    Rule,
+    against,
+    broken,
+    needed,
+    one_of,
+    or_null,
+    shown,
+)
+from m3video.model.safetensors_headers import read_json
+
+
+def is_original(config: Mapping[str, Any]) -> bool:
+    """True for the original LLaVA / M3 layout."""
+    kind = config.get("model_type")
+    return kind == ORIGINAL or (kind == "llava" and "mm_hidden_size" in config)
+
+
+def read_config_json(folder: Path) -> dict[str, Any]:
+    """A checkpoint folder's config.json, every key that is read checked.
+
+    Raises:
+        CheckpointError: no such file, no JSON object, or the first key whose value is against its rule.
+    """
+    path = folder / "config.json"
+    raw = read_json(path)
+    for problem in _problems(raw):
+        raise CheckpointError(f"{path}: {problem}")
+    return raw
+
+
+def read_tower_json(folder: Path) -> dict[str, Any]:
+    """The settings of a vision tower that is kept in a folder of its own; errors as for `read_config_json`."""
+    path = folder / "config.json"
+    raw = read_json(path)
+    inner = raw.get("vision_config", raw)
+    where = "vision_config" if "vision_config" in raw else ""
+    for problem in _tower_problems(inner, where) if isinstance(inner, dict) else [against(where, inner, OBJECT)]:
+        raise CheckpointError(f"{path}: {problem}")
+    assert isinstance(inner, dict)
+    return inner
+
+
+def read_adapter_json(folder: Path) -> dict[str, Any]:
+    """A LoRA folder's adapter_config.json, what a merge depends on checked; errors as for `read_config_json`."""
+    path = folder / "adapter_config.json"
+    raw = read_json(path)
+    for problem in broken(raw, ADAPTER):
+        raise CheckpointError(f"{path}: {problem}")
+    return raw
+
+
+def read_text_json(folder: Path) -> dict[str, Any]:
+    """A tokenizer_config.json, empty where there is none; errors as for `read_config_json`."""
+    path = folder / "tokenizer_config.json"
+    raw = read_json(path) if path.is_file() else {}
+    for problem in broken(raw, TOKENIZER):
+        raise CheckpointError(f"{path}: {problem}")
+    return raw
+
+
+def check_tower(folder: Path, raw: Mapping[str, Any], vision: Mapping[str, Any]) -> None:
+    """CheckpointError where an original config does not go with the vision tower that was found for it.
+
+    Args:
+        folder: of the config.
+        raw: the config.
+        vision: the tower's settings.
+    """
+    told = {**CLIP, **vision}
+    layers, width = told["num_hidden_layers"], told["hidden_size"]
+    for problem in _layer_problems("mm_vision_select_layer", raw, layers):
+        raise CheckpointError(f"{folder / 'config.json'}: {problem}")
+    if raw["mm_hidden_size"] != width:
+        rule = f"{width}, the width of its vision tower; --vision-tower FOLDER names another one"
+        raise CheckpointError(f"{folder / 'config.json'}: mm_hidden_size ({raw['mm_hidden_size']}) must be {rule}")
+
+
+def _problems(raw: Mapping[str, Any]) -> Iterator[str]:
+    """What is wrong with a config, one line each."""
+    kind = raw.get("model_type")
+    if not is_original(raw) and kind not in (CONVERTED, *HUGGING_FACE):
+        known = f"{CONVERTED}, {ORIGINAL} (original layout), {' or '.join(HUGGING_FACE)}"
+        yield f"model_type ({kind if isinstance(kind, str) else shown(kind)}) must be {known}"
+        return
+    yield from broken(raw, OF_ANY)
+    if is_original(raw):
+        yield from broken(raw, {**DECODER, **REFERENCE})
+        yield from _decoder_problems(raw, "")
+        if type(layer := raw.get("mm_vision_select_layer", -2)) is not int:
+            yield f"mm_vision_select_layer ({shown(layer)}) must be a whole number"  # `check_tower` knows its range
+        if raw.get("image_aspect_ratio") == "anyres":
+            merge = raw.get("mm_patch_merge_type", "flat")
+            if merge != "spatial_unpad":
+                yield f'mm_patch_merge_type ({shown(merge)}) must be "spatial_unpad" where pictures are anyres'
+            yield from _pinpoint_problems(raw)
+        return
+    yield from broken(raw, FOLDED)
+    yield from broken(raw, CONVERTED_ONLY if kind == CONVERTED else {})
+    text, vision = raw.get("text_config") or {}, raw.get("vision_config")
+    yield from broken(text, {**DECODER, "model_type": one_of("llama", "mistral", "qwen2")}, "text_config")
+    yield from _decoder_problems(text, "text_config")
+    yield from _tower_problems(CLIP_L_336 if vision is None else vision, "vision_config")
+    layers = {**CLIP, **(CLIP_L_336 if vision is None else vision)}["num_hidden_layers"]
+    yield from _layer_problems("vision_feature_layer", raw, layers)
+    if kind == "llava_next" and raw.get("image_grid_pinpoints"):
+        yield from _pinpoint_problems(raw)
+    elif kind == CONVERTED and raw.get("image_aspect_ratio") == "anyres":
+        yield from _pinpoint_problems(raw)
+        if raw.get("use_image_newline") is not True:
+            yield f"use_image_newline ({shown(raw.get('use_image_newline'))}) must be true where pictures are anyres"
+
+
+def _decoder_problems(told: Mapping[str, Any], where: str) -> Iterator[str]:
+    """Sizes of the decoder that do not go together."""
+    before = f"{where}." if where else ""
+    text = {**LLAMA, **told}
+    width, heads, vocab = text["hidden_size"], text["num_attention_heads"], text["vocab_size"]
+    kv_heads, pad = text.get("num_key_value_heads") or heads, text.get("pad_token_id")
+    if width % heads:
+        yield f"{before}num_attention_heads ({heads}) must divide {before}hidden_size ({width})"
+    elif (size := text.get("head_dim") or width // heads) % 2:
+        yield f"{before}num_attention_heads ({heads}) must leave each head an even number of channels, not {size}"
+    if heads % kv_heads:
+        yield f"{before}num_key_value_heads ({kv_heads}) must divide {before}num_attention_heads ({heads})"
+    if pad is not None and not (type(pad) is int and -vocab <= pad < vocab):
+        yield f"{before}pad_token_id ({shown(pad)}) must be a token below {before}vocab_size ({vocab}), or null"
+    for key in ("rope_parameters", "rope_scaling"):
+        yield from _rope_problems(text.get(key), f"{before}{key}")
+
+
+def _rope_problems(value: object, name: str) -> Iterator[str]:
+    if value is None:
+        return
+    if not isinstance(value, dict):
+        yield against(name, value, or_null(OBJECT))
+        return
+    kind_key = "rope_type" if "rope_type" in value else "type"
+    kind = value.get(kind_key, "default")
+    if not isinstance(kind, str) or kind not in ROPE:
+        yield against(f"{name}.{kind_key}", kind, one_of(*ROPE))
+        return
+    numbers = {key: needed(ABOVE) for key in ROPE[kind]}
+    if "factor" in numbers:
+        numbers["factor"] = Rule("a number from 1 on", lambda v: type(v) in (int, float) and 1 <= v < math.inf, True)
+    yield from broken(value, {"rope_theta": ABOVE, **numbers}, name)
+
+
+def _tower_problems(told: Mapping[str, Any], where: str) -> Iterator[str]:
+    yield from broken(told, TOWER, where)
+    vision, before = {**CLIP, **told}, f"{where}." if where else ""
+    width, heads = vision["hidden_size"], vision["num_attention_heads"]
+    if width % heads:
+        yield f"{before}num_attention_heads ({heads}) must divide {before}hidden_size ({width})"
+
+
+def _layer_problems(key: str, raw: Mapping[str, Any], layers: int) -> Iterator[str]:
+    """The last layer is `layers` or -1; the tower's inputs, which would be 0, are no layer."""
+    value = raw.get(key, -2)
+    if type(value) is not int or not 1 <= abs(value) <= layers:
+        rule = f"a whole number from {-layers} to {layers}, the layers of its vision tower, and not 0"
+        yield f"{key} ({shown(value)}) must be {rule}"
+
+
+def read_pinpoints(stored: object) -> list[list[int]] | None:
+    """The grids of anyres, in the order of the two sides that the file has; None for anything else.
+
+    The reference also writes them as text, `"[(336, 672), ...]"`.
+    """
+    try:
+        pairs: Any = ast.literal_eval(stored) if isinstance(stored, str) else stored
+        found = [[first, second] for first, second in pairs]
+    except (SyntaxError, ValueError, TypeError, RecursionError, MemoryError):
+        return None
+    sides = [side for pair in found for side in pair]
+    good = all(type(side) is int and 0 < side <= 2**16 and side % IMAGE_SIDE == 0 for side in sides)
+    return found if found and good else None
+
+
+def _pinpoint_problems(raw: Mapping[str, Any]) -> Iterator[str]:
+    stored = raw.get("image_grid_pinpoints")
+    if read_pinpoints(stored) is None:
+        yield f"image_grid_pinpoints ({shown(stored)}) must be pairs of sides that are multiples of {IMAGE_SIDE}"

@@ -1,0 +1,117 @@
+"""Writing any checkpoint that loads as one folder that `from_pretrained` and `checkpoint.load` both read."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+
+import torch
+from transformers import GenerationConfig
+
+from m3video.errors import CheckpointError, NotFiniteError
+from m3video.model.bars import no_foreign_bars
+from m3video.model.m3 import checkpoint
+from m3video.model.m3.finite import damage
+from m3video.model.m3.model_paths import find_source
+from m3video.model.safetensors_headers import read_json
+from m3video.model.tokenizer import TEXT_FILES
+
+_SHIPPED = (*TEXT_FILES, "added_tokens.json", "LICENSE", "LICENSE.txt", "LICENSE.md", "NOTICE")
+
+
+def convert(
+    source: str | Path,
+    target: str | Path,
+    *,
+    dtype: str | None = None,
+    vision_tower: str | None = None,
+    base: str | None = None,
+    max_shard_size: str = "5GB",
+    stage: Callable[[str], AbstractContextManager[object]] = nullcontext,
+) -> Path:
+    """Write `source` as a converted folder, all of it or nothing.
+
+    Args:
+        source: a folder or hub name that `checkpoint.load` accepts.
+        target: a folder that does not exist yet, or is empty.
+        dtype: "float32", "bfloat16" or "float16"; None keeps the numbers as they are stored.
+        vision_tower: folder of a tower kept apart.
+        base: folder or hub name of the model that `source`, a LoRA, a projector or a delta, is merged into.
+        max_shard_size: largest weight file.
+        stage: entered for as long as each long step takes, "load model" and "write model"; shows progress.
+
+    Returns:
+        `target`.
+
+    Raises:
+        CheckpointError: the source cannot be loaded, or the target is not empty or cannot be written.
+        NotFiniteError: a weight is NaN or infinite, or would be as `dtype`.
+    """
+    out = Path(target)
+    _refuse_full(out)
+    dtype = dtype or stored_dtype(find_source(str(source), base, vision_tower=vision_tower))
+    with stage("load model"):
+        loaded = checkpoint.load(str(source), device="cpu", dtype=dtype, vision_tower=vision_tower, base=base)
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        work = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
+    except OSError as error:
+        raise CheckpointError(f"{out} cannot be written: {error.strerror}") from None
+    try:
+        with stage("write model"):
+            write(loaded, work, max_shard_size=max_shard_size)
+        # Temporary folders, and files that safetensors writes, are for their owner only.
+        work.chmod(0o755)
+        for file in work.iterdir():
+            file.chmod(0o644)
+        if out.is_dir():
+            out.rmdir()
+        work.rename(out)
+    except OSError as error:
+        raise CheckpointError(f"{out} cannot be written: {error.strerror or error}") from None
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+    return out
+
+
+def _refuse_full(out: Path) -> None:
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise CheckpointError(f"{out} is not an empty folder: name a new one")
+
+
+def stored_dtype(folder: Path) -> str:
+    """The number format that a checkpoint says its weights have; float32 where it says nothing."""
+    raw = read_json(folder / "config.json")
+    name = str(raw.get("dtype") or raw.get("torch_dtype") or "float32").removeprefix("torch.")
+    return name if name in checkpoint.DTYPES else "float32"
+
+
+def write(loaded: checkpoint.LoadedModel, folder: Path, *, max_shard_size: str = "5GB") -> None:
+    """Weights, config, generation settings, tokenizer and processor of `loaded` into an existing folder.
+
+    Raises:
+        NotFiniteError: a weight is NaN or infinite.
+    """
+    from m3video.model.m3.processor import write_processor
+
+    if wrong := damage(loaded):
+        raise NotFiniteError(f"the model's numbers are not finite: {wrong}")
+    model, codec = loaded.model, loaded.codec
+    config = loaded.config
+    config.dtype = next(model.parameters()).dtype
+    config.architectures = [type(model).__name__]
+    model.generation_config = GenerationConfig(
+        do_sample=False, bos_token_id=codec.bos_id, eos_token_id=codec.eos_id, pad_token_id=codec.pad_id
+    )
+    with torch.inference_mode(), no_foreign_bars():
+        model.save_pretrained(folder, max_shard_size=max_shard_size)
+    for name in _SHIPPED:
+        if (loaded.folder / name).is_file():
+            shutil.copyfile(loaded.folder / name, folder / name)
+    write_processor(folder)
+    if not json.loads((folder / "config.json").read_text(encoding="utf-8")).get("model_type"):
+        raise AssertionError("save_pretrained wrote a config without model_type")

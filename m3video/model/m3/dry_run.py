@@ -1,0 +1,65 @@
+"""One question of a given size with made-up pictures and words: what it holds is what a real one holds."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from m3video.model.m3 import answering, pooling
+from m3video.model.m3.checkpoint import LoadedModel
+from m3video.model.m3.encoding import encode
+from m3video.model.m3.grid_cache import Grids
+from m3video.model.m3.prefix import cache_name, prefill
+from m3video.model.m3.square import SIDE
+from m3video.model.tokenizer import IMAGE_ID
+from m3video.types import SCALES
+
+
+def spread(frames: int, visual: int) -> list[int]:
+    """Scales of `frames` frames that together come as near to `visual` tokens as they can from below."""
+    if visual < frames:
+        raise ValueError(f"visual ({visual}) must be at least frames ({frames})")
+    scales, left = [1] * frames, visual - frames
+    for finer, scale in zip(SCALES[1:], SCALES[:-1], strict=True):
+        for number in range(frames):
+            if scales[number] == scale and finer - scale <= left:
+                scales[number], left = finer, left - (finer - scale)
+    return scales
+
+
+@torch.inference_mode()
+def run_trial(loaded: LoadedModel, *, frames: int, visual: int, text: int, vision_batch: int, together: int) -> None:
+    """The way of a session: frames in groups through the tower, pooled, read in one pass, two words answered.
+
+    Args:
+        loaded: the model.
+        frames: how many.
+        visual: their tokens together; what no scales add up to is made up by text.
+        text: positions besides.
+        vision_batch: frames in one run of the tower.
+        together: frames of one group.
+
+    Raises:
+        OutOfMemoryError: it does not fit.
+    """
+    scales, random = spread(frames, visual), np.random.default_rng(0)
+    kept, blocks = Grids(None, {}, about={}), []
+    for first in range(0, frames, together):
+        group = scales[first : first + together]
+        pictures = [random.integers(0, 256, (SIDE, SIDE, 3), dtype=np.uint8) for _ in group]
+        for number, grid in enumerate(encode(loaded, pictures, vision_batch=vision_batch)):
+            kept.keep(first + number, grid)
+            blocks.append(pooling.pool(grid[None], group[number])[0].clone())
+    packed = pooling.pack_tokens(blocks, scales)
+    blocks = [packed.frame(number) for number in range(frames)]
+    words = text + visual - sum(scales)
+    word = min(5, loaded.config.text_config.vocab_size - 1)
+    embeds = answering.embed(loaded, [word] + [IMAGE_ID] * frames + [word] * (words - 2), blocks)
+    cache = prefill(loaded, embeds)
+    last = answering.embed(loaded, [word], [])
+    answering.generate(
+        loaded,
+        torch.cat([embeds, last], dim=1),
+        max_new_tokens=2,
+        cache={cache_name(loaded.model.model.language_model): cache},
+    )

@@ -1,0 +1,132 @@
+"""Numbers of a model that are not finite: noticed where they would be used, explained by a search when they are.
+
+Noticing costs one pass over results that are small beside what they are made from. The search, which runs the vision
+tower again and reads weights, is paid for by a failure only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor, nn
+
+from m3video.errors import CheckpointError, NotFiniteError
+from m3video.model.m3.checkpoint import LoadedModel
+from m3video.model.m3.modeling import M3VideoForConditionalGeneration
+from m3video.model.m3.state_dict import our_name, read_tensors, tower_name
+from m3video.model.safetensors_headers import weight_files
+
+DECODER = "language model"
+_KNOWN: WeakKeyDictionary[nn.Module, str] = WeakKeyDictionary()
+"""What is wrong with a model's weights ("" for nothing): in a batch each item may ask."""
+
+
+def is_finite(numbers: Tensor) -> Tensor:
+    """Bool without a shape, on the device of `numbers`, which is not waited for; True where there are none.
+
+    NaN is the least and the greatest of all that it is among. One pass and no copy: `isfinite` takes 20 times as long.
+    """
+    if not numbers.numel():
+        return torch.ones((), dtype=torch.bool, device=numbers.device)
+    least, greatest = torch.aminmax(numbers)
+    return least.isfinite() & greatest.isfinite()
+
+
+def check_features(loaded: LoadedModel, features: Tensor, pixels_N3HW: Tensor) -> None:
+    """Refuse projected features with NaN or infinity in them.
+
+    Args:
+        loaded: the model.
+        features: what tower and projector made of the pixels.
+        pixels_N3HW: [N, 3, 336, 336], normalised.
+
+    Raises:
+        NotFiniteError: naming the damaged tensor, or the part whose sums exceed the number format.
+    """
+    if not is_finite(features):
+        raise not_finite_features(loaded, pixels_N3HW)
+
+
+def not_finite_features(loaded: LoadedModel, pixels_N3HW: Tensor) -> NotFiniteError:
+    """Why the projected features of these pixels are not finite; the tower runs again to tell it from the projector."""
+    seen: list[bool] = []
+    projector = loaded.model.model.multi_modal_projector
+    hook = projector.register_forward_pre_hook(lambda _, inputs: seen.append(bool(is_finite(inputs[0]))))
+    try:
+        with torch.inference_mode():
+            loaded.model.visual_grids(pixels_N3HW, batch_size=len(pixels_N3HW))
+    finally:
+        hook.remove()
+    return not_finite(loaded, "projector" if all(seen) else "vision tower")
+
+
+def not_finite(loaded: LoadedModel, part: str) -> NotFiniteError:
+    """Why numbers of a model are not finite.
+
+    Args:
+        loaded: the model.
+        part: which made the first of them: "vision tower", "projector" or `DECODER`.
+    """
+    if loaded.model not in _KNOWN:
+        _KNOWN[loaded.model] = damage(loaded)
+    return NotFiniteError(f"the model's numbers are not finite: {_KNOWN[loaded.model] or _overflow(loaded, part)}")
+
+
+def _overflow(loaded: LoadedModel, part: str) -> str:
+    dtype = _dtype(loaded.model)
+    what = f"sums in the {part} of {loaded.name} exceed {dtype}"
+    if dtype == "float16":
+        return f"{what}: use bfloat16 or float32 (--dtype)"
+    way_out = "use --quantize none" if _is_quantized(loaded) else "fetch or make them again"
+    return f"{what}, so its weights are damaged, though each is finite: {way_out}"
+
+
+def damage(loaded: LoadedModel) -> str:
+    """Which weight of a model is not finite and what to do; "" where all are finite."""
+    for key, parameter in loaded.model.named_parameters():
+        # Layers that are held with fewer bits have no plain numbers: those of their files are looked at below.
+        if type(parameter.data) is Tensor and parameter.is_floating_point() and not is_finite(parameter):
+            key = key.replace(".base_layer.", ".")  # so peft calls what a LoRA is added to
+            stored = next(_stored(loaded, key), None)
+            if stored is not None and is_finite(stored[2]) and not parameter.isnan().any():
+                return f"tensor {stored[0]} of {stored[1]} exceeds {_dtype(parameter)}: use bfloat16 or float32"
+            name, where = (key, loaded.name) if stored is None else stored[:2]
+            return _damaged(name, where)
+    if _is_quantized(loaded):
+        for name, where, tensor in _stored(loaded, None):
+            if tensor.is_floating_point() and not is_finite(tensor):
+                return _damaged(name, where)
+    return ""
+
+
+def _damaged(tensor: str, where: object) -> str:
+    return f"the weights are damaged (tensor {tensor} of {where} holds NaN or infinity): fetch or make them again"
+
+
+def _stored(loaded: LoadedModel, key: str | None) -> Iterator[tuple[str, Path, Tensor]]:
+    """Name, file and numbers of weights as they are stored: of what the model has as `key`, or of its decoder."""
+
+    def is_wanted(name: str) -> bool:
+        if key is None:
+            return (our_name(name) or "").startswith("model.language_model.")
+        return our_name(key) in (our_name(name), tower_name(name))
+
+    try:
+        # A tower that is kept apart stands for one in the checkpoint, which is then not used.
+        for folder in (loaded.tower, loaded.folder):
+            for file in [] if folder is None else weight_files(folder):
+                for name, tensor in read_tensors(file, keep=is_wanted):
+                    yield name, file, tensor
+    except CheckpointError:
+        return  # the files are there no more: what is in memory has to do
+
+
+def _dtype(held: Tensor | M3VideoForConditionalGeneration) -> str:
+    return str(held.dtype).removeprefix("torch.")
+
+
+def _is_quantized(loaded: LoadedModel) -> bool:
+    return getattr(loaded.model.config, "quantization_config", None) is not None

@@ -1,0 +1,128 @@
+"""Where a model's files lie: the bundled folder, a path, the hub, and the vision tower that is kept apart."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from m3video.errors import CheckpointError
+from m3video.model.hub import ACCEPTED, from_hub
+from m3video.model.m3.adapters import refuse_part
+from m3video.model.m3.config_json import check_tower, is_original, read_config_json, read_tower_json
+from m3video.model.safetensors_headers import weight_files
+
+BUNDLED = "bundled"
+BUNDLED_FOLDER = Path(__file__).parents[2] / "assets" / "bundled"
+
+
+def find_model(name_or_path: str, *, revision: str | None = None, vision_tower: str | None = None) -> Path:
+    """The folder of a model that can be loaded as it is: what can be told of it without torch is checked.
+
+    Args:
+        name_or_path: "bundled", a folder or a hub name.
+        revision: of a hub name.
+        vision_tower: folder of a tower kept apart, as for loading.
+
+    Raises:
+        CheckpointError: no such model, a part of one, a shard or a tower that is missing, or a config that is none.
+    """
+    folder = find_folder(name_or_path, revision=revision)
+    raw = read_config_json(folder)
+    weight_files(folder)
+    if is_original(raw) and not raw.get("unfreeze_mm_vision_tower"):
+        check_tower(folder, raw, read_tower_json(find_tower(folder, raw, vision_tower)))
+    return folder
+
+
+def find_source(name_or_path: str, base: str | None, *, vision_tower: str | None = None) -> Path:
+    """The folder of what is converted, or of the base that it is merged into; errors as for `find_model`."""
+    if base is None:
+        return find_model(name_or_path, vision_tower=vision_tower)
+    find_any(name_or_path)
+    folder = find_folder(base)
+    weight_files(folder)
+    return folder
+
+
+def find_folder(name_or_path: str, *, revision: str | None = None) -> Path:
+    """The bundled folder, a local folder with a config.json, or one from the hub.
+
+    Raises:
+        CheckpointError: none of these, or a part of a model only.
+    """
+    folder = find_any(name_or_path, revision=revision)
+    refuse_part(folder, name_or_path)
+    if not (folder / "config.json").is_file():
+        raise CheckpointError(f"{folder} holds no config.json: it is no checkpoint folder")
+    return folder
+
+
+def find_any(name_or_path: str, *, revision: str | None = None) -> Path:
+    """The same, with a config.json or without one: a LoRA may lie alone."""
+    if name_or_path == BUNDLED:
+        if not (BUNDLED_FOLDER / "config.json").is_file():
+            raise CheckpointError(
+                f"{BUNDLED_FOLDER} holds no bundled model in this installation; name another: {ACCEPTED}"
+            )
+        return BUNDLED_FOLDER
+    path = local_path(name_or_path)
+    if path is None:
+        return from_hub(name_or_path, revision=revision)
+    if not path.is_dir():
+        raise CheckpointError(f"model ({name_or_path}) is no folder; name {ACCEPTED}")
+    return path
+
+
+def find_config(name_or_path: str) -> Path:
+    """A folder with the model's config.json; of a hub model only that is fetched, not its gigabytes.
+
+    Raises:
+        CheckpointError: there is none.
+    """
+    if name_or_path == BUNDLED or local_path(name_or_path) is not None:
+        return find_folder(name_or_path)
+    return from_hub(name_or_path, only_config=True)
+
+
+def local_path(name_or_path: str) -> Path | None:
+    """The path that is meant, whether or not it is there; None where it can only be a hub name."""
+    path = Path(os.path.expanduser(name_or_path))  # unlike Path.expanduser it leaves an unknown ~user as it is
+    is_path = path.exists() or name_or_path.count("/") != 1 or name_or_path.startswith((".", "/", "~"))
+    return path if is_path else None
+
+
+def find_tower(folder: Path, raw: dict[str, Any], explicit: str | None) -> Path:
+    """Where a separate vision tower lies: as told, as the config says, beside the checkpoint, or on the hub."""
+    if explicit is not None:
+        if (Path(explicit) / "config.json").is_file():
+            return Path(explicit)
+        if Path(explicit).exists() or explicit.count("/") != 1:
+            raise CheckpointError(f"--vision-tower ({explicit}) is no folder with a config.json")
+        return find_folder(explicit)
+    found = tower_beside(folder, raw)
+    if found is not None:
+        return found
+    named = _tower_named(raw)
+    if not named:
+        raise CheckpointError(f"{folder} keeps its vision tower apart and does not say where; --vision-tower names it")
+    try:
+        return find_folder(named)
+    except CheckpointError as error:
+        raise CheckpointError(
+            f"{folder} keeps its vision tower apart; --vision-tower FOLDER names it: {error}"
+        ) from None
+
+
+def _tower_named(raw: dict[str, Any]) -> str:
+    return str(raw.get("mm_vision_tower") or raw.get("vision_tower") or "")
+
+
+def tower_beside(folder: Path, raw: dict[str, Any]) -> Path | None:
+    """The tower the config names, in the working folder or near the checkpoint; None when it is nowhere here."""
+    named, resolved = _tower_named(raw), folder.resolve()
+    for base in (Path.cwd(), resolved, *list(resolved.parents)[:3]):
+        for candidate in (base / named, base / Path(named).name):
+            if named and (candidate / "config.json").is_file() and candidate != resolved:
+                return candidate
+    return None

@@ -1,0 +1,230 @@
+"""Where the language model looks for a question: how its last position attends to the frames.
+
+The last position of the prompt is where the answer begins, and its attention in the layer that fetches what was seen
+tells which frames it fetches from. Only that one row is computed, from the input of each attention layer and the keys
+in the KV cache: whatever attention the model runs (sdpa, flash), no layer's full attention is ever made, and one layer
+needs heads x positions numbers. Some frames draw attention whatever is asked (the first, the last, bright ones), so
+that of a question that asks for nothing in particular is taken off.
+
+Shape legend: N frames, L positions, H heads, G key-value heads, K width of a head, Y layers, D decoder width.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from m3video.errors import UsageError
+from m3video.model.m3 import answering
+from m3video.model.m3.answering import Timestamps
+from m3video.model.m3.checkpoint import LoadedModel
+from m3video.model.m3.finite import DECODER, not_finite
+from m3video.model.m3.pooling import VisualTokens
+from m3video.model.m3.prefix import cache_name, common_length, is_croppable, prefill
+from m3video.model.m3.prompt import worded
+from m3video.model.tokenizer import IMAGE_ID, prompt_ids
+
+NEUTRAL = "what is shown"
+"""A question about nothing in particular, in words that the bundled model knows."""
+
+FIRST_LAYER = 0.5
+"""Layers before this share of all are not looked at: there attention spreads over all that is near, not over what the
+question is about."""
+
+
+class Look(NamedTuple):
+    """Where a question makes the model look, beyond a neutral one.
+
+    `relevance_N` is float64 [N], >= 0, sum 1 (all equal where the question moves nothing); `moved` is the share of the
+    attention that the question moves, 0 to 1: 0 for a question that asks for nothing in particular.
+    """
+
+    relevance_N: NDArray[np.float64]
+    moved: float
+
+
+class Glance:
+    """Frames that the model has read coarsely once, and where any number of questions make it look."""
+
+    def __init__(
+        self,
+        loaded: LoadedModel,
+        visual: VisualTokens,
+        *,
+        times_seconds: Sequence[float] | None,
+        timestamps: Timestamps = "auto",
+    ) -> None:
+        """Nothing is read yet.
+
+        Args:
+            loaded: the model.
+            visual: the frames' tokens.
+            times_seconds: the frames' times, N numbers, or None where they are not known.
+            timestamps: whether times are written before the frames.
+        """
+        self._loaded, self._visual = loaded, visual
+        self._times, self._timestamps = times_seconds, timestamps
+        self._blocks = answering.frame_blocks(loaded, visual)
+        self._ids = self._prompt_ids("")
+        self._held: Any = None
+        self._neutral_YN: NDArray[np.float64] | None = None
+
+    @torch.inference_mode()
+    def look(self, question: str) -> Look:
+        """Where the model looks for `question`; another question reads only its own words.
+
+        Raises:
+            DoesNotFitError: the prompt exceeds the context.
+            NotFiniteError: the model's numbers are not finite.
+            UsageError: a question that holds an image mark, or a model whose attention cannot be watched.
+        """
+        if self._neutral_YN is None:
+            self._neutral_YN = self._attention(NEUTRAL)
+        asked_YN = self._attention(question)
+        layer = _looking_layer(asked_YN)
+        asked_N, neutral_N = (of / max(float(of.sum()), 1e-12) for of in (asked_YN[layer], self._neutral_YN[layer]))
+        more_N = np.maximum(asked_N - neutral_N, 0.0)
+        moved = float(more_N.sum())
+        even_N = np.full(len(more_N), 1 / len(more_N))
+        return Look(more_N / moved if moved > 1e-6 else even_N, min(1.0, moved))
+
+    def _prompt_ids(self, question: str) -> list[int]:
+        asked, _ = worded(
+            self._loaded.config.prompt_style,
+            question,
+            self._times,
+            scales=self._visual.scale_N,
+            timestamps=self._timestamps,
+        )
+        prompt = answering.frames_prompt(
+            self._loaded, asked, num_frames=len(self._visual), times_seconds=self._times, timestamps=self._timestamps
+        )
+        return prompt_ids(self._loaded.codec, prompt)
+
+    def _attention(self, question: str) -> NDArray[np.float64]:
+        """Attention of the prompt's last position to each frame in each layer, mean over heads, float64 [Y, N]."""
+        ids = self._prompt_ids(question)
+        in_blocks, visual = sum(map(len, self._blocks)), len(self._visual.tokens_TD)
+        text = len(ids) - len(self._blocks) + in_blocks - visual
+        answering.refuse_beyond(self._loaded, visual=visual, text=text, answer=0)
+        # What all questions share is read once; the last token always anew, its attention is what is looked at.
+        cut = min(common_length(ids, self._ids), len(ids) - 1)
+        shown = ids[:cut].count(IMAGE_ID)
+        held, self._held = self._held, None  # dropped unless all goes well
+        if held is None or held.get_seq_length() != _length(ids[:cut], self._blocks):
+            held = prefill(self._loaded, answering.embed(self._loaded, ids[:cut], self._blocks[:shown]))
+        before = held.get_seq_length()
+        after = answering.embed(self._loaded, ids[cut:], self._blocks[shown:])
+        found = last_row(self._loaded, after, held, frame_spans(ids, self._blocks))
+        if is_croppable(held):
+            held.crop(before - held.get_seq_length())
+            self._held = held
+        return found
+
+
+def _length(ids: Sequence[int], blocks: Sequence[Tensor]) -> int:
+    """Positions of a prompt's beginning."""
+    shown = list(ids).count(IMAGE_ID)
+    return len(ids) - shown + sum(map(len, blocks[:shown]))
+
+
+def _looking_layer(attention_YN: NDArray[np.float64]) -> int:
+    """The layer of the later ones whose last position looks at the frames most."""
+    first = int(len(attention_YN) * FIRST_LAYER)
+    return first + int(attention_YN[first:].sum(axis=1).argmax())
+
+
+def frame_spans(ids: Sequence[int], blocks: Sequence[Tensor]) -> list[tuple[int, int]]:
+    """The positions of each frame's tokens, half-open, where `ids` has `IMAGE_ID` for each block."""
+    spans, position, shown = [], 0, iter(blocks)
+    for token in ids:
+        length = len(next(shown)) if token == IMAGE_ID else 1
+        if token == IMAGE_ID:
+            spans.append((position, position + length))
+        position += length
+    return spans
+
+
+def last_row(
+    loaded: LoadedModel, embeds_1LD: Tensor, cache: Any, spans: Sequence[tuple[int, int]]
+) -> NDArray[np.float64]:
+    """Run the decoder over the rest of a prompt and tell how its last position attends to the frames.
+
+    Args:
+        loaded: the model.
+        embeds_1LD: the embeddings that follow what the cache holds.
+        cache: the KV cache of the prompt's beginning; it grows.
+        spans: each frame's positions in the whole prompt, half-open.
+
+    Returns:
+        float64 [Y, N]: in each layer the mean over heads of the attention to all tokens of each frame.
+
+    Raises:
+        NotFiniteError: there is NaN in its attention.
+        UsageError: a decoder whose attention layers have other parts.
+    """
+    decoder = loaded.model.model.language_model
+    with _last_queries(loaded) as queries:
+        decoder(inputs_embeds=embeds_1LD, use_cache=True, **{cache_name(decoder): cache})
+    rows = []
+    for layer, query_HK in enumerate(queries):
+        keys_GLK = cache.layers[layer].keys[0]
+        attention_L = attention_row(query_HK, keys_GLK, scaling=decoder.layers[layer].self_attn.scaling)
+        rows.append([float(attention_L[start:end].sum()) for start, end in spans])
+    found_YN = np.array(rows, np.float64)
+    if not np.isfinite(found_YN).all():
+        raise not_finite(loaded, DECODER)
+    return found_YN
+
+
+def attention_row(query_HK: Tensor, keys_GLK: Tensor, *, scaling: float) -> Tensor:
+    """Attention of the last of L positions, mean over heads, float32 [L].
+
+    Args:
+        query_HK: the last position's queries, rotated; H a multiple of G.
+        keys_GLK: all keys, rotated; each serves H / G heads (grouped-query attention).
+        scaling: of the scores.
+    """
+    grouped = query_HK.float().reshape(len(keys_GLK), -1, query_HK.shape[-1])
+    scores = grouped @ keys_GLK.float().transpose(1, 2) * scaling
+    return scores.softmax(dim=-1).mean(dim=(0, 1))
+
+
+@contextmanager
+def _last_queries(loaded: LoadedModel) -> Iterator[list[Tensor]]:
+    """Fills a list with each layer's queries [H, K] of the last position, rotated, as the decoder runs."""
+    found: list[Tensor] = []
+
+    def watch(attention: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        hidden = kwargs["hidden_states"] if "hidden_states" in kwargs else args[0]
+        cos, sin = kwargs["position_embeddings"] if "position_embeddings" in kwargs else args[1]
+        query = attention.q_proj(hidden[:, -1:]).view(1, 1, -1, attention.head_dim).transpose(1, 2)
+        rotate = sys.modules[type(attention).__module__].apply_rotary_pos_emb
+        found.append(rotate(query, query, cos[:, -1:], sin[:, -1:])[0][0, :, 0])
+
+    layers = list(loaded.model.model.language_model.layers)
+    for layer in layers:
+        _refuse_unknown(loaded, layer.self_attn)
+    hooks = [layer.self_attn.register_forward_pre_hook(watch, with_kwargs=True) for layer in layers]
+    try:
+        yield found
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def _refuse_unknown(loaded: LoadedModel, attention: nn.Module) -> None:
+    """Queries are made as Llama, Mistral and their kin make them; a model that does more to them is refused."""
+    known = hasattr(attention, "q_proj") and hasattr(attention, "head_dim") and not hasattr(attention, "q_norm")
+    if not known:
+        raise UsageError(
+            f"--saliency attention cannot watch the attention of {loaded.name} ({type(attention).__name__}): "
+            "use --saliency off"
+        )

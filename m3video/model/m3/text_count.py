@@ -1,0 +1,78 @@
+"""How many text tokens stand around the frames of a plan: reads the tokenizer alone, loads no model and no torch."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from m3video.errors import CheckpointError
+from m3video.model.m3.model_paths import BUNDLED, BUNDLED_FOLDER, local_path
+from m3video.model.m3.prompt import TEMPLATES, build_prompt
+from m3video.model.tokenizer import IMAGE, load_text, prompt_ids
+
+
+def text_around(model: str, *, times_seconds: Sequence[float], timestamps: bool) -> int | None:
+    """Tokens of the prompt that are neither visual nor the question's: times, frame numbers, the template's words.
+
+    Args:
+        model: "bundled", a checkpoint folder, or a hub name.
+        times_seconds: times of the frames shown.
+        timestamps: whether they are written before the frames.
+
+    Returns:
+        The number, or None where the model's tokenizer is not on this machine (nothing is downloaded for it).
+    """
+    try:
+        folder = _folder_here(model)
+        if folder is None:
+            return None
+        raw = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        style = str(raw.get("prompt_style", "vicuna_v1"))
+        if style != "bundled" and style not in TEMPLATES:
+            return None
+        prompt = build_prompt(
+            style, "", num_frames=len(times_seconds), times_seconds=times_seconds if timestamps else None
+        )
+        words = _count(folder, prompt)
+    except (OSError, ValueError, AttributeError, CheckpointError):
+        # A damaged checkpoint or an impossible name is reported when it is loaded; a plan does not need it.
+        return None
+    # LLaVA-NeXT puts a learned token after each frame.
+    has_newline = bool(
+        raw.get("use_image_newline")
+        or raw.get("image_aspect_ratio") == "anyres"
+        or raw.get("model_type") == "llava_next"
+    )
+    return words + (len(times_seconds) if has_newline else 0)
+
+
+def _folder_here(model: str) -> Path | None:
+    if model == BUNDLED:
+        return BUNDLED_FOLDER
+    path = local_path(model)
+    if path is not None:
+        return path
+    from huggingface_hub import try_to_load_from_cache
+
+    held = try_to_load_from_cache(model, "config.json")
+    return Path(held).parent if isinstance(held, str) else None
+
+
+def _count(folder: Path, prompt: str) -> int:
+    if (folder / "tokenizer.model").is_file():
+        return len(prompt_ids(load_text(folder), prompt)) - prompt.count(IMAGE)
+    # The file that transformers would read, without importing transformers.
+    from tokenizers import Tokenizer
+
+    if not (folder / "tokenizer.json").is_file():
+        raise CheckpointError(f"{folder} has no tokenizer")
+    try:
+        tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    except Exception as error:  # the Rust side raises nothing more special
+        raise CheckpointError(f"{folder / 'tokenizer.json'} is no tokenizer") from error
+    settings: dict[str, Any] = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
+    pieces = [piece for piece in prompt.split(IMAGE) if piece]
+    words = sum(len(tokenizer.encode(piece, add_special_tokens=False).ids) for piece in pieces)
+    return words + (settings.get("bos_token") is not None)

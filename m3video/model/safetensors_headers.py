@@ -1,0 +1,80 @@
+"""What a checkpoint folder says of itself before a weight is read: JSON, shards, safetensors headers. No torch."""
+
+from __future__ import annotations
+
+import json
+import struct
+from pathlib import Path
+from typing import Any
+
+from m3video.errors import CheckpointError
+from m3video.model.tokenizer import first_line
+
+WEIGHTS = ("model.safetensors.index.json", "model.safetensors", "pytorch_model.bin.index.json", "pytorch_model.bin")
+"""One of these is there where a folder holds a whole model, in the order in which they are read."""
+
+LONGEST_HEADER = 100 * 2**20
+"""A header that claims more bytes is none (safetensors' own limit)."""
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object from a file; CheckpointError in one line when it is none."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read: {error.strerror or first_line(error)}") from None
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path} is not JSON: {first_line(error)}") from None
+    if not isinstance(value, dict):
+        raise CheckpointError(f"{path} must hold a JSON object")
+    return value
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The files that hold a folder's weights: safetensors before bin, shards by their index.
+
+    Raises:
+        CheckpointError: no weights, or a shard that the index names is missing.
+    """
+    for name in WEIGHTS:
+        if not (folder / name).is_file():
+            continue
+        if not name.endswith(".json"):
+            return [folder / name]
+        weight_map = read_json(folder / name).get("weight_map")
+        if not isinstance(weight_map, dict):
+            raise CheckpointError(f"{folder / name} has no weight_map")
+        shards = sorted({str(shard) for shard in weight_map.values()})
+        missing = [shard for shard in shards if not (folder / shard).is_file()]
+        if missing or not shards:
+            raise CheckpointError(f"{folder}: {name} names {missing[0] if missing else 'no file'}, which is missing")
+        return [folder / shard for shard in shards]
+    raise CheckpointError(
+        f"{folder} holds no weights: model.safetensors, pytorch_model.bin or the shards of either are needed"
+    )
+
+
+def read_header(path: Path) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of the tensors of one safetensors file; no tensor is read.
+
+    Raises:
+        CheckpointError: the file is damaged or cut off within its header.
+
+    Source: the safetensors format: 8 bytes little-endian length, then that much JSON.
+    """
+    try:
+        with path.open("rb") as file:
+            (length,) = struct.unpack("<Q", file.read(8))
+            if length > LONGEST_HEADER:
+                raise ValueError(f"its header claims {length} bytes")
+            text = file.read(length)
+            if len(text) < length:
+                raise ValueError(f"its header has {len(text)} of {length} bytes")
+            entries = json.loads(text)
+        return {
+            str(name): tuple(int(side) for side in entry["shape"])
+            for name, entry in entries.items()
+            if name != "__metadata__"
+        }
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, struct.error) as error:
+        raise CheckpointError(f"{path} is damaged or cut off: {first_line(error)}") from None

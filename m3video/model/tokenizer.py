@@ -1,0 +1,175 @@
+"""Text to ids and back, as the original tokenizers do it: raw sentencepiece, or a fast tokenizer file.
+
+A prompt is cut at `<image>` and each piece is tokenized alone; as one string with a special token in it, the pieces
+would lose the leading space mark that the models were trained with.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any, Protocol
+
+from m3video.errors import CheckpointError
+
+IMAGE = "<image>"
+IMAGE_ID = -200
+"""Where a picture's tokens go, in the ids of a prompt (the reference's own number)."""
+
+TEXT_FILES = ("tokenizer.model", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
+
+
+class TextCodec(Protocol):
+    """What the model room needs of a tokenizer."""
+
+    bos_id: int | None
+    eos_id: int
+    pad_id: int
+
+    def encode(self, text: str) -> list[int]:
+        """Ids of one piece of text, without BOS."""
+
+    def decode(self, ids: list[int]) -> str:
+        """Plain text, without special tokens."""
+
+    def unknown_words(self, text: str) -> list[str]:
+        """Words that the tokenizer can only write as unknown."""
+
+    def without_piece(self, vocabulary: int) -> Collection[int]:
+        """Ids below `vocabulary` that stand for nothing; `decode` leaves them out."""
+
+
+class SentencePieceText:
+    """A `tokenizer.model` file, read by sentencepiece itself."""
+
+    def __init__(self, folder: Path, *, legacy: bool) -> None:
+        import sentencepiece
+
+        self._legacy = legacy
+        try:
+            self._model = sentencepiece.SentencePieceProcessor(model_file=str(folder / "tokenizer.model"))
+        except (OSError, RuntimeError) as error:
+            raise CheckpointError(f"{folder / 'tokenizer.model'} is no sentencepiece model: {error}") from None
+        self.bos_id: int | None = self._model.bos_id()
+        self.eos_id = self._model.eos_id()
+        self.pad_id = max(0, self._model.pad_id())
+        specials = {self._model.id_to_piece(i): i for i in (self._model.unk_id(), self.bos_id, self.eos_id)}
+        self._specials = specials
+        self._split = re.compile("(" + "|".join(re.escape(piece) for piece in specials) + ")")
+        self._mark = self._model.piece_to_id("\u2581")
+
+    def encode(self, text: str) -> list[int]:
+        """Special tokens stand for themselves; only the first piece gets the leading space mark (unless legacy)."""
+        ids: list[int] = []
+        for number, piece in enumerate(self._split.split(text.replace("\u2581", " "))):
+            if piece in self._specials:
+                ids.append(self._specials[piece])
+            elif piece:
+                ids += self._model.encode(piece) if number == 0 or self._legacy else self._without_mark(piece)
+        return ids
+
+    def _without_mark(self, piece: str) -> list[int]:
+        """sentencepiece always writes a leading mark; a line feed is never merged, so what follows it has none."""
+        ids = self._model.encode("\n" + piece)
+        line_feed = self._model.encode("\n")
+        assert ids[: len(line_feed)] == line_feed
+        return list(ids[len(line_feed) :])
+
+    def decode(self, ids: list[int]) -> str:
+        known = range(self._model.get_piece_size())
+        return str(self._model.decode([i for i in ids if i in known and i not in self._specials.values()]))
+
+    def without_piece(self, vocabulary: int) -> Collection[int]:
+        return range(self._model.get_piece_size(), vocabulary)
+
+    def unknown_words(self, text: str) -> list[str]:
+        unknown = self._model.unk_id()
+        return [word for word in text.split() if unknown in self._model.encode(word)]
+
+
+class FastText:
+    """A `tokenizer.json` file, read by transformers."""
+
+    def __init__(self, folder: Path) -> None:
+        from tokenizers import Tokenizer
+        from transformers import AutoTokenizer, PreTrainedTokenizerFast
+
+        from m3video.model.m3.config_json import read_text_json
+
+        plain = read_text_json(folder)
+        kind = PreTrainedTokenizerFast if plain.get("tokenizer_class") in FAST_CLASSES else AutoTokenizer
+        try:
+            Tokenizer.from_file(str(folder / "tokenizer.json"))
+        except Exception as error:  # the Rust side raises nothing more special
+            raise CheckpointError(f"{folder / 'tokenizer.json'} is no tokenizer: {first_line(error)}") from None
+        try:
+            self._tokenizer: Any = kind.from_pretrained(folder)
+        except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+            raise CheckpointError(f"{folder} has no tokenizer that can be read: {first_line(error)}") from None
+        if self._tokenizer.eos_token_id is None:
+            raise CheckpointError(f"{folder}: the tokenizer names no end-of-sequence token")
+        self.bos_id = self._tokenizer.bos_token_id
+        self.eos_id = int(self._tokenizer.eos_token_id)
+        self.pad_id = int(self._tokenizer.pad_token_id or 0)
+
+    @functools.cached_property
+    def _pieces(self) -> frozenset[int]:
+        return frozenset(self._tokenizer.get_vocab().values())
+
+    @functools.cached_property
+    def _gaps(self) -> list[int]:
+        """Ids below the last piece that have none."""
+        return sorted({*range(max(self._pieces) + 1)} - self._pieces)
+
+    def encode(self, text: str) -> list[int]:
+        return list(self._tokenizer.encode(text, add_special_tokens=False)) if text else []
+
+    def decode(self, ids: list[int]) -> str:
+        known = [i for i in ids if i in self._pieces]
+        return str(self._tokenizer.decode(known, skip_special_tokens=True)).strip()
+
+    def without_piece(self, vocabulary: int) -> Collection[int]:
+        return [*(i for i in self._gaps if i < vocabulary), *range(max(self._pieces) + 1, vocabulary)]
+
+    def unknown_words(self, text: str) -> list[str]:
+        unknown = self._tokenizer.unk_token_id
+        return [] if unknown is None else [word for word in text.split() if unknown in self.encode(word)]
+
+
+FAST_CLASSES = ("PreTrainedTokenizerFast", "TokenizersBackend")
+
+
+def has_text(folder: Path) -> bool:
+    """Whether a folder holds a tokenizer."""
+    return any((folder / name).is_file() for name in ("tokenizer.model", "tokenizer.json"))
+
+
+def load_text(folder: Path) -> TextCodec:
+    """The tokenizer of a checkpoint folder: `tokenizer.model` first, because that is what the reference used."""
+    if (folder / "tokenizer.model").is_file():
+        from m3video.model.m3.config_json import read_text_json
+
+        return SentencePieceText(folder, legacy=bool(read_text_json(folder).get("legacy")))
+    if (folder / "tokenizer.json").is_file():
+        return FastText(folder)
+    raise CheckpointError(f"{folder} has no tokenizer: tokenizer.model or tokenizer.json is needed")
+
+
+def prompt_ids(codec: TextCodec, prompt: str) -> list[int]:
+    """Ids of a whole prompt with `IMAGE_ID` at each `<image>`, BOS first.
+
+    Source: reference `tokenizer_image_token`.
+    """
+    ids = [] if codec.bos_id is None else [codec.bos_id]
+    for number, piece in enumerate(prompt.split(IMAGE)):
+        if number:
+            ids.append(IMAGE_ID)
+        ids += codec.encode(piece)
+    return ids
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's text."""
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

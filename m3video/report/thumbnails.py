@@ -1,0 +1,58 @@
+"""Small pictures of the frames that a plan shows, all of them or as many as there is room for.
+
+Legend: H W picture.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from m3video.types import PlannedFrame, TokenPlan
+from m3video.utils.progress import Progress, silent
+from m3video.video.reader import VideoReader
+
+Picture = NDArray[np.uint8]
+Thumbnails = Mapping[int, Picture]
+"""pts -> RGB uint8 [H, W, 3], no side longer than `THUMBNAIL_SIDE`."""
+
+THUMBNAIL_SIDE = 240
+FETCHED_TOGETHER = 8
+"""Full pictures in memory at once."""
+
+
+def telling(frames: Sequence[PlannedFrame], most: int) -> list[PlannedFrame]:
+    """At most `most` of the frames: of as many runs of neighbours, the one with the most tokens (the first of equals).
+
+    Example: 4 frames of scales 1, 9, 36, 1, at most 2 -> the second and the third.
+    """
+    runs = np.array_split(np.arange(len(frames)), min(most, len(frames)) or 1)
+    return [frames[max(run, key=lambda i: (frames[i].scale, -i))] for run in runs if len(run)]
+
+
+def fetch_thumbnails(
+    reader: VideoReader, plan: TokenPlan, *, most: int, progress: Progress = silent
+) -> dict[int, Picture]:
+    """Small pictures of the frames shown, or of the most telling ones.
+
+    Raises:
+        VideoError: a frame of the plan cannot be decoded without damage.
+    """
+    pts = [frame.pts for frame in telling(plan.frames, most)]
+    found: dict[int, Picture] = {}
+    with progress("thumbnails", len(pts)) as bar:
+        for start in range(0, len(pts), FETCHED_TOGETHER):
+            for frame in reader.fetch(pts[start : start + FETCHED_TOGETHER]):
+                found[frame.pts] = _small(frame.rgb_HW3)
+            bar(len(found))
+    return found
+
+
+def _small(rgb_HW3: Picture) -> Picture:
+    height, width = rgb_HW3.shape[:2]
+    share = min(1.0, THUMBNAIL_SIDE / max(height, width))
+    size = (max(1, round(width * share)), max(1, round(height * share)))
+    return np.asarray(cv2.resize(rgb_HW3, size, interpolation=cv2.INTER_AREA), np.uint8)

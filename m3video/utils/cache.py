@@ -1,0 +1,285 @@
+"""The product's one cache folder: named arrays as safetensors files, addressed by what they were made from.
+
+An entry is found by its whole key, never by a file's name or date: the key names everything that its numbers depend on.
+What is read is checked against a digest of its bytes; a damaged file is reported, removed and made again. Files appear
+whole or not at all, and two processes that make the same entry write the same numbers, so the last one wins harmlessly.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import hashlib
+import importlib.metadata
+import json
+import os
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from m3video.utils.files import replacing
+
+VARIABLE = "M3VIDEO_CACHE_DIR"
+KINDS = ("grids", "scans")
+"""What can be made again, and so may be evicted: projected grids of frames, and first passes over videos."""
+
+DECODERS = ("av", "decord", "torchcodec", "opencv-python-headless")
+"""Libraries that may have made a picture: the index and the colours of one backend come from another's."""
+
+STALE_SECONDS = 3600
+"""Unfinished files older than this were left by a process that died."""
+
+_PACKAGE = Path(__file__).parents[1]
+_SUFFIX = ".safetensors"
+
+Key = Mapping[str, Any]
+Arrays = dict[str, NDArray[Any]]
+
+
+def cache_root() -> Path:
+    """`M3VIDEO_CACHE_DIR`, else the folder `m3video` where this platform keeps caches (XDG)."""
+    told = os.environ.get(VARIABLE)
+    return Path(told) if told else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "m3video"
+
+
+@dataclass(slots=True)
+class Cache:
+    """Entries below `root`, at most `most_bytes` of them after each `settle`.
+
+    Attributes:
+        root: the folder; made when the first entry is written.
+        most_bytes: least recently used entries beyond this are evicted.
+        notes: one line for each thing that went wrong, for people.
+    """
+
+    root: Path
+    most_bytes: int
+    notes: list[str] = field(default_factory=list)
+    _is_writable: bool = True
+    _has_grown: bool = False
+
+    def load(self, kind: str, key: Key, name: str) -> Arrays | None:
+        """The arrays kept under `key` and `name`, or None where there are none.
+
+        Args:
+            kind: one of `KINDS`.
+            key: everything that the numbers depend on, but for `name`; JSON values.
+            name: which of the entries that share `key`, e.g. a pts.
+        """
+        path = self._path(kind, key, name)
+        try:
+            stored = path.read_bytes()
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except OSError as error:
+            self._note(f"cache {self.root} cannot be read ({error.strerror}): what it holds is made again")
+            return None
+        # Recently used: access times are not kept everywhere. It may be another user's file, good to read all the same.
+        with contextlib.suppress(OSError):
+            os.utime(path)
+        arrays = _checked(stored, key, name)
+        if arrays is None:
+            self._note(f"cache {path} is damaged: {'removed and ' if self._remove(path) else ''}made again")
+        return arrays
+
+    def save(self, kind: str, key: Key, name: str, arrays: Arrays, *, about: Mapping[str, str]) -> None:
+        """Keep arrays; a folder that cannot be written costs a note, not the answer.
+
+        Args:
+            kind, key, name: as for `load`.
+            arrays: of any NumPy types that safetensors knows.
+            about: what `ls` tells people; not part of the key.
+        """
+        from safetensors.numpy import save
+
+        if not self._is_writable:
+            return
+        path = self._path(kind, key, name)
+        held = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+        facts = {**about, "key": _text(key), "name": name}
+        facts["digest"] = _digest(held, facts)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with replacing(path) as part:
+                part.write_bytes(save(held, facts))
+            self._has_grown = True
+        except OSError as error:
+            self._is_writable = False
+            self._note(f"cache {self.root} cannot be written ({error.strerror}): nothing is kept")
+
+    def settle(self) -> None:
+        """Bring the folder back to its limit, if entries were added."""
+        if self._has_grown:
+            self.trim()
+            self._has_grown = False
+
+    def trim(self, most_bytes: int | None = None) -> tuple[int, int]:
+        """Evict the least recently used entries beyond `most_bytes` (by default the cache's own limit).
+
+        What cannot be removed costs a note.
+
+        Returns:
+            How many files were removed, and their bytes.
+        """
+        most = self.most_bytes if most_bytes is None else most_bytes
+        entries = sorted(self._files(), key=lambda entry: entry[2], reverse=True)
+        kept = count = freed = 0
+        for path, size, _ in entries:
+            kept += size
+            if kept > most and self._remove(path):
+                count, freed = count + 1, freed + size
+        for kind in KINDS:
+            for folder in self._folders(kind):
+                for part in folder.glob(".*.part"):
+                    if _age(part) > STALE_SECONDS:
+                        self._remove(part)
+                if count and not any(folder.iterdir()):
+                    # Another process may be putting a file there at this moment.
+                    _remove_empty(folder)
+        return count, freed
+
+    def rows(self) -> Iterator[dict[str, Any]]:
+        """For `ls`: each folder of entries that share a key, with what it is about; the latest used first."""
+        found: list[dict[str, Any]] = []
+        for kind in KINDS:
+            for folder in self._folders(kind):
+                files = [(path, size, used) for path, size, used in self._files(kind) if path.parent == folder]
+                if files:
+                    found.append(
+                        {
+                            "kind": kind,
+                            "files": len(files),
+                            "bytes": sum(size for _, size, _ in files),
+                            "used": max(used for _, _, used in files),
+                            **_about(files[0][0]),
+                            "folder": str(folder),
+                        }
+                    )
+        yield from sorted(found, key=lambda row: row["used"], reverse=True)
+
+    def _path(self, kind: str, key: Key, name: str) -> Path:
+        assert kind in KINDS
+        folder = hashlib.blake2b(_text(key).encode(), digest_size=12).hexdigest()
+        return self.root / kind / folder / f"{name}{_SUFFIX}"
+
+    def _folders(self, kind: str) -> list[Path]:
+        try:
+            return sorted(path for path in (self.root / kind).iterdir() if path.is_dir())
+        except OSError:
+            return []
+
+    def _files(self, *kinds: str) -> Iterator[tuple[Path, int, float]]:
+        """(path, bytes, last use) of every entry; one that another process removes meanwhile is left out."""
+        for kind in kinds or KINDS:
+            for folder in self._folders(kind):
+                for path in folder.glob(f"[!.]*{_SUFFIX}"):
+                    try:
+                        status = path.stat()
+                    except OSError:
+                        continue
+                    yield path, status.st_size, status.st_mtime
+
+    def _remove(self, path: Path) -> bool:
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            self._note(f"cache {self.root} holds files that cannot be removed ({error.strerror}): they stay")
+            return False
+        return True
+
+    def _note(self, line: str) -> None:
+        if line not in self.notes:
+            self.notes.append(line)
+
+
+def code_digest(*patterns: str) -> str:
+    """Digest of source files of this package: an edit of the code that makes a number makes the number anew.
+
+    Args:
+        patterns: relative to the package, e.g. "video/*.py". Each must match a file: one that moved away would
+            silently weaken the key.
+    """
+    return _code_digest(patterns)
+
+
+@functools.cache
+def _code_digest(patterns: tuple[str, ...]) -> str:
+    seen = hashlib.blake2b(digest_size=12)
+    found = {pattern: list(_PACKAGE.glob(pattern)) for pattern in patterns}
+    assert all(found.values()), f"no file of the package matches {[name for name in found if not found[name]]}"
+    for path in sorted({path for paths in found.values() for path in paths}):
+        seen.update(str(path.relative_to(_PACKAGE)).encode() + b"\0" + path.read_bytes())
+    return seen.hexdigest()
+
+
+def versions(*packages: str) -> dict[str, str]:
+    """Installed versions of the libraries that had a hand in the numbers; empty for one that is not installed."""
+    found = {}
+    for name in packages:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            found[name] = ""
+    return found
+
+
+def _text(key: Key) -> str:
+    return json.dumps(key, sort_keys=True)
+
+
+def _digest(arrays: Arrays, facts: Mapping[str, str]) -> str:
+    seen = hashlib.blake2b(_text(facts).encode(), digest_size=16)
+    for name, array in sorted(arrays.items()):
+        seen.update(f"{name} {array.dtype.str} {array.shape}".encode())
+        seen.update(array.reshape(-1).view(np.uint8).data)
+    return seen.hexdigest()
+
+
+def _checked(stored: bytes, key: Key, name: str) -> Arrays | None:
+    """The arrays of a file, or None when it is not, byte for byte, what was written for `key` and `name`."""
+    from safetensors import SafetensorError
+    from safetensors.numpy import load
+
+    try:
+        facts, arrays = _header(stored), load(stored)
+    except (SafetensorError, ValueError, KeyError, TypeError, UnicodeDecodeError):
+        return None
+    told = facts.pop("digest", None)
+    is_whole = (facts.get("key"), facts.get("name"), told) == (_text(key), name, _digest(arrays, facts))
+    return arrays if is_whole else None
+
+
+def _header(stored: bytes) -> dict[str, str]:
+    """The facts in a safetensors file: eight bytes of length, then JSON."""
+    length = int.from_bytes(stored[:8], "little")
+    return dict(json.loads(stored[8 : 8 + length])["__metadata__"])
+
+
+def _about(path: Path) -> dict[str, str]:
+    """What a file says about itself, without its key; nothing where it is damaged."""
+    try:
+        with path.open("rb") as stream:
+            head = stream.read(8)
+            facts = _header(head + stream.read(min(int.from_bytes(head, "little"), 1 << 20)))
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+    return {name: value for name, value in facts.items() if name not in ("key", "name", "digest")}
+
+
+def _age(path: Path) -> float:
+    try:
+        return time.time() - path.stat().st_mtime
+    except OSError:
+        return 0.0
+
+
+def _remove_empty(folder: Path) -> None:
+    try:
+        folder.rmdir()
+    except OSError:
+        return

@@ -1,0 +1,155 @@
+"""What is found out about a file once, before any frame is handed out; every backend starts from here.
+
+All facts come through PyAV, whichever backend decodes afterwards: times and orientation must not depend on it.
+Both functions remember their result while the file is unchanged, because making a plan opens its video several times.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+from av.video.frame import VideoFrame
+from av.video.reformatter import ColorTrc
+
+from m3video.types import VideoInfo
+from m3video.video._avstream import AvStream
+from m3video.video._gop import is_plain_container
+from m3video.video._seek import sequence
+from m3video.video.index import FrameIndex, build_index
+from m3video.video.path_checks import LocalFile, check_pixels, fingerprint, recency, unchanged
+from m3video.video.picture import Orientation, PictureMaker, has_known_colours, orientation_of
+from m3video.video.truncation import clock_end, find_truncation
+
+_HDR = {ColorTrc.SMPTE2084.value: "PQ", ColorTrc.ARIB_STD_B67.value: "HLG"}
+
+
+@dataclass(frozen=True, slots=True)
+class FileFacts:
+    """Index, header facts, and how stored pictures become upright ones.
+
+    `coded_size` is (width, height) of the first picture as stored; `is_hdr` says that its transfer curve is PQ or HLG;
+    `stream_index` is the stream's place in the file, `is_first_stream` says that no video stream comes before it.
+    """
+
+    index: FrameIndex
+    info: VideoInfo
+    orientation: Orientation
+    coded_size: tuple[int, int]
+    is_hdr: bool
+    stream_index: int
+    is_first_stream: bool
+
+    def new_maker(self) -> PictureMaker:
+        return PictureMaker(self.orientation, width=self.coded_size[0], height=self.coded_size[1])
+
+
+@dataclass(frozen=True, slots=True)
+class Wholeness:
+    """What decoding the whole file once showed: damage, frames that are not those of the index, other sizes."""
+
+    num_damaged: int
+    is_as_indexed: bool
+    has_one_size: bool
+
+
+def inspect_file(file: LocalFile, *, max_pixels: int) -> FileFacts:
+    """Index `file` and read its header.
+
+    Raises:
+        VideoError: the file has no video stream, or no frame of it decodes.
+        ChangedFileError: another program is writing to it.
+    """
+    with unchanged(file):
+        return _inspect(file, max_pixels)
+
+
+def check_whole(file: LocalFile, *, max_pixels: int) -> Wholeness:
+    """Decode all of `file` once, for backends that conceal damage silently."""
+    return _whole(file, max_pixels)
+
+
+@lru_cache(maxsize=8)
+def _inspect(file: LocalFile, max_pixels: int) -> FileFacts:
+    with AvStream(file, max_pixels=max_pixels) as source:
+        index, first = build_index(source, max_pixels=max_pixels)
+        orientation = orientation_of(first, aspect=source.stream.sample_aspect_ratio, max_pixels=max_pixels)
+        width, height = orientation.display_size(first.width, first.height)
+        check_pixels(width, height, max_pixels=max_pixels, name=file.shown)
+        missing, is_partial = _missing(source, index)
+        info = VideoInfo(
+            path=file.path,
+            fingerprint=fingerprint(file),
+            backend="pyav",
+            container=source.container.format.name,
+            codec=source.stream.codec_context.codec.canonical_name,
+            pixel_format=first.format.name,
+            width=width,
+            height=height,
+            rotation=orientation.rotation,
+            time_base=index.time_base,
+            start_pts=int(index.pts_N[0]),
+            end_pts=int(index.pts_N[-1]),
+            last_duration=index.last_duration,
+            num_frames=len(index),
+            num_keyframes=int(index.is_key_N.sum()),
+            num_frames_from_header=source.stream.frames or None,
+            duration_seconds_from_header=_header_seconds(source.container),
+            num_damaged_packets=index.num_damaged_packets,
+            origin=index.origin,
+            notes=index.notes + orientation.notes + _notes(source, first) + missing,
+            partial=is_partial,
+        )
+        return FileFacts(
+            index=index,
+            info=info,
+            orientation=orientation,
+            coded_size=(first.width, first.height),
+            is_hdr=first.color_trc in _HDR,
+            stream_index=source.stream.index,
+            is_first_stream=source.stream is source.container.streams.video[0],
+        )
+
+
+@lru_cache(maxsize=8)
+def _whole(file: LocalFile, max_pixels: int) -> Wholeness:
+    index = _inspect(file, max_pixels).index
+    with AvStream(file, max_pixels=max_pixels) as source:
+        times: list[int] = []
+        sizes: set[tuple[int, int]] = set()
+        num_corrupt = 0
+        for pts, frame in sequence(source, index):
+            times.append(pts)
+            sizes.add((frame.width, frame.height))
+            num_corrupt += frame.is_corrupt
+        return Wholeness(source.damage + num_corrupt, times == index.pts_N.tolist(), len(sizes) == 1)
+
+
+def _notes(source: AvStream, first: VideoFrame) -> tuple[str, ...]:
+    notes = []
+    streams = source.container.streams.video
+    if len(streams) > 1:
+        notes.append(f"read stream {source.stream.index}, the best of {len(streams)} video streams")
+    if first.color_trc in _HDR:
+        notes.append(f"the pictures are HDR ({_HDR[first.color_trc]}) and were not tone-mapped")
+    if not has_known_colours(first):
+        notes.append(f"the header names an unknown colour matrix ({first.colorspace}); BT.601 was assumed")
+    return tuple(notes)
+
+
+def _missing(source: AvStream, index: FrameIndex) -> tuple[tuple[str, ...], bool]:
+    """What the header tells and the file does not hold, for people; and whether frames are among it."""
+    told, last = _header_seconds(source.container), clock_end(index)
+    found = find_truncation(source, index, told_seconds=told)
+    if found.note is not None:
+        return (found.note + (recency(source.file) if found.is_partial else ""),), found.is_partial
+    # Other containers keep no duration; FFmpeg estimates it from the bit rate.
+    if told is None or not is_plain_container(source.container.format.name) or told - last <= max(0.5, told / 10):
+        return (), False
+    guess = "" if found.is_whole else "; the file may be cut off"
+    return (f"the header tells {told:.2f} s, the frames end at {last:.2f} s{guess}",), False
+
+
+def _header_seconds(container: Any) -> float | None:
+    return container.duration / 1e6 if container.duration and container.duration > 0 else None

@@ -1,0 +1,145 @@
+"""A child process: what it says, how it dies, and that a busy one is not taken for a silent one."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from m3video.distributed.failures import FailedError, failure_of
+from m3video.distributed.worker_process import Child, beat
+from m3video.errors import OutOfMemoryError, PlanError, VideoError
+from m3video.video import path_checks
+
+
+def numbers(count: int) -> Iterator[int]:
+    yield from range(count)
+
+
+def arrays(count: int) -> Iterator[np.ndarray]:
+    for number in range(count):
+        yield np.full((300, 1000), number)
+
+
+def busy(seconds: float) -> Iterator[str]:
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        beat()
+        time.sleep(0.01)
+    yield "done"
+
+
+def chatty() -> Iterator[int]:
+    os.write(2, b"something the decoder said\n")
+    os.write(1, b"and on stdout\n")
+    os._exit(7)
+    yield 1
+
+
+def wrong(which: str) -> Iterator[int]:
+    if which == "video":
+        raise VideoError("two\n lines")
+    yield 1
+    raise ValueError("late")
+
+
+@pytest.fixture
+def child() -> Iterator[Child]:
+    made = Child(deadline=1)
+    yield made
+    made.kill()
+
+
+def test_one_child_does_one_thing_after_the_other(child: Child) -> None:
+    assert list(child.run(numbers, 3)) == [0, 1, 2]
+    assert [int(array[0, 0]) for array in child.run(arrays, 3)] == [0, 1, 2]
+    with pytest.raises(FailedError) as caught:
+        list(child.run(wrong, "video"))
+    assert (caught.value.failure.kind, caught.value.failure.message) == ("input", "two lines")
+    with pytest.raises(FailedError) as caught:
+        list(child.run(wrong, "late"))
+    assert caught.value.failure.kind == "bug"
+    assert 'raise ValueError("late")' in caught.value.failure.detail
+    assert list(child.run(numbers, 2)) == [0, 1]
+
+
+def test_a_sign_of_life_is_enough(child: Child) -> None:
+    assert list(child.run(busy, 2.0)) == ["done"]
+
+
+def test_a_child_that_is_being_born_when_ctrl_c_comes_is_killed_too(
+    child: Child, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    born: list[int] = []
+
+    class Interrupted(subprocess.Popen[bytes]):
+        def __init__(self, *arguments: Any, **options: Any) -> None:
+            super().__init__(*arguments, **options)
+            born.append(self.pid)
+            signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(subprocess, "Popen", Interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        child.start(numbers, 3)
+    child.kill()
+    assert not Path(f"/proc/{born[0]}").exists()
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def slow_disk(path: str) -> Iterator[str]:
+    """The fingerprint of a file whose every megabyte takes a quarter of a second."""
+    usual = path_checks.alive
+
+    def waiting() -> None:
+        time.sleep(0.25)
+        usual()
+
+    path_checks.alive = waiting  # type: ignore[attr-defined]
+    yield path_checks.fingerprint(path_checks.check_file(path))
+
+
+def test_a_huge_file_that_is_hashed_is_a_sign_of_life(child: Child, tmp_path: Path) -> None:
+    (tmp_path / "huge.mp4").write_bytes(bytes(8 << 20))
+    assert list(child.run(slow_disk, str(tmp_path / "huge.mp4"))) == [
+        path_checks.fingerprint(path_checks.check_file(tmp_path / "huge.mp4"))
+    ]
+
+
+def test_what_it_said_before_it_died_is_kept(child: Child) -> None:
+    with pytest.raises(FailedError) as caught:
+        list(child.run(chatty))
+    assert caught.value.failure.kind == "crash"
+    assert "exit code 7" in caught.value.failure.message
+    assert "something the decoder said" in caught.value.failure.detail
+
+
+def test_a_full_disk_is_found_at_the_root() -> None:
+    def hidden() -> None:
+        try:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        except OSError:
+            raise PlanError("plan.json cannot be written") from None
+
+    with pytest.raises(PlanError) as caught:
+        hidden()
+    assert failure_of(caught.value).kind == "disk"
+    assert failure_of(MemoryError()).kind == "memory"
+    assert failure_of(OutOfMemoryError("a plan of 720 tokens does not fit")).kind == "memory"
+    assert failure_of(OSError(errno.EACCES, "no")).kind == "bug"
+
+
+def test_what_nobody_waited_for_is_no_answer_to_the_next_question() -> None:
+    child = Child(deadline=30)
+    try:
+        assert next(child.run(numbers, 3)) == 0
+        assert list(child.run(numbers, 2)) == [0, 1]
+    finally:
+        child.kill()

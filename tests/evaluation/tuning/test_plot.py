@@ -1,0 +1,28 @@
+"""The picture of a tuning report holds every row, the front, the ring and the command."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from m3video.evaluation.tuning.plot import draw_tune
+from m3video.evaluation.tuning.report import make_tune_report
+from m3video.evaluation.tuning.search import FULL
+from m3video.report.plan_plot import save_picture
+from tests.evaluation.tuning.test_report import COMMAND, both, tuned
+
+
+def test_what_is_drawn(tmp_path: Path) -> None:
+    answers = {(FULL, 3456): [1, 1, 1, 1], **both({180: [1, 0, 1, 0], 720: [1, 1, 1, 0]}, [1, 0, 0, 0])}
+    report = make_tune_report(tuned(answers, known=False, reference="full tokens: up to 6 candidates"))
+    figure = draw_tune(report, COMMAND)
+    left, right = figure.axes
+    labels = left.get_legend_handles_labels()[1]
+    assert set(labels) == {"adaptive", "uniform", FULL, "Pareto front", "recommended: --budget 180"}
+    ring = left.collections[-1].get_offsets()[0]
+    assert tuple(ring) == (176.0, 50.0)
+    assert right.collections[-1].get_offsets()[0][1] == 50.0
+    words = " ".join(text.get_text() for text in figure.texts)
+    assert COMMAND in words
+    assert "4 questions" in figure.get_suptitle()
+    save_picture(figure, tmp_path / "tune.png")
+    assert (tmp_path / "tune.png").read_bytes().startswith(b"\x89PNG")

@@ -1,0 +1,40 @@
+"""Machines with less memory than this one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+
+from m3video.errors import OutOfMemoryError
+from m3video.model.m3 import encoding, prefix
+from m3video.model.m3.checkpoint import LoadedModel
+
+Limit = Callable[[pytest.MonkeyPatch, int], None]
+"""Leaves room for so much of something."""
+
+
+def limit_batch(monkeypatch: pytest.MonkeyPatch, most: int) -> None:
+    """The vision tower has room for so many frames."""
+    whole = encoding.normalise
+
+    def normalise(squares: torch.Tensor) -> torch.Tensor:
+        if len(squares) > most:
+            raise RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 1 bytes.")
+        return whole(squares)
+
+    monkeypatch.setattr(encoding, "normalise", normalise)
+
+
+def limit_tokens(monkeypatch: pytest.MonkeyPatch, most: int) -> None:
+    """The language model has room for so many positions."""
+    whole = prefix.prefill
+
+    def prefill(loaded: LoadedModel, embeds: torch.Tensor) -> Any:
+        if embeds.shape[1] > most:
+            raise OutOfMemoryError("a prompt needs more memory than there is", step="answer")
+        return whole(loaded, embeds)
+
+    monkeypatch.setattr(prefix, "prefill", prefill)

@@ -1,0 +1,73 @@
+"""Summaries of the sample clip, by the bundled model and by a checkpoint that writes (random) words."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from m3video.config import Settings
+from m3video.errors import DoesNotFitError, UsageError
+from m3video.inference.summary.summarize import BUNDLED_NOTE, _caption, _finest, summarize
+from m3video.model.m3 import checkpoint
+from tests.model.tiny import load_tiny
+from tests.paths import SAMPLE
+
+
+def test_the_bundled_model_tells_each_chapter_by_closed_questions() -> None:
+    loaded = checkpoint.load("bundled", device="cpu")
+    made = summarize(SAMPLE, Settings(max_frames=2, budget=360), loaded=loaded)
+    # Two frames: no more than two shots in a chapter, and the sample has four.
+    assert [(c.start_seconds, c.end_seconds, c.num_shots) for c in made.chapters] == [(0, 5.8, 2), (5.8, 12, 2)]
+    assert all(c.visual_tokens <= 360 and c.num_frames == 2 for c in made.chapters)
+    assert [s.text for s in made.sentences] == [c.caption for c in made.chapters]
+    assert "a sign with a word, day" in made.text
+    assert BUNDLED_NOTE in made.warnings
+    assert [s.chapters for s in made.sentences] == [(1,), (2,)]
+
+
+@pytest.mark.parametrize(("max_frames", "budget", "shots"), [(16, 720, [4]), (3, 720, [2, 2]), (16, 108, [2, 2])])
+def test_every_shot_is_told_however_few_chapters_there_are(max_frames: int, budget: int, shots: list[int]) -> None:
+    loaded = checkpoint.load("bundled", device="cpu")
+    made = summarize(SAMPLE, Settings(max_frames=max_frames, budget=budget), loaded=loaded)
+    assert [c.num_shots for c in made.chapters] == shots == [len(c.caption.split("; ")) for c in made.chapters]
+    told = "; ".join(c.caption for c in made.chapters).split("; ")
+    assert [told[0], *told[2:]] == ["a red circle, day", "a sign with a word, day", "a green square, day"]
+    assert "night" in told[1]  # at a few tokens the star in it is not seen
+
+
+def test_a_shot_is_told_by_its_finest_frame_and_the_same_is_said_once() -> None:
+    scales = [(0, 9), (10, 36), (19, 36), (20, 1), (40, 9), (50, 144)]
+    plan = SimpleNamespace(frames=[SimpleNamespace(pts=pts, scale=scale) for pts, scale in scales])
+    assert _finest(cast("Any", plan), [20, 30, 40]) == [1, 3, 5]
+    assert _finest(cast("Any", plan), []) == [5]
+    assert _caption(["a cat", "day", "a cat", "day", "a dog", "night", "a cat", "day"]) == (
+        "a cat, day; a dog, night; a cat, day"
+    )
+    assert _caption(["A writing model says one thing."]) == "A writing model says one thing."
+
+
+def test_a_writing_checkpoint_captions_and_concludes(tmp_path: Path) -> None:
+    loaded = load_tiny(tmp_path / "m", prompt_style="vicuna_v1", max_context=1024)
+    settings = Settings(max_frames=1, budget=36, max_new_tokens=4)
+    made = summarize(SAMPLE, settings, loaded=loaded)
+    assert [c.num_shots for c in made.chapters] == [1, 1, 1, 1]
+    assert made.depth == 1
+    assert made.tokens["visual"] == sum(c.visual_tokens for c in made.chapters) > 0
+    assert BUNDLED_NOTE not in made.warnings
+    assert made.sentences
+    assert all(0 <= s.start_seconds < s.end_seconds <= 12 for s in made.sentences)
+    assert any("cut off" in warning for warning in made.warnings)
+
+
+def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:
+    loaded = load_tiny(tmp_path / "m", prompt_style="vicuna_v1", max_context=128)
+    with pytest.raises(DoesNotFitError, match="context"):
+        summarize(SAMPLE, Settings(max_frames=1, budget=36, max_new_tokens=8), loaded=loaded)
+
+
+def test_ranges_are_for_one_look() -> None:
+    with pytest.raises(UsageError, match="start"):
+        summarize(SAMPLE, Settings(start=3.0))
