@@ -27,10 +27,10 @@ from typing import Any
 from m3video.distributed.batch import run_batch
 from m3video.distributed.items import Questions, digest
 from m3video.distributed.ledger import Ledger
-from m3video.distributed.messages import Base, Crew, Piece, Work
+from m3video.distributed.messages import ModelRequest, PartialRecord, Work, WorkerPool
 from m3video.distributed.progress import Report
 from m3video.distributed.sources import Folder
-from m3video.distributed.worker_pool import LocalCrew
+from m3video.distributed.worker_pool import LocalPool
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,9 +46,9 @@ class Simulated:
     def identify(self, video: str) -> Iterator[str]:
         yield digest(Path(video).read_text())
 
-    def work(self, work: Work) -> Iterator[Piece | Base]:
+    def work(self, work: Work) -> Iterator[ModelRequest | PartialRecord]:
         time.sleep(self.seconds)
-        yield Base({"answer": "x" * 1500, "video_seconds": 60.0})
+        yield PartialRecord({"answer": "x" * 1500, "video_seconds": 60.0})
 
     def load(self) -> Any: ...
 
@@ -85,12 +85,12 @@ class Watching(Report):
             self.seen[mark] = round(memory_mb(), 1)
 
 
-def crew_of(task: Simulated, workers: int, ray: str | None) -> Crew:
+def crew_of(task: Simulated, workers: int, ray: str | None) -> WorkerPool:
     if ray is None:
-        return LocalCrew(task, workers=workers)
-    from m3video.distributed.ray_pool import RayCrew
+        return LocalPool(task, workers=workers)
+    from m3video.distributed.ray_pool import RayPool
 
-    return RayCrew(task, address=ray, workers=workers)
+    return RayPool(task, address=ray, workers=workers)
 
 
 def run(folder: Path, out: Path, workers: int, ray: str | None, task: Simulated, report: Report) -> float:
@@ -116,7 +116,7 @@ def bench_many(folder: Path, out: Path, args: argparse.Namespace) -> dict[str, A
     with Ledger(out) as ledger:
         opened = time.perf_counter() - start
         # A crew that may not be asked: nothing is left to do.
-        run_batch(Folder(folder), Questions(), Simulated(), ledger, LocalCrew(Simulated(), workers=1), report=again)
+        run_batch(Folder(folder), Questions(), Simulated(), ledger, LocalPool(Simulated(), workers=1), report=again)
     return {
         "items": args.items,
         "ms_per_item": round(1000 * seconds / args.items, 3),
@@ -132,7 +132,7 @@ def bench_many(folder: Path, out: Path, args: argparse.Namespace) -> dict[str, A
 def bench_worker_kill(folder: Path, out: Path) -> dict[str, Any]:
     """Kill the only worker in the middle of an item: seconds until that item has a result, less what it takes."""
     task = Simulated(seconds=0.5)
-    crew = LocalCrew(task, workers=1)
+    crew = LocalPool(task, workers=1)
     times: list[float] = []
 
     class Killing(Report):

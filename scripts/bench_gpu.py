@@ -29,7 +29,7 @@ from random_model import CONTEXT, SHAPES, random_model
 from stopwatch import Stopwatch, machine
 from transformers import GenerationConfig, LlavaForConditionalGeneration
 
-from m3video.inference.memory.model import Place, Shape, grid_bytes, need, tower_bytes, weight_bytes
+from m3video.inference.memory.model import DeviceSpec, Shape, grid_bytes, need, tower_bytes, weight_bytes
 from m3video.model.m3 import answering
 from m3video.model.m3.checkpoint import LoadedModel
 from m3video.model.m3.encoding import encode, encode_pooled
@@ -236,7 +236,7 @@ def bench_memory(bench: Bench, *, frames: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
         loaded.config.save_pretrained(folder)
         size = read_size(folder)
-    place = Place(0, on_gpu=watch.device.type == "cuda", dtype=str(loaded.model.dtype).removeprefix("torch."))
+    place = DeviceSpec(0, on_gpu=watch.device.type == "cuda", dtype=str(loaded.model.dtype).removeprefix("torch."))
     held = sum(p.numel() * p.element_size() for p in loaded.model.parameters())
     watch.row("memory", "weights", held / MIB, "MiB", of={"predicted": weight_bytes(size, place) / MIB})
     for budget in BUDGETS:

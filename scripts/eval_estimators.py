@@ -22,7 +22,7 @@ from pathlib import Path
 
 from m3video.cli.eval import default_cache
 from m3video.evaluation.estimators.compare import Comparison, Row, calibrate, compare, make_cases
-from m3video.evaluation.estimators.labelled_clips import NeedyClip, measure_clip
+from m3video.evaluation.estimators.labelled_clips import LabelledClip, measure_clip
 from m3video.evaluation.footage_set import FootageSpec
 from m3video.evaluation.intervals import Estimate
 from m3video.evaluation.run import weights_hash
@@ -37,7 +37,7 @@ LENGTHS: tuple[tuple[float, float, int], ...] = ((8, 20, 8), (20, 60, 6), (60, 1
 """(shortest s, longest s, frames per second); clips take them in turn."""
 
 
-def measure(loaded: LoadedModel, seed: int, clips: int, cache: Path, max_frames: int) -> list[NeedyClip]:
+def measure(loaded: LoadedModel, seed: int, clips: int, cache: Path, max_frames: int) -> list[LabelledClip]:
     """All clips of one seed."""
     spec = FootageSpec(seed=seed, clips=clips, lengths=LENGTHS)
     found = []

@@ -38,7 +38,7 @@ from m3video.utils.text import check_text, json_text
 
 if TYPE_CHECKING:
     from m3video.distributed.ledger import Ledger
-    from m3video.distributed.messages import Crew, Task
+    from m3video.distributed.messages import Task, WorkerPool
     from m3video.distributed.progress import Report
 
 _BUDGET = f"most visual tokens for each video, for each chapter of a summary (default {Settings().budget})"
@@ -156,14 +156,14 @@ def batch(
         raise InterruptedBatchError("interrupted before the first item") from None
 
 
-def _crew(task: Task, workers: int | None, ray: str | None) -> Crew:
+def _crew(task: Task, workers: int | None, ray: str | None) -> WorkerPool:
     if ray is not None:
-        from m3video.distributed.ray_pool import RayCrew
+        from m3video.distributed.ray_pool import RayPool
 
-        return RayCrew(task, address=ray, workers=workers)
-    from m3video.distributed.worker_pool import LocalCrew
+        return RayPool(task, address=ray, workers=workers)
+    from m3video.distributed.worker_pool import LocalPool
 
-    return LocalCrew(task, workers=workers or num_cores())
+    return LocalPool(task, workers=workers or num_cores())
 
 
 def num_cores() -> int:

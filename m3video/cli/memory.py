@@ -6,13 +6,13 @@ from collections.abc import Sequence
 
 from m3video.config import Settings
 from m3video.errors import UsageError
-from m3video.inference.memory.fit import Fitted, budget_text, fit_settings, need_text, shrunk
+from m3video.inference.memory.fit import FittedSettings, budget_text, fit_settings, need_text, shrunk
 from m3video.inference.memory.measured import default_file, keep
 from m3video.utils.progress import Progress
 from m3video.utils.units import size_text
 
 
-def fit_or_keep(settings: Settings, *, measure: bool = False) -> tuple[Settings, Fitted | None]:
+def fit_or_keep(settings: Settings, *, measure: bool = False) -> tuple[Settings, FittedSettings | None]:
     """The settings with what fits in their memory; as they are where they name none.
 
     Raises:
@@ -27,7 +27,7 @@ def fit_or_keep(settings: Settings, *, measure: bool = False) -> tuple[Settings,
     return fitted.settings, fitted
 
 
-def memory_rows(fitted: Fitted | None, *, measure: bool = False, progress: Progress) -> list[tuple[str, str]]:
+def memory_rows(fitted: FittedSettings | None, *, measure: bool = False, progress: Progress) -> list[tuple[str, str]]:
     """Lines of the plan's table: what fits, where the memory goes, and the measured peak if it is wanted."""
     if fitted is None:
         return []
@@ -51,6 +51,6 @@ def memory_rows(fitted: Fitted | None, *, measure: bool = False, progress: Progr
     return [*rows, ("measured", text)]
 
 
-def memory_notes(fitted: Fitted | None) -> Sequence[str]:
+def memory_notes(fitted: FittedSettings | None) -> Sequence[str]:
     """What is smaller than was wished, and what was assumed."""
     return () if fitted is None else (*shrunk(fitted), *fitted.size.notes)

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from m3video.config import Settings
 from m3video.distributed.mapping import MAX_RETRIES, ItemLostError, Mapper, in_process
 from m3video.distributed.segments import Segment, cut, num_segments
-from m3video.distributed.worker_process import beat
+from m3video.distributed.worker_process import heartbeat
 from m3video.errors import VideoError, WorkerError
 from m3video.inference.pipeline import analyze_video, open_for
 from m3video.planning.analyze import analyze, concat
@@ -108,7 +108,7 @@ def analyze_segment(shared: tuple[KnownVideo, str], segment: Segment) -> Part:
                 mode=scan,
                 origin=index.origin,
                 until_pts=index.until_pts,
-                on_frame=beat,
+                on_frame=heartbeat,
             )
         return Part(stats, reader.range_damage)
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from m3video.distributed.failures import Failure
 from m3video.distributed.items import Item, Questions, items_of
 from m3video.distributed.ledger import Ledger, now
-from m3video.distributed.messages import Crew, Event, Failed, Finished, Identified, Outcome, Task, Work
+from m3video.distributed.messages import Event, Failed, Finished, Identified, Outcome, Task, Work, WorkerPool
 from m3video.distributed.progress import Report
 from m3video.distributed.sources import Source
 from m3video.errors import EXIT_INTERRUPTED, EXIT_SOME_FAILED, DiskFullError, M3VideoError, UsageError
@@ -55,7 +55,7 @@ def run_batch(
     questions: Questions,
     task: Task,
     ledger: Ledger,
-    crew: Crew,
+    crew: WorkerPool,
     *,
     retry_failed: bool = False,
     limit: int | None = None,
@@ -102,7 +102,7 @@ class _Loop:
         questions: Questions,
         task: Task,
         ledger: Ledger,
-        crew: Crew,
+        crew: WorkerPool,
         retry_failed: bool,
         limit: int | None,
         report: Report,

@@ -14,7 +14,7 @@ from m3video.distributed.ledger_url import look
 from m3video.distributed.snapshot import Snapshot
 from m3video.distributed.sources import Source
 from m3video.distributed.tasks import VideoTask
-from m3video.distributed.worker_process import Child
+from m3video.distributed.worker_process import WorkerProcess
 from m3video.errors import VideoError
 from m3video.inference.summary.chapters import MOST_SECONDS
 from m3video.utils.clock import clock
@@ -68,7 +68,7 @@ def forecast(
         "visual_tokens": 0,
         "seconds": None,
     }
-    child, item_seconds = Child(deadline=_DEADLINE_SECONDS), 0.0
+    child, item_seconds = WorkerProcess(deadline=_DEADLINE_SECONDS), 0.0
     try:
         for video in source:
             count = 0

@@ -20,14 +20,14 @@ class Work:
 
 
 @dataclass(frozen=True, slots=True)
-class Piece:
+class ModelRequest:
     """Something for the model, of bounded size."""
 
     content: Any
 
 
 @dataclass(frozen=True, slots=True)
-class Base:
+class PartialRecord:
     """What a worker found out without the model; its last word."""
 
     content: Any
@@ -56,7 +56,7 @@ class Task(Protocol):
     def identify(self, video: str) -> Iterator[str]:
         """In a worker: yields the fingerprint of the file's content."""
 
-    def work(self, work: Work) -> Iterator[Piece | Base]:
+    def work(self, work: Work) -> Iterator[ModelRequest | PartialRecord]:
         """In a worker: pieces for the model as they are ready, then the base of the records."""
 
     def load(self) -> Any:
@@ -96,7 +96,7 @@ class Failed:
 Event = Identified | Finished | Failed
 
 
-class Crew(Protocol):
+class WorkerPool(Protocol):
     """Workers and model places, wherever they are. A number names a video from `identify` to its last event."""
 
     @property

@@ -11,20 +11,20 @@ from typing import Any
 
 from m3video.distributed.failures import FailedError, Failure, failure_of
 from m3video.distributed.messages import Outcome, Task, Work
-from m3video.distributed.worker_process import Child
+from m3video.distributed.worker_process import WorkerProcess
 from m3video.errors import M3VideoError, WorkerError
 
 Piece = tuple[Work, Any]
 """What is to be answered, and the video that it belongs to."""
 
 
-class Place:
+class ModelWorker:
     """One model. Not for several threads at once."""
 
     def __init__(self, task: Task) -> None:
         self.task = task
         # Nobody knows how long a model thinks: it has no deadline, and all threads.
-        self._child = Child(deadline=None, one_thread=False)
+        self._child = WorkerProcess(deadline=None, one_thread=False)
 
     def load(self) -> None:
         """Start the process, if it is not there, and load the model.
@@ -96,7 +96,7 @@ def _finish(task: Task, work: Work, base: Any, replies: list[Any]) -> Iterator[l
 
 
 def finish_without(task: Task, work: Work, base: Any) -> list[Outcome] | Failure:
-    """`Place.finish` of a task that has no model, in this process."""
+    """`ModelWorker.finish` of a task that has no model, in this process."""
     try:
         return task.finish(None, work, base, [])
     except Exception as error:

@@ -11,7 +11,7 @@ from collections.abc import Generator, Sequence
 from typing import Any, TypeVar
 
 from m3video.distributed.mapping import Crashes, Done, Mapper, Work, attempt
-from m3video.distributed.worker_process import DEADLINE_SECONDS, Child, wait
+from m3video.distributed.worker_process import DEADLINE_SECONDS, WorkerProcess, wait
 
 R = TypeVar("R")
 _LOOK_EVERY_SECONDS = 0.5
@@ -27,8 +27,8 @@ def processes(num_workers: int, *, deadline: float = DEADLINE_SECONDS) -> Mapper
 
     def run(work: Work[R], shared: Any, items: Sequence[Any]) -> Generator[Done[R], None, None]:
         todo, crashes, found = deque(range(len(items))), Crashes({}), set[int]()
-        idle = [Child(deadline=deadline) for _ in range(min(num_workers, len(items)))]
-        busy: dict[Child, int] = {}  # every other item is in `todo` or done
+        idle = [WorkerProcess(deadline=deadline) for _ in range(min(num_workers, len(items)))]
+        busy: dict[WorkerProcess, int] = {}  # every other item is in `todo` or done
         try:
             while todo or busy:
                 while todo and idle:

@@ -15,10 +15,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from m3video.distributed.failures import FailedError, Failure, failure_of
-from m3video.distributed.messages import Event, Failed, Finished, Identified, Outcome, Piece, Task, Work
-from m3video.distributed.model_worker import Place, finish_without
+from m3video.distributed.messages import Event, Failed, Finished, Identified, ModelRequest, Outcome, Task, Work
+from m3video.distributed.model_worker import ModelWorker, finish_without
 from m3video.distributed.ray_tasks import LOCAL, connected
-from m3video.distributed.worker_process import DEADLINE_SECONDS, Child
+from m3video.distributed.worker_process import DEADLINE_SECONDS, WorkerProcess
 from m3video.errors import M3VideoError
 
 UNANSWERED = 2
@@ -26,7 +26,7 @@ UNANSWERED = 2
 
 
 @dataclass(frozen=True, slots=True)
-class PlaceDied:
+class ModelWorkerDied:
     """The process of the model is gone: not the worker's fault, but the item may be to blame."""
 
     message: str
@@ -36,7 +36,7 @@ class Worker:
     """An actor of one CPU that decodes in a child process."""
 
     def __init__(self, task: Task, deadline: float) -> None:
-        self.task, self.child = task, Child(deadline=deadline)
+        self.task, self.child = task, WorkerProcess(deadline=deadline)
 
     def ready(self) -> None:
         """Answers when the actor is up."""
@@ -47,14 +47,14 @@ class Worker:
         except FailedError as error:
             return error.failure
 
-    def work(self, work: Work, place: Any) -> list[Outcome] | Failure | PlaceDied:
+    def work(self, work: Work, place: Any) -> list[Outcome] | Failure | ModelWorkerDied:
         import ray
 
         base, references = None, []
         try:
             with contextlib.closing(self.child.run(self.task.work, work)) as values:
                 for value in values:
-                    if isinstance(value, Piece):
+                    if isinstance(value, ModelRequest):
                         references.append(place.answer.remote(work, value.content))
                         if len(references) > UNANSWERED:
                             ray.wait([references[-1 - UNANSWERED]])
@@ -68,7 +68,7 @@ class Worker:
         except FailedError as error:
             return error.failure
         except ray.exceptions.RayError as error:
-            return PlaceDied(" ".join(str(error).split())[:300])
+            return ModelWorkerDied(" ".join(str(error).split())[:300])
         except Exception as error:
             return failure_of(error)
 
@@ -77,7 +77,7 @@ class ModelActor:
     """An actor that holds the model. Its calls come in threads; whoever has the lock answers all that wait."""
 
     def __init__(self, task: Task) -> None:
-        self._place = Place(task)
+        self._place = ModelWorker(task)
         self._lock = threading.Lock()
         self._waiting: deque[_Asked] = deque()
 
@@ -126,7 +126,7 @@ class _Run:
     place: Any = None
 
 
-class RayCrew:
+class RayPool:
     """Workers and model places on a cluster."""
 
     def __init__(
@@ -215,7 +215,7 @@ class RayCrew:
             self._waiting[run.number] = run
             return Identified(run.number, value)
         self._free.append(run.worker)
-        if isinstance(value, PlaceDied):
+        if isinstance(value, ModelWorkerDied):
             if run.place in self._actors:
                 self._drop(run.place)
                 self._idle_places = [place for place in self._idle_places if place is not run.place]

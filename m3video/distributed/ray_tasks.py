@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 import m3video
 from m3video.distributed.failures import FailedError, Failure
 from m3video.distributed.mapping import Crashes, Done, Mapper, Work, attempt
-from m3video.distributed.worker_process import DEADLINE_SECONDS, Child
+from m3video.distributed.worker_process import DEADLINE_SECONDS, WorkerProcess
 from m3video.errors import M3VideoError, UsageError, WorkerError
 
 R = TypeVar("R")
@@ -158,7 +158,7 @@ def _silent(ray: Any) -> Iterator[None]:
         printer._worker_logs_enabled = True
 
 
-_child = Child()
+_child = WorkerProcess()
 """Of a worker of Ray: its tasks come one after the other."""
 
 

@@ -13,11 +13,11 @@ from m3video import __version__
 from m3video.config import Settings
 from m3video.distributed.failures import Failure, failure_of
 from m3video.distributed.identity import config_of
-from m3video.distributed.messages import Base, Piece, Work
+from m3video.distributed.messages import ModelRequest, PartialRecord, Work
 from m3video.distributed.storage import saving
-from m3video.distributed.worker_process import beat
+from m3video.distributed.worker_process import heartbeat
 from m3video.errors import M3VideoError, PlanError, UsageError
-from m3video.inference.offload import Said, ask_shown, fetch_shown
+from m3video.inference.offload import Generation, ask_shown, fetch_shown
 from m3video.inference.pipeline import analyze_video, bundled_note, evidence, open_for, plan_reader, study_reader
 from m3video.inference.summary.summarize import Watched, captions, chapters, conclude, refuse_ranges
 from m3video.inference.summary.values import to_json
@@ -38,8 +38,8 @@ Record = Mapping[str, Any]
 
 def beats(stage: str, total: int | None) -> AbstractContextManager[Bar]:
     """A `Progress` that shows nothing and tells that the work goes on."""
-    beat()
-    return nullcontext(beat)
+    heartbeat()
+    return nullcontext(heartbeat)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +59,7 @@ class VideoTask(ABC):
         yield fingerprint(check_file(video))
 
     @abstractmethod
-    def work(self, work: Work) -> Iterator[Piece | Base]: ...
+    def work(self, work: Work) -> Iterator[ModelRequest | PartialRecord]: ...
 
     def load(self) -> Any:
         raise AssertionError(f"{self.name} has no model")
@@ -91,7 +91,7 @@ class Analyze(VideoTask):
 
     name: str = "analyze"
 
-    def work(self, work: Work) -> Iterator[Piece | Base]:
+    def work(self, work: Work) -> Iterator[ModelRequest | PartialRecord]:
         meter = Meter()
         with open_for(work.video, self.settings) as reader:
             with meter.stage("analyze"):
@@ -99,7 +99,7 @@ class Analyze(VideoTask):
             info, damage = reader.info_with_damage, reader.damage.message
         with saving(work.folders[0], "stats.parquet") as path:
             save_stats(stats, asdict(info), path)
-        yield Base(
+        yield PartialRecord(
             self.record(
                 info,
                 meter,
@@ -118,13 +118,13 @@ class Plan(VideoTask):
 
     name: str = "plan"
 
-    def work(self, work: Work) -> Iterator[Piece | Base]:
+    def work(self, work: Work) -> Iterator[ModelRequest | PartialRecord]:
         meter = Meter()
         with open_for(work.video, self.settings) as reader, meter.stage("plan"):
             plan = plan_reader(reader, self.settings, progress=beats)
         with saving(work.folders[0], "plan.json") as path:
             save_plan(plan, path)
-        yield Base(self.record(plan.video, meter, plan.warnings, files=["plan.json"], **plan_facts(plan)))
+        yield PartialRecord(self.record(plan.video, meter, plan.warnings, files=["plan.json"], **plan_facts(plan)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +134,7 @@ class Ask(VideoTask):
     name: str = "ask"
     needs_model: bool = True
 
-    def work(self, work: Work) -> Iterator[Piece | Base]:
+    def work(self, work: Work) -> Iterator[ModelRequest | PartialRecord]:
         meter = Meter()
         with open_for(work.video, self.settings) as reader:
             with meter.stage("plan"):
@@ -143,9 +143,9 @@ class Ask(VideoTask):
             if not plan.frames:
                 raise PlanError(f"the plan shows no frame of {work.video}: give it a larger budget")
             with meter.stage("fetch"):
-                shown = fetch_shown(reader, study, on_frame=beat)
-        yield Piece(shown)
-        yield Base(self.record(plan.video, meter, plan.warnings, files=["plan.json"]))
+                shown = fetch_shown(reader, study, on_frame=heartbeat)
+        yield ModelRequest(shown)
+        yield PartialRecord(self.record(plan.video, meter, plan.warnings, files=["plan.json"]))
 
     def load(self) -> LoadedModel:
         """The model; DoesNotFitError when no question fits beside the budget, before anything is decoded."""
@@ -153,7 +153,7 @@ class Ask(VideoTask):
         refuse_budget(loaded, self.settings, question="?")
         return loaded
 
-    def answer(self, loaded: LoadedModel, pieces: Sequence[tuple[Work, Any]]) -> list[Said]:
+    def answer(self, loaded: LoadedModel, pieces: Sequence[tuple[Work, Any]]) -> list[Generation]:
         """What is said of each video's frames; all are asked together."""
         return ask_shown(loaded, [(shown, partial(_texts, work)) for work, shown in pieces], self.settings)
 
@@ -199,9 +199,9 @@ class Summarize(VideoTask):
     needs_model: bool = True
     formats: tuple[str, ...] = ()
 
-    def work(self, work: Work) -> Iterator[Piece | Base]:
-        for part in chapters(work.video, self.settings, progress=beats, on_frame=beat):
-            yield Base(part) if isinstance(part, Watched) else Piece(part)
+    def work(self, work: Work) -> Iterator[ModelRequest | PartialRecord]:
+        for part in chapters(work.video, self.settings, progress=beats, on_frame=heartbeat):
+            yield PartialRecord(part) if isinstance(part, Watched) else ModelRequest(part)
 
     def load(self) -> LoadedModel:
         loaded = load_model(self.settings)

@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from m3video.distributed.failures import Failure
-from m3video.distributed.messages import Base, Event, Failed, Finished, Identified, Piece, Task, Work
-from m3video.distributed.model_worker import Place, finish_without
-from m3video.distributed.worker_process import DEADLINE_SECONDS, Child, Tag, wait
+from m3video.distributed.messages import Event, Failed, Finished, Identified, ModelRequest, PartialRecord, Task, Work
+from m3video.distributed.model_worker import ModelWorker, finish_without
+from m3video.distributed.worker_process import DEADLINE_SECONDS, Tag, WorkerProcess, wait
 
 
 @dataclass(slots=True)
@@ -21,7 +21,7 @@ class _Run:
     """What one child is doing."""
 
     number: int
-    child: Child
+    child: WorkerProcess
     work: Work | None = None
     fingerprint: str = ""
     is_waiting: bool = False
@@ -29,7 +29,7 @@ class _Run:
     base: Any = None
 
 
-class LocalCrew:
+class LocalPool:
     """Local workers for a batch."""
 
     def __init__(self, task: Task, *, workers: int, deadline: float = DEADLINE_SECONDS) -> None:
@@ -39,9 +39,9 @@ class LocalCrew:
         deadline: seconds without a sign of life after which a child is killed.
         """
         self.task = task
-        self._free = [Child(deadline=deadline) for _ in range(workers)]
+        self._free = [WorkerProcess(deadline=deadline) for _ in range(workers)]
         self._runs: dict[int, _Run] = {}
-        self._place = Place(task) if task.needs_model else None
+        self._place = ModelWorker(task) if task.needs_model else None
 
     @property
     def num_free(self) -> int:
@@ -84,10 +84,10 @@ class LocalCrew:
             events.append(self._failed(run, value))
         elif tag == "value" and run.work is None:
             run.fingerprint = value
-        elif tag == "value" and isinstance(value, Piece):
+        elif tag == "value" and isinstance(value, ModelRequest):
             pieces.append((run, value.content))
         elif tag == "value":
-            assert isinstance(value, Base), f"task {self.task.name} yielded {type(value).__name__}"
+            assert isinstance(value, PartialRecord), f"task {self.task.name} yielded {type(value).__name__}"
             run.base = value.content
         elif tag == "end" and run.work is not None:
             events.append(self._finish(run, run.work))

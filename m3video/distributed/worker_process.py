@@ -1,8 +1,8 @@
 """Work in a child process that may crash, hang or run out of memory without taking anything else with it.
 
 A soft cancel does not stop native code, so a child that gives no sign of life for its deadline is killed. A sign of
-life is a value, or `beat()` from the work itself: an hour-long file that is being read is alive, a decoder that hangs
-is not. The child dies with its parent, and when memory is short the kernel takes the child first.
+life is a value, or `heartbeat()` from the work itself: an hour-long file that is being read is alive, a decoder that
+hangs is not. The child dies with its parent, and when memory is short the kernel takes the child first.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ _channel: Connection | None = None
 _last_beat = 0.0
 
 
-def beat(done: int = 0) -> None:
+def heartbeat(done: int = 0) -> None:
     """Tell the parent that the work goes on, however much is `done`; outside a child it does nothing."""
     global _last_beat
     now = time.monotonic()
@@ -53,7 +53,7 @@ def beat(done: int = 0) -> None:
         _channel.send_bytes(pickle.dumps(("beat", None)))
 
 
-class Child:
+class WorkerProcess:
     """A child process that runs one generator function at a time; started when first needed, and again after a death.
 
     The parent waits on `connection` (with others, if it likes) and calls `receive` when it is readable.
@@ -195,11 +195,11 @@ def _no_interrupt() -> Iterator[None]:
             usual(*heard[0])
 
 
-def wait(children: Collection[Child], seconds: float) -> list[tuple[Child, Tag, Any]]:
+def wait(children: Collection[WorkerProcess], seconds: float) -> list[tuple[WorkerProcess, Tag, Any]]:
     """What some of `children` said within `seconds`; of one that was silent for too long, that it failed."""
     by_connection = {child.connection: child for child in children}
     ready = [by_connection[place] for place in connection.wait(list(by_connection), seconds)]  # type: ignore[index]
-    said: list[tuple[Child, Tag, Any]] = [(child, *child.receive()) for child in ready]
+    said: list[tuple[WorkerProcess, Tag, Any]] = [(child, *child.receive()) for child in ready]
     said += [(child, "failed", child.give_up()) for child in children if child not in ready and child.is_overdue()]
     return said
 
@@ -221,7 +221,7 @@ def serve(channel: Connection, parent: int) -> NoReturn:
     _channel = channel
     faulthandler.enable()
     _die_with(parent)
-    progress.listen(beat)
+    progress.listen(heartbeat)
     while True:
         try:
             _carry_out(channel, channel.recv_bytes())
@@ -233,7 +233,7 @@ def _carry_out(channel: Connection, message: bytes) -> None:
     """One work; nothing of it is kept."""
     try:
         function, arguments = pickle.loads(message)  # imports what it needs
-        beat()
+        heartbeat()
         for value in function(*arguments):
             channel.send_bytes(pickle.dumps(("value", value), protocol=pickle.HIGHEST_PROTOCOL))
         channel.send_bytes(pickle.dumps(("end", None)))

@@ -23,7 +23,7 @@ from m3video.model.tokenizer import IMAGE_ID, prompt_ids
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
+class Generation:
     """An answer and what it cost. `text_tokens` are all positions of the prompt that are not visual tokens."""
 
     text: str
@@ -41,7 +41,7 @@ def answer_many(
     times_seconds: Sequence[float],
     max_new_tokens: int = 32,
     timestamps: answering.Timestamps = "auto",
-) -> list[Said]:
+) -> list[Generation]:
     """Ask several questions about frames whose tokens are ready.
 
     Args:
@@ -81,7 +81,7 @@ def answer_many(
     cache = prefill(loaded, answering.embed(loaded, prompts[0][:end], blocks))
     answers = _decode(loaded, cache, [ids[end:] for ids in prompts], max_new_tokens=max_new_tokens)
     return [
-        Said(loaded.codec.decode(ids).strip(), visual, words, len(ids))
+        Generation(loaded.codec.decode(ids).strip(), visual, words, len(ids))
         for ids, words in zip(answers, text, strict=True)
     ]
 

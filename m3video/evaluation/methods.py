@@ -38,7 +38,7 @@ TEXT_ROOM = 256
 """Positions left for the question and the answer where frames are counted against a model's context."""
 
 
-class Piece(NamedTuple):
+class ShownFrame(NamedTuple):
     """One frame that is shown: its pts, the name of the reduction, and its tokens."""
 
     pts: int
@@ -46,7 +46,7 @@ class Piece(NamedTuple):
     tokens: int
 
 
-Plan = tuple[Piece, ...]
+Plan = tuple[ShownFrame, ...]
 """In order of pts, `GLANCE` pieces before all others; empty when the budget cannot hold a single frame."""
 
 GLANCE = "glance"
@@ -92,7 +92,7 @@ def spent(plan: Plan) -> int:
 
 def adaptive(view: ClipView, budget: int, record: Record) -> Plan:
     """The product's planner."""
-    return tuple(Piece(frame.pts, "pool", frame.scale) for frame in view.planned(budget).frames)
+    return tuple(ShownFrame(frame.pts, "pool", frame.scale) for frame in view.planned(budget).frames)
 
 
 def salient(view: ClipView, budget: int, record: Record, *, measure: str) -> Plan:
@@ -100,12 +100,12 @@ def salient(view: ClipView, budget: int, record: Record, *, measure: str) -> Pla
     "look" (attention whatever is named; no setting of the product)."""
     words = record.question if measure != "look" else record.question.replace(record.reference, "")
     study = view.study(budget, **named_pins(words, view.stats, view.study(budget).settings))
-    glance: list[Piece] = []
+    glance: list[ShownFrame] = []
 
     def look(scales: Sequence[int]) -> Look:
         assert view.look is not None, "this method needs a model that looks"
         candidates = zip(study.selection.pts_N, scales, strict=True)
-        glance.extend(Piece(int(pts), GLANCE, int(scale)) for pts, scale in candidates if scale)
+        glance.extend(ShownFrame(int(pts), GLANCE, int(scale)) for pts, scale in candidates if scale)
         return view.look(record, [piece.pts for piece in glance], [piece.tokens for piece in glance])
 
     found = focus_on(words, study, measure="times" if measure == "times" else "attention", look=look)
@@ -113,13 +113,13 @@ def salient(view: ClipView, budget: int, record: Record, *, measure: str) -> Pla
         return adaptive(view, budget, record)
     focus, share_N = found
     frames = study_stats(view.info, view.stats, study.settings, focus=focus, share_N=share_N).plan.frames
-    return (*glance, *(Piece(frame.pts, "pool", frame.scale) for frame in frames))
+    return (*glance, *(ShownFrame(frame.pts, "pool", frame.scale) for frame in frames))
 
 
 def uniform(view: ClipView, budget: int, record: Record, *, frames: int) -> Plan:
     """Even frames at the two adjacent scales that spend the budget; the finer ones spread evenly."""
     pts = view.evenly(min(frames, budget))
-    return tuple(Piece(p, "pool", scale) for p, scale in zip(pts, even_scales(len(pts), budget), strict=True))
+    return tuple(ShownFrame(p, "pool", scale) for p, scale in zip(pts, even_scales(len(pts), budget), strict=True))
 
 
 def even_scales(frames: int, budget: int) -> list[int]:
@@ -137,7 +137,7 @@ def even_scales(frames: int, budget: int) -> list[int]:
 
 def fixed(view: ClipView, budget: int, record: Record, *, scale: int) -> Plan:
     """As many even frames at one scale as fit; at 576 this is LLaVA as it is."""
-    return tuple(Piece(p, "pool", scale) for p in view.evenly(budget // scale))
+    return tuple(ShownFrame(p, "pool", scale) for p in view.evenly(budget // scale))
 
 
 def proportional(view: ClipView, budget: int, record: Record) -> Plan:
@@ -156,7 +156,7 @@ def proportional(view: ClipView, budget: int, record: Record) -> Plan:
         left -= int(cost[level[row] + 2] - cost[level[row] + 1])
         level[row] += 1
     pts = view.candidates.pts_N
-    return tuple(Piece(int(p), "pool", int(cost[k + 1])) for p, k in zip(pts, level, strict=True) if k >= 0)
+    return tuple(ShownFrame(int(p), "pool", int(cost[k + 1])) for p, k in zip(pts, level, strict=True) if k >= 0)
 
 
 def reduced(view: ClipView, budget: int, record: Record, *, frames: int, how: str) -> Plan:
@@ -165,12 +165,12 @@ def reduced(view: ClipView, budget: int, record: Record, *, frames: int, how: st
     if not pts:
         return ()
     base, extra = divmod(budget, len(pts))
-    return tuple(Piece(p, how, min(FULL_SCALE, base + (n < extra))) for n, p in enumerate(pts))
+    return tuple(ShownFrame(p, how, min(FULL_SCALE, base + (n < extra))) for n, p in enumerate(pts))
 
 
 def resample(view: ClipView, budget: int, record: Record) -> Plan:
     """As many even frames of 256 tokens as fit."""
-    return tuple(Piece(p, "resample", RESAMPLED_TOKENS) for p in view.evenly(budget // RESAMPLED_TOKENS))
+    return tuple(ShownFrame(p, "resample", RESAMPLED_TOKENS) for p in view.evenly(budget // RESAMPLED_TOKENS))
 
 
 def full(view: ClipView, budget: int, record: Record, *, frames: int) -> Plan:
@@ -189,7 +189,7 @@ def told(view: ClipView, budget: int, record: Record, *, scale: int) -> Plan:
         return fixed(view, budget, record, scale=scale)
     key = view.nearest(record.moment)
     rest = [p for p in view.evenly(min(view.max_frames - 1, budget - scale)) if p != key]
-    return tuple(sorted([Piece(key, "pool", scale), *(Piece(p, "pool", 1) for p in rest)]))
+    return tuple(sorted([ShownFrame(key, "pool", scale), *(ShownFrame(p, "pool", 1) for p in rest)]))
 
 
 def granularity(view: ClipView, budget: int, record: Record, *, scale: int, frames: int = GRANULARITY_FRAMES) -> Plan:
@@ -203,7 +203,7 @@ def granularity(view: ClipView, budget: int, record: Record, *, scale: int, fram
     for p in view.evenly(frames):
         if len(shown) < frames:
             shown.add(p)
-    return tuple(Piece(p, "pool", scale) for p in sorted(shown))
+    return tuple(ShownFrame(p, "pool", scale) for p in sorted(shown))
 
 
 def _mixes(family: str, plan: Callable[..., Plan], max_frames: int) -> list[Method]:

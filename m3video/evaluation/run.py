@@ -18,9 +18,9 @@ import torch
 
 from m3video.config import Settings
 from m3video.errors import EXIT_INTERRUPTED, M3VideoError
-from m3video.evaluation.asking import Said, answer_many
+from m3video.evaluation.asking import Generation, answer_many
 from m3video.evaluation.features import FrameTokens, encode_frames
-from m3video.evaluation.methods import GLANCE, Method, Piece, Plan, shown, spent
+from m3video.evaluation.methods import GLANCE, Method, Plan, ShownFrame, shown, spent
 from m3video.evaluation.records import Record, is_right, prompt_text
 from m3video.evaluation.reduce import REDUCTIONS
 from m3video.evaluation.samples import Row, RunFolder
@@ -29,7 +29,7 @@ from m3video.inference.pipeline import analyze_video, open_for
 from m3video.model.m3 import answering
 from m3video.model.m3.checkpoint import LoadedModel
 from m3video.model.m3.pooling import pack
-from m3video.model.m3.saliency import Glance, Look
+from m3video.model.m3.saliency import CoarseAttention, Look
 from m3video.types import VideoInfo
 from m3video.utils.clock import clock
 from m3video.utils.progress import Progress, peak_memory_bytes, silent
@@ -204,10 +204,10 @@ class ClipRunner:
         self.view, self.reader, self.loaded, self.settings = view, reader, loaded, settings
         self.seconds: dict[str, float] = {"fetch": 0.0, "vision tower": 0.0, "answer": 0.0}
         self.frames: dict[int, FrameTokens] = {}
-        self._said: dict[tuple[Plan, str], tuple[Said, float]] = {}
+        self._said: dict[tuple[Plan, str], tuple[Generation, float]] = {}
         self._plan_names: dict[Plan, str] = {}
         self._new: list[tuple[str, Plan]] = []
-        self._glance: tuple[Plan, Glance] | None = None
+        self._glance: tuple[Plan, CoarseAttention] | None = None
         view.look = self.look
 
     def answer(self, method: Method, budget: int, records: Sequence[Record]) -> list[Row]:
@@ -229,11 +229,11 @@ class ClipRunner:
 
     def look(self, record: Record, pts: Sequence[int], scales: Sequence[int]) -> Look:
         """Where a question makes the model look among frames that it reads coarsely."""
-        plan = tuple(Piece(p, "pool", scale) for p, scale in zip(pts, scales, strict=True))
+        plan = tuple(ShownFrame(p, "pool", scale) for p, scale in zip(pts, scales, strict=True))
         if self._glance is None or self._glance[0] != plan:
             self._encode(pts)
             visual = pack(torch.stack([self.frames[p].grid_SD for p in pts]), scales)
-            self._glance = plan, Glance(self.loaded, visual, times_seconds=self.view.seconds(pts))
+            self._glance = plan, CoarseAttention(self.loaded, visual, times_seconds=self.view.seconds(pts))
         return self._glance[1].look(self.worded(record, plan))
 
     def _ask(self, plan: Plan, records: Sequence[Record]) -> None:

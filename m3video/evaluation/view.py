@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from m3video.config import Settings
-from m3video.inference.pipeline import Study, study_stats
+from m3video.inference.pipeline import PlanDetails, study_stats
 from m3video.planning.sample import sample
 from m3video.planning.utility import utility
 from m3video.types import FrameStats, Selection, TokenPlan, VideoInfo
@@ -47,7 +47,7 @@ class ClipView:
         self.info, self.stats, self.max_frames = info, stats, max_frames
         self.moments = tuple(sorted(set(moments)))
         self.look: Callable[[Record, Sequence[int], Sequence[int]], Look] | None = None
-        self._studies: dict[str, Study] = {}
+        self._studies: dict[str, PlanDetails] = {}
         self._even: dict[int, tuple[int, ...]] = {}
 
     def evenly(self, number: int) -> tuple[int, ...]:
@@ -74,7 +74,7 @@ class ClipView:
         """The product's own plan for a budget."""
         return self.study(budget).plan
 
-    def study(self, budget: int, **wishes: str) -> Study:
+    def study(self, budget: int, **wishes: str) -> PlanDetails:
         """What that plan was decided from; `wishes` are further settings, e.g. `at`."""
         settings = Settings(budget=budget, max_frames=self.max_frames, **wishes)
         key = settings.model_dump_json()

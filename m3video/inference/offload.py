@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 
 from m3video.config import Settings
 from m3video.errors import M3VideoError, OutOfMemoryError
-from m3video.inference.memory.fallback import Ways, answer_within_memory
+from m3video.inference.memory.fallback import Fallbacks, answer_within_memory
 from m3video.inference.memory.fit import least_text
-from m3video.inference.pipeline import Study
+from m3video.inference.pipeline import PlanDetails
 from m3video.model.m3.square import as_square
 from m3video.model.m3.text_count import text_around
 from m3video.planning.allocate import allocate
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Shown:
+class FrameBatch:
     """What a model is shown: N frames.
 
     Attributes:
@@ -49,7 +49,7 @@ class Shown:
     utility_NS: NDArray[np.float64]
     pinned: Mapping[int, int | None]
 
-    def smaller(self, budget: int) -> Shown:
+    def smaller(self, budget: int) -> FrameBatch:
         """The best that these frames are worth within less tokens: none gets more than it has.
 
         Frames pinned at a scale keep it, other pinned ones are shown; a shot that must be shown stays while the budget
@@ -81,11 +81,11 @@ class Shown:
         text = text_around(config["model"], times_seconds=times, timestamps=config["timestamps"])
         plan = replace(plan, text_tokens=text)
         pinned = {kept.index(number): scale for number, scale in self.pinned.items()}
-        return Shown(plan, tuple(self.squares[number] for number in kept), self.utility_NS[kept], pinned)
+        return FrameBatch(plan, tuple(self.squares[number] for number in kept), self.utility_NS[kept], pinned)
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
+class Generation:
     """What a model said of frames.
 
     Attributes:
@@ -107,7 +107,7 @@ Questions = Callable[[TokenPlan], Sequence[str]]
 """What is asked of a plan's frames; a plan may become smaller on the way."""
 
 
-def fetch_shown(reader: VideoReader, study: Study, *, on_frame: Callable[[], object] = int) -> Shown:
+def fetch_shown(reader: VideoReader, study: PlanDetails, *, on_frame: Callable[[], object] = int) -> FrameBatch:
     """The frames of a plan, ready to be sent to a model.
 
     Args:
@@ -124,10 +124,12 @@ def fetch_shown(reader: VideoReader, study: Study, *, on_frame: Callable[[], obj
         on_frame()
     shown = np.flatnonzero(study.decided.scale_N).tolist()
     pinned = {shown.index(number): scale for number, scale in study.pinned.items()}
-    return Shown(study.plan, tuple(squares), study.utility_CS[shown], pinned)
+    return FrameBatch(study.plan, tuple(squares), study.utility_CS[shown], pinned)
 
 
-def ask_shown(loaded: LoadedModel, asked: Sequence[tuple[Shown, Questions]], settings: Settings) -> list[Said]:
+def ask_shown(
+    loaded: LoadedModel, asked: Sequence[tuple[FrameBatch, Questions]], settings: Settings
+) -> list[Generation]:
     """Ask about the frames of several videos, all in one run of the language model.
 
     Where memory runs out, those that it hits are asked again alone: with a smaller vision batch, then with fewer tokens
@@ -142,9 +144,9 @@ def ask_shown(loaded: LoadedModel, asked: Sequence[tuple[Shown, Questions]], set
         OutOfMemoryError: not even one frame at one token fits in the memory.
     """
     tower = _Tower(settings.vision_batch)
-    made: list[Said] = []
+    made: list[Generation] = []
     for (shown, questions), found in zip(asked, _together(loaded, asked, settings, tower), strict=True):
-        made.append(found if isinstance(found, Said) else _alone(loaded, shown, questions, settings, tower))
+        made.append(found if isinstance(found, Generation) else _alone(loaded, shown, questions, settings, tower))
     return made
 
 
@@ -155,7 +157,9 @@ class _Tower:
     vision_batch: int
 
 
-def _alone(loaded: LoadedModel, shown: Shown, questions: Questions, settings: Settings, tower: _Tower) -> Said:
+def _alone(
+    loaded: LoadedModel, shown: FrameBatch, questions: Questions, settings: Settings, tower: _Tower
+) -> Generation:
     """One video, within the memory that is there."""
     now = shown
 
@@ -164,13 +168,13 @@ def _alone(loaded: LoadedModel, shown: Shown, questions: Questions, settings: Se
         now = now.smaller(budget)  # fewer frames would save nothing: one vision batch at a time is held
         return now.plan
 
-    def answer(_: TokenPlan) -> Said:
+    def answer(_: TokenPlan) -> Generation:
         (found,) = _together(loaded, [(now, questions)], settings, tower)
         if isinstance(found, OutOfMemoryError):
             raise found
         return found
 
-    ways = Ways(tower, smaller, lambda: least_text(settings))
+    ways = Fallbacks(tower, smaller, lambda: least_text(settings))
     _, said, notes = answer_within_memory(answer, shown.plan, ways)
     if now is not shown and shown.plan.config.get("max_gap") is not None:
         notes += ("max_gap: fewer frames may stand further apart",)
@@ -178,8 +182,8 @@ def _alone(loaded: LoadedModel, shown: Shown, questions: Questions, settings: Se
 
 
 def _together(
-    loaded: LoadedModel, asked: Sequence[tuple[Shown, Questions]], settings: Settings, tower: _Tower
-) -> list[Said | OutOfMemoryError]:
+    loaded: LoadedModel, asked: Sequence[tuple[FrameBatch, Questions]], settings: Settings, tower: _Tower
+) -> list[Generation | OutOfMemoryError]:
     """Each video's answers, or that memory ran out in one of its questions."""
     from m3video.model.m3.together import Asked, answer_together
 
@@ -198,18 +202,18 @@ def _together(
         answer_together(loaded, wanted, max_new_tokens=settings.max_new_tokens, timestamps=settings.timestamps)
     )
     each = (time.perf_counter() - start) / max(1, len(wanted))
-    found: list[Said | OutOfMemoryError] = []
+    found: list[Generation | OutOfMemoryError] = []
     for (shown, _), visual, count in zip(asked, seen, counts, strict=True):
         if isinstance(visual, OutOfMemoryError):
             found.append(visual)
             continue
         said = tuple(itertools.islice(answers, count))
         short = next((one for one in said if isinstance(one, OutOfMemoryError)), None)
-        found.append(short or Said(shown.plan, said, (), visual[1], each))
+        found.append(short or Generation(shown.plan, said, (), visual[1], each))
     return found
 
 
-def _see(loaded: LoadedModel, shown: Shown, tower: _Tower) -> tuple[VisualTokens, float] | OutOfMemoryError:
+def _see(loaded: LoadedModel, shown: FrameBatch, tower: _Tower) -> tuple[VisualTokens, float] | OutOfMemoryError:
     """The frames' tokens, and the seconds they took."""
     from m3video.model.m3.encoding import encode_pooled
 

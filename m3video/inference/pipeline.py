@@ -16,7 +16,7 @@ from m3video.config import DETAIL, Settings
 from m3video.errors import UsageError, VideoError
 from m3video.planning.allocate import allocate
 from m3video.planning.analyze import analyze
-from m3video.planning.constraints import Wishes, candidates, rules
+from m3video.planning.constraints import Constraints, candidates, rules
 from m3video.planning.limits import Limit, limits
 from m3video.planning.novelty import NOVELTY_FLOOR, novelty
 from m3video.planning.sample import rows_in_range
@@ -103,7 +103,7 @@ def analyze_once(
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Study:
+class PlanDetails:
     """A plan with all that it was decided from, so that it can be looked at without measuring the video again.
 
     Attributes:
@@ -124,7 +124,7 @@ class Study:
     novelty_C: NDArray[np.float64]
     utility_CS: NDArray[np.float64]
     decided: Allocation
-    wishes: Wishes
+    wishes: Constraints
     pinned: Mapping[int, int | None]
     settings: Settings
 
@@ -153,7 +153,7 @@ def study_stats(
     *,
     focus: Focus | None = None,
     share_N: NDArray[np.floating] | None = None,
-) -> Study:
+) -> PlanDetails:
     """`plan_stats`, together with what the plan was decided from.
 
     Args:
@@ -164,7 +164,7 @@ def study_stats(
         share_N: each candidate's share of that question; None for a plan as without a question.
     """
     budget = settings.budget - (0 if focus is None else focus.first_tokens)
-    wishes = Wishes(settings.pins, settings.every_shot, settings.max_gap, DETAIL[settings.detail])
+    wishes = Constraints(settings.pins, settings.every_shot, settings.max_gap, DETAIL[settings.detail])
     selection, pinned = candidates(
         stats,
         wishes,
@@ -206,7 +206,7 @@ def study_stats(
         focus=focus,
         num_repeats=int((new <= NOVELTY_FLOOR).sum()),
     )
-    return Study(plan, stats, selection, new, worth, decided, wishes, pinned, settings)
+    return PlanDetails(plan, stats, selection, new, worth, decided, wishes, pinned, settings)
 
 
 def _came_before(
@@ -233,7 +233,7 @@ def planned_frames(selection: Selection, scales: Sequence[int]) -> tuple[Planned
     )
 
 
-def binding_limits(study: Study) -> tuple[Limit, ...]:
+def binding_limits(study: PlanDetails) -> tuple[Limit, ...]:
     """What keeps the plan from being worth more, the costliest first; then what kept further frames from competing."""
     settings = study.settings
     found = limits(
@@ -303,7 +303,7 @@ def study_reader(
     share_N: NDArray[np.floating] | None = None,
     cache: Cache | None = None,
     progress: Progress = silent,
-) -> Study:
+) -> PlanDetails:
     """`plan_reader`, together with what the plan was decided from; `stats` where the first pass was made before, else
     `cache` to look for it, `focus` and `share_N` as for `study_stats`."""
     from m3video.model.m3.text_count import text_around

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from m3video.config import Settings
 from m3video.errors import UsageError
-from m3video.inference.pipeline import Study
+from m3video.inference.pipeline import PlanDetails
 from m3video.planning.saliency import alike, at_times, by_attention, first_look, named_times
 from m3video.planning.sample import on_screen
 from m3video.types import Focus, FrameStats
@@ -24,7 +24,7 @@ Shares = NDArray[np.float64]
 
 
 def focus_on(
-    question: str, study: Study, *, measure: str, look: Callable[[Sequence[int]], Look]
+    question: str, study: PlanDetails, *, measure: str, look: Callable[[Sequence[int]], Look]
 ) -> tuple[Focus, Shares | None] | None:
     """What of the candidates a question is about.
 

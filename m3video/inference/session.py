@@ -20,10 +20,10 @@ from m3video.config import PLAN_SETTINGS, Settings
 from m3video.errors import DoesNotFitError, OutOfMemoryError, PlanError, UsageError
 from m3video.inference.features import FrameGrids
 from m3video.inference.image_grid import ask_grid, check_options
-from m3video.inference.memory.fallback import Ways, answer_within_memory
+from m3video.inference.memory.fallback import Fallbacks, answer_within_memory
 from m3video.inference.memory.fit import budget_text, fit_settings, least_text
 from m3video.inference.pipeline import (
-    Study,
+    PlanDetails,
     analyze_once,
     bundled_note,
     cache_of,
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from m3video.model.m3.checkpoint import LoadedModel
     from m3video.model.m3.pooling import VisualTokens
     from m3video.model.m3.prefix import Prefix
-    from m3video.model.m3.saliency import Glance, Look
+    from m3video.model.m3.saliency import CoarseAttention, Look
 
 Smaller = Callable[[int, int], TokenPlan]
 """(budget, most frames) -> a plan made as another one was, within less memory."""
@@ -87,10 +87,10 @@ class VideoSession:
         self.info = self._reader.info
         self._stats: FrameStats | None = None
         self._has_scanned = False  # since the last answer
-        self._studies: dict[str, Study] = {}
+        self._studies: dict[str, PlanDetails] = {}
         self._grids = self._no_grids()
         self._prefix: tuple[tuple[Any, ...], Prefix] | None = None
-        self._glance: tuple[tuple[Any, ...], Glance] | None = None
+        self._glance: tuple[tuple[Any, ...], CoarseAttention] | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -139,7 +139,7 @@ class VideoSession:
                 self._grids, self._prefix, self._glance = self._no_grids(), None, None
         return self._stats
 
-    def study(self, **changes: Any) -> Study:
+    def study(self, **changes: Any) -> PlanDetails:
         """A plan with its candidates and what it was decided from.
 
         Args:
@@ -159,7 +159,7 @@ class VideoSession:
         """The plan for the session's settings with `changes`."""
         return self.study(**changes).plan
 
-    def _study(self, settings: Settings, focus: Focus | None = None, share_N: Shares | None = None) -> Study:
+    def _study(self, settings: Settings, focus: Focus | None = None, share_N: Shares | None = None) -> PlanDetails:
         with self._meter.stage("plan"):
             return study_reader(
                 self._reader, settings, stats=self.stats(), focus=focus, share_N=share_N, progress=self._progress
@@ -209,7 +209,7 @@ class VideoSession:
         plan = replace(study.plan, warnings=(*notes, *study.plan.warnings))
         return plan, partial(self._again, study, *(found or (None, None)))
 
-    def _study_of_moments(self, question: str, changes: Mapping[str, Any], notes: list[str]) -> Study:
+    def _study_of_moments(self, question: str, changes: Mapping[str, Any], notes: list[str]) -> PlanDetails:
         """The candidates for a question, with frames of the moments that it names, or a line in `notes`."""
         pins = named_pins(question, self.stats(), self._changed(changes))
         if pins:
@@ -222,7 +222,7 @@ class VideoSession:
         return self.study(**changes)
 
     def _again(
-        self, study: Study, focus: Focus | None, share_N: Shares | None, budget: int, max_frames: int
+        self, study: PlanDetails, focus: Focus | None, share_N: Shares | None, budget: int, max_frames: int
     ) -> TokenPlan:
         """The plan of `study` within less memory; nothing of the larger one is held any more."""
         self._prefix = self._glance = None
@@ -232,9 +232,9 @@ class VideoSession:
         settings = Settings(**{**study.settings.model_dump(exclude_unset=True), **less})
         return self._study(settings, focus, share_N).plan
 
-    def _look(self, question: str, study: Study, scales: Sequence[int], notes: list[str]) -> Look:
+    def _look(self, question: str, study: PlanDetails, scales: Sequence[int], notes: list[str]) -> Look:
         """Where the question makes the model look among the candidates at these scales; `notes` grows."""
-        from m3video.model.m3.saliency import Glance
+        from m3video.model.m3.saliency import CoarseAttention
         from m3video.model.out_of_memory import within_memory
 
         def look(plan: TokenPlan) -> Look:
@@ -245,18 +245,20 @@ class VideoSession:
                     visual, _ = self.tokens(plan)
                 self._glance = (
                     shown,
-                    Glance(self.loaded, visual, times_seconds=self._times(plan), timestamps=self.settings.timestamps),
+                    CoarseAttention(
+                        self.loaded, visual, times_seconds=self._times(plan), timestamps=self.settings.timestamps
+                    ),
                 )
             room = within_memory("the first look", "use --saliency off", step="answer")
             with self._meter.stage("first look"), self._progress("first look", None), room:
                 return self._glance[1].look(question)
 
-        ways = Ways(self._grids, None, lambda: least_text(self.settings))
+        ways = Fallbacks(self._grids, None, lambda: least_text(self.settings))
         _, found, told = answer_within_memory(look, self.plan_with(study, scales), ways)
         notes += told
         return found
 
-    def plan_with(self, study: Study, scales: Sequence[int], *, budget: int | None = None) -> TokenPlan:
+    def plan_with(self, study: PlanDetails, scales: Sequence[int], *, budget: int | None = None) -> TokenPlan:
         """The plan that shows the candidates of `study` at scales of the caller's choice.
 
         Args:
@@ -370,7 +372,7 @@ class VideoSession:
             plan, said = ask_grid(self._reader, question, settings, options, loaded, self._meter, self._progress)
         else:
             self.check(plan, question)
-            ways = Ways(self._grids, replan, lambda: least_text(settings))
+            ways = Fallbacks(self._grids, replan, lambda: least_text(settings))
             plan, (said, cached), smaller = answer_within_memory(partial(self._answer, question), plan, ways)
             plan = replace(plan, text_tokens=self._text_tokens(plan))
         meter, self._meter = self._meter, Meter()

@@ -1,7 +1,7 @@
 """What a user wants shown in any case: pinned frames, a frame of every shot, no long gap.
 
-Wishes act twice. `candidates` sees to it that frames which can meet them are there to choose from; `rules` turns them
-into what the allocation must obey: scales that are fixed, and intervals of candidates of which one must be shown.
+Constraints act twice. `candidates` sees to it that frames which can meet them are there to choose from; `rules` turns
+them into what the allocation must obey: scales that are fixed, and intervals of candidates of which one must be shown.
 Where the budget cannot pay for all, pinned frames come first, then shots, then the gap; what falls short is said.
 
 Legend: N candidates, S scales, M intervals. Times in ticks unless they are called seconds.
@@ -42,7 +42,7 @@ LONGEST_TICKS = 2.0**62
 
 
 @dataclass(frozen=True, slots=True)
-class Wishes:
+class Constraints:
     """What must be shown.
 
     Attributes:
@@ -60,7 +60,7 @@ class Wishes:
 
 
 @dataclass(frozen=True, slots=True)
-class Rules:
+class CandidateConstraints:
     """Arguments for `allocate`, and a line for each wish that cannot be met in full."""
 
     max_scale: int
@@ -71,7 +71,7 @@ class Rules:
 
 def candidates(
     stats: FrameStats,
-    wishes: Wishes,
+    wishes: Constraints,
     *,
     max_frames: int,
     start_seconds: float | None = None,
@@ -153,7 +153,7 @@ def _fitting(
     pts_N: Ints,
     rows: Ints,
     clean: Ints,
-    wishes: Wishes,
+    wishes: Constraints,
     pinned: list[int],
     max_frames: int,
     how: Mapping[str, Any],
@@ -221,13 +221,13 @@ def rules(
     stats: FrameStats,
     selection: Selection,
     utility_NS: NDArray[np.floating],
-    wishes: Wishes,
+    wishes: Constraints,
     *,
     budget: int,
     pinned: Mapping[int, int | None],
     start_seconds: float | None = None,
     end_seconds: float | None = None,
-) -> Rules:
+) -> CandidateConstraints:
     """What the allocation must obey, relaxed as far as the budget demands.
 
     Args:
@@ -259,7 +259,7 @@ def rules(
         begin = begin_pts(stats, start_seconds, rows)
         span = (begin, max(begin, int(stats.pts_N[rows[-1]])))
         cover += _gaps_to_close(selection, wishes.max_gap_seconds, stats.time_base, span, fixed, cover, budget, notes)
-    return Rules(wishes.max_scale, fixed, cover, tuple(notes))
+    return CandidateConstraints(wishes.max_scale, fixed, cover, tuple(notes))
 
 
 def _shots_to_show(

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from m3video.planning.allocate import allocate
-from m3video.planning.constraints import Wishes, rules
+from m3video.planning.constraints import Constraints, rules
 from m3video.types import FULL_SCALE, Allocation, FrameStats, Selection
 
 LEAST_GAIN = 1e-9
@@ -43,7 +43,7 @@ def limits(
     stats: FrameStats,
     selection: Selection,
     utility_NS: NDArray[np.floating],
-    wishes: Wishes,
+    wishes: Constraints,
     decided: Allocation,
     *,
     budget: int,
@@ -73,7 +73,7 @@ def limits(
     if reached <= 0:
         return ()
 
-    def gain(wishes: Wishes, pinned: Mapping[int, int | None], budget: int) -> float:
+    def gain(wishes: Constraints, pinned: Mapping[int, int | None], budget: int) -> float:
         obeyed = rules(
             stats,
             selection,

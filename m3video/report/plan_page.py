@@ -13,7 +13,7 @@ import cv2
 from m3video import __version__
 from m3video.cli.terminal import Row
 from m3video.errors import PlanError
-from m3video.inference.pipeline import Study
+from m3video.inference.pipeline import PlanDetails
 from m3video.report.plan_plot import COLOURS, draw_plan
 from m3video.report.thumbnails import Picture, Thumbnails, telling
 from m3video.types import TokenPlan
@@ -41,7 +41,7 @@ tr:nth-child(even) { background: #f4f4f4; }
 """
 
 
-def save_page(study: Study, facts: Sequence[Row], thumbnails: Thumbnails, path: Path) -> None:
+def save_page(study: PlanDetails, facts: Sequence[Row], thumbnails: Thumbnails, path: Path) -> None:
     """Write the page; whole or not at all.
 
     Raises:
@@ -55,7 +55,7 @@ def save_page(study: Study, facts: Sequence[Row], thumbnails: Thumbnails, path: 
         raise PlanError(f"page {path} cannot be written: {error.strerror}") from None
 
 
-def page(study: Study, facts: Sequence[Row], thumbnails: Thumbnails) -> str:
+def page(study: PlanDetails, facts: Sequence[Row], thumbnails: Thumbnails) -> str:
     """The page as HTML.
 
     Args:
@@ -88,7 +88,7 @@ def page(study: Study, facts: Sequence[Row], thumbnails: Thumbnails) -> str:
     return "\n".join(parts) + "\n"
 
 
-def _drawing(study: Study, facts: Sequence[Row]) -> str:
+def _drawing(study: PlanDetails, facts: Sequence[Row]) -> str:
     """The picture without thumbnails, as SVG inside the page."""
     buffer = io.StringIO()
     # Without metadata: its vocabularies are named by addresses, and a page that holds none is seen to need none.

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from m3video.cli.terminal import Row, scale_rows
 from m3video.errors import PlanError, UsageError
-from m3video.inference.pipeline import Study
+from m3video.inference.pipeline import PlanDetails
 from m3video.planning.sample import on_screen, rows_in_range
 from m3video.report.thumbnails import Thumbnails, telling
 from m3video.types import SCALES, TokenPlan
@@ -104,7 +104,7 @@ def save_picture(figure: Any, path: Path) -> None:
         raise PlanError(f"picture {path} cannot be written: {error.strerror}") from None
 
 
-def draw_plan(study: Study, facts: Sequence[Row], thumbnails: Thumbnails) -> Any:
+def draw_plan(study: PlanDetails, facts: Sequence[Row], thumbnails: Thumbnails) -> Any:
     """The plan on its time axis, 1440 pixels wide (and 900 high with thumbnails).
 
     Args:
@@ -151,7 +151,7 @@ def draw_plan(study: Study, facts: Sequence[Row], thumbnails: Thumbnails) -> Any
     return figure
 
 
-def _span(study: Study) -> Span:
+def _span(study: PlanDetails) -> Span:
     """First and last second drawn: the range that was looked at."""
     stats, settings = study.stats, study.settings
     seen = on_screen(stats, settings.start, settings.end)
@@ -177,7 +177,7 @@ def time_ticks(start: float, end: float, *, most: int = 12) -> list[float]:
     return [i * step for i in range(int(np.ceil(start / step - 1e-9)), int(np.floor(end / step + 1e-9)) + 1)]
 
 
-def _draw_scales(axis: Any, study: Study, span: Span) -> None:
+def _draw_scales(axis: Any, study: PlanDetails, span: Span) -> None:
     """Bars of tokens over alternating bands of shots; the side of the token grid is the height of a bar."""
     plan = study.plan
     top = 1.3 * max([36, *(frame.scale for frame in plan.frames)])
@@ -249,7 +249,7 @@ def _draw_shots(axis: Any, plan: TokenPlan, span: Span) -> None:
             )
 
 
-def _legend(study: Study, num_thumbnails: int) -> str:
+def _legend(study: PlanDetails, num_thumbnails: int) -> str:
     """What is seen in the upper half."""
     plan = study.plan
     shots = "one shot" if len(plan.shots) == 1 else f"{len(plan.shots)} shots, in turn white and grey"
@@ -271,7 +271,7 @@ def _bar_width(plan: TokenPlan, span: Span) -> float:
     return min(whole / 90, max(room, 2 * whole / (RIGHT - LEFT)))
 
 
-def _draw_complexity(axis: Any, study: Study, span: Span) -> None:
+def _draw_complexity(axis: Any, study: PlanDetails, span: Span) -> None:
     """What is lost at each coarser scale where it hurts most, one area before the other."""
     stats = study.stats
     rows = rows_in_range(stats, study.settings.start, study.settings.end)
@@ -295,7 +295,7 @@ def column_starts(times_N: NDArray[np.floating], span: Span, *, most: int) -> ND
     return np.flatnonzero(np.diff(column, prepend=-1))
 
 
-def _draw_spent(axis: Any, study: Study, span: Span) -> None:
+def _draw_spent(axis: Any, study: PlanDetails, span: Span) -> None:
     """Tokens as a share of the budget and utility as a share of its bound, as they add up over the video."""
     plan = study.plan
     shown = np.flatnonzero(study.decided.scale_N)

@@ -9,7 +9,7 @@ from m3video.distributed.batch import check_all_done, run_batch
 from m3video.distributed.items import Questions
 from m3video.distributed.ledger_url import open_ledger
 from m3video.distributed.sources import Folder
-from m3video.distributed.worker_pool import LocalCrew
+from m3video.distributed.worker_pool import LocalPool
 from m3video.errors import M3VideoError
 from tests.distributed.faults import Faulty
 
@@ -18,11 +18,11 @@ def main(folder: str, out: str, log: str, address: str = "") -> None:
     task = Faulty(log)
     with open_ledger(out) as ledger:
         if address:
-            from m3video.distributed.ray_pool import RayCrew
+            from m3video.distributed.ray_pool import RayPool
 
-            crew: LocalCrew | RayCrew = RayCrew(task, address=address, workers=2)
+            crew: LocalPool | RayPool = RayPool(task, address=address, workers=2)
         else:
-            crew = LocalCrew(task, workers=2)
+            crew = LocalPool(task, workers=2)
         report = run_batch(Folder(Path(folder)), Questions(), task, ledger, crew)
         check_all_done(report, ledger)
 

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from m3video.distributed.items import digest
-from m3video.distributed.messages import Base, Outcome, Piece, Work
+from m3video.distributed.messages import ModelRequest, Outcome, PartialRecord, Work
 from m3video.distributed.tasks import Analyze
-from m3video.distributed.worker_process import beat
+from m3video.distributed.worker_process import heartbeat
 from m3video.errors import ChangedFileError, VideoError
 from m3video.video.picture import PictureMaker
 
@@ -37,7 +37,7 @@ class Faulty:
             raise VideoError(f"{video}: no such file")
         yield digest(path.read_text())
 
-    def work(self, work: Work) -> Iterator[Piece | Base]:
+    def work(self, work: Work) -> Iterator[ModelRequest | PartialRecord]:
         path = Path(work.video)
         with open(self.log, "a", encoding="ascii") as log:
             log.write(f"{path.name}\n")
@@ -48,12 +48,12 @@ class Faulty:
         if words[0] == "slow":
             for _ in range(int(words[1])):
                 time.sleep(0.02)
-                beat()
+                heartbeat()
         if words[0] == "growing":  # as a download does
             path.write_text(f"good {words[-1]}")
         if self.needs_model:
-            yield Piece(words[-1])
-        yield Base({"said": words[-1], "video_seconds": 1.0, "fingerprint": digest(path.read_text())})
+            yield ModelRequest(words[-1])
+        yield PartialRecord({"said": words[-1], "video_seconds": 1.0, "fingerprint": digest(path.read_text())})
 
     def load(self) -> Any:
         return os.environ.get("CUDA_VISIBLE_DEVICES", "")
@@ -69,7 +69,7 @@ class Faulty:
 class AnalyzeGrowing(Analyze):
     """Another program writes the rest of a file, kept beside it as .rest, when the first pass has begun."""
 
-    def work(self, work: Work) -> Iterator[Piece | Base]:
+    def work(self, work: Work) -> Iterator[ModelRequest | PartialRecord]:
         rest, real = Path(work.video).with_suffix(".rest"), PictureMaker.scan
 
         def scan(maker: PictureMaker, frame: Any) -> Any:
@@ -102,10 +102,10 @@ class Large:
     def identify(self, video: str) -> Iterator[str]:
         yield digest(video)
 
-    def work(self, work: Work) -> Iterator[Piece | Base]:
+    def work(self, work: Work) -> Iterator[ModelRequest | PartialRecord]:
         for _ in range(self.pieces):
-            yield Piece((os.urandom(16) * (PIECE_BYTES // 16), memory_mb()))
-        yield Base({})
+            yield ModelRequest((os.urandom(16) * (PIECE_BYTES // 16), memory_mb()))
+        yield PartialRecord({})
 
     def load(self) -> Any:
         return "model"

@@ -20,7 +20,7 @@ from m3video.distributed.items import Questions
 from m3video.distributed.ledger import Ledger
 from m3video.distributed.messages import Task
 from m3video.distributed.progress import Report
-from m3video.distributed.ray_pool import RayCrew
+from m3video.distributed.ray_pool import RayPool
 from m3video.distributed.sources import Folder
 from tests.distributed.driver import below, is_alive
 from tests.distributed.faults import Faulty
@@ -51,7 +51,7 @@ class Watching(Report):
 def run(
     task: Task, address: str, folder: Path, out: Path, report: Report, *, workers: int | None = None
 ) -> dict[str, Any]:
-    crew = RayCrew(task, address=address, workers=workers, deadline=3)
+    crew = RayPool(task, address=address, workers=workers, deadline=3)
     with Ledger(out) as ledger:
         run_batch(Folder(folder), Questions(), task, ledger, crew, report=report)
     return {"done": report.done, "failed": report.failed}

@@ -6,17 +6,17 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from m3video.distributed.messages import Base, Piece, Work
+from m3video.distributed.messages import ModelRequest, PartialRecord, Work
 from m3video.distributed.tasks import Plan
-from m3video.distributed.worker_process import beat
+from m3video.distributed.worker_process import heartbeat
 
 
 @dataclass(frozen=True, slots=True)
 class SlowPlan(Plan):
     """Plans of real videos, slowly enough for a node to leave meanwhile."""
 
-    def work(self, work: Work) -> Iterator[Piece | Base]:
+    def work(self, work: Work) -> Iterator[ModelRequest | PartialRecord]:
         for _ in range(50):
             time.sleep(0.02)
-            beat()
+            heartbeat()
         yield from Plan.work(self, work)

@@ -21,7 +21,7 @@ from m3video.distributed.items import Question, Questions
 from m3video.distributed.ledger import DiskFullError, Ledger
 from m3video.distributed.progress import Report
 from m3video.distributed.sources import Folder
-from m3video.distributed.worker_pool import LocalCrew
+from m3video.distributed.worker_pool import LocalPool
 from m3video.errors import UsageError
 from m3video.video.path_checks import check_file, fingerprint
 from tests.distributed.driver import below, is_alive
@@ -37,7 +37,7 @@ def batch(
     folder: Path, out: Path, *, workers: int = 2, deadline: float = 30, model: bool = False, **how: Any
 ) -> Report:
     task = Faulty(str(out.with_suffix(".log")), needs_model=model)
-    crew = LocalCrew(task, workers=workers, deadline=deadline)
+    crew = LocalPool(task, workers=workers, deadline=deadline)
     with Ledger(out) as ledger:
         return run_batch(Folder(folder), how.pop("questions", Questions()), task, ledger, crew, **how)
 
@@ -97,7 +97,7 @@ def test_what_goes_better_by_itself_is_tried_again(tmp_path: Path, fault: str) -
 def test_a_worker_that_somebody_kills(tmp_path: Path) -> None:
     folder, out = write(tmp_path / "v", **{f"slow{n}": f"slow 20 {n}" for n in range(6)}), tmp_path / "out"
     task = Faulty(str(out.with_suffix(".log")))
-    crew = LocalCrew(task, workers=2)
+    crew = LocalPool(task, workers=2)
     killed: list[int] = []
 
     class Killing(Report):
@@ -138,7 +138,7 @@ def test_errors_are_those_of_the_settings_that_ran_last(tmp_path: Path) -> None:
     def run(config: str) -> Report:
         task = Faulty(str(out.with_suffix(".log")), config=config)
         with Ledger(out) as ledger:
-            return run_batch(Folder(folder), Questions(), task, ledger, LocalCrew(task, workers=2))
+            return run_batch(Folder(folder), Questions(), task, ledger, LocalPool(task, workers=2))
 
     assert run("one").failed == 1
     assert set(failed(out)) == {"shaky"}
@@ -236,7 +236,7 @@ def test_a_half_read_file_is_not_done(name: str, tmp_path: Path) -> None:
 
     def run() -> tuple[Report, list[dict[str, Any]]]:
         with Ledger(out) as ledger:
-            report = run_batch(Folder(folder), Questions(), task, ledger, LocalCrew(task, workers=1))
+            report = run_batch(Folder(folder), Questions(), task, ledger, LocalPool(task, workers=1))
             return report, list(ledger.results())
 
     report, rows = run()
@@ -295,7 +295,7 @@ def test_pieces_wait_in_their_worker_not_in_memory(tmp_path: Path) -> None:
             seen.append(memory_mb())
 
     with Ledger(out) as ledger:
-        run_batch(Folder(folder), Questions(), task, ledger, LocalCrew(task, workers=3), report=Watching())
+        run_batch(Folder(folder), Questions(), task, ledger, LocalPool(task, workers=3), report=Watching())
         rows = list(ledger.results())
     assert [len(row["mb"]) for row in rows] == [40, 40, 40]
     pieces = PIECE_BYTES / 2**20
@@ -308,7 +308,7 @@ def test_pieces_wait_in_their_worker_not_in_memory(tmp_path: Path) -> None:
 def test_no_child_outlives_the_batch(tmp_path: Path) -> None:
     folder, out = write(tmp_path / "v", **GOOD), tmp_path / "out"
     task = Faulty(str(out.with_suffix(".log")))
-    crew = LocalCrew(task, workers=2)
+    crew = LocalPool(task, workers=2)
     seen: set[int] = set()
 
     class Watching(Report):

@@ -19,7 +19,7 @@ from m3video.distributed.items import Questions
 from m3video.distributed.ledger import Ledger
 from m3video.distributed.sources import Folder
 from m3video.distributed.tasks import make_task
-from m3video.distributed.worker_pool import LocalCrew
+from m3video.distributed.worker_pool import LocalPool
 from tests.distributed.driver import below, is_alive
 from tests.distributed.faults import write
 from tests.paths import ROOT
@@ -124,7 +124,7 @@ def test_a_node_that_leaves_changes_no_result(cluster: tuple[Path, dict[str, Any
     assert said["leaving"] == {"done": 8, "failed": 0}
     task = make_task("plan", Settings())
     with Ledger(tmp_path / "alone") as ledger:
-        run_batch(Folder(folder / "clips"), Questions(), task, ledger, LocalCrew(task, workers=1))
+        run_batch(Folder(folder / "clips"), Questions(), task, ledger, LocalPool(task, workers=1))
     assert contents(folder / "plans") == contents(tmp_path / "alone")
 
 

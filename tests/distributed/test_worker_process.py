@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from m3video.distributed.failures import FailedError, failure_of
-from m3video.distributed.worker_process import Child, beat
+from m3video.distributed.worker_process import WorkerProcess, heartbeat
 from m3video.errors import OutOfMemoryError, PlanError, VideoError
 from m3video.video import path_checks
 
@@ -32,7 +32,7 @@ def arrays(count: int) -> Iterator[np.ndarray]:
 def busy(seconds: float) -> Iterator[str]:
     until = time.monotonic() + seconds
     while time.monotonic() < until:
-        beat()
+        heartbeat()
         time.sleep(0.01)
     yield "done"
 
@@ -52,13 +52,13 @@ def wrong(which: str) -> Iterator[int]:
 
 
 @pytest.fixture
-def child() -> Iterator[Child]:
-    made = Child(deadline=1)
+def child() -> Iterator[WorkerProcess]:
+    made = WorkerProcess(deadline=1)
     yield made
     made.kill()
 
 
-def test_one_child_does_one_thing_after_the_other(child: Child) -> None:
+def test_one_child_does_one_thing_after_the_other(child: WorkerProcess) -> None:
     assert list(child.run(numbers, 3)) == [0, 1, 2]
     assert [int(array[0, 0]) for array in child.run(arrays, 3)] == [0, 1, 2]
     with pytest.raises(FailedError) as caught:
@@ -71,12 +71,12 @@ def test_one_child_does_one_thing_after_the_other(child: Child) -> None:
     assert list(child.run(numbers, 2)) == [0, 1]
 
 
-def test_a_sign_of_life_is_enough(child: Child) -> None:
+def test_a_sign_of_life_is_enough(child: WorkerProcess) -> None:
     assert list(child.run(busy, 2.0)) == ["done"]
 
 
 def test_a_child_that_is_being_born_when_ctrl_c_comes_is_killed_too(
-    child: Child, monkeypatch: pytest.MonkeyPatch
+    child: WorkerProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     born: list[int] = []
 
@@ -106,14 +106,14 @@ def slow_disk(path: str) -> Iterator[str]:
     yield path_checks.fingerprint(path_checks.check_file(path))
 
 
-def test_a_huge_file_that_is_hashed_is_a_sign_of_life(child: Child, tmp_path: Path) -> None:
+def test_a_huge_file_that_is_hashed_is_a_sign_of_life(child: WorkerProcess, tmp_path: Path) -> None:
     (tmp_path / "huge.mp4").write_bytes(bytes(8 << 20))
     assert list(child.run(slow_disk, str(tmp_path / "huge.mp4"))) == [
         path_checks.fingerprint(path_checks.check_file(tmp_path / "huge.mp4"))
     ]
 
 
-def test_what_it_said_before_it_died_is_kept(child: Child) -> None:
+def test_what_it_said_before_it_died_is_kept(child: WorkerProcess) -> None:
     with pytest.raises(FailedError) as caught:
         list(child.run(chatty))
     assert caught.value.failure.kind == "crash"
@@ -137,7 +137,7 @@ def test_a_full_disk_is_found_at_the_root() -> None:
 
 
 def test_what_nobody_waited_for_is_no_answer_to_the_next_question() -> None:
-    child = Child(deadline=30)
+    child = WorkerProcess(deadline=30)
     try:
         assert next(child.run(numbers, 3)) == 0
         assert list(child.run(numbers, 2)) == [0, 1]

@@ -13,7 +13,7 @@ from m3video.evaluation.methods import (
     GRANULARITY_FRAMES,
     NAMES,
     SALIENT,
-    Piece,
+    ShownFrame,
     make_methods,
     shown,
     spent,
@@ -58,7 +58,7 @@ def plan_of(
     seed: int = 3,
     about: object = LOCAL,
     moments: tuple[float, ...] = (),
-) -> tuple[Piece, ...]:
+) -> tuple[ShownFrame, ...]:
     (method,) = [m for m in make_methods(NAMES, max_frames=max_frames) if m.name == name]
     return method.plan(view(seed, frames, max_frames=max_frames, moments=moments), budget, about)
 

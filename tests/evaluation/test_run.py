@@ -12,7 +12,7 @@ import pytest
 from m3video.errors import EXIT_INTERRUPTED, DoesNotFitError, UsageError
 from m3video.evaluation import run as running
 from m3video.evaluation.footage_set import FootageSpec, make_records
-from m3video.evaluation.methods import Piece, make_methods
+from m3video.evaluation.methods import ShownFrame, make_methods
 from m3video.evaluation.records import Record
 from m3video.evaluation.run import InterruptedRunError, RunSettings, jobs, refer, run
 from m3video.evaluation.samples import Row, key, read_rows
@@ -177,7 +177,7 @@ def test_a_moment_is_named_as_the_frame_that_shows_most_of_its_shot() -> None:
     before = int(clip.stats.pts_N[0])
     moment = clip.info.pts_seconds(inside[-1])
     about = record(1, question="what is it at 0:01", moment=moment, reference="at 0:01")
-    plan = (Piece(before, "pool", 576), Piece(inside[0], "pool", 9), Piece(inside[-2], "pool", 1))
+    plan = (ShownFrame(before, "pool", 576), ShownFrame(inside[0], "pool", 9), ShownFrame(inside[-2], "pool", 1))
     assert refer(about, plan, clip, "shot", style="bundled") == "what is it in frame 2"
     assert refer(about, plan, clip, "nearest", style="bundled") == "what is it in frame 3"
     assert refer(about, plan, clip, "asked", style="bundled") == "what is it at 0:01"

@@ -11,7 +11,7 @@ import torch
 from m3video.config import Settings
 from m3video.distributed.failures import failure_of
 from m3video.errors import NotFiniteError, OutOfMemoryError, UsageError
-from m3video.inference.offload import Said, Shown, ask_shown, fetch_shown
+from m3video.inference.offload import FrameBatch, Generation, ask_shown, fetch_shown
 from m3video.inference.pipeline import open_for, study_reader
 from m3video.inference.session import ask
 from m3video.inference.summary.summarize import summarize
@@ -30,12 +30,12 @@ def loaded() -> checkpoint.LoadedModel:
     return checkpoint.load("bundled", device="cpu")
 
 
-def shown(settings: Settings = SETTINGS) -> Shown:
+def shown(settings: Settings = SETTINGS) -> FrameBatch:
     with open_for(SAMPLE, settings) as reader:
         return fetch_shown(reader, study_reader(reader, settings))
 
 
-def ask_it(loaded: checkpoint.LoadedModel, *frames: Shown, settings: Settings = SETTINGS) -> list[Said]:
+def ask_it(loaded: checkpoint.LoadedModel, *frames: FrameBatch, settings: Settings = SETTINGS) -> list[Generation]:
     return ask_shown(loaded, [(one, lambda _: [QUESTION, "day or night?"]) for one in frames], settings)
 
 

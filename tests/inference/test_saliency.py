@@ -16,7 +16,7 @@ from m3video.cli.terminal import plan_facts
 from m3video.config import Settings, load_settings
 from m3video.distributed.tasks import make_task
 from m3video.errors import UsageError
-from m3video.inference.pipeline import SAMPLE, Study
+from m3video.inference.pipeline import SAMPLE, PlanDetails
 from m3video.inference.saliency import focus_on, named_pins
 from m3video.inference.session import VideoSession, ask
 from m3video.inference.summary.summarize import refuse_ranges
@@ -35,7 +35,7 @@ def session() -> VideoSession:
 
 
 @pytest.fixture(scope="module")
-def study(session: VideoSession) -> Study:
+def study(session: VideoSession) -> PlanDetails:
     return session.study()
 
 
@@ -56,7 +56,7 @@ def looking(relevance: Sequence[float], moved: float, seen: list[Sequence[int]])
     return look
 
 
-def test_a_named_time_needs_no_first_look(study: Study) -> None:
+def test_a_named_time_needs_no_first_look(study: PlanDetails) -> None:
     seen: list[Sequence[int]] = []
     found = focus_on("what is shown at 0:03", study, measure="attention", look=looking([1], 1.0, seen))
     assert found is not None
@@ -67,13 +67,13 @@ def test_a_named_time_needs_no_first_look(study: Study) -> None:
     assert [int(time) for time in times] == [3]
 
 
-def test_measure_times_looks_at_nothing(study: Study) -> None:
+def test_measure_times_looks_at_nothing(study: PlanDetails) -> None:
     seen: list[Sequence[int]] = []
     assert focus_on("what is shown", study, measure="times", look=looking([1], 1.0, seen)) is None
     assert seen == []
 
 
-def test_the_first_look_is_counted_whether_it_finds_something_or_not(study: Study) -> None:
+def test_the_first_look_is_counted_whether_it_finds_something_or_not(study: PlanDetails) -> None:
     cost = int(first_look(study.utility_CS, budget=study.settings.budget).sum())
     for relevance, moved in (([1.0], 0.9), ([0.5, 0.0, 0.0, 0.0, 0.5], 0.9), ([1.0], 0.0)):
         found = focus_on("what is it", study, measure="attention", look=looking(relevance, moved, []))

@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from m3video.config import Settings
 from m3video.errors import NotFiniteError, UsageError
-from m3video.inference.memory.model import Place, weight_bytes
+from m3video.inference.memory.model import DeviceSpec, weight_bytes
 from m3video.model import quantize
 from m3video.model.m3 import checkpoint
 from m3video.model.m3.size import read_size
@@ -70,6 +70,6 @@ def test_a_damaged_layer_is_named_though_it_has_no_plain_numbers(kind: str, valu
 
 def test_what_is_said_to_be_held_is_less() -> None:
     size = read_size("bundled")
-    held = [weight_bytes(size, Place(1, dtype="float32", quantize=kind)) for kind in ("none", "int8", "int4")]
+    held = [weight_bytes(size, DeviceSpec(1, dtype="float32", quantize=kind)) for kind in ("none", "int8", "int4")]
     assert held[0] - held[1] == 3 * size.linear_params - 4 * size.linear_rows
     assert held[1] > held[2] > 4 * (size.params - size.linear_params)

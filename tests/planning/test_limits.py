@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from m3video.planning.allocate import allocate
-from m3video.planning.constraints import Wishes, candidates, rules
+from m3video.planning.constraints import Constraints, candidates, rules
 from m3video.planning.limits import Limit, limits
 from m3video.types import SCALES, Allocation, FrameStats
 from tests.planning.frames import noise, plain, stats_of
@@ -24,7 +24,7 @@ def stats() -> FrameStats:
 
 
 def found(
-    worth: np.ndarray, wishes: Wishes, *, budget: int, max_work: int | None = None
+    worth: np.ndarray, wishes: Constraints, *, budget: int, max_work: int | None = None
 ) -> tuple[tuple[Limit, ...], Allocation]:
     selection, pinned = candidates(stats(), wishes, max_frames=24)
     worth = worth[: len(selection)]
@@ -48,7 +48,7 @@ def worths(rng: np.random.Generator, number: int) -> np.ndarray:
 @given(st.integers(0, 2**32), st.integers(1, 24 * 600), st.sampled_from([36, 144, 576]))
 def test_none_binds_exactly_when_every_candidate_has_its_best(seed: int, budget: int, cap: int) -> None:
     worth = worths(np.random.default_rng(seed), 24)
-    binding, decided = found(worth, Wishes(max_scale=cap), budget=budget)
+    binding, decided = found(worth, Constraints(max_scale=cap), budget=budget)
     best = worth.max(axis=1).sum()
     assert (not binding) == (decided.utility == pytest.approx(best, rel=1e-9))
     names = {limit.name.split()[0] for limit in binding}
@@ -60,8 +60,8 @@ def test_none_binds_exactly_when_every_candidate_has_its_best(seed: int, budget:
 
 def test_gains_are_those_of_the_best_plan_without_the_limit() -> None:
     worth = worths(np.random.default_rng(1), 24)
-    binding, decided = found(worth, Wishes(pins=((0.5, 576),), max_scale=36), budget=700)
-    selection, pins = candidates(stats(), Wishes(pins=((0.5, 576),)), max_frames=24)
+    binding, decided = found(worth, Constraints(pins=((0.5, 576),), max_scale=36), budget=700)
+    selection, pins = candidates(stats(), Constraints(pins=((0.5, 576),)), max_frames=24)
     worth, pinned = worth[: len(selection)], dict.fromkeys(pins, 576)
     without = {
         "--at": allocate(worth, budget=700, max_scale=36),
@@ -82,7 +82,7 @@ def test_a_gap_that_costs_something_is_named() -> None:
     """All worth lies in the first frame: whatever the gap spends elsewhere is lost to it."""
     worth = np.full((24, len(SCALES)), 1e-6)
     worth[0] = [1, 2, 3, 4, 5]
-    wishes = Wishes(max_gap_seconds=0.3)
+    wishes = Constraints(max_gap_seconds=0.3)
     binding, _ = found(worth, wishes, budget=144)
     assert {limit.name for limit in binding} == {"--budget 144", "--max-gap 0.3"}
     # With tokens to spare for both it costs nothing, and only the frames' worth at more tokens is out of reach.
@@ -91,7 +91,7 @@ def test_a_gap_that_costs_something_is_named() -> None:
 
 def test_without_proof_only_what_beats_the_bound_is_named() -> None:
     worth = worths(np.random.default_rng(2), 24)
-    wishes = Wishes(max_scale=144)
+    wishes = Constraints(max_scale=144)
     binding, decided = found(worth, wishes, budget=777, max_work=0)
     assert decided.method == "gap"
     assert all((1 + (limit.gain or 0)) * decided.bound > decided.bound for limit in binding)
@@ -100,9 +100,9 @@ def test_without_proof_only_what_beats_the_bound_is_named() -> None:
 
 
 def test_worthless_frames_have_no_limit() -> None:
-    assert found(np.zeros((24, len(SCALES))), Wishes(), budget=10)[0] == ()
+    assert found(np.zeros((24, len(SCALES))), Constraints(), budget=10)[0] == ()
 
 
 def test_the_clip_has_shots_to_show() -> None:
-    assert len(candidates(stats(), Wishes(), max_frames=24)[0].shots) == 4
+    assert len(candidates(stats(), Constraints(), max_frames=24)[0].shots) == 4
     assert len(stats_of([plain(9)])) == 1

@@ -15,7 +15,7 @@ from PIL import Image
 
 from m3video.cli.terminal import plan_facts
 from m3video.errors import PlanError
-from m3video.inference.pipeline import Study
+from m3video.inference.pipeline import PlanDetails
 from m3video.report.plan_page import MOST_IN_PAGE, page, save_page
 from m3video.report.thumbnails import telling
 from tests.report.test_plan_plot import long_study, sample_study
@@ -55,15 +55,15 @@ class Seen(HTMLParser):
 
 
 @pytest.fixture(scope="module")
-def sample() -> tuple[Study, dict[int, Any]]:
+def sample() -> tuple[PlanDetails, dict[int, Any]]:
     return sample_study(budget=300)
 
 
-def seen(study: Study, thumbnails: dict[int, Any]) -> Seen:
+def seen(study: PlanDetails, thumbnails: dict[int, Any]) -> Seen:
     return Seen(page(study, plan_facts(study.plan, []), thumbnails))
 
 
-def test_it_needs_nothing_but_itself(sample: tuple[Study, dict[int, Any]]) -> None:
+def test_it_needs_nothing_but_itself(sample: tuple[PlanDetails, dict[int, Any]]) -> None:
     found = seen(*sample)
     assert found.all("script") == found.all("link") == found.all("iframe") == []
     for tag, attributes in found.tags:
@@ -77,7 +77,7 @@ def test_it_needs_nothing_but_itself(sample: tuple[Study, dict[int, Any]]) -> No
     assert "://" not in "".join(found.text)
 
 
-def test_every_frame_has_a_picture_and_a_row(sample: tuple[Study, dict[int, Any]]) -> None:
+def test_every_frame_has_a_picture_and_a_row(sample: tuple[PlanDetails, dict[int, Any]]) -> None:
     study, thumbnails = sample
     found = seen(study, thumbnails)
     pictures = found.all("img")
@@ -96,7 +96,7 @@ def test_every_frame_has_a_picture_and_a_row(sample: tuple[Study, dict[int, Any]
     assert not any("pictures of" in text.lower() for text in found.text)
 
 
-def test_ids_are_used_once(sample: tuple[Study, dict[int, Any]]) -> None:
+def test_ids_are_used_once(sample: tuple[PlanDetails, dict[int, Any]]) -> None:
     ids = Counter(attributes["id"] for _, attributes in seen(*sample).tags if "id" in attributes)
     assert max(ids.values()) == 1
 

@@ -18,7 +18,7 @@ from PIL import Image
 from m3video.cli.terminal import plan_facts
 from m3video.config import Settings
 from m3video.errors import PlanError, UsageError
-from m3video.inference.pipeline import Study, binding_limits, open_for, study_reader, study_stats
+from m3video.inference.pipeline import PlanDetails, binding_limits, open_for, study_reader, study_stats
 from m3video.report.plan_plot import (
     COLOURS,
     COLUMNS,
@@ -37,7 +37,7 @@ from tests.paths import SAMPLE
 FPS, TICKS = 25, 3600
 
 
-def sample_study(**settings: Any) -> tuple[Study, dict[int, Any]]:
+def sample_study(**settings: Any) -> tuple[PlanDetails, dict[int, Any]]:
     with open_for(SAMPLE, Settings()) as reader:
         study = study_reader(reader, Settings(**settings))
         return study, fetch_thumbnails(reader, study.plan, most=MOST_IN_PLOT)
@@ -45,7 +45,7 @@ def sample_study(**settings: Any) -> tuple[Study, dict[int, Any]]:
 
 def long_study(
     *, hours: float = 2, num_shots: int = 900, start_seconds: int = 0, path: str = "film.mkv", **settings: Any
-) -> Study:
+) -> PlanDetails:
     """Hours of made-up stats: every shot has its own complexity and colours."""
     rng = np.random.default_rng(3)
     n = round(hours * 3600 * FPS)
@@ -86,28 +86,28 @@ def long_study(
     return study_stats(info, stats, Settings(**settings))
 
 
-def plain_thumbnails(study: Study, *, height: int = 100, width: int = 240) -> dict[int, Any]:
+def plain_thumbnails(study: PlanDetails, *, height: int = 100, width: int = 240) -> dict[int, Any]:
     frames = telling(study.plan.frames, MOST_IN_PLOT)
     return {frame.pts: np.full((height, width, 3), i * 10, np.uint8) for i, frame in enumerate(frames)}
 
 
 @pytest.fixture(scope="module")
-def short() -> tuple[Study, dict[int, Any]]:
+def short() -> tuple[PlanDetails, dict[int, Any]]:
     return sample_study(budget=300)
 
 
 @pytest.fixture(scope="module")
-def long() -> Study:
+def long() -> PlanDetails:
     return long_study(budget=16000, max_frames=800, max_gap=60)
 
 
 @pytest.fixture(scope="module")
-def pictures(short: tuple[Study, dict[int, Any]], long: Study) -> list[tuple[Study, Any]]:
+def pictures(short: tuple[PlanDetails, dict[int, Any]], long: PlanDetails) -> list[tuple[PlanDetails, Any]]:
     """Both plans as drawn, with thumbnails."""
     return [(short[0], drawn(*short)), (long, drawn(long, plain_thumbnails(long)))]
 
 
-def drawn(study: Study, thumbnails: dict[int, Any]) -> Any:
+def drawn(study: PlanDetails, thumbnails: dict[int, Any]) -> Any:
     return draw_plan(study, plan_facts(study.plan, binding_limits(study)), thumbnails)
 
 
@@ -132,7 +132,7 @@ def overlaps(figure: Any) -> list[tuple[str, str]]:
     ]
 
 
-def test_every_shown_frame_has_a_bar_as_high_as_its_scale(pictures: list[tuple[Study, Any]]) -> None:
+def test_every_shown_frame_has_a_bar_as_high_as_its_scale(pictures: list[tuple[PlanDetails, Any]]) -> None:
     for study, figure in pictures:
         plan = study.plan
         bars = axis(figure, "scales").containers[0].patches
@@ -142,7 +142,7 @@ def test_every_shown_frame_has_a_bar_as_high_as_its_scale(pictures: list[tuple[S
         assert np.allclose(found, true)
 
 
-def test_bars_of_different_scales_differ_in_colour_and_height(pictures: list[tuple[Study, Any]]) -> None:
+def test_bars_of_different_scales_differ_in_colour_and_height(pictures: list[tuple[PlanDetails, Any]]) -> None:
     figure = pictures[0][1]
     bars = axis(figure, "scales").containers[0].patches
     assert len({bar.get_facecolor() for bar in bars}) == len({bar.get_height() for bar in bars}) > 2
@@ -159,7 +159,7 @@ def test_colours_separate() -> None:
     assert tuple(COLOURS) == SCALES
 
 
-def test_curves_end_at_what_was_spent_and_gained(pictures: list[tuple[Study, Any]]) -> None:
+def test_curves_end_at_what_was_spent_and_gained(pictures: list[tuple[PlanDetails, Any]]) -> None:
     for study, figure in pictures:
         tokens, utility, _ = axis(figure, "spent").lines
         assert tokens.get_ydata()[-1] == pytest.approx(100 * study.plan.total_tokens / study.plan.budget)
@@ -167,7 +167,7 @@ def test_curves_end_at_what_was_spent_and_gained(pictures: list[tuple[Study, Any
         assert all((np.diff(line.get_ydata()) >= 0).all() for line in (tokens, utility))
 
 
-def test_complexity_is_the_worst_of_each_column(pictures: list[tuple[Study, Any]]) -> None:
+def test_complexity_is_the_worst_of_each_column(pictures: list[tuple[PlanDetails, Any]]) -> None:
     for study, figure in pictures:
         areas = axis(figure, "complexity").collections
         assert [area.get_label() for area in areas] == ["1", "9", "36", "144"]
@@ -191,7 +191,7 @@ def test_shots_are_bands_and_candidates_left_out_are_ticks() -> None:
 
 @pytest.mark.parametrize("kind", ["short", "long", "one frame", "portrait", "all scales", "clock starts at ten hours"])
 def test_no_text_stands_on_another_or_is_tiny_or_cut_off(
-    kind: str, short: tuple[Study, dict[int, Any]], long: Study
+    kind: str, short: tuple[PlanDetails, dict[int, Any]], long: PlanDetails
 ) -> None:
     if kind == "short":
         study, thumbnails = short
@@ -219,7 +219,7 @@ def test_no_text_stands_on_another_or_is_tiny_or_cut_off(
 
 
 def test_thumbnails_are_the_frames_shown_in_order_and_joined_to_their_bars(
-    short: tuple[Study, dict[int, Any]], pictures: list[tuple[Study, Any]]
+    short: tuple[PlanDetails, dict[int, Any]], pictures: list[tuple[PlanDetails, Any]]
 ) -> None:
     (study, thumbnails), figure = short, pictures[0][1]
     strip, scales = axis(figure, "thumbnails"), axis(figure, "scales")
@@ -237,7 +237,7 @@ def test_thumbnails_are_the_frames_shown_in_order_and_joined_to_their_bars(
     assert np.allclose(pixels, scales.transData.transform(times)[:, 0], atol=0.5)
 
 
-def test_subsampled_thumbnails_are_said_to_be(pictures: list[tuple[Study, Any]]) -> None:
+def test_subsampled_thumbnails_are_said_to_be(pictures: list[tuple[PlanDetails, Any]]) -> None:
     (_, whole), (study, part) = pictures
     assert len(axis(part, "thumbnails").images) == MOST_IN_PLOT < len(study.plan.frames)
     assert any(f"pictures of {MOST_IN_PLOT} frames" in text.get_text() for text in part.texts)
@@ -269,7 +269,7 @@ def test_names_that_no_font_can_draw_are_drawn_all_the_same() -> None:
     assert figure.texts[0].get_window_extent().x1 < 1440
 
 
-def test_formats_and_unwritable_places(pictures: list[tuple[Study, Any]], tmp_path: Path) -> None:
+def test_formats_and_unwritable_places(pictures: list[tuple[PlanDetails, Any]], tmp_path: Path) -> None:
     figure = pictures[0][1]
     save_picture(figure, tmp_path / "plan.png")
     with Image.open(tmp_path / "plan.png") as picture:

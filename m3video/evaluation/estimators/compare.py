@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 
 from m3video.evaluation.estimators import oracle
 from m3video.evaluation.estimators.calibrate import fit
-from m3video.evaluation.estimators.labelled_clips import NeedyClip
+from m3video.evaluation.estimators.labelled_clips import LabelledClip
 from m3video.evaluation.estimators.spending import (
-    Taste,
+    LossToUtility,
     best_taste,
     gap_closed,
     oracle_utility,
@@ -52,7 +52,7 @@ class Case:
         novelty_N: as the planner has it.
     """
 
-    clip: NeedyClip
+    clip: LabelledClip
     shot_N: Ints
     worth_KS: Floats
     steady_KS: Floats
@@ -80,7 +80,7 @@ class Row:
     lead: Estimate
     alone: Estimate
     by_budget: tuple[Estimate, ...]
-    taste: Taste | None = None
+    taste: LossToUtility | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +97,7 @@ class Comparison:
     leaks: Mapping[str, float] = field(default_factory=dict)
 
 
-def make_cases(clips: Sequence[NeedyClip]) -> list[Case]:
+def make_cases(clips: Sequence[LabelledClip]) -> list[Case]:
     """Judge all answers; guessing is measured over these clips together."""
     chance = oracle.chances([asked for clip in clips for asked in clip.asked_K])
     cases = []
@@ -189,7 +189,7 @@ def _row(
     base: Floats,
     ideal: Floats,
     plain: Floats,
-    taste: Taste | None = None,
+    taste: LossToUtility | None = None,
     novelty: Estimator = _planned_novelty,
 ) -> Row:
     ours = _spent(test, lambda c: new_part(estimator(c), novelty(c)), budgets)
@@ -218,14 +218,14 @@ def _spent(cases: Sequence[Case], utility: Estimator, budgets: Sequence[int]) ->
     return np.array([spend(utility(case), budgets, case.shot_N, case.worth_KS) for case in cases])
 
 
-def _tuned(cases: Sequence[Case], name: str, budgets: Sequence[int]) -> Taste:
-    def total(taste: Taste) -> float:
+def _tuned(cases: Sequence[Case], name: str, budgets: Sequence[int]) -> LossToUtility:
+    def total(taste: LossToUtility) -> float:
         return float(_spent(cases, lambda c: new_part(taste.worth(c.clip.tables[name]), c.novelty_N), budgets).sum())
 
     return best_taste([case.clip.tables[name] for case in cases], total)
 
 
-def _table(name: str, taste: Taste) -> Estimator:
+def _table(name: str, taste: LossToUtility) -> Estimator:
     return lambda case: taste.worth(case.clip.tables[name])
 
 

@@ -29,7 +29,7 @@ Floats = NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class NeedyClip:
+class LabelledClip:
     """One clip.
 
     Attributes:
@@ -57,7 +57,7 @@ class NeedyClip:
 
 def measure_clip(
     loaded: LoadedModel, spec: FootageSpec, index: int, *, folder: Path, max_frames: int, vision_batch: int = 16
-) -> NeedyClip:
+) -> LabelledClip:
     """Render, scan, encode and ask.
 
     Args:
@@ -89,7 +89,7 @@ def measure_clip(
     tokens = np.stack([grids[int(pts)].grid_SD.float().cpu().numpy() for pts in pts_N])
     tables["features"], tables["features, peak"] = distortion(tokens, np.ones(tokens.shape[1], np.float32))
     rows = {int(pts): row for row, pts in enumerate(pts_N)}
-    return NeedyClip(recipe.name, view, spans, asked, np.array([rows.get(pts, -1) for pts in pts_K]), tables)
+    return LabelledClip(recipe.name, view, spans, asked, np.array([rows.get(pts, -1) for pts in pts_K]), tables)
 
 
 def _middle(view: ClipView, start: float, end: float) -> int:

@@ -24,7 +24,7 @@ POWERS = (0.25, 0.5, 1.0)
 
 
 @dataclass(frozen=True, slots=True)
-class Taste:
+class LossToUtility:
     """How a loss becomes a worth: what the first token of a frame is worth, and the power losses are raised to.
 
     Every estimator is given the best of a small grid on the calibration clips, so that none loses by its units.
@@ -98,9 +98,9 @@ def gap_closed(ours_C: Floats, base_C: Floats, oracle_C: Floats, *, other_C: Flo
     return bootstrap({"ours": ours_C, "other": other, "base": base_C, "oracle": oracle_C}, measure)
 
 
-def best_taste(lost: Sequence[NDArray[np.floating]], total: Callable[[Taste], float]) -> Taste:
+def best_taste(lost: Sequence[NDArray[np.floating]], total: Callable[[LossToUtility], float]) -> LossToUtility:
     """The taste of the grid with the greatest `total`; coverage counts in units of the mean loss at one token."""
 
     first = np.concatenate([table[:, 0] for table in lost]).astype(np.float64)
-    tastes = [Taste(share * float((first**power).mean()), power) for power in POWERS for share in COVERAGES]
+    tastes = [LossToUtility(share * float((first**power).mean()), power) for power in POWERS for share in COVERAGES]
     return max(tastes, key=total)

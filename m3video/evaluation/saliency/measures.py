@@ -19,7 +19,7 @@ from torch.nn import functional as F
 
 from m3video.config import Settings
 from m3video.evaluation.features import encode_frames
-from m3video.evaluation.methods import Piece
+from m3video.evaluation.methods import ShownFrame
 from m3video.evaluation.records import Record
 from m3video.evaluation.run import refer
 from m3video.evaluation.saliency.questions import kind_of
@@ -152,7 +152,7 @@ def hits(
                 shown = encode_frames(loaded, [frame.rgb_HW3 for frame in reader.fetch(pts)])
                 grids = torch.stack([tokens.grid_SD for tokens in shown])
             reading = Reading(loaded, grids, scale=scale, times_seconds=view.seconds(pts))
-            plan = tuple(Piece(p, "pool", scale) for p in pts)
+            plan = tuple(ShownFrame(p, "pool", scale) for p in pts)
             for record in group:
                 assert record.evidence is not None
                 seconds = np.array(view.seconds(pts))

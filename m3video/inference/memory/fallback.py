@@ -21,7 +21,7 @@ class Batched(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Ways:
+class Fallbacks:
     """What can be made smaller.
 
     Attributes:
@@ -36,7 +36,7 @@ class Ways:
 
 
 def answer_within_memory(
-    answer: Callable[[TokenPlan], T], plan: TokenPlan, ways: Ways
+    answer: Callable[[TokenPlan], T], plan: TokenPlan, ways: Fallbacks
 ) -> tuple[TokenPlan, T, tuple[str, ...]]:
     """Answer by `plan`, or by what of it fits.
 
@@ -72,7 +72,7 @@ def answer_within_memory(
         notes.append(note)
 
 
-def _smaller(plan: TokenPlan, ways: Ways, *, step: str, message: str) -> tuple[TokenPlan, str]:
+def _smaller(plan: TokenPlan, ways: Fallbacks, *, step: str, message: str) -> tuple[TokenPlan, str]:
     """Half the tokens; after the vision tower, where they do not matter, half the frames too."""
     spent, shown = plan.total_tokens, len(plan.frames)
     most = max(1, shown // 2) if step == "vision" else shown

@@ -8,7 +8,16 @@ from dataclasses import dataclass, replace
 from m3video.config import DETAIL, Settings
 from m3video.errors import DoesNotFitError, UsageError
 from m3video.inference.memory.measured import kept_correction
-from m3video.inference.memory.model import QUANTIZE, Fit, Need, Place, Shape, Wish, largest_fit, need
+from m3video.inference.memory.model import (
+    QUANTIZE,
+    DeviceSpec,
+    MemoryEstimate,
+    MemoryFit,
+    MemoryRequest,
+    Shape,
+    largest_fit,
+    need,
+)
 from m3video.model.m3.size import read_size
 from m3video.model.m3.text_count import text_around
 from m3video.utils.system import free_host_memory, has_nvidia
@@ -25,7 +34,7 @@ LONGEST_CLOCK_SECONDS = 35999.9
 
 
 @dataclass(frozen=True, slots=True)
-class Fitted:
+class FittedSettings:
     """What fits, and the settings that ask for just that.
 
     Attributes:
@@ -39,8 +48,8 @@ class Fitted:
     settings: Settings
     wanted: Settings
     size: ModelSize
-    place: Place
-    fit: Fit
+    place: DeviceSpec
+    fit: MemoryFit
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -48,7 +57,7 @@ class Fitted:
         return (f"memory: {budget_text(self)}", *shrunk(self), *self.size.notes)
 
 
-def fit_settings(settings: Settings) -> Fitted | None:
+def fit_settings(settings: Settings) -> FittedSettings | None:
     """The largest budget that fits in `settings.memory`; None where no memory is named.
 
     Args:
@@ -79,10 +88,10 @@ def fit_settings(settings: Settings) -> Fitted | None:
             "memory": f"{place.memory}B",
         }
     )
-    return Fitted(found, settings, size, place, fit)
+    return FittedSettings(found, settings, size, place, fit)
 
 
-def find_place(settings: Settings, size: ModelSize) -> Place:
+def find_place(settings: Settings, size: ModelSize) -> DeviceSpec:
     """Where `settings` let the model run, and how much memory is there."""
     on_gpu = settings.device.startswith("cuda") or (settings.device == "auto" and _has_cuda())
     dtype = settings.dtype
@@ -92,7 +101,7 @@ def find_place(settings: Settings, size: ModelSize) -> Place:
         memory = parse_size(str(settings.memory))
     else:
         memory = _free_on_gpu(settings.device) if on_gpu else free_host_memory()
-    return Place(memory, on_gpu, dtype, settings.quantize)
+    return DeviceSpec(memory, on_gpu, dtype, settings.quantize)
 
 
 def _has_cuda() -> bool:
@@ -114,7 +123,7 @@ def _free_on_gpu(device: str) -> int:
     return int(torch.cuda.mem_get_info(find_device(device))[0])
 
 
-def _wish(settings: Settings, size: ModelSize) -> Wish:
+def _wish(settings: Settings, size: ModelSize) -> MemoryRequest:
     """Most frames and tokens that are wanted or of use."""
     frames = min(settings.max_frames, settings.num_frames or settings.max_frames)
     detail = DETAIL[settings.detail]
@@ -129,10 +138,10 @@ def _wish(settings: Settings, size: ModelSize) -> Wish:
             around = TOKENS_BESIDE + frames * (TOKENS_A_FRAME if settings.timestamps else 2) + frames * size.newlines
         return around + QUESTION_TOKENS + settings.max_new_tokens
 
-    return Wish(min(frames, most), most, settings.vision_batch, text)
+    return MemoryRequest(min(frames, most), most, settings.vision_batch, text)
 
 
-def budget_text(fitted: Fitted) -> str:
+def budget_text(fitted: FittedSettings) -> str:
     """The budget and what binds it, in words."""
     fit, place, wanted = fitted.fit, fitted.place, fitted.wanted
     shape = fit.shape
@@ -150,7 +159,7 @@ def budget_text(fitted: Fitted) -> str:
     )
 
 
-def need_text(fitted: Fitted) -> str:
+def need_text(fitted: FittedSettings) -> str:
     """Where the memory goes, in words."""
     found, place = fitted.fit.need, fitted.place
     measured = " (corrected by a measured peak)" if place.correction else ""
@@ -159,14 +168,14 @@ def need_text(fitted: Fitted) -> str:
     )
 
 
-def parts_text(found: Need, place: Place) -> str:
+def parts_text(found: MemoryEstimate, place: DeviceSpec) -> str:
     """The parts of a need."""
     held = place.dtype if place.quantize == "none" else f"{place.dtype}, layers in {place.quantize}"
     phase, work = max(("vision tower", found.vision), ("prompt and KV cache", found.answer), key=lambda part: part[1])
     return f"weights {size_text(found.weights)} ({held}), {phase} {size_text(work)}, runtime {size_text(found.runtime)}"
 
 
-def shrunk(fitted: Fitted) -> tuple[str, ...]:
+def shrunk(fitted: FittedSettings) -> tuple[str, ...]:
     """A line for each wish that was made smaller to fit."""
     lines = []
     if fitted.settings.vision_batch < min(fitted.wanted.vision_batch, fitted.fit.shape.frames):
@@ -180,7 +189,7 @@ def shrunk(fitted: Fitted) -> tuple[str, ...]:
     return tuple(lines)
 
 
-def _refusal(size: ModelSize, place: Place, wish: Wish) -> str:
+def _refusal(size: ModelSize, place: DeviceSpec, wish: MemoryRequest) -> str:
     """Why nothing fits, and the nearest changes that help."""
     text = wish.text(1)
     if size.context <= text:
@@ -197,7 +206,7 @@ def _refusal(size: ModelSize, place: Place, wish: Wish) -> str:
     )
 
 
-def ways_out(size: ModelSize, place: Place, least: Shape) -> str:
+def ways_out(size: ModelSize, place: DeviceSpec, least: Shape) -> str:
     """What would help: the least change that does, or how much memory it takes."""
     helps = []
     for dtype, quantize in _smaller(place):
@@ -222,7 +231,7 @@ def least_text(settings: Settings) -> str:
     return f"it takes about {size_text(need(size, place, least).total)}, {size_text(place.memory)} are free now"
 
 
-def _smaller(place: Place) -> Sequence[tuple[str, str]]:
+def _smaller(place: DeviceSpec) -> Sequence[tuple[str, str]]:
     """Ways of holding the same model in less, the least change first."""
     half = "bfloat16" if place.dtype == "float32" else place.dtype
     kinds = QUANTIZE[QUANTIZE.index(place.quantize) :]

@@ -9,7 +9,7 @@ import platform
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from m3video.inference.memory.model import Place
+from m3video.inference.memory.model import DeviceSpec
 from m3video.utils.cache import cache_root
 from m3video.utils.files import remember, remembered
 from m3video.utils.units import ModelSize
@@ -38,7 +38,7 @@ class Measured:
     before: int
 
 
-def kept_correction(size: ModelSize, place: Place, *, file: Path | None = None) -> int:
+def kept_correction(size: ModelSize, place: DeviceSpec, *, file: Path | None = None) -> int:
     """By how much measured peaks of this model in this place were above the prediction; 0 where none is kept.
 
     Below it, at most half the margin is given back: another shape may be predicted better.
@@ -56,7 +56,7 @@ def default_file() -> Path:
     return cache_root() / "memory.json"
 
 
-def _key(size: ModelSize, place: Place) -> str:
+def _key(size: ModelSize, place: DeviceSpec) -> str:
     """What a peak depends on besides the shape: the model's numbers, how it is held, the machine, the libraries."""
     numbers = asdict(size)
     del numbers["name"], numbers["notes"]
@@ -65,7 +65,7 @@ def _key(size: ModelSize, place: Place) -> str:
     return hashlib.blake2b(json.dumps(facts).encode(), digest_size=12).hexdigest()
 
 
-def keep(file: Path, size: ModelSize, place: Place, found: Measured) -> None:
+def keep(file: Path, size: ModelSize, place: DeviceSpec, found: Measured) -> None:
     """Keep a measured peak; one of the same shape takes its place.
 
     Raises:

@@ -40,7 +40,7 @@ PREPARED_BYTES = 7 * 336 * 336 + 3 * 4 * PIXELS
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class DeviceSpec:
     """Where the model runs.
 
     Attributes:
@@ -103,7 +103,7 @@ class Shape:
 
 
 @dataclass(frozen=True, slots=True)
-class Need:
+class MemoryEstimate:
     """Bytes by what they are for; `vision` and `answer` never stand at once."""
 
     runtime: int
@@ -117,7 +117,7 @@ class Need:
         return self.runtime + self.weights + max(self.vision, self.answer) + self.correction
 
 
-def weight_bytes(size: ModelSize, place: Place) -> int:
+def weight_bytes(size: ModelSize, place: DeviceSpec) -> int:
     """The weights as they are held. Tower, projector, embeddings and output layer are never quantized."""
     rest = (size.params - size.linear_params) * place.item
     if place.quantize == "int8":
@@ -127,17 +127,17 @@ def weight_bytes(size: ModelSize, place: Place) -> int:
     return rest + size.linear_params * place.item
 
 
-def kv_bytes_per_token(size: ModelSize, place: Place) -> int:
+def kv_bytes_per_token(size: ModelSize, place: DeviceSpec) -> int:
     """Keys and values of one position in all layers; with grouped queries there are fewer heads of them."""
     return 2 * size.layers * size.kv_heads * size.head_dim * place.item
 
 
-def grid_bytes(size: ModelSize, place: Place) -> int:
+def grid_bytes(size: ModelSize, place: DeviceSpec) -> int:
     """One frame's 24x24 grid after the projector."""
     return FULL_SCALE * size.width * place.item
 
 
-def tower_bytes(size: ModelSize, place: Place, frames: int) -> int:
+def tower_bytes(size: ModelSize, place: DeviceSpec, frames: int) -> int:
     """The vision tower and projector on one batch: its pixels, the states that are kept, and the MLP or the grids."""
     state = frames * size.tower_places * size.tower_width * place.item
     mlp = size.tower_copies * frames * size.tower_places * size.tower_inner * place.item
@@ -147,7 +147,7 @@ def tower_bytes(size: ModelSize, place: Place, frames: int) -> int:
     return frames * PIXELS * floats + size.tower_states * state + max(mlp, 2 * grids)
 
 
-def kept_bytes(size: ModelSize, place: Place, frames: int) -> int:
+def kept_bytes(size: ModelSize, place: DeviceSpec, frames: int) -> int:
     """Grids of frames that are kept for other plans; a GPU's are copied to the host."""
     if place.on_gpu:
         return 0
@@ -155,7 +155,7 @@ def kept_bytes(size: ModelSize, place: Place, frames: int) -> int:
     return min(frames * grid_bytes(size, place), MOST_KEPT + group * grid_bytes(size, place))
 
 
-def vision_bytes(size: ModelSize, place: Place, shape: Shape) -> int:
+def vision_bytes(size: ModelSize, place: DeviceSpec, shape: Shape) -> int:
     """The vision phase: pooled tokens and kept grids of earlier frames, then a group of frames, batch by batch.
 
     At the end of a group its grids are copied together.
@@ -170,7 +170,7 @@ def vision_bytes(size: ModelSize, place: Place, shape: Shape) -> int:
     return held + pictures + max((group - batch) * grid + work, 2 * group * grid)
 
 
-def prefill_bytes(size: ModelSize, place: Place, shape: Shape) -> int:
+def prefill_bytes(size: ModelSize, place: DeviceSpec, shape: Shape) -> int:
     """What the decoder holds besides the KV cache while it reads one prompt.
 
     The widest moment is the MLP (three arrays [L, inner]); four arrays [L, width] stand beside it: the prompt, a
@@ -186,15 +186,15 @@ def prefill_bytes(size: ModelSize, place: Place, shape: Shape) -> int:
     return states + mlp + angles + logits + unpacked
 
 
-def answer_bytes(size: ModelSize, place: Place, shape: Shape) -> int:
+def answer_bytes(size: ModelSize, place: DeviceSpec, shape: Shape) -> int:
     """The answering phase: kept grids are still there, then for each prompt its reading and its KV cache."""
     one = prefill_bytes(size, place, shape) + shape.positions * kv_bytes_per_token(size, place)
     return shape.streams * (one + kept_bytes(size, place, shape.frames))
 
 
-def need(size: ModelSize, place: Place, shape: Shape) -> Need:
+def need(size: ModelSize, place: DeviceSpec, shape: Shape) -> MemoryEstimate:
     """What a question of this shape takes at its peak."""
-    return Need(
+    return MemoryEstimate(
         place.runtime,
         weight_bytes(size, place),
         vision_bytes(size, place, shape),
@@ -204,7 +204,7 @@ def need(size: ModelSize, place: Place, shape: Shape) -> Need:
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
+class MemoryRequest:
     """What is asked for; only `visual` is open unless nothing fits.
 
     Attributes:
@@ -221,7 +221,7 @@ class Wish:
 
 
 @dataclass(frozen=True, slots=True)
-class Fit:
+class MemoryFit:
     """The largest question that fits.
 
     Attributes:
@@ -232,12 +232,12 @@ class Fit:
     """
 
     shape: Shape
-    need: Need
+    need: MemoryEstimate
     binds: str
     by_memory: int
 
 
-def largest_fit(size: ModelSize, place: Place, wish: Wish) -> Fit | None:
+def largest_fit(size: ModelSize, place: DeviceSpec, wish: MemoryRequest) -> MemoryFit | None:
     """The largest budget in `place`: first with everything as wished, then smaller vision batches, then fewer frames.
 
     Returns:
@@ -254,7 +254,7 @@ def largest_fit(size: ModelSize, place: Place, wish: Wish) -> Fit | None:
             frames //= 2
 
 
-def _largest_visual(size: ModelSize, place: Place, wish: Wish) -> Fit | None:
+def _largest_visual(size: ModelSize, place: DeviceSpec, wish: MemoryRequest) -> MemoryFit | None:
     """With these frames and this batch, each frame at one token at least."""
     text = wish.text(wish.frames)
     shape = Shape(wish.frames, wish.frames, text, wish.vision_batch)
@@ -267,7 +267,7 @@ def _largest_visual(size: ModelSize, place: Place, wish: Wish) -> Fit | None:
     shape = replace(shape, visual=visual)
     streams = _largest(lambda count: need(size, place, replace(shape, streams=count)).total <= room, 1)
     binds = "memory" if visual == by_memory else "context" if visual == by_context else "wish"
-    return Fit(replace(shape, streams=streams), need(size, place, shape), binds, by_memory)
+    return MemoryFit(replace(shape, streams=streams), need(size, place, shape), binds, by_memory)
 
 
 def _largest(fits: Callable[[int], bool], low: int) -> int:

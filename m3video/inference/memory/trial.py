@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from m3video.config import Settings
 from m3video.errors import DoesNotFitError, M3VideoError
-from m3video.inference.memory.fit import Fitted
+from m3video.inference.memory.fit import FittedSettings
 from m3video.inference.memory.measured import Measured
 from m3video.inference.memory.model import DECODED_TOGETHER, Shape
 from m3video.utils.system import forget_peak, resident_bytes
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from m3video.model.m3.checkpoint import LoadedModel
 
 
-def measure(fitted: Fitted) -> Measured:
+def measure(fitted: FittedSettings) -> Measured:
     """Run the largest question that fits once, and tell what it took.
 
     Raises:

@@ -19,7 +19,7 @@ MOST_SENTENCES = 6
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class Caption:
     """What a model said and what it read for it."""
 
     text: str
@@ -45,10 +45,10 @@ class Reduced:
 
     sentences: list[Sentence]
     depth: int = 0
-    told: list[Told] = field(default_factory=list)
+    told: list[Caption] = field(default_factory=list)
 
 
-def reduce_lines(lines: Sequence[Line], *, tell: Callable[[str], Told], fits: Callable[[str], bool]) -> Reduced:
+def reduce_lines(lines: Sequence[Line], *, tell: Callable[[str], Caption], fits: Callable[[str], bool]) -> Reduced:
     """Draw captions together.
 
     Args:

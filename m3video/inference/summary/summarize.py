@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING
 
 from m3video.config import Settings
 from m3video.errors import M3VideoError, UsageError
-from m3video.inference.offload import Said, Shown, ask_shown, fetch_shown
+from m3video.inference.offload import FrameBatch, Generation, ask_shown, fetch_shown
 from m3video.inference.pipeline import analyze_video, open_for, scan_note, study_stats
 from m3video.inference.summary.chapters import TOKENS_PER_SHOT, find_spans
-from m3video.inference.summary.reduce import Line, Told, reduce_lines
+from m3video.inference.summary.reduce import Caption, Line, reduce_lines
 from m3video.inference.summary.values import Chapter, Sentence, Summary
 from m3video.types import TokenPlan, VideoInfo
 from m3video.utils.clock import clock
@@ -46,7 +46,7 @@ class ChapterFrames:
     start_seconds: float
     end_seconds: float
     shot_pts: tuple[int, ...]
-    shown: Shown
+    shown: FrameBatch
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +63,7 @@ class Captioned:
     """A chapter and what the model said of it."""
 
     chapter: Chapter
-    told: Told
+    told: Caption
     seconds: float
 
 
@@ -134,7 +134,7 @@ def captions(loaded: LoadedModel, shown: Sequence[ChapterFrames], settings: Sett
     return [_captioned(chapter, one, settings, each) for chapter, one in zip(shown, said, strict=True)]
 
 
-def _captioned(shown: ChapterFrames, said: Said, settings: Settings, seconds: float) -> Captioned:
+def _captioned(shown: ChapterFrames, said: Generation, settings: Settings, seconds: float) -> Captioned:
     answers = []
     for answer in said.answers:
         if isinstance(answer, M3VideoError):
@@ -145,7 +145,7 @@ def _captioned(shown: ChapterFrames, said: Said, settings: Settings, seconds: fl
     warnings += tuple(f"{where}: {note}" for note in said.notes)
     if any(answer.answer_tokens >= settings.max_new_tokens for answer in answers):
         warnings += (f"{where}: the caption was cut off at --max-new-tokens ({settings.max_new_tokens})",)
-    told = Told(
+    told = Caption(
         _caption([answer.text for answer in answers]),
         sum(answer.prompt_tokens for answer in answers),
         sum(answer.visual_tokens for answer in answers),
@@ -244,12 +244,12 @@ class _Teller:
     def __init__(self, loaded: LoadedModel, settings: Settings) -> None:
         self.loaded, self.most = loaded, SUMMARY_LENGTH * settings.max_new_tokens
 
-    def tell(self, text: str) -> Told:
+    def tell(self, text: str) -> Caption:
         from m3video.model.m3 import answering
 
         said = answering.answer_prompt(self.loaded, self._prompt(text), [], max_new_tokens=self.most)
         cut = () if said.answer_tokens < self.most else (f"the summary was cut off at {self.most} tokens",)
-        return Told(said.text, said.prompt_tokens, 0, said.answer_tokens, (*said.warnings, *cut))
+        return Caption(said.text, said.prompt_tokens, 0, said.answer_tokens, (*said.warnings, *cut))
 
     def fits(self, text: str) -> bool:
         from m3video.model.tokenizer import prompt_ids

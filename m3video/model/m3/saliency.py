@@ -50,7 +50,7 @@ class Look(NamedTuple):
     moved: float
 
 
-class Glance:
+class CoarseAttention:
     """Frames that the model has read coarsely once, and where any number of questions make it look."""
 
     def __init__(

@@ -13,7 +13,7 @@ import pytest
 
 from m3video.evaluation.estimators import compare as rules
 from m3video.evaluation.estimators.compare import Case, Comparison, calibrate, compare
-from m3video.evaluation.estimators.labelled_clips import NeedyClip
+from m3video.evaluation.estimators.labelled_clips import LabelledClip
 from m3video.planning.novelty import novelty
 from m3video.planning.utility import CALIBRATION, ESTIMATORS
 from m3video.types import SCALES
@@ -39,7 +39,7 @@ def case(seed: int) -> Case:
     told = np.where(np.arange(5) < need[shot_of][:, None], 1.0, 0.0).astype(np.float32)
     asked = tuple(Asked((record(k, clip=f"{seed}"),), (("red",) * 5,)) for k in range(shots))
     noise = np.sort(rng.random((len(pts), 5)).astype(np.float32), axis=1)[:, ::-1]
-    needy = NeedyClip(
+    needy = LabelledClip(
         f"{seed}",
         clip_view,
         np.stack([edges[:-1], edges[1:]], axis=1),

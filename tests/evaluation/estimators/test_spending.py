@@ -9,7 +9,7 @@ from scipy.stats import spearmanr
 from m3video.evaluation.estimators.spending import (
     COVERAGES,
     POWERS,
-    Taste,
+    LossToUtility,
     best_taste,
     gap_closed,
     oracle_utility,
@@ -61,12 +61,12 @@ def test_the_gap_closed_is_between_the_base_and_the_oracle() -> None:
 
 def test_a_taste_keeps_the_order_of_scales_and_the_best_one_is_taken() -> None:
     lost = np.array([[9.0, 4.0, 1.0, 0.0, 0.0], [0.0] * 5])
-    assert Taste(2.0, 0.5).worth(lost).tolist() == [[2, 3, 4, 5, 5], [2] * 5]
-    tried: list[Taste] = []
+    assert LossToUtility(2.0, 0.5).worth(lost).tolist() == [[2, 3, 4, 5, 5], [2] * 5]
+    tried: list[LossToUtility] = []
 
-    def total(taste: Taste) -> float:
+    def total(taste: LossToUtility) -> float:
         tried.append(taste)
         return -abs(taste.power - 0.5) - abs(taste.coverage - 0.15)
 
-    assert best_taste([lost], total) == Taste(pytest.approx(0.15), 0.5)  # a tenth of the mean of 3 and 0
+    assert best_taste([lost], total) == LossToUtility(pytest.approx(0.15), 0.5)  # a tenth of the mean of 3 and 0
     assert len(tried) == len(POWERS) * len(COVERAGES)

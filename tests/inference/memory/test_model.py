@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from m3video.inference.memory import model
 from m3video.inference.memory.model import (
-    Place,
+    DeviceSpec,
+    MemoryRequest,
     Shape,
-    Wish,
     grid_bytes,
     kv_bytes_per_token,
     largest_fit,
@@ -45,11 +45,11 @@ M3_7B = ModelSize(
     context=4096,
     stored_dtype="float16",
 )
-BF16, INT8, NF4 = (Place(16 * GIB, True, "bfloat16", kind) for kind in ("none", "int8", "int4"))
+BF16, INT8, NF4 = (DeviceSpec(16 * GIB, True, "bfloat16", kind) for kind in ("none", "int8", "int4"))
 
 
 @pytest.mark.parametrize(("place", "published"), [(BF16, 13.2), (INT8, 7.1), (NF4, 4.2)])
-def test_published_weights(place: Place, published: float) -> None:
+def test_published_weights(place: DeviceSpec, published: float) -> None:
     assert weight_bytes(M3_7B, place) / GIB == pytest.approx(published, abs=0.05)
 
 
@@ -93,14 +93,14 @@ def test_a_grid_of_7b_is_four_and_a_half_mib() -> None:
 
 
 def test_published_margin() -> None:
-    assert Place(8 * GIB, True).margin == GIB
-    assert Place(24 * GIB, True).margin == int(0.08 * 24 * GIB)
-    assert Place(GIB, False).margin == GIB // 2
+    assert DeviceSpec(8 * GIB, True).margin == GIB
+    assert DeviceSpec(24 * GIB, True).margin == int(0.08 * 24 * GIB)
+    assert DeviceSpec(GIB, False).margin == GIB // 2
 
 
 def room_for_kv(card: int, quantize: str) -> float:
     """As the table was made: margin, weights, and 0.9 GiB for context and activations of 4,096 positions."""
-    place = Place(card * GIB, True, "bfloat16", quantize)
+    place = DeviceSpec(card * GIB, True, "bfloat16", quantize)
     activations = model.prefill_bytes(M3_7B, place, Shape(16, 3800, 296, 8))
     return place.memory - place.margin - place.runtime - weight_bytes(M3_7B, place) - activations
 
@@ -113,8 +113,8 @@ def test_published_cards_tokens(card: int, quantize: str, tokens: int) -> None:
 @pytest.mark.parametrize(("card", "quantize"), [(8, "none"), (8, "int8"), (12, "none")])
 def test_published_cards_that_are_too_small(card: int, quantize: str) -> None:
     assert room_for_kv(card, quantize) < 0
-    place = Place(card * GIB, True, "bfloat16", quantize)
-    assert largest_fit(M3_7B, place, Wish(1, 576, 1, lambda frames: 200)) is None
+    place = DeviceSpec(card * GIB, True, "bfloat16", quantize)
+    assert largest_fit(M3_7B, place, MemoryRequest(1, 576, 1, lambda frames: 200)) is None
 
 
 @pytest.mark.parametrize(
@@ -125,7 +125,7 @@ def test_published_cards_streams(card: int, quantize: str, low: int, high: int) 
     assert low <= int(room_for_kv(card, quantize) / (4096 * kv_bytes_per_token(M3_7B, BF16))) <= high
 
 
-def wish(frames: int = 16, **more: object) -> Wish:
+def wish(frames: int = 16, **more: object) -> MemoryRequest:
     values = {
         "frames": frames,
         "most_visual": frames * 576,
@@ -133,24 +133,24 @@ def wish(frames: int = 16, **more: object) -> Wish:
         "text": lambda count: 200 + 14 * count,
         **more,
     }
-    return Wish(**values)  # type: ignore[arg-type]
+    return MemoryRequest(**values)  # type: ignore[arg-type]
 
 
 def test_the_context_binds_before_the_memory() -> None:
-    fit = largest_fit(M3_7B, Place(12 * GIB, True, "bfloat16", "int4"), wish())
+    fit = largest_fit(M3_7B, DeviceSpec(12 * GIB, True, "bfloat16", "int4"), wish())
     assert fit is not None
     assert (fit.binds, fit.shape.visual, fit.shape.streams) == ("context", 4096 - 200 - 14 * 16, 2)
     assert fit.by_memory > fit.shape.visual
 
 
 def test_what_is_not_wanted_is_not_spent() -> None:
-    fit = largest_fit(M3_7B, Place(24 * GIB, True), wish(most_visual=500))
+    fit = largest_fit(M3_7B, DeviceSpec(24 * GIB, True), wish(most_visual=500))
     assert fit is not None
     assert (fit.binds, fit.shape.visual) == ("wish", 500)
 
 
 def test_a_smaller_vision_batch_before_fewer_frames() -> None:
-    place = Place(15 * GIB + 350 * MIB, True)
+    place = DeviceSpec(15 * GIB + 350 * MIB, True)
     sizes = [14.85, 14.95, 15.1, 15.3, 15.6]
     fits = [largest_fit(M3_7B, replace(place, memory=int(size * GIB)), wish()) for size in sizes]
     batches = [fit.shape.vision_batch for fit in fits if fit is not None]
@@ -161,8 +161,8 @@ def test_a_smaller_vision_batch_before_fewer_frames() -> None:
 
 
 def test_a_measured_peak_counts() -> None:
-    plain = largest_fit(M3_7B, Place(16 * GIB, True), wish())
-    more = largest_fit(M3_7B, Place(16 * GIB, True, correction=200 * MIB), wish())
+    plain = largest_fit(M3_7B, DeviceSpec(16 * GIB, True), wish())
+    more = largest_fit(M3_7B, DeviceSpec(16 * GIB, True, correction=200 * MIB), wish())
     assert plain is not None
     assert more is not None
     assert plain.by_memory - more.by_memory == pytest.approx(200 * MIB / (0.61 * MIB), rel=0.1)
@@ -180,7 +180,7 @@ def test_a_measured_peak_counts() -> None:
 def test_what_fits_fits_and_nothing_larger_does(
     size: int, frames: int, quantize: str, dtype: str, on_gpu: bool, batch: int
 ) -> None:
-    place = Place(size, on_gpu, dtype, quantize)
+    place = DeviceSpec(size, on_gpu, dtype, quantize)
     fit = largest_fit(M3_7B, place, wish(frames, vision_batch=batch))
     least = need(M3_7B, place, Shape(1, 1, 214, 1)).total
     if fit is None:

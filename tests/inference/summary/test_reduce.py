@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from m3video.errors import DoesNotFitError
-from m3video.inference.summary.reduce import Line, Told, prompt_of, reduce_lines, sentences_of, split_sentences
+from m3video.inference.summary.reduce import Caption, Line, prompt_of, reduce_lines, sentences_of, split_sentences
 
 LINES = [Line(10.0 * n, 10.0 * n + 10, f"caption {n + 1}.", (n + 1,)) for n in range(4)]
 
@@ -56,9 +56,9 @@ def test_as_deep_as_the_context_needs(count: int, most: int) -> None:
     lines = [Line(float(n), n + 1.0, f"caption {n}", (n + 1,)) for n in range(count)]
     asked: list[str] = []
 
-    def tell(prompt: str) -> Told:
+    def tell(prompt: str) -> Caption:
         asked.append(prompt)
-        return Told("All of it. [1]" if len(asked) % 2 else "Part one [1-2]. Part two.", answer_tokens=5)
+        return Caption("All of it. [1]" if len(asked) % 2 else "Part one [1-2]. Part two.", answer_tokens=5)
 
     made = reduce_lines(lines, tell=tell, fits=lambda prompt: prompt.count("\n[") <= most)
     assert all(prompt.count("\n[") <= most for prompt in asked)

@@ -23,7 +23,7 @@ from m3video.model.m3.encoding import encode, encode_pooled
 from m3video.model.m3.finite import is_finite
 from m3video.model.m3.pooling import pack
 from m3video.model.m3.prefix import Prefix
-from m3video.model.m3.saliency import Glance
+from m3video.model.m3.saliency import CoarseAttention
 from m3video.model.m3.together import Asked, answer_together
 from tests.model.tiny import WORDS, load_tiny, save_original, save_tiny, tiny_config
 
@@ -85,7 +85,7 @@ def image(loaded: LoadedModel) -> object:
 
 
 def first_look(loaded: LoadedModel) -> object:
-    return Glance(loaded, pack(encode(loaded, PICTURES), [9, 9, 9]), times_seconds=TIMES).look(QUESTION)
+    return CoarseAttention(loaded, pack(encode(loaded, PICTURES), [9, 9, 9]), times_seconds=TIMES).look(QUESTION)
 
 
 @pytest.mark.parametrize("name", [TOWER, PROJECTOR, EMBEDDINGS, LAYER, NORM, HEAD])

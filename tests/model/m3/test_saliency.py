@@ -15,7 +15,7 @@ from m3video.model.m3.checkpoint import LoadedModel, load
 from m3video.model.m3.modeling import M3VideoForConditionalGeneration
 from m3video.model.m3.pooling import pack
 from m3video.model.m3.prefix import prefill
-from m3video.model.m3.saliency import NEUTRAL, Glance, frame_spans, last_row
+from m3video.model.m3.saliency import NEUTRAL, CoarseAttention, frame_spans, last_row
 from m3video.model.tokenizer import IMAGE_ID, prompt_ids
 from tests.model.tiny import WORDS, save_words, tiny_config
 
@@ -77,8 +77,8 @@ def test_one_row_equals_eager_attention(loaded: LoadedModel, grids: torch.Tensor
 
 
 def test_another_question_is_read_as_if_it_were_the_first(loaded: LoadedModel, grids: torch.Tensor) -> None:
-    def glance() -> Glance:
-        return Glance(loaded, pack(grids, SCALES), times_seconds=TIMES)
+    def glance() -> CoarseAttention:
+        return CoarseAttention(loaded, pack(grids, SCALES), times_seconds=TIMES)
 
     used = glance()
     used.look("what is 3")
@@ -90,13 +90,13 @@ def test_another_question_is_read_as_if_it_were_the_first(loaded: LoadedModel, g
 
 
 def test_a_neutral_question_moves_nothing(loaded: LoadedModel, grids: torch.Tensor) -> None:
-    look = Glance(loaded, pack(grids, SCALES), times_seconds=TIMES).look(NEUTRAL)
+    look = CoarseAttention(loaded, pack(grids, SCALES), times_seconds=TIMES).look(NEUTRAL)
     assert look.moved == 0
     assert look.relevance_N.tolist() == [1 / 3] * 3
 
 
 def test_hooks_are_taken_off(loaded: LoadedModel, grids: torch.Tensor) -> None:
-    Glance(loaded, pack(grids, SCALES), times_seconds=TIMES).look("is it red")
+    CoarseAttention(loaded, pack(grids, SCALES), times_seconds=TIMES).look("is it red")
     layers = loaded.model.model.language_model.layers
     assert not any(layer.self_attn._forward_pre_hooks for layer in layers)
 
@@ -106,7 +106,7 @@ def test_a_model_with_other_parts_is_refused(loaded: LoadedModel, grids: torch.T
     layer.q_norm = torch.nn.Identity()
     try:
         with pytest.raises(UsageError, match="--saliency attention cannot watch"):
-            Glance(loaded, pack(grids, SCALES), times_seconds=TIMES).look("is it red")
+            CoarseAttention(loaded, pack(grids, SCALES), times_seconds=TIMES).look("is it red")
     finally:
         del layer.q_norm
     assert not any(layer.self_attn._forward_pre_hooks for layer in loaded.model.model.language_model.layers)
@@ -116,7 +116,7 @@ def test_shares_of_a_real_question(tmp_path: Path) -> None:
     """The bundled model looks at the frame whose time is named."""
     bundled = load("bundled", device="cpu")
     grids = torch.randn(4, 576, bundled.config.text_config.hidden_size, generator=torch.Generator().manual_seed(2))
-    look = Glance(bundled, pack(grids, [9] * 4), times_seconds=[0, 2, 5, 8]).look(
+    look = CoarseAttention(bundled, pack(grids, [9] * 4), times_seconds=[0, 2, 5, 8]).look(
         "what colour is the background at 0:05"
     )
     assert int(look.relevance_N.argmax()) == 2
