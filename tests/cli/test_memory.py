@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from tests.cli.test_main import SAMPLE, one_line_error, run
+from tests.cli.test_app import SAMPLE, one_line_error, run
 
 
 def test_the_table_says_what_fits_and_why() -> None:
