@@ -15,7 +15,6 @@ from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 from PIL import Image
 
-from m3video.cli.terminal import plan_facts
 from m3video.config import Settings
 from m3video.errors import PlanError, UsageError
 from m3video.inference.pipeline import PlanDetails, binding_limits, open_for, study_reader, study_stats
@@ -30,6 +29,7 @@ from m3video.report.plan_plot import (
     save_picture,
     time_ticks,
 )
+from m3video.report.plan_text import plan_facts
 from m3video.report.thumbnails import fetch_thumbnails, telling
 from m3video.types import SCALES, FrameStats, VideoInfo
 from tests.paths import SAMPLE
