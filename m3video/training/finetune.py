@@ -23,11 +23,10 @@ from m3video.model.m3.finite import damage
 from m3video.training.conversations import Skipped, check_style
 from m3video.training.examples import Example, Loader
 from m3video.training.finetune_recipe import FREE, FineTune, load_finetune
-from m3video.training.loop import WARM_UP, mark_run_folder, open_run_folder, run_stage, say
+from m3video.training.loop import WARM_UP, mark_run_folder, million_parameters, open_run_folder, run_stage, say
 from m3video.training.objective import backward
 from m3video.training.reading import Reading, SkipLog, load_rows
 from m3video.training.recipe import Stage
-from m3video.training.train import count
 from m3video.types import SCALES
 
 _TOWER, _PROJECTOR = ("model.vision_tower.",), ("model.multi_modal_projector.", "model.image_newline")
@@ -81,8 +80,9 @@ def finetune(
     )
     trained = Trained(loaded.model)
     say(
-        f"{len(rows)} conversations, {stage.steps} steps of {recipe.batch}; {count(trained):.1f} of "
-        f"{count(loaded.model):.1f} million parameters trained on {place}; checkpoint and logs in {run_dir}"
+        f"{len(rows)} conversations, {stage.steps} steps of {recipe.batch}; {million_parameters(trained):.1f} of "
+        f"{million_parameters(loaded.model):.1f} million parameters trained on {place}; "
+        f"checkpoint and logs in {run_dir}"
     )
     loader = Loader(loaded, recipe, run_dir / "stats")
     with Reading(rows, loader, recipe, steps=stage.steps) as reading:

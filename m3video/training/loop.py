@@ -186,3 +186,8 @@ def _remove(folder: Path, names: Sequence[str]) -> None:
 def say(line: str) -> None:
     """One line of progress on stderr."""
     print(line, file=sys.stderr, flush=True)
+
+
+def million_parameters(model: torch.nn.Module) -> float:
+    """Return how many parameters a model has, in millions."""
+    return sum(parameter.numel() for parameter in model.parameters()) / 1e6

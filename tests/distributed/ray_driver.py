@@ -67,7 +67,7 @@ def kill_a_driver(address: str, folder: Path) -> dict[str, Any]:
         assert driver.poll() is None, "it was done before it could be killed"
         time.sleep(0.02)
     decoders = [
-        pid for pid in below(os.getpid()) if b"isolate import serve" in Path(f"/proc/{pid}/cmdline").read_bytes()
+        pid for pid in below(os.getpid()) if b"worker_process import serve" in Path(f"/proc/{pid}/cmdline").read_bytes()
     ]
     driver.kill()
     driver.wait()
