@@ -175,7 +175,7 @@ class VideoSession:
         wanted = {**self._fitted.wanted.model_dump(exclude_unset=True), "memory": self.settings.memory, **changes}
         fitted = fit_settings(Settings(**wanted))
         assert fitted is not None
-        if fitted.fit.binds != "wish" and fitted.settings.budget < settings.budget:
+        if fitted.fit.binds != "request" and fitted.settings.budget < settings.budget:
             raise DoesNotFitError(f"budget ({settings.budget}) is more than fits: {budget_text(fitted)}")
         return settings.model_copy(update={"max_frames": fitted.settings.max_frames})
 

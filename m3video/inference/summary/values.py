@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-SCHEMA = "m3video.inference.summary/2"
+SCHEMA = "m3video.summary/2"
 """In files of schema 1 seconds are those of the file's own timestamps, less `clock_start_seconds` in subtitles."""
 
 
