@@ -63,17 +63,3 @@ def peak_memory_bytes() -> int:
     if torch is not None and torch.cuda.is_initialized():
         return int(torch.cuda.max_memory_allocated())
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-
-
-def reset_peak_memory() -> bool:
-    """Let `peak_memory_bytes` begin anew; False where this machine does not allow it, and peaks only grow."""
-    torch = sys.modules.get("torch")
-    if torch is not None and torch.cuda.is_initialized():
-        torch.cuda.reset_peak_memory_stats()
-        return True
-    try:
-        with open("/proc/self/clear_refs", "w", encoding="ascii") as marks:
-            marks.write("5")
-    except OSError:
-        return False
-    return True

@@ -18,7 +18,8 @@ from m3video.evaluation.records import Record, prompt_text
 from m3video.evaluation.tuning.questions import is_right_or_agrees
 from m3video.inference.session import VideoSession
 from m3video.types import FULL_SCALE, Answer, TokenPlan
-from m3video.utils.progress import Progress, peak_memory_bytes, reset_peak_memory, silent
+from m3video.utils.progress import Progress, peak_memory_bytes, silent
+from m3video.utils.system import reset_peak_memory
 
 if TYPE_CHECKING:
     from m3video.model.m3.checkpoint import LoadedModel

@@ -163,7 +163,8 @@ def memory_text(fitted: FittedSettings) -> str:
     """Describe what the memory is used for."""
     found, device = fitted.fit.estimate, fitted.device
     measured = " (corrected by a measured peak)" if device.correction else ""
-    return f"{parts_text(found, device)}, together {size_text(found.total)}{measured}; {size_text(device.margin)} kept free"
+    parts, total = parts_text(found, device), size_text(found.total)
+    return f"{parts}, together {total}{measured}; {size_text(device.margin)} kept free"
 
 
 def parts_text(found: MemoryEstimate, device: DeviceSpec) -> str:
@@ -230,7 +231,8 @@ def least_text(settings: Settings) -> str:
     size = read_size(settings.model, vision_tower=settings.vision_tower)
     device = find_device_spec(settings.model_copy(update={"memory": None}), size)
     least = Shape(1, 1, _request(settings, size).text(1), 1)
-    return f"it takes about {size_text(estimate_memory(size, device, least).total)}, {size_text(device.memory)} are free now"
+    total = estimate_memory(size, device, least).total
+    return f"it takes about {size_text(total)}, {size_text(device.memory)} are free now"
 
 
 def _smaller(device: DeviceSpec) -> Sequence[tuple[str, str]]:

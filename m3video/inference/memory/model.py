@@ -75,7 +75,7 @@ class DeviceSpec:
 
     @property
     def margin(self) -> int:
-        """Bytes always left free: for fragmentation of the GPU allocator, or the video decoder and others on the host."""
+        """Bytes always left free: for a GPU allocator's fragmentation, or the video decoder and others on the host."""
         return max(GIB if self.on_gpu else GIB // 2, int(0.08 * self.memory))
 
 

@@ -14,7 +14,7 @@ from m3video.errors import DoesNotFitError, M3VideoError
 from m3video.inference.memory.fit import FittedSettings
 from m3video.inference.memory.measured import Measured
 from m3video.inference.memory.model import DECODED_TOGETHER, Shape
-from m3video.utils.system import forget_peak, resident_bytes
+from m3video.utils.system import reset_peak_memory, resident_bytes
 
 if TYPE_CHECKING:
     from m3video.model.m3.checkpoint import LoadedModel
@@ -53,6 +53,9 @@ def peak_of(make: Callable[[], LoadedModel], shape: Shape) -> tuple[int, int]:
 
     Returns:
         The peak in bytes, and the bytes in use before the model was loaded.
+
+    Raises:
+        M3VideoError: the kernel does not let a process reset its peak.
     """
     import torch
     import transformers.generation  # noqa: F401 - every question imports it: no part of the model
@@ -61,7 +64,8 @@ def peak_of(make: Callable[[], LoadedModel], shape: Shape) -> tuple[int, int]:
     from m3video.model.m3.dry_run import run_trial
 
     before = resident_bytes()
-    forget_peak()
+    if not reset_peak_memory():
+        raise M3VideoError("this machine does not reset the memory peak of a process: measure on another one")
     loaded = make()
     step = max(1, DECODED_TOGETHER // shape.vision_batch) * shape.vision_batch
     run_trial(
