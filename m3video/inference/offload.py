@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 
 from m3video.config import Settings
 from m3video.errors import M3VideoError, OutOfMemoryError
+from m3video.inference.decision import PlanDetails
 from m3video.inference.memory.fallback import Fallbacks, answer_within_memory
 from m3video.inference.memory.fit import least_text
-from m3video.inference.pipeline import PlanDetails
 from m3video.model.m3.square import as_square
 from m3video.model.m3.text_count import text_around
 from m3video.planning.allocate import allocate
@@ -107,24 +107,24 @@ Questions = Callable[[TokenPlan], Sequence[str]]
 """What is asked of a plan's frames; a plan may become smaller on the way."""
 
 
-def fetch_shown(reader: VideoReader, study: PlanDetails, *, on_frame: Callable[[], object] = int) -> FrameBatch:
+def fetch_shown(reader: VideoReader, details: PlanDetails, *, on_frame: Callable[[], object] = int) -> FrameBatch:
     """The frames of a plan, ready to be sent to a model.
 
     Args:
         reader: of the video.
-        study: the plan with what its frames are worth.
+        details: the plan with what its frames are worth.
         on_frame: called after each full-size frame.
 
     Raises:
         VideoError: a frame cannot be decoded.
     """
     squares = []
-    for frame in reader.fetch([planned.pts for planned in study.plan.frames]):
+    for frame in reader.fetch([planned.pts for planned in details.plan.frames]):
         squares.append(as_square(frame.rgb_HW3))
         on_frame()
-    shown = np.flatnonzero(study.decided.scale_N).tolist()
-    pinned = {shown.index(number): scale for number, scale in study.pinned.items()}
-    return FrameBatch(study.plan, tuple(squares), study.utility_CS[shown], pinned)
+    shown = np.flatnonzero(details.decided.scale_N).tolist()
+    pinned = {shown.index(number): scale for number, scale in details.pinned.items()}
+    return FrameBatch(details.plan, tuple(squares), details.utility_CS[shown], pinned)
 
 
 def ask_shown(

@@ -56,6 +56,12 @@ class Meter:
         self.stage_seconds[name] = self.stage_seconds.get(name, 0.0) + time.perf_counter() - start
         self.peak_memory_bytes[name] = peak_memory_bytes()
 
+    def take(self) -> Meter:
+        """Return what was measured so far, and begin anew."""
+        taken = Meter(self.stage_seconds, self.peak_memory_bytes)
+        self.stage_seconds, self.peak_memory_bytes = {}, {}
+        return taken
+
 
 def peak_memory_bytes() -> int:
     """The process's high-water mark; on CUDA the allocator's, because that is what runs out."""

@@ -12,7 +12,7 @@ from m3video.config import Settings
 from m3video.distributed.failures import failure_of
 from m3video.errors import NotFiniteError, OutOfMemoryError, UsageError
 from m3video.inference.offload import FrameBatch, Generation, ask_shown, fetch_shown
-from m3video.inference.pipeline import open_for, study_reader
+from m3video.inference.pipeline import open_for, plan_details
 from m3video.inference.session import ask
 from m3video.inference.summary.summarize import summarize
 from m3video.model.m3 import answering, checkpoint, together
@@ -32,7 +32,7 @@ def loaded() -> checkpoint.LoadedModel:
 
 def shown(settings: Settings = SETTINGS) -> FrameBatch:
     with open_for(SAMPLE, settings) as reader:
-        return fetch_shown(reader, study_reader(reader, settings))
+        return fetch_shown(reader, plan_details(reader, settings))
 
 
 def ask_it(loaded: checkpoint.LoadedModel, *frames: FrameBatch, settings: Settings = SETTINGS) -> list[Generation]:

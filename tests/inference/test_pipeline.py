@@ -11,8 +11,10 @@ import pytest
 from m3video.cli.terminal import plan_facts
 from m3video.config import Settings, load_settings
 from m3video.errors import DoesNotFitError, UsageError, VideoError
+from m3video.inference.decision import binding_limits
+from m3video.inference.evidence import evidence
 from m3video.inference.memory.fit import fit_settings
-from m3video.inference.pipeline import analyze_video, binding_limits, evidence, open_for, plan_video, study_reader
+from m3video.inference.pipeline import analyze_video, open_for, plan_details, plan_video
 from m3video.inference.session import ask
 from m3video.model.m3 import checkpoint
 from m3video.planning.plan_file import to_json
@@ -72,21 +74,21 @@ def test_a_range_within_a_long_frame_shows_it(slides: Path, scan: str) -> None:
     """What is told of it is within the range; where frames were skipped, nobody knows that it is still on screen."""
     settings = Settings(start=60, end=120, scan=scan, cache=False)
     with open_for(slides, settings) as reader:
-        study = study_reader(reader, settings)
-    plan = study.plan
+        details = plan_details(reader, settings)
+    plan = details.plan
     (frame,), (span,) = plan.frames, evidence(plan)
     # The second frame is no keyframe: a scan of keyframes has seen the one before.
     since = 0 if scan == "keyframes" else 10
     assert plan.video.pts_seconds(frame.pts) == since
     assert (span.start_seconds, span.end_seconds) == ((60, 60) if scan == "full" else (since, since))
-    assert binding_limits(study) == ()
+    assert binding_limits(details) == ()
     note = {
         "full": "the frame of 0:10 is still on screen at --start (1:00)",
         "nonref": "the frame of 0:10 is the last that was looked at before --start (1:00)",
         "keyframes": "the frame of 0:00 is the last that was looked at before --start (1:00)",
     }
     assert note[scan] in plan.warnings
-    axes = {axis.get_label(): axis for axis in draw_plan(study, plan_facts(plan), {}).axes}
+    axes = {axis.get_label(): axis for axis in draw_plan(details, plan_facts(plan), {}).axes}
     assert axes["scales"].get_xlim() == pytest.approx((60 - 60 * EDGE, 120 + 60 * EDGE))
     (bar,) = axes["scales"].containers[0]
     assert bar.get_x() + bar.get_width() / 2 == pytest.approx(60)
@@ -123,18 +125,18 @@ def test_a_grid_is_no_plan() -> None:
         plan_video(SAMPLE, Settings(layout="grid"))
 
 
-def test_a_study_is_the_plan_with_what_it_rests_on() -> None:
+def test_plan_details_hold_what_the_plan_was_decided_from() -> None:
     """One pass over the video: what is shown beside the plan is what it was decided from."""
     settings = Settings(budget=300, max_frames=20)
     with open_for(SAMPLE, settings) as reader:
-        study = study_reader(reader, settings)
-    assert to_json(study.plan) == to_json(plan_video(SAMPLE, settings))
-    assert len(study.selection) == study.plan.num_candidates == len(study.utility_CS) == 20
-    shown = study.decided.scale_N > 0
-    assert [frame.pts for frame in study.plan.frames] == study.selection.pts_N[shown].tolist()
-    column = np.searchsorted(SCALES, study.decided.scale_N[shown])
-    assert study.utility_CS[shown, column].sum() == pytest.approx(study.plan.utility)
-    assert [limit.name for limit in binding_limits(study)] == ["--budget 300", "--max-frames 20"]
+        details = plan_details(reader, settings)
+    assert to_json(details.plan) == to_json(plan_video(SAMPLE, settings))
+    assert len(details.selection) == details.plan.num_candidates == len(details.utility_CS) == 20
+    shown = details.decided.scale_N > 0
+    assert [frame.pts for frame in details.plan.frames] == details.selection.pts_N[shown].tolist()
+    column = np.searchsorted(SCALES, details.decided.scale_N[shown])
+    assert details.utility_CS[shown, column].sum() == pytest.approx(details.plan.utility)
+    assert [limit.name for limit in binding_limits(details)] == ["--budget 300", "--max-frames 20"]
 
 
 def test_a_rate_that_was_set_aside_is_no_limit(tmp_path: Path) -> None:
@@ -143,9 +145,9 @@ def test_a_rate_that_was_set_aside_is_no_limit(tmp_path: Path) -> None:
     video = write(tmp_path / "still.mp4", Clip(numbers=range(len(times)), times=times))
     settings = Settings(fps=3, max_gap=0.5, budget=9)
     with open_for(video, settings) as reader:
-        study = study_reader(reader, settings)
-    assert len(study.selection) < settings.max_frames
-    names = [limit.name for limit in binding_limits(study)]
+        details = plan_details(reader, settings)
+    assert len(details.selection) < settings.max_frames
+    names = [limit.name for limit in binding_limits(details)]
     assert names[-1] == "--max-frames 16"
     assert "--fps 3" not in names
 

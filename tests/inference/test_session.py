@@ -119,9 +119,9 @@ def test_another_budget_needs_neither_decoder_nor_tower(
 
 def test_scales_of_the_callers_choice(loaded: checkpoint.LoadedModel) -> None:
     with VideoSession(SAMPLE, SETTINGS, loaded=loaded) as session:
-        study = session.study()
-        grids = list(session.grids(study.selection.pts_N))
-        plan = session.plan_with(study, [0, 576, 1, 0, 9, 36])
+        details = session.plan_details()
+        grids = list(session.grids(details.selection.pts_N))
+        plan = session.plan_with(details, [0, 576, 1, 0, 9, 36])
         visual, cached = session.tokens(plan)
         answer = session.ask(QUESTIONS[0], plan=plan)
     assert all(grid.shape == (576, 192) for grid in grids)
@@ -129,7 +129,7 @@ def test_scales_of_the_callers_choice(loaded: checkpoint.LoadedModel) -> None:
     assert torch.equal(visual.frame(3), pool(grids[5][None], 36)[0])
     assert answer.visual_tokens == 622
     with pytest.raises(ValueError, match="may differ in"):
-        session.study(scan="keyframes")
+        session.plan_details(scan="keyframes")
 
 
 def test_a_damaged_entry_is_made_again_and_said(

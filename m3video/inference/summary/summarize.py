@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from m3video.config import Settings
 from m3video.errors import M3VideoError, UsageError
 from m3video.inference.offload import FrameBatch, Generation, ask_shown, fetch_shown
-from m3video.inference.pipeline import analyze_video, open_for, scan_note, study_stats
+from m3video.inference.pipeline import analyze_video, open_for, plan_details, scan_note
 from m3video.inference.summary.chapters import TOKENS_PER_SHOT, find_spans
 from m3video.inference.summary.reduce import Caption, Line, reduce_lines
 from m3video.inference.summary.values import Chapter, Sentence, Summary
@@ -110,10 +110,10 @@ def chapters(
         with progress("chapters", len(spans)) as bar:
             for number, span in enumerate(spans, 1):
                 start = time.perf_counter()
-                study = study_stats(info, span.stats, each)
+                details = plan_details(info, each, stats=span.stats)
                 where = f"{clock(span.start_seconds)} - {clock(span.end_seconds)}"
-                notes += [f"{where}: {warning}" for warning in study.plan.warnings]
-                shown = fetch_shown(reader, study, on_frame=on_frame)
+                notes += [f"{where}: {warning}" for warning in details.plan.warnings]
+                shown = fetch_shown(reader, details, on_frame=on_frame)
                 fetching += time.perf_counter() - start
                 yield ChapterFrames(span.start_seconds, span.end_seconds, span.shot_pts, shown)
                 bar(number)
