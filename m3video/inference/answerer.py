@@ -212,6 +212,7 @@ class Answerer:
             )
             self._coarse = (shown, coarse)
         room = within_memory(what, instead, step="answer")
+        # "first look" is a key of stage_seconds in printed results, so it stays.
         with video.meter.stage("first look"), video.progress("first look", None), room:
             return self._coarse[1].look(question)
 

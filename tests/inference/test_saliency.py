@@ -47,7 +47,7 @@ def attended(session: VideoSession) -> Answer:
 
 
 def looking(relevance: Sequence[float], moved: float, seen: list[Sequence[int]]):  # type: ignore[no-untyped-def]
-    """A model that looks at the first frames it is shown like this, and at no others."""
+    """A coarse pass that attends to the first frames it is shown like this, and to no others."""
 
     def look(scales: Sequence[int]) -> Look:
         seen.append(scales)
@@ -128,14 +128,14 @@ def test_named_moments_stand_beside_what_was_pinned(session: VideoSession) -> No
     assert {frame.scale for frame in plan.frames if plan.video.pts_seconds(frame.pts) >= 7.5} == {36}
 
 
-def test_all_tokens_are_within_the_budget_and_told(attended: Answer) -> None:
+def test_all_tokens_are_within_the_budget_and_reported(attended: Answer) -> None:
     plan = attended.plan
     assert plan.focus is not None
     assert 0 < plan.first_tokens <= 90
     assert plan.first_tokens + plan.total_tokens == attended.visual_tokens <= 360
     assert "first look" in attended.stage_seconds
     facts = dict(plan_facts(plan))
-    assert facts["tokens"] == f"{plan.total_tokens} of 360, and {plan.first_tokens} at a first look"
+    assert facts["tokens"] == f"{plan.total_tokens} of 360, and {plan.first_tokens} in a coarse attention pass"
     assert facts["question"].startswith("about ")
 
 

@@ -1,4 +1,4 @@
-"""Memory that runs out: what is made smaller, in which order, and that it is said."""
+"""Memory that runs out: what is reduced, in which order, and the notes on it."""
 
 from __future__ import annotations
 
@@ -73,7 +73,9 @@ def test_a_plan_that_was_given_stays_as_it_is(loaded: checkpoint.LoadedModel, mo
         ask(SAMPLE, QUESTION, settings, plan=plan, loaded=loaded)
 
 
-def test_so_does_one_of_the_sessions_own(loaded: checkpoint.LoadedModel, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_plan_that_the_session_made_stays_when_it_is_given(
+    loaded: checkpoint.LoadedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
     limit_tokens(monkeypatch, 130)
     with VideoSession(SAMPLE, Settings(cache=False, max_frames=4, budget=500), loaded=loaded) as session:
         details = session.plan_details()

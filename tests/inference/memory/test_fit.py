@@ -1,4 +1,4 @@
-"""From a memory to settings, its words, and measured peaks that are used the next time."""
+"""From a memory size to settings, their description, and corrections by measured peaks."""
 
 from __future__ import annotations
 
@@ -58,13 +58,13 @@ def test_the_context_binds() -> None:
     assert found.fit.shape.positions == 8192
 
 
-def test_detail_says_how_much_is_of_use() -> None:
+def test_detail_bounds_the_useful_budget() -> None:
     found = fit(memory="4GiB", detail="low")
     assert found.settings.budget == 16 * 36
     assert "all that so many frames can use" in budget_text(found)
 
 
-def test_what_is_made_smaller_is_told() -> None:
+def test_reductions_are_noted() -> None:
     found = fit(memory="985MiB")
     assert found.settings.vision_batch < 8
     assert any(
@@ -72,7 +72,7 @@ def test_what_is_made_smaller_is_told() -> None:
     )
 
 
-def test_the_refusal_has_the_numbers_and_a_way_out() -> None:
+def test_the_refusal_has_numbers_and_a_remedy() -> None:
     with pytest.raises(DoesNotFitError) as error:
         fit(memory="600MiB")
     assert error.value.exit_code == 4
@@ -81,7 +81,7 @@ def test_the_refusal_has_the_numbers_and_a_way_out() -> None:
         fit(memory="4GiB", max_new_tokens=9000)
 
 
-def test_a_large_model_is_told_to_be_quantized(tmp_path: Path) -> None:
+def test_a_large_model_should_be_quantized(tmp_path: Path) -> None:
     model = str(write_config("llava-1.5-7b", tmp_path))
     with pytest.raises(DoesNotFitError, match="use --quantize int4"):
         fit_settings(Settings(memory="8GiB", device="cuda", model=model))

@@ -197,7 +197,7 @@ def test_what_fits_fits_and_nothing_larger_does(
     assert estimate_memory(M3_7B, device, replace(shape, streams=shape.streams + 1)).total > size - device.margin
 
 
-def test_constants_are_those_of_the_rooms_that_have_them() -> None:
+def test_constants_equal_those_of_the_packages_they_describe() -> None:
     from m3video import config
     from m3video.inference import features
     from m3video.model.m3 import checkpoint, grid_cache
