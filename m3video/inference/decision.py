@@ -126,7 +126,7 @@ def _came_before(
     if settings.start - since < EARLY_SECONDS:
         return ()
     if stats.mode != "full":
-        return (f"the frame of {clock(since)} is the last that was looked at before --start ({clock(settings.start)})",)
+        return (f"the frame of {clock(since)} is the last that was analyzed before --start ({clock(settings.start)})",)
     return (f"the frame of {clock(since)} is still on screen at --start ({clock(settings.start)})",)
 
 

@@ -81,7 +81,7 @@ def scan_note(info: VideoInfo, stats: FrameStats) -> tuple[str, ...]:
     """Return a note on the frames that the scan skipped; nothing after a full scan."""
     if stats.mode == "full":
         return ()
-    return (f"scan {stats.mode}: {len(stats)} of {info.num_frames} frames were looked at, the others were skipped",)
+    return (f"scan {stats.mode}: {len(stats)} of {info.num_frames} frames were analyzed, the others were skipped",)
 
 
 def plan_video(

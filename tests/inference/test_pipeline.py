@@ -84,8 +84,8 @@ def test_a_range_within_a_long_frame_shows_it(slides: Path, scan: str) -> None:
     assert binding_limits(details) == ()
     note = {
         "full": "the frame of 0:10 is still on screen at --start (1:00)",
-        "nonref": "the frame of 0:10 is the last that was looked at before --start (1:00)",
-        "keyframes": "the frame of 0:00 is the last that was looked at before --start (1:00)",
+        "nonref": "the frame of 0:10 is the last that was analyzed before --start (1:00)",
+        "keyframes": "the frame of 0:00 is the last that was analyzed before --start (1:00)",
     }
     assert note[scan] in plan.warnings
     axes = {axis.get_label(): axis for axis in draw_plan(details, plan_facts(plan), {}).axes}
