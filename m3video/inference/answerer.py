@@ -32,8 +32,10 @@ Shown = tuple[Any, ...]
 
 
 class Answerer:
-    """A model and what it has read of one video: grids of frames, the latest prompt's prefix, and the latest coarse
-    attention pass."""
+    """A model, and what it has computed for one video.
+
+    It caches the grids of all frames, the prefix of the latest prompt, and the latest coarse attention pass.
+    """
 
     def __init__(self, video: OpenedVideo, loaded: LoadedModel | None) -> None:
         """Nothing is loaded or decoded yet.

@@ -94,7 +94,7 @@ def decide(
     decided = allocate(
         utility_CS, budget=budget, max_scale=obeyed.max_scale, fixed=obeyed.fixed, cover_M2=obeyed.cover_M2
     )
-    early = _came_before(selection, decided.scale_N, stats, settings)
+    early = _early_frame_note(selection, decided.scale_N, stats, settings)
     plan = TokenPlan(
         video=info,
         budget=settings.budget,
@@ -115,7 +115,7 @@ def decide(
     return PlanDetails(plan, stats, selection, novelty_C, utility_CS, decided, constraints, pinned, settings)
 
 
-def _came_before(
+def _early_frame_note(
     selection: Selection, scale_N: NDArray[np.int64], stats: FrameStats, settings: Settings
 ) -> tuple[str, ...]:
     """Return a note where the first frame shown began well before the range that was asked for."""

@@ -38,7 +38,7 @@ class Fallbacks:
 def answer_within_memory(
     answer: Callable[[TokenPlan], T], plan: TokenPlan, fallbacks: Fallbacks
 ) -> tuple[TokenPlan, T, tuple[str, ...]]:
-    """Answer with `plan`, or with the largest smaller plan that fits.
+    """Answer with `plan`, or with a smaller plan that fits.
 
     When the vision tower runs out of memory, its batch is halved, down to one frame. After that, and when the language
     model runs out, the budget (and with it the frames) is halved by planning again.
