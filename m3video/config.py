@@ -278,6 +278,29 @@ def load_settings(flags: Mapping[str, Any], *, config: Path | None = None) -> Se
         raise UsageError(_first_problem(error, origin)) from None
 
 
+def changed_settings(settings: Settings | None, changes: Mapping[str, Any]) -> Settings:
+    """Return `settings`, or the defaults, with some of them changed.
+
+    Args:
+        settings: None for the defaults.
+        changes: values by the names of `Settings`.
+
+    Raises:
+        UsageError: unknown name (the nearest one is named), wrong value, or settings that contradict each other.
+    """
+    known = Settings.model_fields
+    for name in changes:
+        if name not in known:
+            raise UsageError(f"unknown setting '{shown(name)}'{_did_you_mean(nearest(name, known))}")
+    given = {} if settings is None else settings.model_dump(exclude_unset=True)
+    if settings is not None and not changes:
+        return settings
+    try:
+        return Settings(**{**given, **changes})
+    except ValidationError as error:
+        raise UsageError(_first_problem(error, {})) from None
+
+
 def read_yaml(path: Path) -> dict[str, Any]:
     """A YAML mapping from a file; UsageError in one line when it is none."""
     try:

@@ -29,7 +29,7 @@ from random_model import CONTEXT, SHAPES, random_model
 from stopwatch import Stopwatch, machine
 from transformers import GenerationConfig, LlavaForConditionalGeneration
 
-from m3video.inference.memory.model import DeviceSpec, Shape, grid_bytes, need, tower_bytes, weight_bytes
+from m3video.inference.memory.model import DeviceSpec, Shape, estimate_memory, grid_bytes, tower_bytes, weight_bytes
 from m3video.model.m3 import answering
 from m3video.model.m3.checkpoint import LoadedModel
 from m3video.model.m3.encoding import encode, encode_pooled
@@ -243,7 +243,7 @@ def bench_memory(bench: Bench, *, frames: int) -> None:
         scales = spread(budget, frames)
         visual = encode_pooled(loaded, bench.pictures[:frames], scales, vision_batch=bench.vision_batch)
         text = answering.text_tokens(loaded, QUESTION, num_frames=frames) + bench.answer_tokens
-        found = need(size, place, Shape(frames, sum(scales), text, bench.vision_batch))
+        found = estimate_memory(size, place, Shape(frames, sum(scales), text, bench.vision_batch))
         _peak(
             bench,
             f"answer from {sum(scales)} tokens",

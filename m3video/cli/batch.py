@@ -258,7 +258,7 @@ def _summaries(videos: list[str], settings: Settings, format: str, *, quiet: boo
     from m3video.cli.terminal import make_progress, print_notes
     from m3video.distributed.batch import InterruptedBatchError, SomeFailedError
     from m3video.distributed.tasks import load_model
-    from m3video.inference.pipeline import bundled_note
+    from m3video.inference.evidence import bundled_note
     from m3video.inference.summary.summarize import refuse_ranges
     from m3video.inference.summary.summarize import summarize as summarize_video
     from m3video.inference.summary.values import to_json

@@ -17,9 +17,10 @@ from m3video.distributed.messages import ModelRequest, PartialRecord, Work
 from m3video.distributed.storage import saving
 from m3video.distributed.worker_process import heartbeat
 from m3video.errors import M3VideoError, PlanError, UsageError
-from m3video.inference.offload import Generation, ask_shown, fetch_shown
-from m3video.inference.pipeline import analyze_video, bundled_note, evidence, open_for, plan_reader, study_reader
-from m3video.inference.summary.summarize import Watched, captions, chapters, conclude, refuse_ranges
+from m3video.inference.evidence import bundled_note, evidence
+from m3video.inference.offload import Generation, ask_batches, fetch_batch
+from m3video.inference.pipeline import analyze_video, open_for, plan_details
+from m3video.inference.summary.summarize import VideoFacts, captions, chapters, conclude, refuse_ranges
 from m3video.inference.summary.values import to_json
 from m3video.model.m3.model_paths import find_model
 from m3video.planning.plan_file import save_plan
@@ -121,7 +122,7 @@ class Plan(VideoTask):
     def work(self, work: Work) -> Iterator[ModelRequest | PartialRecord]:
         meter = Meter()
         with open_for(work.video, self.settings) as reader, meter.stage("plan"):
-            plan = plan_reader(reader, self.settings, progress=beats)
+            plan = plan_details(reader, self.settings, progress=beats).plan
         with saving(work.folders[0], "plan.json") as path:
             save_plan(plan, path)
         yield PartialRecord(self.record(plan.video, meter, plan.warnings, files=["plan.json"], **plan_facts(plan)))
@@ -138,12 +139,12 @@ class Ask(VideoTask):
         meter = Meter()
         with open_for(work.video, self.settings) as reader:
             with meter.stage("plan"):
-                study = study_reader(reader, self.settings, progress=beats)
-            plan = study.plan
+                details = plan_details(reader, self.settings, progress=beats)
+            plan = details.plan
             if not plan.frames:
                 raise PlanError(f"the plan shows no frame of {work.video}: give it a larger budget")
             with meter.stage("fetch"):
-                shown = fetch_shown(reader, study, on_frame=heartbeat)
+                shown = fetch_batch(reader, details, on_frame=heartbeat)
         yield ModelRequest(shown)
         yield PartialRecord(self.record(plan.video, meter, plan.warnings, files=["plan.json"]))
 
@@ -155,7 +156,7 @@ class Ask(VideoTask):
 
     def answer(self, loaded: LoadedModel, pieces: Sequence[tuple[Work, Any]]) -> list[Generation]:
         """What is said of each video's frames; all are asked together."""
-        return ask_shown(loaded, [(shown, partial(_texts, work)) for work, shown in pieces], self.settings)
+        return ask_batches(loaded, [(shown, partial(_texts, work)) for work, shown in pieces], self.settings)
 
     def finish(self, loaded: LoadedModel, work: Work, base: Any, replies: Sequence[Any]) -> list[Record | Failure]:
         (said,) = replies
@@ -201,7 +202,7 @@ class Summarize(VideoTask):
 
     def work(self, work: Work) -> Iterator[ModelRequest | PartialRecord]:
         for part in chapters(work.video, self.settings, progress=beats, on_frame=heartbeat):
-            yield PartialRecord(part) if isinstance(part, Watched) else ModelRequest(part)
+            yield PartialRecord(part) if isinstance(part, VideoFacts) else ModelRequest(part)
 
     def load(self) -> LoadedModel:
         loaded = load_model(self.settings)

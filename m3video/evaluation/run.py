@@ -20,7 +20,7 @@ from m3video.config import Settings
 from m3video.errors import EXIT_INTERRUPTED, M3VideoError
 from m3video.evaluation.asking import Generation, answer_many
 from m3video.evaluation.features import FrameTokens, encode_frames
-from m3video.evaluation.methods import GLANCE, Method, Plan, ShownFrame, shown, spent
+from m3video.evaluation.methods import COARSE, Method, Plan, ShownFrame, shown, spent
 from m3video.evaluation.records import Record, is_right, prompt_text
 from m3video.evaluation.reduce import REDUCTIONS
 from m3video.evaluation.samples import Row, RunFolder
@@ -207,7 +207,7 @@ class ClipRunner:
         self._said: dict[tuple[Plan, str], tuple[Generation, float]] = {}
         self._plan_names: dict[Plan, str] = {}
         self._new: list[tuple[str, Plan]] = []
-        self._glance: tuple[Plan, CoarseAttention] | None = None
+        self._coarse: tuple[Plan, CoarseAttention] | None = None
         view.look = self.look
 
     def answer(self, method: Method, budget: int, records: Sequence[Record]) -> list[Row]:
@@ -230,11 +230,11 @@ class ClipRunner:
     def look(self, record: Record, pts: Sequence[int], scales: Sequence[int]) -> Look:
         """Where a question makes the model look among frames that it reads coarsely."""
         plan = tuple(ShownFrame(p, "pool", scale) for p, scale in zip(pts, scales, strict=True))
-        if self._glance is None or self._glance[0] != plan:
+        if self._coarse is None or self._coarse[0] != plan:
             self._encode(pts)
             visual = pack(torch.stack([self.frames[p].grid_SD for p in pts]), scales)
-            self._glance = plan, CoarseAttention(self.loaded, visual, times_seconds=self.view.seconds(pts))
-        return self._glance[1].look(self.worded(record, plan))
+            self._coarse = plan, CoarseAttention(self.loaded, visual, times_seconds=self.view.seconds(pts))
+        return self._coarse[1].look(self.worded(record, plan))
 
     def _ask(self, plan: Plan, records: Sequence[Record]) -> None:
         """Answer what has not been answered for what this plan shows."""
@@ -294,7 +294,7 @@ class ClipRunner:
             return {**row, "skipped": "the budget holds no frame"}
         text = self.worded(record, shown(plan))
         said, seconds = self._said[shown(plan), text]
-        visual = said.visual_tokens + sum(piece.tokens for piece in plan if piece.how == GLANCE)
+        visual = said.visual_tokens + sum(piece.tokens for piece in plan if piece.how == COARSE)
         return {
             **row,
             "input": text,

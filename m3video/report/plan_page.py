@@ -12,7 +12,7 @@ import cv2
 
 from m3video import __version__
 from m3video.errors import PlanError
-from m3video.inference.pipeline import PlanDetails
+from m3video.inference.decision import PlanDetails
 from m3video.report.plan_plot import COLOURS, draw_plan
 from m3video.report.plan_text import Row
 from m3video.report.thumbnails import Picture, Thumbnails, telling

@@ -71,7 +71,7 @@ def _unspent_text(plan: TokenPlan, left: int, limits: Sequence[Limit]) -> str:
 
 
 def _looked(plan: TokenPlan) -> str:
-    return f", and {plan.first_tokens} at a first look" if plan.first_tokens else ""
+    return f", and {plan.first_tokens} in a coarse attention pass" if plan.first_tokens else ""
 
 
 def _focus_text(plan: TokenPlan, focus: Focus) -> str:

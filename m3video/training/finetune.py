@@ -129,7 +129,7 @@ def run_steps(
             run_dir,
             resume=resume,
             step=step,
-            rate=rate_at,
+            rate=finetune_rate,
             make=lambda module: make_optimizer(module, recipe),
         )
     except NotFiniteError:
@@ -139,8 +139,8 @@ def run_steps(
     loaded.model.eval()
 
 
-def rate_at(step: int, stage: Stage) -> float:
-    """Learning rate before `step` (0-based): linear warm-up over 3 % of the steps, then cosine down to nothing."""
+def finetune_rate(step: int, stage: Stage) -> float:
+    """Return the learning rate before `step` (0-based): warm-up over 3 % of the steps, then cosine down to nothing."""
     warm = math.ceil(stage.steps * WARM_UP)
     if step < warm:
         return stage.rate * (step + 1) / warm

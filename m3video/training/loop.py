@@ -28,8 +28,8 @@ MUON_RATE = 3.0
 was 0.04 with it at 1 and 0.02 with AdamW alone; at 10 it was worse than at 3 (0.10 against 0.18)."""
 
 
-def rate_at(step: int, stage: Stage) -> float:
-    """Learning rate before `step` (0-based): linear warm-up, then cosine down to a twentieth."""
+def training_rate(step: int, stage: Stage) -> float:
+    """Return the learning rate before `step` (0-based): linear warm-up, then cosine down to a twentieth."""
     warm = max(1, round(stage.steps * WARM_UP))
     if step < warm:
         return stage.rate * (step + 1) / warm
@@ -101,7 +101,7 @@ def run_stage(
     resume: bool,
     step: Callable[[int], tuple[Tensor, Mapping[str, tuple[float, float]]]],
     make: Callable[[nn.Module], list[torch.optim.Optimizer]] = make_optimizers,
-    rate: Callable[[int, Stage], float] = rate_at,
+    rate: Callable[[int, Stage], float] = training_rate,
     outdates: Sequence[str] = (),
 ) -> None:
     """Optimize `module`'s trainable parameters for `stage.steps` steps.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 _PROC = Path("/proc")
@@ -62,10 +63,14 @@ def resident_bytes(name: str = "VmRSS") -> int:
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{name}:"))
 
 
-def forget_peak() -> None:
-    """VmHWM starts again from now.
-
-    Raises:
-        OSError: the kernel does not allow it here.
-    """
-    (_PROC / "self" / "clear_refs").write_text("5", encoding="ascii")
+def reset_peak_memory() -> bool:
+    """Restart the peak that `peak_memory_bytes` and VmHWM report; False where this machine does not allow it."""
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_initialized():
+        torch.cuda.reset_peak_memory_stats()
+        return True
+    try:
+        (_PROC / "self" / "clear_refs").write_text("5", encoding="ascii")
+    except OSError:
+        return False
+    return True

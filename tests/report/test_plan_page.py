@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from m3video.errors import PlanError
-from m3video.inference.pipeline import PlanDetails
+from m3video.inference.decision import PlanDetails
 from m3video.report.plan_page import MOST_IN_PAGE, page, save_page
 from m3video.report.plan_text import plan_facts
 from m3video.report.thumbnails import telling

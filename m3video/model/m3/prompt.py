@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from m3video.errors import UsageError
 from m3video.model.tokenizer import IMAGE
-from m3video.utils.clock import CLOCK, clock, is_outside, shot_named, whole_seconds
+from m3video.utils.clock import CLOCK, clock, is_outside, shot_named, whole_clock, whole_seconds
 
 _USER = (
     "A chat between a curious user and an artificial intelligence assistant. The assistant gives helpful, detailed, "
@@ -133,11 +133,3 @@ def _telling(second: int, times: Sequence[float], scales: Sequence[int], shots: 
     shot = shot_named(second, starts)
     inside = [frame for frame in near if shots and max(0, bisect.bisect_right(starts, times[frame]) - 1) == shot]
     return (max(inside, key=lambda frame: scales[frame]), True) if inside else (near[0], False)
-
-
-def whole_clock(value: float) -> str:
-    """Whole seconds, rounded down, as the bundled model was taught: `67.9` -> `1:07`; hours from ten minutes on."""
-    total = max(0, int(value))
-    if total < 600:
-        return f"{total // 60}:{total % 60:02d}"
-    return f"{total // 3600}:{total % 3600 // 60:02d}:{total % 60:02d}"

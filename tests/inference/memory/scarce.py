@@ -1,4 +1,4 @@
-"""Machines with less memory than this one."""
+"""Simulated machines with little memory."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from m3video.model.m3 import encoding, prefix
 from m3video.model.m3.checkpoint import LoadedModel
 
 Limit = Callable[[pytest.MonkeyPatch, int], None]
-"""Leaves room for so much of something."""
+"""Limits how much of something fits in the memory."""
 
 
 def limit_batch(monkeypatch: pytest.MonkeyPatch, most: int) -> None:
-    """The vision tower has room for so many frames."""
+    """Let the vision tower run out of memory beyond `most` frames."""
     whole = encoding.normalise
 
     def normalise(squares: torch.Tensor) -> torch.Tensor:
@@ -29,7 +29,7 @@ def limit_batch(monkeypatch: pytest.MonkeyPatch, most: int) -> None:
 
 
 def limit_tokens(monkeypatch: pytest.MonkeyPatch, most: int) -> None:
-    """The language model has room for so many positions."""
+    """Let the language model run out of memory beyond `most` positions."""
     whole = prefix.prefill
 
     def prefill(loaded: LoadedModel, embeds: torch.Tensor) -> Any:

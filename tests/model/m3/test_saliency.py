@@ -77,12 +77,12 @@ def test_one_row_equals_eager_attention(loaded: LoadedModel, grids: torch.Tensor
 
 
 def test_another_question_is_read_as_if_it_were_the_first(loaded: LoadedModel, grids: torch.Tensor) -> None:
-    def glance() -> CoarseAttention:
+    def coarse() -> CoarseAttention:
         return CoarseAttention(loaded, pack(grids, SCALES), times_seconds=TIMES)
 
-    used = glance()
+    used = coarse()
     used.look("what is 3")
-    again, fresh = used.look("is it red 4 5"), glance().look("is it red 4 5")
+    again, fresh = used.look("is it red 4 5"), coarse().look("is it red 4 5")
     assert (again.relevance_N == fresh.relevance_N).all()
     assert again.moved == fresh.moved
     assert again.relevance_N.sum() == pytest.approx(1)
