@@ -15,7 +15,7 @@ from m3video.utils.progress import Meter, Progress
 from m3video.video.reader import VideoReader
 
 if TYPE_CHECKING:
-    from m3video.model.m3.answering import GeneratedAnswer
+    from m3video.model.m3.answer import GeneratedAnswer
     from m3video.model.m3.checkpoint import LoadedModel
 
 
@@ -41,26 +41,27 @@ def ask_grid(
     progress: Progress,
 ) -> tuple[TokenPlan, GeneratedAnswer]:
     """The IG-VLM protocol of the M3 paper: six frames in one picture, at the finest scale the budget allows."""
-    from m3video.model.m3 import answering, image_grid
+    from m3video.model.m3 import image_grid, inputs
+    from m3video.model.m3.answer import answer_prompt
     from m3video.model.tokenizer import prompt_ids
 
     info, pts = reader.info, _pts_shown(reader, settings)
     # Sizes are known before anything is decoded: six equal frames in two columns.
     width, height = info.width * 2, info.height * 3
-    costs = {scale: answering.image_tokens(loaded, size_wh=(width, height), scale=scale) for scale in SCALES}
+    costs = {scale: inputs.image_tokens(loaded, size_wh=(width, height), scale=scale) for scale in SCALES}
     fitting = [scale for scale, cost in costs.items() if cost <= settings.budget]
     if not fitting:
         raise UsageError(f"--budget ({settings.budget}) is below the {min(costs.values())} tokens of the coarsest grid")
     scale = fitting[-1]
     prompt = image_grid.mc_prompt(question, options) if options else image_grid.oe_prompt(question)
     words = len(prompt_ids(loaded.codec, prompt)) - 1
-    answering.refuse_beyond(loaded, visual=costs[scale], text=words, answer=settings.max_new_tokens)
+    inputs.refuse_beyond(loaded, visual=costs[scale], text=words, answer=settings.max_new_tokens)
     with meter.stage("fetch"), progress("fetch", None):
         picture = image_grid.make_grid([frame.rgb_HW3 for frame in reader.fetch(pts)])
     with meter.stage("vision tower"), progress("vision tower", None):
-        block = answering.encode_image(loaded, picture, scale=scale)
+        block = inputs.encode_image(loaded, picture, scale=scale)
     with meter.stage("answer"), progress("answer", None):
-        said = answering.answer_prompt(loaded, prompt, [block], max_new_tokens=settings.max_new_tokens)
+        said = answer_prompt(loaded, prompt, [block], max_new_tokens=settings.max_new_tokens)
     if options:
         chosen = image_grid.parse_mc(said.text, len(options))
         said = replace(said, text="no option named: " + said.text if chosen is None else options[chosen])

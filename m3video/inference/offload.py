@@ -26,7 +26,7 @@ from m3video.planning.allocate import allocate
 from m3video.types import SCALES, TokenPlan
 
 if TYPE_CHECKING:
-    from m3video.model.m3.answering import GeneratedAnswer
+    from m3video.model.m3.answer import GeneratedAnswer
     from m3video.model.m3.checkpoint import LoadedModel
     from m3video.model.m3.pooling import VisualTokens
     from m3video.video.reader import VideoReader
@@ -185,7 +185,7 @@ def _together(
     loaded: LoadedModel, asked: Sequence[tuple[FrameBatch, Questions]], settings: Settings, tower: _Tower
 ) -> list[Generation | OutOfMemoryError]:
     """Each video's answers, or that memory ran out in one of its questions."""
-    from m3video.model.m3.together import Asked, answer_together
+    from m3video.model.m3.answer import FramesQuestion, answer_batch
 
     seen = [_see(loaded, shown, tower) for shown, _ in asked]
     wanted, counts = [], []
@@ -195,12 +195,10 @@ def _together(
             continue
         plan = shown.plan
         times, texts = [plan.video.pts_seconds(frame.pts) for frame in plan.frames], questions(plan)
-        wanted += [Asked(visual[0], text, times, plan.shots_seconds) for text in texts]
+        wanted += [FramesQuestion(visual[0], text, times, plan.shots_seconds) for text in texts]
         counts.append(len(texts))
     start = time.perf_counter()
-    answers = iter(
-        answer_together(loaded, wanted, max_new_tokens=settings.max_new_tokens, timestamps=settings.timestamps)
-    )
+    answers = iter(answer_batch(loaded, wanted, max_new_tokens=settings.max_new_tokens, timestamps=settings.timestamps))
     each = (time.perf_counter() - start) / max(1, len(wanted))
     found: list[Generation | OutOfMemoryError] = []
     for (shown, _), visual, count in zip(asked, seen, counts, strict=True):

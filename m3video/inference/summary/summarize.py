@@ -245,9 +245,9 @@ class _Teller:
         self.loaded, self.most = loaded, SUMMARY_LENGTH * settings.max_new_tokens
 
     def tell(self, text: str) -> Caption:
-        from m3video.model.m3 import answering
+        from m3video.model.m3.answer import answer_prompt
 
-        said = answering.answer_prompt(self.loaded, self._prompt(text), [], max_new_tokens=self.most)
+        said = answer_prompt(self.loaded, self._prompt(text), [], max_new_tokens=self.most)
         cut = () if said.answer_tokens < self.most else (f"the summary was cut off at {self.most} tokens",)
         return Caption(said.text, said.prompt_tokens, 0, said.answer_tokens, (*said.warnings, *cut))
 

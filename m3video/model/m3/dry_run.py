@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from m3video.model.m3 import answering, pooling
+from m3video.model.generation import generate, prefill
+from m3video.model.m3 import inputs, pooling
 from m3video.model.m3.checkpoint import LoadedModel
 from m3video.model.m3.encoding import encode
 from m3video.model.m3.grid_cache import Grids
-from m3video.model.m3.prefix import cache_name, prefill
 from m3video.model.m3.square import SIDE
 from m3video.model.tokenizer import IMAGE_ID
 from m3video.types import SCALES
@@ -54,12 +54,7 @@ def run_trial(loaded: LoadedModel, *, frames: int, visual: int, text: int, visio
     blocks = [packed.frame(number) for number in range(frames)]
     words = text + visual - sum(scales)
     word = min(5, loaded.config.text_config.vocab_size - 1)
-    embeds = answering.embed(loaded, [word] + [IMAGE_ID] * frames + [word] * (words - 2), blocks)
+    embeds = inputs.embed(loaded, [word] + [IMAGE_ID] * frames + [word] * (words - 2), blocks)
     cache = prefill(loaded, embeds)
-    last = answering.embed(loaded, [word], [])
-    answering.generate(
-        loaded,
-        torch.cat([embeds, last], dim=1),
-        max_new_tokens=2,
-        cache={cache_name(loaded.model.model.language_model): cache},
-    )
+    last = inputs.embed(loaded, [word], [])
+    generate(loaded, torch.cat([embeds, last], dim=1), max_new_tokens=2, cache=cache)

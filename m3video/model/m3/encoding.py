@@ -17,10 +17,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from m3video.model.m3.answering import Picture
 from m3video.model.m3.checkpoint import LoadedModel
 from m3video.model.m3.finite import is_finite, not_finite_features
 from m3video.model.m3.images import normalise
+from m3video.model.m3.inputs import Picture
 from m3video.model.m3.pooling import VisualTokens, pool
 from m3video.model.m3.square import as_square
 from m3video.model.out_of_memory import within_memory

@@ -22,12 +22,13 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from m3video.errors import UsageError
-from m3video.model.m3 import answering
-from m3video.model.m3.answering import Timestamps
+from m3video.model.generation import prefill, run_decoder
+from m3video.model.m3 import inputs
 from m3video.model.m3.checkpoint import LoadedModel
 from m3video.model.m3.finite import DECODER, not_finite
+from m3video.model.m3.inputs import Timestamps
 from m3video.model.m3.pooling import VisualTokens
-from m3video.model.m3.prefix import cache_name, common_length, is_croppable, prefill
+from m3video.model.m3.prefix import common_length, is_croppable
 from m3video.model.m3.prompt import worded
 from m3video.model.tokenizer import IMAGE_ID, prompt_ids
 
@@ -71,7 +72,7 @@ class CoarseAttention:
         """
         self._loaded, self._visual = loaded, visual
         self._times, self._timestamps = times_seconds, timestamps
-        self._blocks = answering.frame_blocks(loaded, visual)
+        self._blocks = inputs.frame_blocks(loaded, visual)
         self._ids = self._prompt_ids("")
         self._held: Any = None
         self._neutral_YN: NDArray[np.float64] | None = None
@@ -103,7 +104,7 @@ class CoarseAttention:
             scales=self._visual.scale_N,
             timestamps=self._timestamps,
         )
-        prompt = answering.frames_prompt(
+        prompt = inputs.frames_prompt(
             self._loaded, asked, num_frames=len(self._visual), times_seconds=self._times, timestamps=self._timestamps
         )
         return prompt_ids(self._loaded.codec, prompt)
@@ -113,15 +114,15 @@ class CoarseAttention:
         ids = self._prompt_ids(question)
         in_blocks, visual = sum(map(len, self._blocks)), len(self._visual.tokens_TD)
         text = len(ids) - len(self._blocks) + in_blocks - visual
-        answering.refuse_beyond(self._loaded, visual=visual, text=text, answer=0)
+        inputs.refuse_beyond(self._loaded, visual=visual, text=text, answer=0)
         # What all questions share is read once; the last token always anew, its attention is what is looked at.
         cut = min(common_length(ids, self._ids), len(ids) - 1)
         shown = ids[:cut].count(IMAGE_ID)
         held, self._held = self._held, None  # dropped unless all goes well
         if held is None or held.get_seq_length() != _length(ids[:cut], self._blocks):
-            held = prefill(self._loaded, answering.embed(self._loaded, ids[:cut], self._blocks[:shown]))
+            held = prefill(self._loaded, inputs.embed(self._loaded, ids[:cut], self._blocks[:shown]))
         before = held.get_seq_length()
-        after = answering.embed(self._loaded, ids[cut:], self._blocks[shown:])
+        after = inputs.embed(self._loaded, ids[cut:], self._blocks[shown:])
         found = last_row(self._loaded, after, held, frame_spans(ids, self._blocks))
         if is_croppable(held):
             held.crop(before - held.get_seq_length())
@@ -172,7 +173,7 @@ def last_row(
     """
     decoder = loaded.model.model.language_model
     with _last_queries(loaded) as queries:
-        decoder(inputs_embeds=embeds_1LD, use_cache=True, **{cache_name(decoder): cache})
+        run_decoder(loaded, cache, inputs_embeds=embeds_1LD)
     rows = []
     for layer, query_HK in enumerate(queries):
         keys_GLK = cache.layers[layer].keys[0]
