@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from m3video.config import Settings
+from m3video.inference.memory.model import FRAME_GROUP
 from m3video.model.m3.square import as_square
 from m3video.utils.cache import Cache
 from m3video.utils.progress import Meter, Progress
@@ -16,9 +17,6 @@ if TYPE_CHECKING:
 
     from m3video.model.m3.checkpoint import LoadedModel
     from m3video.model.m3.grid_cache import Grids
-
-DECODED_TOGETHER = 16
-"""Frames that are decoded before they go through the vision tower, each held as the tower's small square."""
 
 
 class FrameGrids:
@@ -59,7 +57,7 @@ class FrameGrids:
         """
         from m3video.model.m3.encoding import encode
 
-        step = max(1, DECODED_TOGETHER // self.vision_batch) * self.vision_batch
+        step = max(1, FRAME_GROUP // self.vision_batch) * self.vision_batch
         for first in range(0, len(pts), step):
             wanted = [int(value) for value in pts[first : first + step]]
             with meter.stage("cache"):

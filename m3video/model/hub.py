@@ -9,7 +9,8 @@ from pathlib import Path
 from m3video.errors import CheckpointError
 from m3video.model.m3.adapters import PROJECTORS, TRAINED_BESIDE, part_of
 from m3video.model.safetensors_headers import WEIGHTS, read_json, weight_files
-from m3video.model.tokenizer import first_line, has_text
+from m3video.model.tokenizer import has_text
+from m3video.utils.text import first_line
 
 ACCEPTED = (
     "'bundled', a checkpoint folder (original M3/LLaVA, converted, or transformers llava / llava_next), "

@@ -16,9 +16,8 @@ import torch
 from torch import Tensor
 
 from m3video.errors import CheckpointError, UsageError
-from m3video.model.bars import no_foreign_bars
-from m3video.model.m3.modeling import M3VideoConfig, M3VideoForConditionalGeneration
-from m3video.model.tokenizer import first_line
+from m3video.model.m3.modeling import M3VideoConfig, M3VideoForConditionalGeneration, without_progress_bars
+from m3video.utils.text import first_line
 
 UNTOUCHED = ["model.vision_tower", "model.multi_modal_projector", "lm_head"]
 PACKAGES = {"int8": ("torchao", "accelerate"), "int4": ("bitsandbytes", "accelerate")}
@@ -74,7 +73,7 @@ def fill_quantized(
     """
     told = quantization_config(kind, dtype)
     try:
-        with no_foreign_bars():
+        with without_progress_bars():
             model = M3VideoForConditionalGeneration.from_pretrained(
                 None,
                 config=config,

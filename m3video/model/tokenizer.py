@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from m3video.errors import CheckpointError
+from m3video.model.m3.config_json import read_text_json
+from m3video.model.m3.prompt import IMAGE
+from m3video.utils.text import first_line
 
-IMAGE = "<image>"
 IMAGE_ID = -200
 """Where a picture's tokens go, in the ids of a prompt (the reference's own number)."""
 
@@ -96,8 +98,6 @@ class FastText:
         from tokenizers import Tokenizer
         from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-        from m3video.model.m3.config_json import read_text_json
-
         plain = read_text_json(folder)
         kind = PreTrainedTokenizerFast if plain.get("tokenizer_class") in FAST_CLASSES else AutoTokenizer
         try:
@@ -149,8 +149,6 @@ def has_text(folder: Path) -> bool:
 def load_text(folder: Path) -> TextCodec:
     """The tokenizer of a checkpoint folder: `tokenizer.model` first, because that is what the reference used."""
     if (folder / "tokenizer.model").is_file():
-        from m3video.model.m3.config_json import read_text_json
-
         return SentencePieceText(folder, legacy=bool(read_text_json(folder).get("legacy")))
     if (folder / "tokenizer.json").is_file():
         return FastText(folder)
@@ -168,8 +166,3 @@ def prompt_ids(codec: TextCodec, prompt: str) -> list[int]:
             ids.append(IMAGE_ID)
         ids += codec.encode(piece)
     return ids
-
-
-def first_line(error: BaseException) -> str:
-    """The first line of an error's text."""
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

@@ -11,8 +11,9 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+from m3video.model.size import GRID_MEMORY_BYTES, ModelSize
 from m3video.types import FULL_SCALE
-from m3video.utils.units import GIB, MIB, ModelSize
+from m3video.utils.units import GIB, MIB
 
 DTYPE_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 QUANTIZE = ("none", "int8", "int4")
@@ -29,11 +30,8 @@ PIXELS = 3 * 336 * 336
 SQUARE_BYTES = PIXELS
 """One shown frame as it waits for the tower: RGB bytes on the host."""
 
-MOST_KEPT = GIB
-"""Bytes of 24x24 grids that a session keeps on the host (`model.grids.MOST_IN_MEMORY`)."""
-
-DECODED_TOGETHER = 16
-"""Frames that are decoded, encoded and pooled before the next ones (`frame_grids.DECODED_TOGETHER`)."""
+FRAME_GROUP = 16
+"""Frames that are decoded, encoded and pooled before the next ones, each waiting as the tower's small square."""
 
 PREPARED_BYTES = 7 * 336 * 336 + 3 * 4 * PIXELS
 """What preparing one picture of a batch holds: its PIL square (4 bytes a pixel), an array (3), and three of floats."""
@@ -151,8 +149,8 @@ def kept_bytes(size: ModelSize, place: DeviceSpec, frames: int) -> int:
     """Grids of frames that are kept for other plans; a GPU's are copied to the host."""
     if place.on_gpu:
         return 0
-    group = min(frames, DECODED_TOGETHER)
-    return min(frames * grid_bytes(size, place), MOST_KEPT + group * grid_bytes(size, place))
+    group = min(frames, FRAME_GROUP)
+    return min(frames * grid_bytes(size, place), GRID_MEMORY_BYTES + group * grid_bytes(size, place))
 
 
 def vision_bytes(size: ModelSize, place: DeviceSpec, shape: Shape) -> int:
@@ -161,7 +159,7 @@ def vision_bytes(size: ModelSize, place: DeviceSpec, shape: Shape) -> int:
     At the end of a group its grids are copied together.
     """
     grid, batch = grid_bytes(size, place), min(shape.vision_batch, shape.frames)
-    group = min(max(1, DECODED_TOGETHER // shape.vision_batch) * shape.vision_batch, shape.frames)
+    group = min(max(1, FRAME_GROUP // shape.vision_batch) * shape.vision_batch, shape.frames)
     work = tower_bytes(size, place, batch)
     if not place.on_gpu:
         work = max(work, batch * PREPARED_BYTES)

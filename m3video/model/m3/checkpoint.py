@@ -16,7 +16,6 @@ from transformers import CLIPVisionConfig
 from m3video.config import Settings
 from m3video.errors import CheckpointError, UsageError
 from m3video.model import quantize as quantizing
-from m3video.model.heap import give_back_at_once
 from m3video.model.m3.config_json import check_tower, is_original, read_config_json, read_tower_json
 from m3video.model.m3.config_rules import TOWER, UNREAD
 from m3video.model.m3.merge import FINAL_NORM, Merged, Plain, Weights, find_merge, is_difference
@@ -34,6 +33,7 @@ from m3video.model.m3.state_dict import (
 from m3video.model.out_of_memory import within_memory
 from m3video.model.safetensors_headers import weight_files
 from m3video.model.tokenizer import TextCodec, load_text
+from m3video.utils.system import return_freed_memory
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 _TOWER = "model.vision_tower."
@@ -104,7 +104,7 @@ def load(
         quantizing.check_installed(quantize)
     place = find_device(device)
     if place.type == "cpu":
-        give_back_at_once()
+        return_freed_memory()
     if base is None:
         weights: Weights = Plain(find_model(name_or_path, revision=revision, vision_tower=vision_tower))
     else:

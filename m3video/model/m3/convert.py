@@ -13,10 +13,10 @@ import torch
 from transformers import GenerationConfig
 
 from m3video.errors import CheckpointError, NotFiniteError
-from m3video.model.bars import no_foreign_bars
 from m3video.model.m3 import checkpoint
 from m3video.model.m3.finite import damage
 from m3video.model.m3.model_paths import find_source
+from m3video.model.m3.modeling import without_progress_bars
 from m3video.model.safetensors_headers import read_json
 from m3video.model.tokenizer import TEXT_FILES
 
@@ -107,7 +107,7 @@ def write(loaded: checkpoint.LoadedModel, folder: Path, *, max_shard_size: str =
     model.generation_config = GenerationConfig(
         do_sample=False, bos_token_id=codec.bos_id, eos_token_id=codec.eos_id, pad_token_id=codec.pad_id
     )
-    with torch.inference_mode(), no_foreign_bars():
+    with torch.inference_mode(), without_progress_bars():
         model.save_pretrained(folder, max_shard_size=max_shard_size)
     for name in _SHIPPED:
         if (loaded.folder / name).is_file():

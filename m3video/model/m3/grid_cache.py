@@ -10,25 +10,24 @@ last bits at most: the pictures that shared a batch, and the number of threads.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections import OrderedDict
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from m3video.model.m3.checkpoint import LoadedModel
+from m3video.model.size import GRID_MEMORY_BYTES
 from m3video.utils.cache import DECODERS, Arrays, Cache, Key, code_digest, versions
-
-MOST_IN_MEMORY = 1 << 30
-"""Bytes of grids that a session holds in memory: 2,400 frames of the bundled model, 220 of a 7B model at 16 bits."""
+from m3video.utils.digest import digest_of
 
 
 class Grids:
     """The grids of one video's frames, in memory and, with a cache, on disk."""
 
-    def __init__(self, cache: Cache | None, key: Key, *, about: dict[str, str], most_bytes: int = MOST_IN_MEMORY):
+    def __init__(self, cache: Cache | None, key: Key, *, about: dict[str, str], most_bytes: int = GRID_MEMORY_BYTES):
         """Empty in memory.
 
         Args:
@@ -98,8 +97,14 @@ def grid_weights(loaded: LoadedModel) -> str | None:
     The language model is not part of it: fine-tuned decoders over one tower share their grids. None where weights are
     quantized into something else than plain tensors.
     """
-    config: Any = loaded.config
-    seen = hashlib.blake2b(digest_size=16)
+    parts: tuple[nn.Module, ...] = (loaded.model.model.vision_tower, loaded.model.model.multi_modal_projector)
+    tensors = [(name, tensor) for part in parts for name, tensor in part.state_dict().items()]
+    if any(type(tensor) is not Tensor for _, tensor in tensors):
+        return None
+    return digest_of(_grid_numbers(loaded.config, tensors), size=16)
+
+
+def _grid_numbers(config: Any, tensors: Sequence[tuple[str, Tensor]]) -> Iterator[bytes | memoryview]:
     facts = [
         config.vision_config.to_dict(),
         config.vision_feature_layer,
@@ -107,15 +112,10 @@ def grid_weights(loaded: LoadedModel) -> str | None:
         config.projector_hidden_act,
         config._attn_implementation,
     ]
-    seen.update(json.dumps(facts, sort_keys=True, default=str).encode())
-    parts: tuple[nn.Module, ...] = (loaded.model.model.vision_tower, loaded.model.model.multi_modal_projector)
-    for part in parts:
-        for name, tensor in part.state_dict().items():
-            if type(tensor) is not Tensor:
-                return None
-            seen.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-            seen.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
-    return seen.hexdigest()
+    yield json.dumps(facts, sort_keys=True, default=str).encode()
+    for name, tensor in tensors:
+        yield f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode()
+        yield tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data
 
 
 def _to_arrays(grid: Tensor) -> Arrays:

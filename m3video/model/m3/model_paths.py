@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from m3video.errors import CheckpointError
-from m3video.model.hub import ACCEPTED, from_hub
+from m3video.model.hub import ACCEPTED, cached_folder, from_hub, what_lacks
 from m3video.model.m3.adapters import refuse_part
 from m3video.model.m3.config_json import check_tower, is_original, read_config_json, read_tower_json
 from m3video.model.safetensors_headers import weight_files
@@ -83,6 +83,22 @@ def find_config(name_or_path: str) -> Path:
     if name_or_path == BUNDLED or local_path(name_or_path) is not None:
         return find_folder(name_or_path)
     return from_hub(name_or_path, only_config=True)
+
+
+def find_here(name_or_path: str, *, whole: bool = False) -> Path | None:
+    """Return where a model's files lie on this machine, or would lie; None for a hub model that is not cached.
+
+    Args:
+        name_or_path: "bundled", a folder or a hub name.
+        whole: a hub model counts only when all of it was downloaded.
+    """
+    if name_or_path == BUNDLED:
+        return BUNDLED_FOLDER
+    path = local_path(name_or_path)
+    if path is not None:
+        return path
+    folder = cached_folder(name_or_path)
+    return None if folder is None or (whole and what_lacks(folder)) else folder
 
 
 def local_path(name_or_path: str) -> Path | None:

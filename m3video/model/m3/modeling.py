@@ -5,6 +5,8 @@ Shape legend: N pictures, D decoder width.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -16,6 +18,7 @@ from transformers import (
     LlavaConfig,
     LlavaForConditionalGeneration,
 )
+from transformers.utils import logging as transformers_logging
 
 from m3video.model.m3.pooling import pack
 from m3video.types import FULL_SCALE, SCALES
@@ -131,6 +134,18 @@ class M3VideoForConditionalGeneration(LlavaForConditionalGeneration):
         if grid_NSD.shape[1] != FULL_SCALE:
             raise ValueError(f"the vision tower gives {grid_NSD.shape[1]} tokens a picture; M3 needs {FULL_SCALE}")
         return grid_NSD
+
+
+@contextmanager
+def without_progress_bars() -> Iterator[None]:
+    """Keep transformers from drawing its own progress bars, which it does even into a log."""
+    were_shown = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if were_shown:
+            transformers_logging.enable_progress_bar()
 
 
 AutoConfig.register(MODEL_TYPE, M3VideoConfig, exist_ok=True)

@@ -24,9 +24,9 @@ from transformers import (
 from m3video.errors import CheckpointError
 from m3video.model.m3.images import SIDE, pad_pixels
 from m3video.model.m3.modeling import M3VideoConfig
-from m3video.model.m3.prompt import build_prompt
-from m3video.model.tokenizer import IMAGE, first_line
+from m3video.model.m3.prompt import IMAGE, build_prompt
 from m3video.types import FULL_SCALE, check_scale
+from m3video.utils.text import first_line
 
 
 class M3VideoProcessor(ProcessorMixin):

@@ -7,8 +7,10 @@ import re
 from collections.abc import Sequence
 
 from m3video.errors import UsageError
-from m3video.model.tokenizer import IMAGE
 from m3video.utils.clock import CLOCK, clock, is_outside, shot_named, whole_seconds
+
+IMAGE = "<image>"
+"""Stands for a picture in the text of a prompt."""
 
 _USER = (
     "A chat between a curious user and an artificial intelligence assistant. The assistant gives helpful, detailed, "

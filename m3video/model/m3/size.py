@@ -16,8 +16,8 @@ from m3video.model.m3.config_json import check_tower, is_original, read_config_j
 from m3video.model.m3.config_rules import CLIP, CLIP_L_336, LLAMA
 from m3video.model.m3.model_paths import find_config, local_path, tower_beside
 from m3video.model.safetensors_headers import read_header, weight_files
-from m3video.model.tokenizer import first_line
-from m3video.utils.units import ModelSize
+from m3video.model.size import ModelSize
+from m3video.utils.text import first_line
 
 _LINEAR = re.compile(r"\.layers\.\d+\.(self_attn|mlp)\.\w+_proj\.weight$")
 _NO_PARAMETER = re.compile(r"(position_ids|rotary_emb\.inv_freq)$")

@@ -23,7 +23,7 @@ from m3video.model.m3.config_json import read_pinpoints
 from m3video.model.m3.config_rules import DECODER, UNREAD
 from m3video.model.m3.modeling import MODEL_TYPE, M3VideoConfig
 from m3video.model.safetensors_headers import weight_files
-from m3video.model.tokenizer import first_line
+from m3video.utils.text import first_line
 
 NEXT_PINPOINTS = [[336, 672], [672, 336], [672, 672], [1008, 336], [336, 1008]]
 
