@@ -11,24 +11,24 @@ GRID_MEMORY_BYTES = 1 << 30
 
 @dataclass(frozen=True, slots=True)
 class ModelSize:
-    """What a model's memory depends on; plain numbers, so that planning needs no model class.
+    """The numbers of a model that its memory depends on.
 
     Attributes:
-        name: what the user called it.
-        linear_params: weights of the decoder's linear layers: what quantization makes small.
-        linear_rows: their output rows together: int8 keeps a factor for each.
-        largest_linear: weights of the largest of them: one is unpacked at a time.
+        name: the name or path that the user gave.
+        linear_params: weights of the decoder's linear layers, which quantization makes smaller.
+        linear_rows: total of their output rows: int8 stores a factor for each.
+        largest_linear: weights of the largest of them; one is unpacked at a time.
         other_params: all other weights of the decoder: embeddings, output layer, norms.
         tower_params, projector_params: weights that are never quantized.
         layers, width, inner, heads, kv_heads, head_dim, vocab: of the decoder.
-        tower_layers, tower_width, tower_inner, tower_places: of the vision tower; places are patches and the class.
-        tower_states: arrays [places, width] alive at once in its last layer: 4, or all layers' where transformers keeps
-            the outputs of all.
-        tower_copies: arrays [places, inner] alive at once in its widest moment: 3 for quick_gelu, else 2.
-        context: most positions of prompt and answer together.
-        stored_dtype: how the weights are stored.
-        newlines: True where a learned token ends every frame (LLaVA-NeXT).
-        notes: one line for people for each thing that was assumed rather than read.
+        tower_layers, tower_width, tower_inner, tower_places: of the vision tower; places: patches and class token.
+        tower_states: arrays [places, width] in memory at once in its last layer: 4, or more where transformers keeps
+            the outputs of all layers.
+        tower_copies: arrays [places, inner] in memory at once at the peak of an MLP: 3 for quick_gelu, else 2.
+        context: most positions of prompt and answer combined.
+        stored_dtype: number format in which the weights are stored.
+        newlines: whether a learned token ends every frame (LLaVA-NeXT).
+        notes: one line to show the user for each number that was assumed rather than read.
     """
 
     name: str
@@ -58,5 +58,5 @@ class ModelSize:
 
     @property
     def params(self) -> int:
-        """All weights."""
+        """The number of all weights."""
         return self.linear_params + self.other_params + self.tower_params + self.projector_params

@@ -68,7 +68,7 @@ def peak_of(make: Callable[[], LoadedModel], shape: Shape) -> tuple[int, int]:
         visual=shape.visual,
         text=shape.text,
         vision_batch=shape.vision_batch,
-        together=step,
+        group=step,
     )
     if loaded.model.device.type != "cuda":
         return resident_bytes("VmHWM"), before

@@ -24,7 +24,7 @@ MAX_BATCH = 8
 
 @dataclass(frozen=True, slots=True)
 class GeneratedAnswer:
-    """What the model answered and what it read for it.
+    """An answer, and the numbers of tokens it took.
 
     `prompt_tokens` is every position before the answer: `visual_tokens` (the sum of the scales, or the tokens of an
     image grid) and `text_tokens` (words, times, and the end-of-row tokens of LLaVA-NeXT). `reused_tokens` of them were

@@ -1,9 +1,9 @@
-"""Frames that the language model reads once, and any number of questions about them.
+"""Frames that the language model reads once, for any number of questions about them.
 
-A prompt is cut at the first token that depends on the question. What stands before (system prompt, times, frames) is
-read once and its KV cache kept; what a question and its answer add is cropped off again. Where the cut is depends on
-the frames and the question alone, never on what was asked before, so a follow-up does the very same sums on the very
-same numbers as a first question: its answer is the same token by token, not just nearly.
+A prompt is cut at the first token that depends on the question. The part before it (system prompt, times, frames) is
+read once and its KV cache stays; the positions of a question and its answer are cropped off again. The place of the cut
+depends on the frames and the question alone, never on earlier questions, so a follow-up does the same sums on the same
+numbers as a first question: its answer is the same token by token.
 
 Shape legend: L positions of the prompt, D decoder width.
 """
@@ -29,7 +29,7 @@ from m3video.model.tokenizer import IMAGE_ID, prompt_ids
 
 
 def common_length(first: Sequence[int], second: Sequence[int]) -> int:
-    """How many ids two prompts share from the beginning."""
+    """Return how many ids two prompts share from the beginning."""
     length = min(len(first), len(second))
     return next((n for n in range(length) if first[n] != second[n]), length)
 
@@ -55,14 +55,14 @@ class Prefix:
         shots_seconds: Sequence[float] = (),
         timestamps: Timestamps = "auto",
     ) -> None:
-        """Nothing is read yet.
+        """Set up without reading anything yet.
 
         Args:
             loaded: the model.
             visual: the frames' tokens, one scale for each.
             times_seconds: the frames' times, N numbers, or None where they are not known.
-            shots_seconds: when each shot begins and when the last one ends; a time in a question is told by a frame of
-                its shot.
+            shots_seconds: when each shot begins and when the last one ends; a time in a question is replaced
+                by a frame of its shot.
             timestamps: whether times are written before the frames.
         """
         self._loaded, self._visual = loaded, visual
@@ -72,7 +72,7 @@ class Prefix:
         self._cached: _CachedPrefix | None = None
 
     def answer(self, question: str, *, max_new_tokens: int = 64) -> GeneratedAnswer:
-        """Answer one question as if it were the only one; `reused_tokens` tells what did not have to be read again.
+        """Answer one question as if it were the only one; `reused_tokens` of its prompt were not read again.
 
         Args:
             question: the user's words.
@@ -81,7 +81,7 @@ class Prefix:
         Raises:
             DoesNotFitError: the prompt and the answer exceed the context; nothing is ever cut off.
             NotFiniteError: the model's numbers are not finite.
-            UsageError: a question that holds an image mark.
+            UsageError: the question contains an image mark.
         """
         asked, notes = worded(
             self._loaded.config.prompt_style,
@@ -121,7 +121,7 @@ class Prefix:
 
     @torch.inference_mode()
     def _generate(self, ids: list[int], max_new_tokens: int) -> tuple[list[int], int, tuple[str, ...]]:
-        """Greedy ids, how many positions were read before, and a line when the next question cannot reuse all."""
+        """Return greedy ids, how many positions were cached, and a warning when the next question cannot reuse them."""
         # The last token has to be read in any case: its output is the first word of the answer.
         cut = min(common_length(ids, self._without_question), len(ids) - 1)
         # Dropped unless all goes well: an interrupted pass leaves the layers uneven.
@@ -146,5 +146,5 @@ class Prefix:
 
 
 def is_croppable(cache: Any) -> bool:
-    """Whether every layer holds all positions, so that the latest can be taken off (a sliding window does not)."""
+    """Return whether every layer stores all positions, so that the latest can be cropped; sliding windows do not."""
     return all(type(layer) is DynamicLayer for layer in cache.layers)

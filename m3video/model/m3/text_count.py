@@ -1,4 +1,4 @@
-"""How many text tokens stand around the frames of a plan: reads the tokenizer alone, loads no model and no torch."""
+"""The number of text tokens around the frames of a plan, from the tokenizer alone. Loads no model and no torch."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from m3video.model.tokenizer import load_text, prompt_ids
 
 
 def text_around(model: str, *, times_seconds: Sequence[float], timestamps: bool) -> int | None:
-    """Tokens of the prompt that are neither visual nor the question's: times, frame numbers, the template's words.
+    """Return how many tokens of the prompt are neither visual nor the question's: times, numbers, the template.
 
     Args:
         model: "bundled", a checkpoint folder, or a hub name.
@@ -22,7 +22,7 @@ def text_around(model: str, *, times_seconds: Sequence[float], timestamps: bool)
         timestamps: whether they are written before the frames.
 
     Returns:
-        The number, or None where the model's tokenizer is not on this machine (nothing is downloaded for it).
+        Their number, or None where the model's tokenizer is not on this machine (nothing is downloaded for it).
     """
     try:
         folder = find_here(model)
