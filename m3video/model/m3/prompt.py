@@ -139,7 +139,7 @@ def _telling(second: int, times: Sequence[float], scales: Sequence[int], shots: 
 
 
 def whole_clock(value: float) -> str:
-    """Return a time in whole seconds, rounded down, for the bundled model: `67.9` -> `1:07`; hours from ten minutes on."""
+    """Return a time in whole seconds, rounded down, for the bundled model: `67.9` -> `1:07`; hours from 10 min on."""
     total = max(0, int(value))
     if total < 600:
         return f"{total // 60}:{total % 60:02d}"
