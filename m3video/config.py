@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
 from collections.abc import Iterable, Mapping
@@ -14,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from m3video.errors import UsageError
 from m3video.types import SCALES
-from m3video.utils.text import fault_of, read_text, shown
+from m3video.utils.text import fault_of, nearest, read_text, shown
 from m3video.utils.units import parse_size
 
 ENV_PREFIX = "M3VIDEO_"
@@ -314,11 +313,6 @@ def read_yaml(path: Path) -> dict[str, Any]:
     if not isinstance(values, dict) or not all(isinstance(key, str) for key in values):
         raise UsageError(f"config file {shown(path)} must hold 'key: value' lines")
     return values
-
-
-def nearest(name: str, known: Iterable[str]) -> str:
-    """The known name that `name` most likely meant, or ''."""
-    return next(iter(difflib.get_close_matches(name, list(known), n=1)), "")
 
 
 def _did_you_mean(near: str) -> str:

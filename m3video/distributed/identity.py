@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
-
 from m3video.config import PLAN_SETTINGS, Settings
 from m3video.distributed.items import digest
-from m3video.model.hub import cached_folder, what_lacks
 from m3video.model.m3.config_json import read_config_json
-from m3video.model.m3.model_paths import BUNDLED, find_folder, find_model, local_path
+from m3video.model.m3.model_paths import find_folder, find_here, find_model
+from m3video.model.safetensors_headers import weights_digest
 
 WHERE_IT_RUNS = frozenset({"device", "vision_batch", "cache", "cache_gib", "memory"})
 """Settings that change how fast an answer comes, not which."""
@@ -16,9 +14,6 @@ WHERE_IT_RUNS = frozenset({"device", "vision_batch", "cache", "cache_gib", "memo
 OF_ANSWERS = frozenset({"vision_tower", "dtype", "quantize", "max_new_tokens"})
 OF_PLANS = frozenset({*PLAN_SETTINGS, "timestamps", "model"} - {"scan"})
 """Settings that change an answer only, and those that change a plan too. Any other one may change everything."""
-
-SAMPLES, SAMPLE_BYTES = 16, 65536
-"""Pieces of each file of weights that are looked at, and their size."""
 
 
 def config_of(name: str, settings: Settings, *, fetch: bool = True) -> str:
@@ -48,23 +43,8 @@ def weights_sample(settings: Settings, *, fetch: bool) -> str:
     Empty where the model is not on this machine and must not be fetched.
     """
     model = settings.model
-    if not fetch and model != BUNDLED and local_path(model) is None and not is_cached(model):
+    if not fetch and find_here(model, whole=True) is None:
         return ""
     folder = find_model(model, vision_tower=settings.vision_tower) if fetch else find_folder(model)
     read_config_json(folder)
-    seen = hashlib.blake2b(digest_size=12)
-    for file in sorted(folder.iterdir()):
-        if file.suffix in (".safetensors", ".bin") or file.name == "config.json":
-            size = file.stat().st_size
-            seen.update(f"{file.name} {size}".encode())
-            with file.open("rb") as stream:
-                for number in range(SAMPLES):
-                    stream.seek(size * number // SAMPLES)
-                    seen.update(stream.read(SAMPLE_BYTES))
-    return seen.hexdigest()
-
-
-def is_cached(model: str) -> bool:
-    """Whether a hub model was fetched before, all of it."""
-    folder = cached_folder(model)
-    return folder is not None and not what_lacks(folder)
+    return weights_digest(folder)

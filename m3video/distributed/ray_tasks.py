@@ -22,6 +22,7 @@ from m3video.distributed.failures import FailedError, Failure
 from m3video.distributed.mapping import Crashes, Done, Mapper, Work, attempt
 from m3video.distributed.worker_process import DEADLINE_SECONDS, WorkerProcess
 from m3video.errors import M3VideoError, UsageError, WorkerError
+from m3video.utils.text import first_line
 
 R = TypeVar("R")
 
@@ -61,16 +62,16 @@ def ray_tasks(
                     try:
                         said = ray.get(reference)
                     except _deaths(ray) as death:
-                        crashes.add(number, _first_line(death))
+                        crashes.add(number, first_line(death, limit=160))
                         todo.appendleft(number)
                         continue
                     except ray.exceptions.RayTaskError as failure:
                         raise WorkerError(
-                            f"a Ray worker cannot run m3video ({_first_line(failure.cause)}); install m3video's "
-                            "requirements on every node"
+                            f"a Ray worker cannot run m3video ({first_line(failure.cause, limit=160)}); install "
+                            "m3video's requirements on every node"
                         ) from None
                     except ray.exceptions.RayError as failure:
-                        raise WorkerError(f"Ray gave up: {_first_line(failure)}") from None
+                        raise WorkerError(f"Ray gave up: {first_line(failure, limit=160)}") from None
                     if isinstance(said, Failure):
                         crashes.add_failure(number, said)
                         todo.appendleft(number)
@@ -113,7 +114,7 @@ def connected(address: str, *, num_cpus: int | None = None) -> Iterator[Any]:
             ray.init(address=_find(ray, address), **options)
         except Exception as error:  # Ray raises many kinds, some of them plain `Exception`
             ray.shutdown()
-            reason = _first_line(error).partition(". ")[0]
+            reason = first_line(error, limit=160).partition(". ")[0]
             if address == LOCAL:
                 raise WorkerError(f"Ray does not start here ({reason}); use --workers") from None
             raise WorkerError(f"no Ray cluster at {address} ({reason}); see `ray status`") from None
@@ -143,7 +144,7 @@ def _find(ray: Any, address: str) -> str:
         if not is_client:
             ray._raylet.GcsClient(address=found)  # one try, of 40 seconds
     except Exception as error:
-        raise ConnectionError(f"{_first_line(error)} at {found}") from None
+        raise ConnectionError(f"{first_line(error, limit=160)} at {found}") from None
     return found
 
 
@@ -196,8 +197,3 @@ def _deaths(ray: ModuleType) -> tuple[type[Exception], ...]:
         errors.ObjectLostError,
         errors.LocalRayletDiedError,
     )
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0][:160] if lines else type(error).__name__

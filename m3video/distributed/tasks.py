@@ -243,11 +243,11 @@ def load_model(settings: Settings) -> LoadedModel:
 
 def refuse_budget(loaded: LoadedModel, settings: Settings, *, question: str) -> None:
     """DoesNotFitError when the budget, all frames' times and an answer exceed the context."""
-    from m3video.model.m3 import answering
+    from m3video.model.m3 import inputs
 
     frames = min(settings.max_frames, settings.budget)
-    text = answering.text_tokens(loaded, question, num_frames=frames, timestamps=settings.timestamps)
-    answering.refuse_beyond(loaded, visual=settings.budget, text=text, answer=settings.max_new_tokens)
+    text = inputs.text_tokens(loaded, question, num_frames=frames, timestamps=settings.timestamps)
+    inputs.refuse_beyond(loaded, visual=settings.budget, text=text, answer=settings.max_new_tokens)
 
 
 def plan_facts(plan: TokenPlan) -> dict[str, Any]:

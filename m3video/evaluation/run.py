@@ -26,7 +26,7 @@ from m3video.evaluation.reduce import REDUCTIONS
 from m3video.evaluation.samples import Row, RunFolder
 from m3video.evaluation.view import ClipView
 from m3video.inference.pipeline import analyze_video, open_for
-from m3video.model.m3 import answering
+from m3video.model.m3 import inputs
 from m3video.model.m3.checkpoint import LoadedModel
 from m3video.model.m3.pooling import pack
 from m3video.model.m3.saliency import CoarseAttention, Look
@@ -166,8 +166,8 @@ def _check_context(records: Sequence[Record], loaded: LoadedModel, settings: Run
             with open_for(video, Settings()) as reader:
                 most = max(most, tokens_for(max(budgets), reader.info, settings))
     longest = max((prompt_text(record) for record in records), key=len)
-    text = answering.text_tokens(loaded, longest, num_frames=min(settings.max_frames, most))
-    answering.refuse_beyond(loaded, visual=most, text=text, answer=settings.max_new_tokens)
+    text = inputs.text_tokens(loaded, longest, num_frames=min(settings.max_frames, most))
+    inputs.refuse_beyond(loaded, visual=most, text=text, answer=settings.max_new_tokens)
 
 
 def _run_clip(

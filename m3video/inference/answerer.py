@@ -21,7 +21,7 @@ from m3video.types import TokenPlan
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from m3video.model.m3.answering import GeneratedAnswer
+    from m3video.model.m3.answer import GeneratedAnswer
     from m3video.model.m3.checkpoint import LoadedModel
     from m3video.model.m3.pooling import VisualTokens
     from m3video.model.m3.prefix import Prefix
@@ -77,12 +77,12 @@ class Answerer:
             PlanError: `plan` was made for another video, or shows no frame.
             DoesNotFitError: frames, question and the longest answer exceed the context.
         """
-        from m3video.model.m3 import answering
+        from m3video.model.m3 import inputs
 
         check_matches(plan, self._video.info)
         if not plan.frames:
             raise PlanError(f"the plan shows no frame of {self._video.info.path}: give it a larger budget")
-        answering.check_fits(
+        inputs.check_fits(
             self.loaded,
             scales=[frame.scale for frame in plan.frames],
             question=question,
@@ -220,9 +220,9 @@ class Answerer:
 
     def _text_tokens(self, plan: TokenPlan) -> int:
         """Count the text positions around the frames, for the model that is asked."""
-        from m3video.model.m3 import answering
+        from m3video.model.m3 import inputs
 
         times = self._video.seconds(plan)
-        return answering.text_tokens(
+        return inputs.text_tokens(
             self.loaded, "", num_frames=len(times), times_seconds=times, timestamps=self._video.settings.timestamps
         )

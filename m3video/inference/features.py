@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from m3video.inference.memory.model import FRAME_GROUP
 from m3video.inference.opened_video import OpenedVideo
 from m3video.model.m3.square import as_square
 
@@ -13,9 +14,6 @@ if TYPE_CHECKING:
 
     from m3video.model.m3.checkpoint import LoadedModel
     from m3video.model.m3.grid_cache import Grids
-
-DECODED_TOGETHER = 16
-"""Frames decoded before they go through the vision tower; each waits as a small square."""
 
 
 class FrameGrids:
@@ -49,7 +47,7 @@ class FrameGrids:
         from m3video.model.m3.encoding import encode
 
         meter, progress = self._video.meter, self._video.progress
-        step = max(1, DECODED_TOGETHER // self.vision_batch) * self.vision_batch
+        step = max(1, FRAME_GROUP // self.vision_batch) * self.vision_batch
         for first in range(0, len(pts), step):
             wanted = [int(value) for value in pts[first : first + step]]
             with meter.stage("cache"):

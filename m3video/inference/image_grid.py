@@ -15,7 +15,7 @@ from m3video.utils.clock import clock
 from m3video.video.reader import VideoReader
 
 if TYPE_CHECKING:
-    from m3video.model.m3.answering import GeneratedAnswer
+    from m3video.model.m3.answer import GeneratedAnswer
     from m3video.model.m3.checkpoint import LoadedModel
 
 
@@ -50,27 +50,28 @@ def ask_grid(
         UsageError: the budget is below the coarsest grid, or the time range has fewer frames.
         DoesNotFitError: prompt, grid and answer exceed the context.
     """
-    from m3video.model.m3 import answering, image_grid
+    from m3video.model.m3 import image_grid, inputs
+    from m3video.model.m3.answer import answer_prompt
     from m3video.model.tokenizer import prompt_ids
 
     reader, settings, meter, progress = video.reader, video.settings, video.meter, video.progress
     info, pts = reader.info, _grid_pts(reader, settings)
     # Sizes are known before anything is decoded: six equal frames in two columns.
     width, height = info.width * 2, info.height * 3
-    costs = {scale: answering.image_tokens(loaded, size_wh=(width, height), scale=scale) for scale in SCALES}
+    costs = {scale: inputs.image_tokens(loaded, size_wh=(width, height), scale=scale) for scale in SCALES}
     fitting = [scale for scale, cost in costs.items() if cost <= settings.budget]
     if not fitting:
         raise UsageError(f"--budget ({settings.budget}) is below the {min(costs.values())} tokens of the coarsest grid")
     scale = fitting[-1]
     prompt = image_grid.mc_prompt(question, options) if options else image_grid.oe_prompt(question)
     words = len(prompt_ids(loaded.codec, prompt)) - 1
-    answering.refuse_beyond(loaded, visual=costs[scale], text=words, answer=settings.max_new_tokens)
+    inputs.refuse_beyond(loaded, visual=costs[scale], text=words, answer=settings.max_new_tokens)
     with meter.stage("fetch"), progress("fetch", None):
         picture = image_grid.make_grid([frame.rgb_HW3 for frame in reader.fetch(pts)])
     with meter.stage("vision tower"), progress("vision tower", None):
-        block = answering.encode_image(loaded, picture, scale=scale)
+        block = inputs.encode_image(loaded, picture, scale=scale)
     with meter.stage("answer"), progress("answer", None):
-        generated = answering.answer_prompt(loaded, prompt, [block], max_new_tokens=settings.max_new_tokens)
+        generated = answer_prompt(loaded, prompt, [block], max_new_tokens=settings.max_new_tokens)
     if options:
         chosen = image_grid.parse_mc(generated.text, len(options))
         generated = replace(generated, text="no option named: " + generated.text if chosen is None else options[chosen])

@@ -26,7 +26,7 @@ from m3video.planning.allocate import allocate
 from m3video.types import SCALES, TokenPlan
 
 if TYPE_CHECKING:
-    from m3video.model.m3.answering import GeneratedAnswer
+    from m3video.model.m3.answer import GeneratedAnswer
     from m3video.model.m3.checkpoint import LoadedModel
     from m3video.model.m3.pooling import VisualTokens
     from m3video.video.reader import VideoReader
@@ -187,7 +187,7 @@ def _ask_together(
     loaded: LoadedModel, asked: Sequence[tuple[FrameBatch, Questions]], settings: Settings, tower: _Tower
 ) -> list[Generation | OutOfMemoryError]:
     """Return each video's answers, or the error where memory ran out in one of its questions."""
-    from m3video.model.m3.together import Asked, answer_together
+    from m3video.model.m3.answer import FramesQuestion, answer_batch
 
     encoded = [_encode(loaded, batch, tower) for batch, _ in asked]
     wanted, counts = [], []
@@ -197,12 +197,10 @@ def _ask_together(
             continue
         plan = batch.plan
         times, texts = [plan.video.pts_seconds(frame.pts) for frame in plan.frames], questions(plan)
-        wanted += [Asked(visual[0], text, times, plan.shots_seconds) for text in texts]
+        wanted += [FramesQuestion(visual[0], text, times, plan.shots_seconds) for text in texts]
         counts.append(len(texts))
     start = time.perf_counter()
-    answers = iter(
-        answer_together(loaded, wanted, max_new_tokens=settings.max_new_tokens, timestamps=settings.timestamps)
-    )
+    answers = iter(answer_batch(loaded, wanted, max_new_tokens=settings.max_new_tokens, timestamps=settings.timestamps))
     each = (time.perf_counter() - start) / max(1, len(wanted))
     found: list[Generation | OutOfMemoryError] = []
     for (batch, _), visual, count in zip(asked, encoded, counts, strict=True):

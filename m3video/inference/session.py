@@ -30,7 +30,7 @@ from m3video.utils.text import check_text
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from m3video.model.m3.answering import GeneratedAnswer
+    from m3video.model.m3.answer import GeneratedAnswer
     from m3video.model.m3.checkpoint import LoadedModel
     from m3video.model.m3.pooling import VisualTokens
 

@@ -9,8 +9,7 @@ import torch
 
 from m3video.errors import UsageError
 from m3video.model.m3.checkpoint import find_device
-from m3video.model.m3.convert import no_foreign_bars
-from m3video.model.m3.modeling import M3VideoForConditionalGeneration
+from m3video.model.m3.modeling import M3VideoForConditionalGeneration, without_progress_bars
 from m3video.training.build import build_model
 from m3video.training.decoder import train_decoder
 from m3video.training.features import load_features, make_features
@@ -59,7 +58,7 @@ def train_bundled(
 def export(model: M3VideoForConditionalGeneration, folder: Path) -> Path:
     """Write weights (float16), configuration and tokenizer; other files in the folder stay."""
     folder.mkdir(parents=True, exist_ok=True)
-    with no_foreign_bars():
+    with without_progress_bars():
         model.to("cpu", torch.float16).save_pretrained(folder)
     save_tokenizer(folder)
     (folder / "preprocessor_config.json").write_text(json.dumps(PREPROCESSOR, indent=2) + "\n", encoding="utf-8")

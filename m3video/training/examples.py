@@ -20,9 +20,9 @@ from torch import Tensor
 from m3video.config import Settings
 from m3video.errors import UsageError, VideoError
 from m3video.inference.pipeline import analyze_video, open_for, plan_details
-from m3video.model.m3.answering import image_tokens
 from m3video.model.m3.checkpoint import LoadedModel
 from m3video.model.m3.images import anyres_pixels, pad_pixels
+from m3video.model.m3.inputs import image_tokens
 from m3video.planning.sample import sample
 from m3video.planning.stats_file import load_stats, save_stats
 from m3video.training.conversations import Labelled, Row, Skipped, label

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import sys
 from pathlib import Path
 
 _PROC = Path("/proc")
 _CGROUPS = Path("/sys/fs/cgroup")
+_M_MMAP_THRESHOLD = -3  # of mallopt(3)
+_LARGE_BLOCK_BYTES = 256 * 1024
 
 
 def free_host_memory(*, proc: Path = _PROC, cgroups: Path = _CGROUPS) -> int:
@@ -74,3 +77,15 @@ def reset_peak_memory() -> bool:
     except OSError:
         return False
     return True
+
+
+def return_freed_memory() -> None:
+    """Make the C library return every freed block of 256 KiB or more to the system at once, in the whole process.
+
+    glibc raises that limit by itself, up to 32 MiB, whenever a larger block is freed; the activations of one layer
+    then leave holes that stay with the process (the bundled model's peak was 162 instead of 104 MiB, at the same
+    speed). Other C libraries have no such setting and are left alone.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(_M_MMAP_THRESHOLD, _LARGE_BLOCK_BYTES)

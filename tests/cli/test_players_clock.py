@@ -136,7 +136,7 @@ def test_questions_and_prompts_are_told_by_it(
     late: Path, loaded: checkpoint.LoadedModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The bundled model reads when each frame is, and a time in a question names a frame of that time."""
-    from m3video.model.m3 import answering, prompt, text_count
+    from m3video.model.m3 import inputs, processor, prompt, text_count
 
     seen: list[list[float]] = []
     real = prompt.build_prompt
@@ -145,7 +145,7 @@ def test_questions_and_prompts_are_told_by_it(
         seen.append(list(times_seconds or []))
         return real(*args, times_seconds=times_seconds, **more)
 
-    for module in (answering, text_count):
+    for module in (inputs, processor, text_count):
         monkeypatch.setattr(module, "build_prompt", watching)
     at_six = Settings(cache=False, saliency="times", max_frames=8)
     answer = ask(late, "What colour is the background at 0:06?", at_six, loaded=loaded)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +16,8 @@ from m3video.inference.offload import FrameBatch, Generation, ask_batches, fetch
 from m3video.inference.pipeline import open_for, plan_details
 from m3video.inference.session import ask
 from m3video.inference.summary.summarize import summarize
-from m3video.model.m3 import answering, checkpoint, together
+from m3video.model import generation
+from m3video.model.m3 import checkpoint, inputs
 from m3video.planning.allocate import allocate
 from m3video.types import TokenPlan
 from tests.inference.memory.scarce import Limit, limit_batch
@@ -41,14 +43,14 @@ def ask_it(loaded: checkpoint.LoadedModel, *frames: FrameBatch, settings: Settin
 
 def limit_positions(monkeypatch: pytest.MonkeyPatch, most: int) -> None:
     """The language model has room for so many positions, in all prompts of one run."""
-    whole = together._generate
+    whole = generation.generate_batch
 
-    def generate(loaded: checkpoint.LoadedModel, embeds: list[torch.Tensor], max_new_tokens: int) -> list[list[int]]:
-        if sum(one.shape[1] for one in embeds) > most:
+    def generate_batch(loaded: checkpoint.LoadedModel, prompts: list[torch.Tensor], **more: Any) -> Any:
+        if sum(one.shape[1] for one in prompts) > most:
             raise OutOfMemoryError("a prompt needs more memory than there is", step="answer")
-        return whole(loaded, embeds, max_new_tokens)
+        return whole(loaded, prompts, **more)
 
-    monkeypatch.setattr(together, "_generate", generate)
+    monkeypatch.setattr(generation, "generate_batch", generate_batch)
 
 
 def test_answers_equal_those_of_ask(loaded: checkpoint.LoadedModel) -> None:
@@ -108,7 +110,7 @@ def test_then_the_same_frames_get_fewer_tokens(loaded: checkpoint.LoadedModel, m
     )
     assert getattr(said.answers[0], "visual_tokens", None) == said.plan.total_tokens
     times = [said.plan.video.pts_seconds(frame.pts) for frame in said.plan.frames]
-    assert said.plan.text_tokens == answering.text_tokens(loaded, "", num_frames=len(times), times_seconds=times)
+    assert said.plan.text_tokens == inputs.text_tokens(loaded, "", num_frames=len(times), times_seconds=times)
     assert {frame.pts for frame in said.plan.frames} <= {frame.pts for frame in frames.plan.frames}
 
 

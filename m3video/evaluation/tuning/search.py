@@ -104,11 +104,11 @@ def fitting_budgets(
 
 def _most_text(asked: Mapping[str, Sequence[Record]], loaded: LoadedModel, settings: Settings) -> int:
     """Text tokens of the longest question about as many frames as may be shown."""
-    from m3video.model.m3 import answering
+    from m3video.model.m3 import inputs
 
     texts = sorted({prompt_text(record) for records in asked.values() for record in records}, key=len)
     return max(
-        answering.text_tokens(loaded, text, num_frames=settings.max_frames, timestamps=settings.timestamps)
+        inputs.text_tokens(loaded, text, num_frames=settings.max_frames, timestamps=settings.timestamps)
         for text in texts[-8:]
     )
 

@@ -20,8 +20,9 @@ from m3video.inference.memory.model import (
 )
 from m3video.model.m3.size import read_size
 from m3video.model.m3.text_count import text_around
+from m3video.model.size import ModelSize
 from m3video.utils.system import free_host_memory, has_nvidia
-from m3video.utils.units import ModelSize, parse_size, size_text
+from m3video.utils.units import parse_size, size_text
 
 QUESTION_TOKENS = 64
 """Reserved for a question that is not known yet."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib.metadata
 import json
 import platform
@@ -10,9 +9,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from m3video.inference.memory.model import DeviceSpec
+from m3video.model.size import ModelSize
 from m3video.utils.cache import cache_root
+from m3video.utils.digest import digest_of
 from m3video.utils.files import remember, remembered
-from m3video.utils.units import ModelSize
 
 MOST_RUNS = 8
 """Measurements stored for each model: the latest ones."""
@@ -62,7 +62,7 @@ def _key(size: ModelSize, device: DeviceSpec) -> str:
     del numbers["name"], numbers["notes"]
     libraries = [importlib.metadata.version(name) for name in ("torch", "transformers")]
     facts = [numbers, device.on_gpu, device.dtype, device.quantize, platform.node(), *libraries]
-    return hashlib.blake2b(json.dumps(facts).encode(), digest_size=12).hexdigest()
+    return digest_of([json.dumps(facts).encode()])
 
 
 def save_peak(file: Path, size: ModelSize, device: DeviceSpec, found: Measured) -> None:

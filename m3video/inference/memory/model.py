@@ -11,8 +11,9 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+from m3video.model.size import GRID_MEMORY_BYTES, ModelSize
 from m3video.types import FULL_SCALE
-from m3video.utils.units import GIB, MIB, ModelSize
+from m3video.utils.units import GIB, MIB
 
 DTYPE_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 QUANTIZE = ("none", "int8", "int4")
@@ -29,11 +30,8 @@ PIXELS = 3 * 336 * 336
 SQUARE_BYTES = PIXELS
 """One decoded frame waiting for the vision tower: RGB bytes on the host."""
 
-MOST_KEPT = GIB
-"""Bytes of 24x24 grids that a session keeps on the host (`model.grids.MOST_IN_MEMORY`)."""
-
-DECODED_TOGETHER = 16
-"""Frames that are decoded, encoded and pooled before the next ones (`frame_grids.DECODED_TOGETHER`)."""
+FRAME_GROUP = 16
+"""Frames that are decoded, encoded and pooled before the next ones, each waiting as the tower's small square."""
 
 PREPARED_BYTES = 7 * 336 * 336 + 3 * 4 * PIXELS
 """Preparing one frame of a batch: its PIL square (4 bytes a pixel), an array (3 bytes), and three float32 arrays."""
@@ -152,8 +150,8 @@ def cached_grid_bytes(size: ModelSize, device: DeviceSpec, frames: int) -> int:
     """Return the bytes of grids cached for other plans; none on a GPU, whose grids are copied to the host."""
     if device.on_gpu:
         return 0
-    group = min(frames, DECODED_TOGETHER)
-    return min(frames * grid_bytes(size, device), MOST_KEPT + group * grid_bytes(size, device))
+    group = min(frames, FRAME_GROUP)
+    return min(frames * grid_bytes(size, device), GRID_MEMORY_BYTES + group * grid_bytes(size, device))
 
 
 def vision_bytes(size: ModelSize, device: DeviceSpec, shape: Shape) -> int:
@@ -162,7 +160,7 @@ def vision_bytes(size: ModelSize, device: DeviceSpec, shape: Shape) -> int:
     At the end of a group its grids are concatenated.
     """
     grid, batch = grid_bytes(size, device), min(shape.vision_batch, shape.frames)
-    group = min(max(1, DECODED_TOGETHER // shape.vision_batch) * shape.vision_batch, shape.frames)
+    group = min(max(1, FRAME_GROUP // shape.vision_batch) * shape.vision_batch, shape.frames)
     work = tower_bytes(size, device, batch)
     if not device.on_gpu:
         work = max(work, batch * PREPARED_BYTES)

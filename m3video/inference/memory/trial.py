@@ -13,7 +13,7 @@ from m3video.config import Settings
 from m3video.errors import DoesNotFitError, M3VideoError
 from m3video.inference.memory.fit import FittedSettings
 from m3video.inference.memory.measured import Measured
-from m3video.inference.memory.model import DECODED_TOGETHER, Shape
+from m3video.inference.memory.model import FRAME_GROUP, Shape
 from m3video.utils.system import reset_peak_memory, resident_bytes
 
 if TYPE_CHECKING:
@@ -67,14 +67,14 @@ def peak_of(make: Callable[[], LoadedModel], shape: Shape) -> tuple[int, int]:
     if not reset_peak_memory():
         raise M3VideoError("this machine does not reset the memory peak of a process: measure on another one")
     loaded = make()
-    step = max(1, DECODED_TOGETHER // shape.vision_batch) * shape.vision_batch
+    step = max(1, FRAME_GROUP // shape.vision_batch) * shape.vision_batch
     run_trial(
         loaded,
         frames=shape.frames,
         visual=shape.visual,
         text=shape.text,
         vision_batch=shape.vision_batch,
-        together=step,
+        group=step,
     )
     if loaded.model.device.type != "cuda":
         return resident_bytes("VmHWM"), before

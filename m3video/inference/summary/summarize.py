@@ -252,9 +252,9 @@ class _TextModel:
         self.loaded, self.most = loaded, SUMMARY_LENGTH * settings.max_new_tokens
 
     def generate(self, text: str) -> Caption:
-        from m3video.model.m3 import answering
+        from m3video.model.m3.answer import answer_prompt
 
-        answer = answering.answer_prompt(self.loaded, self._prompt(text), [], max_new_tokens=self.most)
+        answer = answer_prompt(self.loaded, self._prompt(text), [], max_new_tokens=self.most)
         cut = () if answer.answer_tokens < self.most else (f"the summary was cut off at {self.most} tokens",)
         return Caption(answer.text, answer.prompt_tokens, 0, answer.answer_tokens, (*answer.warnings, *cut))
 

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from m3video.errors import OutOfMemoryError
-from m3video.model.m3 import encoding, prefix
+from m3video.model import generation
+from m3video.model.m3 import encoding
 from m3video.model.m3.checkpoint import LoadedModel
 
 Limit = Callable[[pytest.MonkeyPatch, int], None]
@@ -30,11 +31,11 @@ def limit_batch(monkeypatch: pytest.MonkeyPatch, most: int) -> None:
 
 def limit_tokens(monkeypatch: pytest.MonkeyPatch, most: int) -> None:
     """Let the language model run out of memory beyond `most` positions."""
-    whole = prefix.prefill
+    whole = generation.prefill
 
     def prefill(loaded: LoadedModel, embeds: torch.Tensor) -> Any:
         if embeds.shape[1] > most:
             raise OutOfMemoryError("a prompt needs more memory than there is", step="answer")
         return whole(loaded, embeds)
 
-    monkeypatch.setattr(prefix, "prefill", prefill)
+    monkeypatch.setattr(generation, "prefill", prefill)

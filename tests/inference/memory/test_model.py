@@ -19,7 +19,8 @@ from m3video.inference.memory.model import (
     largest_fit,
     weight_bytes,
 )
-from m3video.utils.units import GIB, MIB, ModelSize
+from m3video.model.size import ModelSize
+from m3video.utils.units import GIB, MIB
 
 M3_7B = ModelSize(
     name="m3-7b",
@@ -199,11 +200,8 @@ def test_what_fits_fits_and_nothing_larger_does(
 
 def test_constants_equal_those_of_the_packages_they_describe() -> None:
     from m3video import config
-    from m3video.inference import features
-    from m3video.model.m3 import checkpoint, grid_cache
+    from m3video.model.m3 import checkpoint
 
-    assert model.DECODED_TOGETHER == features.DECODED_TOGETHER
-    assert model.MOST_KEPT == grid_cache.MOST_IN_MEMORY
     assert set(model.DTYPE_BYTES) == set(checkpoint.DTYPES)
     kinds = config.Settings.model_fields["quantize"].annotation
     assert all(repr(kind) in str(kinds) for kind in model.QUANTIZE)
