@@ -1,4 +1,4 @@
-"""What changes the outcome of a task: its settings, and the weights of the model that answers."""
+"""Digests of what changes the outcome of a task: its settings, and the weights of the model that answers."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from m3video.model.m3.config_json import read_config_json
 from m3video.model.m3.model_paths import BUNDLED, find_folder, find_model, local_path
 
 WHERE_IT_RUNS = frozenset({"device", "vision_batch", "cache", "cache_gib", "memory"})
-"""Settings that change how fast an answer comes, not which."""
+"""Settings that change how fast an answer comes, not the answer."""
 
 OF_ANSWERS = frozenset({"vision_tower", "dtype", "quantize", "max_new_tokens"})
 OF_PLANS = frozenset({*PLAN_SETTINGS, "timestamps", "model"} - {"scan"})
-"""Settings that change an answer only, and those that change a plan too. Any other one may change everything."""
+"""Settings that change an answer only, and those that change a plan too; every other one may change all outcomes."""
 
 SAMPLES, SAMPLE_BYTES = 16, 65536
-"""Pieces of each file of weights that are looked at, and their size."""
+"""Number and size of the samples of each file of weights."""
 
 
 def config_of(name: str, settings: Settings, *, fetch: bool = True) -> str:
-    """Digest of the task, the settings that change its outcome, and the model where one answers.
+    """Return a digest of the task, the settings that change its outcome, and the model where one answers.
 
     Args:
         name: of the task.
@@ -32,39 +32,39 @@ def config_of(name: str, settings: Settings, *, fetch: bool = True) -> str:
     Raises:
         CheckpointError: there is no such model.
     """
-    held = settings.model_dump()
+    values = settings.model_dump()
     without = WHERE_IT_RUNS
     if name in ("analyze", "plan"):
         without |= OF_ANSWERS
     if name == "analyze":
         without |= OF_PLANS
     weights = "" if name in ("analyze", "plan") else weights_sample(settings, fetch=fetch)
-    return digest(name, {key: value for key, value in held.items() if key not in without}, weights)
+    return digest(name, {key: value for key, value in values.items() if key not in without}, weights)
 
 
 def weights_sample(settings: Settings, *, fetch: bool) -> str:
-    """Digest of a checkpoint's config and of samples of its weights: reads a megabyte, not 14 GB.
+    """Return a digest of a checkpoint's config and of samples of its weights: reads a megabyte, not 14 GB.
 
-    Empty where the model is not on this machine and must not be fetched.
+    Empty where the model is not on this machine and must not be downloaded.
     """
     model = settings.model
     if not fetch and model != BUNDLED and local_path(model) is None and not is_cached(model):
         return ""
     folder = find_model(model, vision_tower=settings.vision_tower) if fetch else find_folder(model)
     read_config_json(folder)
-    seen = hashlib.blake2b(digest_size=12)
+    hasher = hashlib.blake2b(digest_size=12)
     for file in sorted(folder.iterdir()):
         if file.suffix in (".safetensors", ".bin") or file.name == "config.json":
             size = file.stat().st_size
-            seen.update(f"{file.name} {size}".encode())
+            hasher.update(f"{file.name} {size}".encode())
             with file.open("rb") as stream:
                 for number in range(SAMPLES):
                     stream.seek(size * number // SAMPLES)
-                    seen.update(stream.read(SAMPLE_BYTES))
-    return seen.hexdigest()
+                    hasher.update(stream.read(SAMPLE_BYTES))
+    return hasher.hexdigest()
 
 
 def is_cached(model: str) -> bool:
-    """Whether a hub model was fetched before, all of it."""
+    """Whether all files of a hub model are in the local cache."""
     folder = cached_folder(model)
     return folder is not None and not what_lacks(folder)

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from m3video.distributed.batch import check_all_done, run_batch
-from m3video.distributed.items import Questions
+from m3video.distributed.items import BatchQuestions
 from m3video.distributed.ledger_url import open_ledger
 from m3video.distributed.sources import Folder
 from m3video.distributed.worker_pool import LocalPool
@@ -20,11 +20,11 @@ def main(folder: str, out: str, log: str, address: str = "") -> None:
         if address:
             from m3video.distributed.ray_pool import RayPool
 
-            crew: LocalPool | RayPool = RayPool(task, address=address, workers=2)
+            pool: LocalPool | RayPool = RayPool(task, address=address, workers=2)
         else:
-            crew = LocalPool(task, workers=2)
-        report = run_batch(Folder(Path(folder)), Questions(), task, ledger, crew)
-        check_all_done(report, ledger)
+            pool = LocalPool(task, workers=2)
+        counts = run_batch(Folder(Path(folder)), BatchQuestions(), task, ledger, pool)
+        check_all_done(counts, ledger)
 
 
 def below(pid: int) -> list[int]:

@@ -15,11 +15,11 @@ from typing import Any
 
 from m3video.config import Settings
 from m3video.distributed.batch import run_batch
+from m3video.distributed.counts import BatchCounts
 from m3video.distributed.identity import config_of
-from m3video.distributed.items import Questions
+from m3video.distributed.items import BatchQuestions
 from m3video.distributed.ledger import Ledger
 from m3video.distributed.messages import Task
-from m3video.distributed.progress import Report
 from m3video.distributed.ray_pool import RayPool
 from m3video.distributed.sources import Folder
 from tests.distributed.driver import below, is_alive
@@ -30,7 +30,7 @@ LOOK_SECONDS = 5.0
 """How long one look waits: the driver must go on meanwhile, or an actor that has died is not started again."""
 
 
-class Watching(Report):
+class Watching(BatchCounts):
     """Notes the least of what the nodes have left over, and gives actors the time to start, however short the batch is.
 
     Actors start by themselves; one that is never asked for leaves its place over.
@@ -49,12 +49,12 @@ class Watching(Report):
 
 
 def run(
-    task: Task, address: str, folder: Path, out: Path, report: Report, *, workers: int | None = None
+    task: Task, address: str, folder: Path, out: Path, counts: BatchCounts, *, workers: int | None = None
 ) -> dict[str, Any]:
-    crew = RayPool(task, address=address, workers=workers, deadline=3)
+    pool = RayPool(task, address=address, workers=workers, deadline=3)
     with Ledger(out) as ledger:
-        run_batch(Folder(folder), Questions(), task, ledger, crew, report=report)
-    return {"done": report.done, "failed": report.failed}
+        run_batch(Folder(folder), BatchQuestions(), task, ledger, pool, counts=counts)
+    return {"done": counts.done, "failed": counts.failed}
 
 
 def kill_a_driver(address: str, folder: Path) -> dict[str, Any]:
@@ -99,7 +99,7 @@ def main(folder: Path) -> None:
     said["left"] = Watching.left
     said["killed"] = kill_a_driver(cluster.address, folder)
 
-    class Leaving(Report):
+    class Leaving(BatchCounts):
         removed = False
 
         def show(self, *, running: int) -> None:

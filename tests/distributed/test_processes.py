@@ -13,7 +13,7 @@ import pytest
 
 from m3video.config import Settings
 from m3video.distributed.analysis import analyze_long
-from m3video.distributed.mapping import MAX_RETRIES, Done, ItemLostError
+from m3video.distributed.mapping import MAX_RETRIES, ItemLostError, ItemResult
 from m3video.distributed.processes import processes
 from m3video.distributed.segments import cut
 from m3video.errors import VideoError, WorkerError
@@ -41,14 +41,14 @@ def pids(folder: Path) -> list[int]:
 
 def test_every_item_once_in_any_order() -> None:
     found = sorted(processes(2)(made.square, 100, range(20)), key=lambda done: done.number)
-    assert found == [Done(i, 100 + i * i) for i in range(20)]
+    assert found == [ItemResult(i, 100 + i * i) for i in range(20)]
     assert list(processes(3)(made.square, 1, [])) == []
 
 
 @pytest.mark.parametrize("how", ["kill", "native", "exit", "hang", "memory"])
 def test_a_death_costs_one_item(how: str, tmp_path: Path) -> None:
     found = {done.number: done for done in processes(2, deadline=DEADLINE)(made.die, (tmp_path, 1, how), range(5))}
-    assert found == {i: Done(i, i, num_crashes=int(i == 2)) for i in range(5)}
+    assert found == {i: ItemResult(i, i, num_crashes=int(i == 2)) for i in range(5)}
     assert [(tmp_path / f"runs-{i}").read_text() for i in range(5)] == ["x"] * 5  # nothing lost, nothing done twice
 
 

@@ -18,7 +18,7 @@ import pytest
 
 from m3video.config import Settings
 from m3video.distributed.analysis import analyze_long
-from m3video.distributed.mapping import Done
+from m3video.distributed.mapping import ItemResult
 from m3video.distributed.ray_tasks import ray_tasks
 from m3video.errors import UsageError, WorkerError
 from m3video.inference.pipeline import analyze_video, open_for
@@ -49,8 +49,8 @@ def test_cluster_that_loses_a_node(clip: Path, tmp_path: Path, capfd: pytest.Cap
         mark = tmp_path / "a task is on the leaving node"
         raylet = leaving.all_processes["raylet"][0].process.pid
 
-        def mapper(work: Any, shared: Any, items: Sequence[Any]) -> Generator[Done[Any], None, None]:
-            yield from ray_tasks(cluster.address)(made.on_two_nodes, (work, shared, mark, raylet), items)
+        def mapper(function: Any, shared: Any, items: Sequence[Any]) -> Generator[ItemResult[Any], None, None]:
+            yield from ray_tasks(cluster.address)(made.on_two_nodes, (function, shared, mark, raylet), items)
 
         def remove() -> None:
             while not mark.exists():

@@ -15,7 +15,7 @@ import pytest
 
 from m3video.config import Settings
 from m3video.distributed.batch import run_batch
-from m3video.distributed.items import Questions
+from m3video.distributed.items import BatchQuestions
 from m3video.distributed.ledger import Ledger
 from m3video.distributed.sources import Folder
 from m3video.distributed.tasks import make_task
@@ -124,7 +124,7 @@ def test_a_node_that_leaves_changes_no_result(cluster: tuple[Path, dict[str, Any
     assert said["leaving"] == {"done": 8, "failed": 0}
     task = make_task("plan", Settings())
     with Ledger(tmp_path / "alone") as ledger:
-        run_batch(Folder(folder / "clips"), Questions(), task, ledger, LocalPool(task, workers=1))
+        run_batch(Folder(folder / "clips"), BatchQuestions(), task, ledger, LocalPool(task, workers=1))
     assert contents(folder / "plans") == contents(tmp_path / "alone")
 
 
