@@ -29,10 +29,7 @@ LOCAL = "local"
 
 _QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
 CONNECT_SECONDS = 10.0
-"""Longest wait for a connection to an address, before anything is asked there."""
-
-PROBE_SECONDS = 40.0
-"""Longest wait for the answer of a cluster's control process, once there is a connection."""
+"""Longest wait for a connection to an address."""
 
 _LOCAL_STORE_BYTES = 256 * 2**20
 
@@ -148,7 +145,9 @@ def _find(ray: Any, address: str) -> str:
         if colon and port.isdigit():
             socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_SECONDS).close()
         if not is_client:
-            ray._raylet.GcsClient(address=found)  # one try, of 40 seconds
+            ray._raylet.GcsClient(
+                address=found
+            )  # one try of at most 40 s, by Ray's time-outs in RAY_py_gcs_connect_timeout_s and others
     except Exception as error:
         raise ConnectionError(f"{_first_line(error)} at {found}") from None
     return found

@@ -1,4 +1,4 @@
-"""Clips, work for workers, and comparisons that the tests of this room share."""
+"""Clips, functions for workers, and comparisons that the tests of this package share."""
 
 from __future__ import annotations
 
@@ -71,20 +71,20 @@ def die(shared: tuple[Path, int, str], item: int) -> int:
     return item
 
 
-def dawdle(shared: Path, item: int) -> int:
-    """Say which process this is, then hang where no Python signal handler runs."""
+def hang_with_pid(shared: Path, item: int) -> int:
+    """Write the id of this process, then hang where no Python signal handler runs."""
     (shared / f"{os.getpid()}.pid").touch()
     _hang()
     return item
 
 
 def with_deaths(
-    mapper: Mapper[Any], folder: Path, places: Sequence[int], *, times: int = 1, how: str = "kill"
+    mapper: Mapper[Any], folder: Path, indices: Sequence[int], *, times: int = 1, how: str = "kill"
 ) -> Mapper[Any]:
-    """`mapper`, with workers that end as `how` says the first `times` they are given an item at one of `places`."""
+    """`mapper`, with workers that end as `how` says the first `times` they are given an item at one of `indices`."""
 
     def run(function: Any, shared: Any, items: Sequence[Any]) -> Generator[ItemResult[Any], None, None]:
-        pairs = [(times if place in places else 0, folder / f"died-{place}", item) for place, item in enumerate(items)]
+        pairs = [(times if index in indices else 0, folder / f"died-{index}", item) for index, item in enumerate(items)]
         return mapper(_work_or_die, (function, shared, how), pairs)
 
     return run

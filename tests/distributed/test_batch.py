@@ -1,4 +1,4 @@
-"""The loop and its faults: for each of them, nothing lost and nothing done twice."""
+"""The loop of a batch: whatever fails, nothing is lost and nothing is done twice."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ from m3video.distributed.worker_pool import LocalPool
 from m3video.errors import UsageError
 from m3video.video.path_checks import check_file, fingerprint
 from tests.distributed.driver import below, is_alive
-from tests.distributed.faults import PIECE_BYTES, AnalyzeGrowing, Faulty, Large, memory_mb, write
+from tests.distributed.faults import REQUEST_BYTES, AnalyzeGrowing, Faulty, Large, memory_mb, write
 from tests.paths import ROOT
 from tests.video.clips import Clip
 from tests.video.clips import write as clip
 
-DEADLINE = 2.0
+DEADLINE, HANG_DEADLINE = 2.0, 1.0
 
 
 def batch(
@@ -69,12 +69,12 @@ GOOD = {f"good{n}": f"good {n}" for n in range(4)}
         ("abort", "crash", "killed by SIGABRT"),
         ("kill", "crash", "killed by SIGKILL"),
         ("memory", "memory", ""),
-        ("hang", "silent", "no sign of life for 2 s"),
+        ("hang", "silent", "no sign of life for 1 s"),
     ],
 )
 def test_a_fault_costs_one_line(tmp_path: Path, fault: str, kind: str, words: str) -> None:
     folder, out = write(tmp_path / "v", **GOOD, evil=f"{fault} x"), tmp_path / "out"
-    counts = batch(folder, out, deadline=DEADLINE)
+    counts = batch(folder, out, deadline=HANG_DEADLINE if fault.startswith("hang") else DEADLINE)
     assert done(out) == Counter(GOOD.keys())  # lost 0, done twice 0
     assert (counts.done, counts.failed) == (4, 1)
     error = failed(out)["evil"]
@@ -87,9 +87,9 @@ def test_a_fault_costs_one_line(tmp_path: Path, fault: str, kind: str, words: st
 
 
 @pytest.mark.parametrize("fault", ["abort-once", "kill-once", "memory-once", "hang-once"])
-def test_what_goes_better_by_itself_is_tried_again(tmp_path: Path, fault: str) -> None:
+def test_a_passing_fault_is_mended_by_another_try(tmp_path: Path, fault: str) -> None:
     folder, out = write(tmp_path / "v", **GOOD, shaky=f"{fault} x"), tmp_path / "out"
-    batch(folder, out, deadline=DEADLINE)
+    batch(folder, out, deadline=HANG_DEADLINE if fault.startswith("hang") else DEADLINE)
     assert done(out) == Counter([*GOOD, "shaky"])
     assert failed(out) == {}
 
@@ -173,7 +173,7 @@ def test_a_full_disk_stops_the_batch_and_blames_no_item(tmp_path: Path) -> None:
     assert done(out) == Counter("abc")
 
 
-def test_limit_begins_no_more(tmp_path: Path) -> None:
+def test_limit_bounds_what_is_begun(tmp_path: Path) -> None:
     folder, out = write(tmp_path / "v", **GOOD), tmp_path / "out"
     assert batch(folder, out, limit=3).done == 3
     assert batch(folder, out, limit=3).done == 1
@@ -187,7 +187,7 @@ def test_limit_counts_questions_of_one_video(tmp_path: Path) -> None:
     assert done(out) == Counter({"a": 2, "b": 2})
 
 
-def test_nothing_to_do_is_told(tmp_path: Path) -> None:
+def test_nothing_to_do_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "v").mkdir()
     with pytest.raises(UsageError, match="nothing to do: no video was found"):
         batch(tmp_path / "v", tmp_path / "out")
@@ -265,7 +265,7 @@ def test_every_question_is_an_item(tmp_path: Path) -> None:
     assert (counts.done_before, counts.done) == (5, 2)
 
 
-def test_the_model_gets_every_piece_and_a_refusal_is_the_items(tmp_path: Path) -> None:
+def test_the_model_gets_every_request_and_a_refusal_fails_one_item(tmp_path: Path) -> None:
     folder, out = write(tmp_path / "v", a="good x", b="good unanswerable", c="good z"), tmp_path / "out"
     assert batch(folder, out, workers=3, model=True).failed == 1
     with Ledger(out) as ledger:
@@ -287,40 +287,40 @@ def test_a_model_that_dies_costs_the_item_that_killed_it(tmp_path: Path, words: 
     assert begun(out) == Counter([*GOOD, "last", *["evil"] * 3])
 
 
-def test_pieces_wait_in_their_worker_not_in_memory(tmp_path: Path) -> None:
-    """Three videos of 160 MB in pieces: neither the loop, nor the model, nor a worker holds more than a few of them."""
-    folder, out, task = write(tmp_path / "v", a="x", b="y", c="z"), tmp_path / "out", Large(40)
-    before, seen = memory_mb(), [0.0]
+def test_model_requests_wait_in_their_worker_not_in_memory(tmp_path: Path) -> None:
+    """Three videos with 100 MB of model requests each: no process has more than a few of them in memory."""
+    folder, out, task = write(tmp_path / "v", a="x", b="y", c="z"), tmp_path / "out", Large(24)
+    before, used = memory_mb(), [0.0]
 
     class Watching(BatchCounts):
         def show(self, *, running: int) -> None:
-            seen.append(memory_mb())
+            used.append(memory_mb())
 
     with Ledger(out) as ledger:
         run_batch(Folder(folder), BatchQuestions(), task, ledger, LocalPool(task, workers=3), counts=Watching())
         rows = list(ledger.results())
-    assert [len(row["mb"]) for row in rows] == [40, 40, 40]
-    pieces = PIECE_BYTES / 2**20
-    assert max(seen) - before < 10 * pieces
-    assert max(max(row["mb"]) for row in rows) - min(min(row["mb"]) for row in rows) < 15 * pieces
+    assert [len(row["mb"]) for row in rows] == [24, 24, 24]
+    request_mb = REQUEST_BYTES / 2**20
+    assert max(used) - before < 10 * request_mb
+    assert max(max(row["mb"]) for row in rows) - min(min(row["mb"]) for row in rows) < 15 * request_mb
     assert max(max(row["together"]) for row in rows) > 1  # the model gets those of several videos at once
-    assert all(max(row["worker_mb"]) - row["worker_mb"][0] < 5 * pieces for row in rows)
+    assert all(max(row["worker_mb"]) - row["worker_mb"][0] < 5 * request_mb for row in rows)
 
 
 def test_no_child_outlives_the_batch(tmp_path: Path) -> None:
     folder, out = write(tmp_path / "v", **GOOD), tmp_path / "out"
     task = Faulty(str(out.with_suffix(".log")))
     pool = LocalPool(task, workers=2)
-    seen: set[int] = set()
+    pids: set[int] = set()
 
     class Watching(BatchCounts):
         def show(self, *, running: int) -> None:
-            seen.update(run.child._process.pid for run in pool._runs.values() if run.child._process)
+            pids.update(run.child._process.pid for run in pool._runs.values() if run.child._process)
 
     with Ledger(out) as ledger:
         run_batch(tuple(Folder(folder)), BatchQuestions(), task, ledger, pool, counts=Watching())
-    assert seen
-    assert not [pid for pid in seen if is_alive(pid)]
+    assert pids
+    assert not [pid for pid in pids if is_alive(pid)]
 
 
 # --- the process of the batch itself ----------------------------------------------------------------------------------
@@ -357,8 +357,10 @@ def test_a_killed_driver_loses_and_doubles_nothing(tmp_path: Path, scheme: str) 
         driver.kill()
         driver.communicate()
         assert driver.returncode == -signal.SIGKILL
-        time.sleep(0.2)
-        assert not [pid for pid in children if is_alive(pid)], "a worker outlived its driver"
+        end = time.monotonic() + 5  # of a busy machine; the death of one that hangs is tested with the processes
+        while any(map(is_alive, children)):
+            assert time.monotonic() < end, "a worker outlived its driver"
+            time.sleep(0.02)
     driver = start_driver(folder, out, scheme=scheme)
     _, stderr = driver.communicate(timeout=60)
     assert driver.returncode == 3, stderr
@@ -380,10 +382,10 @@ def test_ctrl_c_keeps_what_is_finished(tmp_path: Path) -> None:
     os.killpg(driver.pid, signal.SIGINT)  # as a terminal does it
     _, stderr = driver.communicate(timeout=30)
     assert driver.returncode == 130, stderr
-    said = re.search(r"interrupted: (\d+) items were done", stderr)
-    assert said is not None
+    found = re.search(r"interrupted: (\d+) items were done", stderr)
+    assert found is not None
     assert "Traceback" not in stderr
-    assert sum(done(out).values()) == int(said[1]) >= 3
+    assert sum(done(out).values()) == int(found[1]) >= 3
     driver = start_driver(folder, out)
     driver.communicate(timeout=60)
     assert driver.returncode == 0

@@ -1,4 +1,4 @@
-"""A batch whose output is a URL: after every kill there can be, and with two that want the same place."""
+"""A batch whose output is a URL: after a kill at every write, and with two writers at one location."""
 
 from __future__ import annotations
 
@@ -134,17 +134,17 @@ def test_a_kill_anywhere_loses_and_doubles_nothing(tear: bool) -> None:
     assert kill_at == 10  # the lease, batch.json, six rows, results, errors
 
 
-def test_looking_changes_nothing_and_disturbs_nobody() -> None:
+def test_reading_the_state_changes_nothing_and_disturbs_no_writer() -> None:
     assert read_batch_state(URL) is None
     with UrlLedger(Store(URL)) as ledger:
         fill(ledger)
         before = dict(Objects.store)
-        seen = read_batch_state(URL)
+        state = read_batch_state(URL)
         assert dict(Objects.store) == before
-    assert seen is not None
-    assert seen.is_done(item(3))
-    assert seen.has(name(5))
-    assert seen.has_failed(item(2))
+    assert state is not None
+    assert state.is_done(item(3))
+    assert state.has(name(5))
+    assert state.has_failed(item(2))
 
 
 def test_one_writer_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -176,7 +176,11 @@ def test_a_process_of_this_machine_that_is_gone_is_not_waited_for(monkeypatch: p
     gone = {"owner": "x", "machine": lease._machine(), "pid": 2**22 - 1, "beats": 1}
     Store(URL).put(lease.NAME, json.dumps(gone).encode())
     Store(URL).put("batch.json", b'{"schema": "m3video.batch/1"}')
-    UrlLedger(Store(URL)).close()
+    notes: list[str] = []
+    with UrlLedger(Store(URL), note=notes.append) as ledger:
+        assert lines(lease.NAME)[0]["owner"] == ledger._lease.owner != "x"
+    assert notes == []
+    assert lines(lease.NAME) == []
 
 
 def test_what_cannot_be_written_is_not_known_and_stops_the_batch() -> None:
@@ -191,7 +195,7 @@ def test_what_cannot_be_written_is_not_known_and_stops_the_batch() -> None:
     assert [row["video"] for row in lines("results.jsonl")] == ["video 1", "video 2"]
 
 
-def test_foreign_places_are_left_alone() -> None:
+def test_locations_with_other_files_are_left_alone() -> None:
     Store(URL).put("holiday.txt", b"x")
     for touch in (open_ledger, read_batch_state):
         with pytest.raises(UsageError, match="not empty and holds no batch"):
@@ -203,10 +207,10 @@ def test_foreign_places_are_left_alone() -> None:
 
 
 def test_files_of_items_are_whole_wherever_they_go(tmp_path: Path) -> None:
-    for place in (f"{URL}/items/x", str(tmp_path / "x"), f"file://{tmp_path}/y"):
-        with saving(place, "plan.json") as path:
+    for location in (f"{URL}/items/x", str(tmp_path / "x"), f"file://{tmp_path}/y"):
+        with saving(location, "plan.json") as path:
             path.write_text("plan")
-        with pytest.raises(UnicodeEncodeError), saving(place, "half.json") as path:
+        with pytest.raises(UnicodeEncodeError), saving(location, "half.json") as path:
             path.write_text("ha\udfff", encoding="utf-8")
     assert Store(f"{URL}/items").get("x/plan.json") == b"plan"
     assert Store(f"{URL}/items").get("x/half.json") is None
