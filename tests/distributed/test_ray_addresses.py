@@ -69,7 +69,7 @@ def test_something_else_listens() -> None:
             [sys.executable, "-c", program, address],
             capture_output=True,
             text=True,
-            timeout=MOST_SECONDS,  # Ray's own loop makes tries for a minute with these time-outs
+            timeout=MOST_SECONDS,  # Ray's own loop takes 80 s with these time-outs
             env={**os.environ, **SHORT_TIME_OUTS, "PYTHONPATH": str(ROOT)},
         )
     line = done.stderr.splitlines()[-1]
