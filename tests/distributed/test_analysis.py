@@ -32,7 +32,7 @@ PLAIN = Settings()
 
 
 def single_pass(path: Path) -> tuple[FrameStats, str | None]:
-    """The station as it is without this room."""
+    """Return stats and damage of an analysis without segments."""
     with open_for(path, PLAIN) as reader:
         return analyze_video(reader), reader.damage.message
 

@@ -94,7 +94,7 @@ def test_a_passing_fault_is_mended_by_another_try(tmp_path: Path, fault: str) ->
     assert failed(out) == {}
 
 
-def test_a_worker_that_somebody_kills(tmp_path: Path) -> None:
+def test_a_killed_worker_costs_no_item(tmp_path: Path) -> None:
     folder, out = write(tmp_path / "v", **{f"slow{n}": f"slow 20 {n}" for n in range(6)}), tmp_path / "out"
     task = Faulty(str(out.with_suffix(".log")))
     pool = LocalPool(task, workers=2)
@@ -132,7 +132,7 @@ def test_finished_items_are_not_touched_again_and_failures_only_when_asked(tmp_p
     assert (out / "errors.jsonl").read_text() == ""
 
 
-def test_errors_are_those_of_the_settings_that_ran_last(tmp_path: Path) -> None:
+def test_errors_are_those_of_the_last_settings(tmp_path: Path) -> None:
     folder, out = write(tmp_path / "v", **GOOD, shaky="bad-once x"), tmp_path / "out"
 
     def run(config: str) -> BatchCounts:
@@ -198,7 +198,7 @@ def test_nothing_to_do_is_an_error(tmp_path: Path) -> None:
         )
 
 
-def test_a_file_that_changes_meanwhile_is_no_result_of_what_it_was(tmp_path: Path) -> None:
+def test_a_file_that_changes_meanwhile_has_no_result(tmp_path: Path) -> None:
     """Two files of one content that grow while they are read: each is read itself, and again when it is whole."""
     folder, out = write(tmp_path / "v", a="growing x", b="growing x"), tmp_path / "out"
     assert batch(folder, out).done == 0

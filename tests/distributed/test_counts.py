@@ -1,4 +1,4 @@
-"""The line that says where a batch stands."""
+"""The line that shows the counts of a batch."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from m3video.distributed.counts import EVERY_SECONDS, BatchCounts
 RECORD = {"video_seconds": 1800.0, "tokens": {"visual": 700, "prompt": 750, "answer": 50}}
 
 
-def test_the_line() -> None:
+def test_the_line_of_a_running_batch() -> None:
     counts = BatchCounts(total=100, done_before=10, failed_before=1)
     counts.add(RECORD)
     counts.add(RECORD)
@@ -23,7 +23,7 @@ def test_the_line() -> None:
     assert BatchCounts().line(running=0, elapsed=0.0) == "0 done, 0 failed, 0 running"
 
 
-def test_one_line_a_minute_where_nobody_watches(
+def test_one_line_a_minute_without_a_terminal(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = [1000.0]

@@ -1,4 +1,4 @@
-"""What a batch consists of, and when two items are the same."""
+"""The items of a batch, and when two of them are the same."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_questions_of_all_and_of_one(tmp_path: Path) -> None:
     )
 
 
-def test_what_is_left_out_is_told_in_two_lines() -> None:
+def test_what_is_left_out_is_reported_in_two_lines() -> None:
     here, (one, two) = os.getcwd(), (BatchQuestion("what?"), BatchQuestion("who?"))
     asked = BatchQuestions((), {f"{here}/a.mp4": (one,), f"{here}/new\nline.mp4": (one, two), f"{here}/c.mp4": (one,)})
     assert left_out(["a.mp4", "# c", "d.mp4"], asked) == (
@@ -87,7 +87,7 @@ def test_what_is_left_out_is_told_in_two_lines() -> None:
         ('{"question": "a"}\n{"question": "a"}', "line 2: the same question"),
     ],
 )
-def test_what_is_no_question_is_named(tmp_path: Path, text: str, message: str) -> None:
+def test_a_bad_line_of_questions_is_named(tmp_path: Path, text: str, message: str) -> None:
     path = tmp_path / "q.jsonl"
     path.write_text(text)
     with pytest.raises(UsageError, match=message):

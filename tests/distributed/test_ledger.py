@@ -1,4 +1,4 @@
-"""The folder of a batch after every kill there can be."""
+"""The folder of a batch after a kill at every byte."""
 
 from __future__ import annotations
 

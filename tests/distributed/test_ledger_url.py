@@ -221,7 +221,7 @@ def test_files_of_items_are_whole_wherever_they_go(tmp_path: Path) -> None:
     ("url", "why"),
     [("memory://x", "ends with the process"), ("nonsense://x", "Protocol not known"), ("s3://bucket/x", "s3fs")],
 )
-def test_urls_that_mean_nothing_here_are_one_line(url: str, why: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unusable_urls_are_one_line(url: str, why: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "s3fs", None)
     with pytest.raises(UsageError, match=why) as caught:
         Store(url)

@@ -59,7 +59,7 @@ def child() -> Iterator[WorkerProcess]:
     made.kill()
 
 
-def test_one_child_does_one_thing_after_the_other(child: WorkerProcess) -> None:
+def test_one_child_runs_one_function_after_the_other(child: WorkerProcess) -> None:
     assert list(child.run(numbers, 3)) == [0, 1, 2]
     assert [int(array[0, 0]) for array in child.run(arrays, 3)] == [0, 1, 2]
     with pytest.raises(FailedError) as caught:
@@ -82,7 +82,7 @@ def test_a_heartbeat_is_enough(child: WorkerProcess) -> None:
     assert list(child.run(busy, 2.0)) == ["done"]
 
 
-def test_a_child_that_is_being_born_when_ctrl_c_comes_is_killed_too(
+def test_a_child_that_starts_during_ctrl_c_is_killed_too(
     child: WorkerProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     born: list[int] = []
