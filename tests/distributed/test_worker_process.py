@@ -82,9 +82,7 @@ def test_a_heartbeat_is_enough(child: WorkerProcess) -> None:
     assert list(child.run(busy, 2.0)) == ["done"]
 
 
-def test_a_child_that_starts_during_ctrl_c_is_killed_too(
-    child: WorkerProcess, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_child_that_starts_during_ctrl_c_is_killed_too(child: WorkerProcess, monkeypatch: pytest.MonkeyPatch) -> None:
     born: list[int] = []
 
     class Interrupted(subprocess.Popen[bytes]):
