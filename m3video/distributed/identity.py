@@ -1,4 +1,4 @@
-"""What changes the outcome of a task: its settings, and the weights of the model that answers."""
+"""Digests of what changes the outcome of a task: its settings, and the weights of the model that answers."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from m3video.model.m3.model_paths import find_folder, find_here, find_model
 from m3video.model.safetensors_headers import weights_digest
 
 WHERE_IT_RUNS = frozenset({"device", "vision_batch", "cache", "cache_gib", "memory"})
-"""Settings that change how fast an answer comes, not which."""
+"""Settings that change how fast an answer comes, not the answer."""
 
 OF_ANSWERS = frozenset({"vision_tower", "dtype", "quantize", "max_new_tokens"})
 OF_PLANS = frozenset({*PLAN_SETTINGS, "timestamps", "model"} - {"scan"})
-"""Settings that change an answer only, and those that change a plan too. Any other one may change everything."""
+"""Settings that change an answer only, and those that change a plan too; every other one may change all outcomes."""
 
 
 def config_of(name: str, settings: Settings, *, fetch: bool = True) -> str:
-    """Digest of the task, the settings that change its outcome, and the model where one answers.
+    """Return a digest of the task, the settings that change its outcome, and the model where one answers.
 
     Args:
         name: of the task.
@@ -27,20 +27,20 @@ def config_of(name: str, settings: Settings, *, fetch: bool = True) -> str:
     Raises:
         CheckpointError: there is no such model.
     """
-    held = settings.model_dump()
+    values = settings.model_dump()
     without = WHERE_IT_RUNS
     if name in ("analyze", "plan"):
         without |= OF_ANSWERS
     if name == "analyze":
         without |= OF_PLANS
     weights = "" if name in ("analyze", "plan") else weights_sample(settings, fetch=fetch)
-    return digest(name, {key: value for key, value in held.items() if key not in without}, weights)
+    return digest(name, {key: value for key, value in values.items() if key not in without}, weights)
 
 
 def weights_sample(settings: Settings, *, fetch: bool) -> str:
-    """Digest of a checkpoint's config and of samples of its weights: reads a megabyte, not 14 GB.
+    """Return a digest of a checkpoint's config and of samples of its weights: reads a megabyte, not 14 GB.
 
-    Empty where the model is not on this machine and must not be fetched.
+    Empty where the model is not on this machine and must not be downloaded.
     """
     model = settings.model
     if not fetch and find_here(model, whole=True) is None:

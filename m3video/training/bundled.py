@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -14,10 +16,11 @@ from m3video.training.build import build_model
 from m3video.training.decoder import train_decoder
 from m3video.training.features import load_features, make_features
 from m3video.training.joint import train_joint, train_projector
-from m3video.training.loop import mark_run_folder, million_parameters, open_run_folder, say
+from m3video.training.loop import million_parameters, say
 from m3video.training.recipe import Recipe, load_recipe
 from m3video.training.vision import train_vision
 from m3video.training.words import save_tokenizer
+from m3video.utils.files import prepare_folder
 
 PREPROCESSOR = {
     "image_processor_type": "CLIPImageProcessor",
@@ -41,7 +44,8 @@ def train_bundled(
     """Train a small M3 from nothing; the arguments are those of `train`."""
     recipe = load_recipe(config_path, smoke=smoke)
     place = find_device(device)
-    prepare_folder(run_dir, recipe, resume=resume)
+    check = partial(check_recipe, run_dir, recipe)
+    prepare_folder(run_dir, recipe.model_dump(mode="json"), resume=resume, check=check)
     model = build_model(recipe).to(place)
     say(f"{million_parameters(model):.1f} million parameters on {place}; checkpoints and metrics.jsonl in {run_dir}")
     train_vision(model, recipe, run_dir, device=place, resume=resume)
@@ -65,13 +69,13 @@ def export(model: M3VideoForConditionalGeneration, folder: Path) -> Path:
     return folder
 
 
-def prepare_folder(run_dir: Path, recipe: Recipe, *, resume: bool) -> None:
-    """Make the run folder, or check that it belongs to this recipe, lengths of stages aside: a finished run goes on
-    when its recipe names more steps."""
-    before = open_run_folder(run_dir, resume=resume)
-    if before is not None and Recipe.model_validate(before).with_lengths_of(recipe) != recipe:
+def check_recipe(run_dir: Path, recipe: Recipe, before: dict[str, Any]) -> None:
+    """Raise UsageError unless the run folder belongs to this recipe, lengths of stages aside.
+
+    A finished run goes on when its recipe names more steps.
+    """
+    if Recipe.model_validate(before).with_lengths_of(recipe) != recipe:
         raise UsageError(
             f"--run-dir {run_dir} holds a run of another recipe (only lengths of stages may differ): "
             "name a new one, or start over with --fresh"
         )
-    mark_run_folder(run_dir, recipe.model_dump(mode="json"))

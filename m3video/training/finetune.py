@@ -7,6 +7,7 @@ import importlib
 import math
 import warnings
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +24,12 @@ from m3video.model.m3.finite import damage
 from m3video.training.conversations import Skipped, check_style
 from m3video.training.examples import Example, Loader
 from m3video.training.finetune_recipe import FREE, FineTune, load_finetune
-from m3video.training.loop import WARM_UP, mark_run_folder, million_parameters, open_run_folder, run_stage, say
+from m3video.training.loop import WARM_UP, million_parameters, run_stage, say
 from m3video.training.objective import backward
 from m3video.training.reading import Reading, SkipLog, load_rows
 from m3video.training.recipe import Stage
 from m3video.types import SCALES
+from m3video.utils.files import prepare_folder
 
 _TOWER, _PROJECTOR = ("model.vision_tower.",), ("model.multi_modal_projector.", "model.image_newline")
 _LORA_TARGETS = r".*language_model\.layers\.\d+\..*\.(q|k|v|o|gate|up|down)_proj"
@@ -64,7 +66,8 @@ def finetune(
     recipe = load_finetune(config_path, smoke=smoke)
     place = find_device(device)
     peft = find_peft(config_path) if recipe.lora is not None else None
-    prepare_folder(run_dir, recipe, resume=resume)
+    made_with = {**recipe.model_dump(mode="json"), "sha256": [file_hash(one.conversations) for one in recipe.data]}
+    prepare_folder(run_dir, made_with, resume=resume, check=partial(check_run, run_dir, made_with))
     skips = SkipLog(run_dir / "skipped.jsonl")
     rows = load_rows(recipe, skips)
     # Only what is not trained may be kept in half precision: an update of 2e-5 would be rounded away.
@@ -218,18 +221,14 @@ def find_peft(config_path: Path) -> Any:
         ) from None
 
 
-def prepare_folder(run_dir: Path, recipe: FineTune, *, resume: bool) -> None:
-    """Make the run folder, or check that it belongs to this recipe and to the same data files, byte for byte."""
-    now = {**recipe.model_dump(mode="json"), "sha256": [file_hash(one.conversations) for one in recipe.data]}
-    before = open_run_folder(run_dir, resume=resume)
-    if before is not None:
-        changed = [key for key in {**before, **now} if key not in FREE and before.get(key) != now.get(key)]
-        if changed:
-            what = "data (its content)" if changed == ["sha256"] else changed[0]
-            raise UsageError(
-                f"--run-dir {run_dir} holds a run with another {what}: name a new one, or start over with --fresh"
-            )
-    mark_run_folder(run_dir, now)
+def check_run(run_dir: Path, now: dict[str, Any], before: dict[str, Any]) -> None:
+    """Raise UsageError unless the run folder belongs to this recipe and to the same data files, byte for byte."""
+    changed = [key for key in {**before, **now} if key not in FREE and before.get(key) != now.get(key)]
+    if changed:
+        what = "data (its content)" if changed == ["sha256"] else changed[0]
+        raise UsageError(
+            f"--run-dir {run_dir} holds a run with another {what}: name a new one, or start over with --fresh"
+        )
 
 
 def file_hash(path: Path) -> str:

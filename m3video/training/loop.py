@@ -10,7 +10,6 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -20,7 +19,6 @@ from m3video.training.recipe import Stage
 from m3video.utils.files import replacing
 
 REPORT_EVERY = 20
-RECIPE_FILE = "recipe.json"
 WARM_UP = 0.03
 FLOOR = 0.05
 MUON_RATE = 3.0
@@ -46,25 +44,6 @@ def make_optimizers(module: nn.Module) -> list[torch.optim.Optimizer]:
     if inner:
         optimizers.append(torch.optim.Muon(inner, weight_decay=0.01, adjust_lr_fn="match_rms_adamw"))
     return optimizers
-
-
-def open_run_folder(run_dir: Path, *, resume: bool) -> dict[str, Any] | None:
-    """Make the run folder; what the run in it was made with, or None where there is none to go on from."""
-    written = run_dir / RECIPE_FILE
-    if not resume and written.exists():
-        # Only a folder that a run has marked as its own is ever removed.
-        shutil.rmtree(run_dir)
-    run_dir.mkdir(parents=True, exist_ok=True)
-    if not written.exists():
-        return None
-    before: dict[str, Any] = json.loads(written.read_text(encoding="utf-8"))
-    return before
-
-
-def mark_run_folder(run_dir: Path, made_with: Mapping[str, Any]) -> None:
-    """Write down what the run in the folder is made with."""
-    with replacing(run_dir / RECIPE_FILE) as part:
-        part.write_text(json.dumps(made_with, indent=2) + "\n", encoding="utf-8")
 
 
 class Reporter:
