@@ -112,8 +112,9 @@ def probe(
 
     Example: m3video probe film.mp4 --json
     """
-    from m3video.cli.terminal import info_record, info_text, print_json, print_notes
+    from m3video.cli.terminal import print_json, print_notes
     from m3video.inference.pipeline import open_for
+    from m3video.report.video_text import info_record, info_text
 
     settings = _settings(locals())
     with open_for(video, settings) as reader:
@@ -145,7 +146,7 @@ def analyze(
 
     Example: m3video analyze film.mp4 -o stats.parquet
     """
-    from m3video.cli.terminal import info_record, make_progress, print_json, print_notes, stats_record, stats_text
+    from m3video.cli.terminal import make_progress, print_json, print_notes
     from m3video.distributed.analysis import analyze_long
     from m3video.distributed.mapping import in_process
     from m3video.distributed.processes import processes
@@ -153,6 +154,7 @@ def analyze(
     from m3video.inference.pipeline import scan_note
     from m3video.planning.shots import find_shots
     from m3video.planning.stats_file import save_stats
+    from m3video.report.video_text import info_record, stats_record, stats_text
 
     output, is_printed = output_or_stdout(output, json=json)
     check_outputs(video, {"-o": output})
@@ -220,12 +222,14 @@ def plan(
     Example: m3video plan film.mp4 --budget 2880 -o plan.json --plot plan.png
     """
     from m3video.cli.memory import fit_or_keep, memory_notes, memory_rows
-    from m3video.cli.terminal import make_progress, plan_facts, plan_text, print_json, print_notes, time_fact
+    from m3video.cli.terminal import make_progress, print_json, print_notes
     from m3video.inference.latency import default_file, estimate
     from m3video.inference.pipeline import binding_limits, cache_of, open_for, study_reader
     from m3video.planning.plan_file import save_plan, to_json
+    from m3video.report.picture_file import check_drawable, save_picture
     from m3video.report.plan_page import MOST_IN_PAGE, save_page
-    from m3video.report.plan_plot import MOST_IN_PLOT, check_drawable, draw_plan, save_picture
+    from m3video.report.plan_plot import MOST_IN_PLOT, draw_plan
+    from m3video.report.plan_text import plan_facts, plan_text, time_fact
     from m3video.report.thumbnails import fetch_thumbnails
     from m3video.utils.progress import Meter
 
@@ -303,10 +307,11 @@ def ask(
 
     Example: m3video ask film.mp4 "What colour is the background at 0:03?" --budget 720
     """
-    from m3video.cli.terminal import answer_record, answer_text, make_progress, print_json, print_notes
+    from m3video.cli.terminal import make_progress, print_json, print_notes
     from m3video.inference.latency import default_file, remember
     from m3video.inference.session import ask as ask_video
     from m3video.planning.plan_file import load_plan
+    from m3video.report.answer_text import answer_record, answer_text
 
     given = _flags(locals())
     refuse_decided(plan, given)

@@ -108,7 +108,7 @@ def _tune(
     from m3video.cli.terminal import make_progress, print_json, print_notes
     from m3video.evaluation.tuning.questions import read_questions, records_of
     from m3video.model.m3.model_paths import find_model
-    from m3video.report.plan_plot import check_drawable, save_picture
+    from m3video.report.picture_file import check_drawable, save_picture
 
     settings = load_settings(flags, config=config)
     check_drawable(plot, None)

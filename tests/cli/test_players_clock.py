@@ -15,7 +15,6 @@ import pytest
 from typer.testing import CliRunner
 
 from m3video.cli.app import app
-from m3video.cli.terminal import info_record, info_text, plan_facts, plan_text
 from m3video.config import Settings
 from m3video.distributed.analysis import analyze_long
 from m3video.distributed.segments import cut
@@ -27,7 +26,9 @@ from m3video.planning.plan_file import from_json, to_json
 from m3video.planning.stats_file import load_stats
 from m3video.report.plan_page import page
 from m3video.report.plan_plot import draw_plan
+from m3video.report.plan_text import plan_facts, plan_text
 from m3video.report.summary_files import FORMATS
+from m3video.report.video_text import info_record, info_text
 from m3video.types import VideoInfo
 from tests.video.clips import Clip, write
 

@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from m3video.cli.terminal import plan_facts
 from m3video.config import Settings, load_settings
 from m3video.errors import DoesNotFitError, UsageError, VideoError
 from m3video.inference.memory.fit import fit_settings
@@ -17,6 +16,7 @@ from m3video.inference.session import ask
 from m3video.model.m3 import checkpoint
 from m3video.planning.plan_file import to_json
 from m3video.report.plan_plot import EDGE, draw_plan
+from m3video.report.plan_text import plan_facts
 from m3video.training.sample import sample_clip
 from m3video.types import SCALES
 from tests.paths import SAMPLE

@@ -12,7 +12,6 @@ import pytest
 from typer.testing import CliRunner
 
 from m3video.cli.app import app
-from m3video.cli.terminal import plan_facts
 from m3video.config import Settings, load_settings
 from m3video.distributed.tasks import make_task
 from m3video.errors import UsageError
@@ -23,6 +22,7 @@ from m3video.inference.summary.summarize import refuse_ranges
 from m3video.model.m3.saliency import Look
 from m3video.planning.plan_file import from_json, load_plan, save_plan, to_json
 from m3video.planning.saliency import first_look
+from m3video.report.plan_text import plan_facts
 from m3video.types import Answer
 
 RUN = CliRunner()

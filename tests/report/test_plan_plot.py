@@ -15,21 +15,20 @@ from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 from PIL import Image
 
-from m3video.cli.terminal import plan_facts
 from m3video.config import Settings
 from m3video.errors import PlanError, UsageError
 from m3video.inference.pipeline import PlanDetails, binding_limits, open_for, study_reader, study_stats
+from m3video.report.picture_file import check_drawable, save_picture
 from m3video.report.plan_plot import (
     COLOURS,
     COLUMNS,
     MOST_IN_PLOT,
     SMALL,
-    check_drawable,
     column_starts,
     draw_plan,
-    save_picture,
     time_ticks,
 )
+from m3video.report.plan_text import plan_facts
 from m3video.report.thumbnails import fetch_thumbnails, telling
 from m3video.types import SCALES, FrameStats, VideoInfo
 from tests.paths import SAMPLE
