@@ -6,9 +6,10 @@ from dataclasses import asdict
 from typing import Any
 
 from m3video.planning.plan_file import to_json
-from m3video.report.plan_text import count_text, plan_text
+from m3video.report.plan_text import plan_text
 from m3video.types import Answer
 from m3video.utils.clock import clock
+from m3video.utils.text import counted
 
 
 def answer_record(answer: Answer) -> dict[str, Any]:
@@ -37,7 +38,7 @@ def _evidence_lines(answer: Answer) -> list[str]:
     """Return a line for each time range of the evidence."""
     return [
         f"  {clock(item.start_seconds)} - {clock(item.end_seconds)}   "
-        f"{count_text(item.num_frames, 'frame')}, {count_text(item.num_tokens, 'token')}"
+        f"{counted(item.num_frames, 'frame')}, {counted(item.num_tokens, 'token')}"
         for item in answer.evidence
     ]
 
@@ -47,7 +48,7 @@ def cost_lines(answer: Answer) -> list[str]:
     cost = ", ".join(f"{name} {value:.2f} s" for name, value in answer.stage_seconds.items())
     peak = max(answer.peak_memory_bytes.values(), default=0) / 2**20
     parts = [
-        f"{answer.cached_frames} of {count_text(len(answer.plan.frames), 'frame')}" if answer.cached_frames else "",
+        f"{answer.cached_frames} of {counted(len(answer.plan.frames), 'frame')}" if answer.cached_frames else "",
         "the scan" if answer.is_scan_cached else "",
         f"{answer.reused_tokens} prompt tokens" if answer.reused_tokens else "",
     ]

@@ -11,6 +11,7 @@ from m3video.inference.latency import Estimate
 from m3video.planning.limits import Limit
 from m3video.types import SCALES, Focus, TokenPlan
 from m3video.utils.clock import clock
+from m3video.utils.text import counted
 
 _FULL_BAR = 24
 _MOST_TIMES = 4
@@ -36,7 +37,7 @@ def plan_facts(plan: TokenPlan, limits: Sequence[Limit] | None = None) -> list[R
         limits: the limits that bind, from `pipeline.binding_limits`; None when they were not computed.
     """
     rows = [
-        ("frames", f"{len(plan.frames)} of {plan.num_candidates} candidates, {count_text(len(plan.shots), 'shot')}"),
+        ("frames", f"{len(plan.frames)} of {plan.num_candidates} candidates, {counted(len(plan.shots), 'shot')}"),
         ("tokens", f"{plan.total_tokens} of {plan.budget}{_first_look_text(plan)}"),
     ]
     if plan.num_repeats:
@@ -63,10 +64,10 @@ def plan_facts(plan: TokenPlan, limits: Sequence[Limit] | None = None) -> list[R
 def _unspent_text(plan: TokenPlan, left: int, limits: Sequence[Limit]) -> str:
     """Return why part of the budget is not spent."""
     if plan.method != "fits":
-        return f"{count_text(left, 'token')}: the next finer step costs more than that"
+        return f"{counted(left, 'token')}: the next finer step costs more than that"
     lifted = [limit.name for limit in limits if not limit.name.startswith("--budget")]
     more = f"; to use more, change {', '.join(lifted)}" if lifted else ""
-    return f"{count_text(left, 'token')}: every candidate already shows all that is new in it{more}"
+    return f"{counted(left, 'token')}: every candidate already shows all that is new in it{more}"
 
 
 def _first_look_text(plan: TokenPlan) -> str:
@@ -91,7 +92,7 @@ def time_fact(plan_seconds: float, estimate: Estimate | None) -> Row:
         return ("time", took + "not known yet: it is measured when this model answers on this machine")
     return (
         "time",
-        f"{took}about {_seconds_text(estimate.seconds)} more, by {count_text(estimate.num_runs, 'earlier answer')}",
+        f"{took}about {_seconds_text(estimate.seconds)} more, by {counted(estimate.num_runs, 'earlier answer')}",
     )
 
 
@@ -134,11 +135,6 @@ def _percent_text(share: float) -> str:
     if share < 1e-4:
         return "under 0.01%"
     return f"{100 * share:.2g}%" if share < 0.1 else f"{100 * share:.0f}%"
-
-
-def count_text(number: int, word: str) -> str:
-    """Return a number with its noun, e.g. `1 frame` or `3 frames`."""
-    return f"{number} {word}" + ("" if number == 1 else "s")
 
 
 def plan_text(plan: TokenPlan, *, facts: Sequence[Row] | None = None, width: int | None = None) -> str:

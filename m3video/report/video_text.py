@@ -24,21 +24,15 @@ def info_text(info: VideoInfo) -> str:
     """Return a `VideoInfo` as labelled lines."""
     rotation = f", turned by {info.rotation} degrees" if info.rotation else ""
     header = "" if info.num_frames_from_header is None else f" (header: {info.num_frames_from_header})"
+    start, end = info.pts_seconds(info.start_pts), info.pts_seconds(info.until_pts)
+    base = f"{info.time_base[0]}/{info.time_base[1]}"
     rows = [
         ("file", info.path),
         ("picture", f"{info.width} x {info.height}{rotation}, {info.pixel_format}"),
         ("codec", f"{info.codec} in {info.container}, read with {info.backend}"),
         ("frames", f"{info.num_frames}{header}, {info.num_keyframes} keyframes"),
-        (
-            "time",
-            f"{clock(info.pts_seconds(info.start_pts))} to "
-            f"{clock(info.pts_seconds(info.until_pts))} "
-            f"({info.duration_seconds:.3f} s)",
-        ),
-        (
-            "pts",
-            f"{info.start_pts} to {info.end_pts}, time base {info.time_base[0]}/{info.time_base[1]}{_origin_text(info)}",
-        ),
+        ("time", f"{clock(start)} to {clock(end)} ({info.duration_seconds:.3f} s)"),
+        ("pts", f"{info.start_pts} to {info.end_pts}, time base {base}{_origin_text(info)}"),
         ("content", info.fingerprint),
     ]
     if info.num_damaged_packets:

@@ -137,3 +137,8 @@ def each_key_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         names = [name for name, _ in pairs]
         raise ValueError(f"{next(name for name in found if names.count(name) > 1)} stands there twice")
     return found
+
+
+def counted(number: int, word: str) -> str:
+    """Return a number and its noun: `1 frame`, `2 frames`."""
+    return f"{number} {word}" + ("" if number == 1 else "s")

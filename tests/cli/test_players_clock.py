@@ -142,8 +142,8 @@ def test_questions_and_prompts_are_told_by_it(
         seen.append(list(times_seconds or []))
         return real(*args, times_seconds=times_seconds, **more)
 
-    for module in ("answering", "prefix", "text", "text_count"):
-        monkeypatch.setattr(f"m3video.model.{module}.build_prompt", watching, raising=False)
+    for module in ("answering", "prefix", "text_count"):
+        monkeypatch.setattr(f"m3video.model.m3.{module}.build_prompt", watching, raising=False)
     at_six = Settings(cache=False, saliency="times", max_frames=8)
     answer = ask(late, "What colour is the background at 0:06?", at_six, loaded=loaded)
     assert answer.plan.focus is not None
