@@ -22,8 +22,16 @@ from typing import Any
 import m3video
 from tests.paths import ROOT
 
-LIGHT = ("m3video.cli.app",)
-"""What `light=True` has imported: no torch, so that a test can tell whether a command has loaded it."""
+LIGHT = (
+    *(f"m3video.cli.{name}" for name in ("app", "memory", "terminal")),
+    *("m3video.distributed.analysis", "m3video.inference.pipeline", "m3video.video._pyav"),
+    *("m3video.planning.plan_file", "m3video.planning.scan_cache", "m3video.planning.shots"),
+    *("m3video.report.plan_page", "numpy.ma", "rich.console", "rich.progress", "rich.table"),
+    *("av", "cv2", "av.subtitles.stream", "safetensors.numpy", "tokenizers"),
+)
+"""What a light server has imported: no torch, so that it forks faster and a test can tell what a command has loaded."""
+_NEEDS_NO_MODEL = {"probe", "analyze", "plan", "cache", "--version", "--help"}
+_DRAWS = {"--plot", "--html", "--memory"}
 _CHANGEABLE = ("COLUMNS", "TERM", "PYTHONIOENCODING", "PYTHONUNBUFFERED")
 """Environment variables, besides M3VIDEO_*, that are read when they are needed or that the server obeys."""
 _PLAIN = {"args", "stdin", "stdout", "stderr", "cwd", "env", "text", "start_new_session"}
@@ -33,9 +41,17 @@ _PLAIN = {"args", "stdin", "stdout", "stderr", "cwd", "env", "text", "start_new_
 def heavy() -> list[str]:
     """All modules of this program, and what they import late. pyarrow is not among it: it starts a thread."""
     ours = [module.name for module in pkgutil.walk_packages(m3video.__path__, "m3video.") if not module.ispkg]
-    late = ["torch", "transformers", "cv2", "av", "matplotlib.figure", "matplotlib.backends.backend_agg", "rich.progress"]
+    late = [
+        "torch",
+        "transformers",
+        "cv2",
+        "av",
+        "matplotlib.figure",
+        "matplotlib.backends.backend_agg",
+        "rich.progress",
+    ]
     models = [f"transformers.models.{name}.modeling_{name}" for name in ("llama", "clip")]
-    return [*(name for name in ours if not name.endswith("__main__")), *late, *models]
+    return [*(name for name in ours if not name.endswith("__main__")), *LIGHT, *late, *models]
 
 
 class Server:
@@ -119,21 +135,21 @@ class Warm(subprocess.Popen[Any]):
 
 
 def Popen(
-    arguments: Sequence[Any], *, warm: bool = True, light: bool = False, closed: int | None = None, **how: Any
+    arguments: Sequence[Any], *, warm: bool = True, light: bool | None = None, closed: int | None = None, **how: Any
 ) -> subprocess.Popen[Any]:
     """Start `[sys.executable, "-m" or "-c", ...]`.
 
     Args:
         arguments: as for `subprocess.Popen`.
         warm: False for a Python that starts from nothing.
-        light: from a server that has loaded neither torch nor transformers.
+        light: from a server that has loaded neither torch nor transformers; by itself for verbs that need neither.
         closed: number of the standard stream that the command shall not have.
         how: as for `subprocess.Popen`.
     """
     env = how["env"] if how.get("env") is not None else dict(os.environ)
     told = [os.fsdecode(argument) for argument in arguments]
     if warm and told[0] == sys.executable and told[1] in ("-m", "-c") and how.keys() <= _PLAIN:
-        server = _server(light)
+        server = _server(bool({*told[3:]} & _NEEDS_NO_MODEL) and not {*told[3:]} & _DRAWS if light is None else light)
         if not _changed(env, server.environment):
             request = {
                 "module": told[2] if told[1] == "-m" else "",
@@ -157,7 +173,9 @@ def _changed(env: dict[str, str], before: dict[str, str]) -> set[str]:
     return {
         name
         for name in ours.keys() | theirs.keys()
-        if ours.get(name) != theirs.get(name) and name not in _CHANGEABLE and not name.startswith(("M3VIDEO_", "PYTEST_"))
+        if ours.get(name) != theirs.get(name)
+        and name not in _CHANGEABLE
+        and not name.startswith(("M3VIDEO_", "PYTEST_"))
     }
 
 

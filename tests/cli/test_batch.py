@@ -19,6 +19,7 @@ from m3video.distributed.ledger import Ledger
 from m3video.inference.session import ask
 from m3video.model.m3 import checkpoint
 from m3video.utils.json_lines import RELATIVE
+from tests import command
 from tests.model.tiny import save_tiny
 from tests.paths import ROOT
 from tests.video.clips import Clip, write
@@ -29,7 +30,7 @@ REFUSED = [odd for odd in ODD_INPUTS if isinstance(odd.outcome, Refused) and not
 
 
 def run(*arguments: object, stdin: str = "", timeout: float = 240) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
+    return command.run(
         [sys.executable, "-m", "m3video.cli", *map(str, arguments)],
         capture_output=True,
         text=True,
