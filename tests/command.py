@@ -27,7 +27,7 @@ LIGHT = (
     *("m3video.distributed.analysis", "m3video.inference.pipeline", "m3video.video._pyav"),
     *("m3video.planning.plan_file", "m3video.planning.scan_cache", "m3video.planning.shots"),
     *("m3video.report.plan_page", "numpy.ma", "rich.console", "rich.progress", "rich.table"),
-    *("av", "cv2", "av.subtitles.stream", "safetensors.numpy", "tokenizers"),
+    *("av", "cv2", "av.subtitles.stream", "safetensors.numpy", "scipy.optimize", "tokenizers"),
 )
 """What a light server has imported: no torch, so that it forks faster and a test can tell what a command has loaded."""
 _NEEDS_NO_MODEL = {"probe", "analyze", "plan", "cache", "--version", "--help"}
