@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from tests.made_once import FOLDER
+
 # A shell that runs tests in the background has them ignore Ctrl-C, and every program that they start inherits that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -16,6 +18,12 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 _FOLDER = tempfile.TemporaryDirectory(prefix="m3video-tests-")
 atexit.register(_FOLDER.cleanup)
 os.environ["M3VIDEO_CACHE_DIR"] = _FOLDER.name
+
+# The first process of a session makes the folder that the others, its workers, share.
+if FOLDER not in os.environ:
+    _SHARED = tempfile.TemporaryDirectory(prefix="m3video-tests-shared-")
+    atexit.register(_SHARED.cleanup)
+    os.environ[FOLDER] = _SHARED.name
 
 
 @pytest.hookimpl(optionalhook=True)

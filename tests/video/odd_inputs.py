@@ -1,7 +1,7 @@
 """Odd and hostile inputs, made with PyAV's encoders and byte surgery, each with the outcome that it must have.
 
-`ODD_INPUTS` lists them. `odd.make(folder)` writes one into an existing folder and returns the path to open (which may
-be a directory, a FIFO or nothing at all); `odd.outcome` is `Readable` or `Refused`.
+`ODD_INPUTS` lists them, and `REPRESENTATIVES` one or two of each outcome. `odd.path()` is the path to open (it may be
+a directory, a FIFO or nothing at all), shared by all tests; `odd.outcome` is `Readable` or `Refused`.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import av
 import numpy as np
 from av.stream import Disposition
 
+from tests.made_once import made_once
 from tests.video.clips import Clip, add_stream, encode, paint, write, write_silence
 
 
@@ -58,7 +59,12 @@ class OddInput:
     drop_root: bool = False
 
     def make(self, folder: Path) -> Path:
+        """Write it into `folder`, for a test that changes it."""
         return self.maker(folder)
+
+    def path(self) -> Path:
+        """Return the one that all tests of a session read and none changes."""
+        return made_once(f"odd-input-{ODD_INPUTS.index(self)}", self.maker)
 
 
 ODD_INPUTS: list[OddInput] = []
@@ -582,3 +588,26 @@ def forbidden(path: Path) -> None:
 @odd("name_too_long", Refused("cannot be read"))
 def name_too_long(path: Path) -> Path:
     return path.with_name("x" * 300)
+
+
+# --- one or two of each outcome, for tests of what lies above the reader ----------------------------------------------
+OUTCOMES = {
+    "reads fine": ("b_frames.mp4", "two\nlines.mp4"),
+    "varying frame rate": ("vfr.mkv",),
+    "late or negative start": ("start_10s.mkv", "leading_frames_cut_by_edit_list.mp4"),
+    "rotated": ("turned_90.mp4",),
+    "few frames": ("one_frame.mp4",),
+    "no timestamps": ("no_pts_h264.avi", "raw.hevc"),
+    "timestamps that jump": ("times_jump_back.ts",),
+    "open GOP": ("open_gop_h264.mp4", "cut_in_open_gop.ts"),
+    "sizes that change": ("resolution_change.ts",),
+    "false claims": ("claims_a_century.mp4",),
+    "damaged": ("damaged_middle.mp4", "hole_of_zeros.ts"),
+    "truncated": ("tail_cut_off.mp4", "tail_cut_off.mkv"),
+    "refused: no video": ("empty.mp4", "random.mp4", "sound_with_cover.m4a"),
+    "refused: no frame": ("encrypted.mp4",),
+    "refused: huge": ("too_many_pixels.avi",),
+    "refused: leads elsewhere": ("hls.mp4",),
+    "refused: no file": ("fifo.mp4", "missing.mp4"),
+}
+REPRESENTATIVES = [odd for names in OUTCOMES.values() for odd in ODD_INPUTS if odd.name in names]

@@ -231,7 +231,7 @@ def test_a_plan_of_a_part_says_so(make: str, tmp_path: Path) -> None:
         path = write_noisy(tmp_path / "a.avi", MJPEG)
         path.write_bytes(path.read_bytes()[: places(path)[30][0]])
     else:
-        path = next(odd for odd in ODD_INPUTS if odd.name == "damaged_middle.mp4").make(tmp_path)
+        path = next(odd for odd in ODD_INPUTS if odd.name == "damaged_middle.mp4").path()
     plan = plan_video(path, Settings())
     assert plan.video.partial
     save_plan(plan, tmp_path / "plan.json")
