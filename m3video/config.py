@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
 from collections.abc import Iterable, Mapping
@@ -14,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from m3video.errors import UsageError
 from m3video.types import SCALES
-from m3video.utils.text import fault_of, read_text, shown
+from m3video.utils.text import fault_of, nearest, read_text, shown
 from m3video.utils.units import parse_size
 
 ENV_PREFIX = "M3VIDEO_"
@@ -278,6 +277,29 @@ def load_settings(flags: Mapping[str, Any], *, config: Path | None = None) -> Se
         raise UsageError(_first_problem(error, origin)) from None
 
 
+def changed_settings(settings: Settings | None, changes: Mapping[str, Any]) -> Settings:
+    """Return `settings`, or the defaults, with some of them changed.
+
+    Args:
+        settings: None for the defaults.
+        changes: values by the names of `Settings`.
+
+    Raises:
+        UsageError: unknown name (the nearest one is named), wrong value, or settings that contradict each other.
+    """
+    known = Settings.model_fields
+    for name in changes:
+        if name not in known:
+            raise UsageError(f"unknown setting '{shown(name)}'{_did_you_mean(nearest(name, known))}")
+    given = {} if settings is None else settings.model_dump(exclude_unset=True)
+    if settings is not None and not changes:
+        return settings
+    try:
+        return Settings(**{**given, **changes})
+    except ValidationError as error:
+        raise UsageError(_first_problem(error, {})) from None
+
+
 def read_yaml(path: Path) -> dict[str, Any]:
     """A YAML mapping from a file; UsageError in one line when it is none."""
     try:
@@ -291,11 +313,6 @@ def read_yaml(path: Path) -> dict[str, Any]:
     if not isinstance(values, dict) or not all(isinstance(key, str) for key in values):
         raise UsageError(f"config file {shown(path)} must hold 'key: value' lines")
     return values
-
-
-def nearest(name: str, known: Iterable[str]) -> str:
-    """The known name that `name` most likely meant, or ''."""
-    return next(iter(difflib.get_close_matches(name, list(known), n=1)), "")
 
 
 def _did_you_mean(near: str) -> str:

@@ -19,16 +19,16 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from m3video.distributed.batch import run_batch
-from m3video.distributed.items import Questions, digest
+from m3video.distributed.counts import BatchCounts
+from m3video.distributed.items import BatchQuestions, digest
 from m3video.distributed.ledger import Ledger
-from m3video.distributed.messages import ModelRequest, PartialRecord, Work, WorkerPool
-from m3video.distributed.progress import Report
+from m3video.distributed.messages import JobRequest, ModelRequest, Outcome, PartialRecord, VideoJob, WorkerPool
 from m3video.distributed.sources import Folder
 from m3video.distributed.worker_pool import LocalPool
 
@@ -46,17 +46,17 @@ class Simulated:
     def identify(self, video: str) -> Iterator[str]:
         yield digest(Path(video).read_text())
 
-    def work(self, work: Work) -> Iterator[ModelRequest | PartialRecord]:
+    def work(self, job: VideoJob) -> Iterator[ModelRequest | PartialRecord]:
         time.sleep(self.seconds)
         yield PartialRecord({"answer": "x" * 1500, "video_seconds": 60.0})
 
     def load(self) -> Any: ...
 
-    def answer(self, loaded: Any, pieces: Sequence[tuple[Work, Any]]) -> list[Any]:
-        return [None for _ in pieces]
+    def answer(self, loaded: Any, requests: Sequence[JobRequest]) -> list[Any]:
+        return [None for _ in requests]
 
-    def finish(self, loaded: Any, work: Work, base: Any, replies: Sequence[Any]) -> list[Mapping[str, Any]]:
-        return [base]
+    def finish(self, loaded: Any, job: VideoJob, partial_record: Any, replies: Sequence[Any]) -> list[Outcome]:
+        return [partial_record]
 
 
 def make_videos(folder: Path, count: int) -> None:
@@ -73,7 +73,7 @@ def memory_mb() -> float:
 
 
 @dataclass(slots=True)
-class Watching(Report):
+class Watching(BatchCounts):
     """Notes memory every `count // 10` items."""
 
     every: int = 1000
@@ -85,7 +85,7 @@ class Watching(Report):
             self.seen[mark] = round(memory_mb(), 1)
 
 
-def crew_of(task: Simulated, workers: int, ray: str | None) -> WorkerPool:
+def pool_of(task: Simulated, workers: int, ray: str | None) -> WorkerPool:
     if ray is None:
         return LocalPool(task, workers=workers)
     from m3video.distributed.ray_pool import RayPool
@@ -93,12 +93,12 @@ def crew_of(task: Simulated, workers: int, ray: str | None) -> WorkerPool:
     return RayPool(task, address=ray, workers=workers)
 
 
-def run(folder: Path, out: Path, workers: int, ray: str | None, task: Simulated, report: Report) -> float:
-    """Seconds of the loop, without the start of the crew."""
-    crew = crew_of(task, workers, ray)
+def run(folder: Path, out: Path, workers: int, ray: str | None, task: Simulated, counts: BatchCounts) -> float:
+    """Seconds of the loop, without the start of the pool."""
+    pool = pool_of(task, workers, ray)
     start = time.perf_counter()
     with Ledger(out) as ledger:
-        run_batch(Folder(folder), Questions(), task, ledger, crew, report=report)
+        run_batch(Folder(folder), BatchQuestions(), task, ledger, pool, counts=counts)
     return time.perf_counter() - start
 
 
@@ -109,18 +109,20 @@ def check(out: Path, count: int) -> dict[str, int]:
 
 
 def bench_many(folder: Path, out: Path, args: argparse.Namespace) -> dict[str, Any]:
-    report = Watching(every=max(1, args.items // 10))
-    seconds = run(folder, out, args.workers, args.ray, Simulated(), report)
+    counts = Watching(every=max(1, args.items // 10))
+    seconds = run(folder, out, args.workers, args.ray, Simulated(), counts)
     start = time.perf_counter()
     again = Watching()
     with Ledger(out) as ledger:
         opened = time.perf_counter() - start
-        # A crew that may not be asked: nothing is left to do.
-        run_batch(Folder(folder), Questions(), Simulated(), ledger, LocalPool(Simulated(), workers=1), report=again)
+        # The pool gets nothing: all is done.
+        run_batch(
+            Folder(folder), BatchQuestions(), Simulated(), ledger, LocalPool(Simulated(), workers=1), counts=again
+        )
     return {
         "items": args.items,
         "ms_per_item": round(1000 * seconds / args.items, 3),
-        "driver_mb_by_items_done": report.seen,
+        "driver_mb_by_items_done": counts.seen,
         "results_mb": round((out / "results.jsonl").stat().st_size / 2**20, 1),
         "manifest_mb": round((out / "manifest.jsonl").stat().st_size / 2**20, 1),
         "resume_with_nothing_left_s": round(time.perf_counter() - start, 3),
@@ -132,13 +134,13 @@ def bench_many(folder: Path, out: Path, args: argparse.Namespace) -> dict[str, A
 def bench_worker_kill(folder: Path, out: Path) -> dict[str, Any]:
     """Kill the only worker in the middle of an item: seconds until that item has a result, less what it takes."""
     task = Simulated(seconds=0.5)
-    crew = LocalPool(task, workers=1)
+    pool = LocalPool(task, workers=1)
     times: list[float] = []
 
-    class Killing(Report):
+    class Killing(BatchCounts):
         def show(self, *, running: int) -> None:
-            run = next(iter(crew._runs.values()), None)
-            if len(times) == 0 and self.done == 2 and run is not None and run.work is not None:
+            run = next(iter(pool._runs.values()), None)
+            if len(times) == 0 and self.done == 2 and run is not None and run.job is not None:
                 process = run.child._process
                 assert process is not None
                 os.kill(process.pid, signal.SIGKILL)
@@ -147,7 +149,7 @@ def bench_worker_kill(folder: Path, out: Path) -> dict[str, Any]:
                 times.append(time.perf_counter())
 
     with Ledger(out) as ledger:
-        run_batch(Folder(folder), Questions(), task, ledger, crew, limit=6, report=Killing())
+        run_batch(Folder(folder), BatchQuestions(), task, ledger, pool, limit=6, counts=Killing())
     return {"recovery_after_worker_kill_s": round(times[1] - times[0] - task.seconds, 3)}
 
 
@@ -181,7 +183,7 @@ def main() -> None:
     parser.add_argument("--drive", nargs=2, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.drive:
-        run(Path(args.drive[0]), Path(args.drive[1]), args.workers, None, Simulated(seconds=0.02), Report())
+        run(Path(args.drive[0]), Path(args.drive[1]), args.workers, None, Simulated(seconds=0.02), BatchCounts())
         return
     with tempfile.TemporaryDirectory() as name:
         place = Path(name)

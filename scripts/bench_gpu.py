@@ -29,8 +29,9 @@ from random_model import CONTEXT, SHAPES, random_model
 from stopwatch import Stopwatch, machine
 from transformers import GenerationConfig, LlavaForConditionalGeneration
 
-from m3video.inference.memory.model import DeviceSpec, Shape, grid_bytes, need, tower_bytes, weight_bytes
-from m3video.model.m3 import answering
+from m3video.inference.memory.model import DeviceSpec, Shape, estimate_memory, grid_bytes, tower_bytes, weight_bytes
+from m3video.model.m3 import inputs
+from m3video.model.m3.answer import FramesQuestion, GeneratedAnswer, answer_batch
 from m3video.model.m3.checkpoint import LoadedModel
 from m3video.model.m3.encoding import encode, encode_pooled
 from m3video.model.m3.images import normalise, to_pixels
@@ -38,7 +39,6 @@ from m3video.model.m3.pooling import VisualTokens
 from m3video.model.m3.prefix import Prefix
 from m3video.model.m3.size import read_size
 from m3video.model.m3.square import as_square
-from m3video.model.m3.together import Asked, answer_together
 from m3video.model.tokenizer import IMAGE_ID, prompt_ids
 from m3video.types import FULL_SCALE, SCALES
 from m3video.utils.units import MIB
@@ -141,7 +141,7 @@ def plain_answer(bench: Bench, plain: Any, pictures: Sequence[Picture], new_toke
     """Frames at 576 tokens each through transformers' processor and `generate`, with the same prompt."""
     loaded, image = bench.loaded, bench.loaded.config.image_token_index
     times = [float(n) for n in range(len(pictures))]
-    prompt = answering.frames_prompt(loaded, QUESTION, num_frames=len(pictures), times_seconds=times)
+    prompt = inputs.frames_prompt(loaded, QUESTION, num_frames=len(pictures), times_seconds=times)
     ids: list[int] = []
     for token in prompt_ids(loaded.codec, prompt):
         ids += [image] * FULL_SCALE if token == IMAGE_ID else [token]
@@ -159,7 +159,7 @@ def plain_answer(bench: Bench, plain: Any, pictures: Sequence[Picture], new_toke
         )
 
 
-def our_answer(bench: Bench, visual: VisualTokens, new_tokens: int) -> answering.GeneratedAnswer:
+def our_answer(bench: Bench, visual: VisualTokens, new_tokens: int) -> GeneratedAnswer:
     return prefix_of(bench, visual).answer(QUESTION, max_new_tokens=new_tokens)
 
 
@@ -171,7 +171,7 @@ def prefix_of(bench: Bench, visual: VisualTokens) -> Prefix:
 def bench_answers(bench: Bench, *, frames: int) -> None:
     """TTFT and tokens a second at each budget, beside the plain path at 576 tokens a frame."""
     shown, plain, new = bench.pictures[:frames], plain_model(bench.loaded), bench.answer_tokens
-    text = answering.text_tokens(bench.loaded, QUESTION, num_frames=frames)
+    text = inputs.text_tokens(bench.loaded, QUESTION, num_frames=frames)
     fitting = min(frames, (CONTEXT - text - new) // FULL_SCALE)
     first, rate = {}, {}
     for count in sorted({fitting, frames}):
@@ -214,11 +214,11 @@ def bench_batch(bench: Bench, *, frames: int) -> None:
     """Answers a second of several prompts in one run of the decoder."""
     scales = spread(BUDGETS[1], frames)
     visual = encode_pooled(bench.loaded, bench.pictures[:frames], scales, vision_batch=bench.vision_batch)
-    asked = [Asked(visual, f"{QUESTION} {n}", [float(n) for n in range(frames)]) for n in range(8)]
+    asked = [FramesQuestion(visual, f"{QUESTION} {n}", [float(n) for n in range(frames)]) for n in range(8)]
     alone = 0.0
     for count in (1, 2, 4, 8):
         took = bench.watch.seconds(
-            lambda count=count: answer_together(bench.loaded, asked[:count], max_new_tokens=bench.answer_tokens)
+            lambda count=count: answer_batch(bench.loaded, asked[:count], max_new_tokens=bench.answer_tokens)
         )
         alone = alone or count / took
         bench.watch.row(
@@ -242,8 +242,8 @@ def bench_memory(bench: Bench, *, frames: int) -> None:
     for budget in BUDGETS:
         scales = spread(budget, frames)
         visual = encode_pooled(loaded, bench.pictures[:frames], scales, vision_batch=bench.vision_batch)
-        text = answering.text_tokens(loaded, QUESTION, num_frames=frames) + bench.answer_tokens
-        found = need(size, place, Shape(frames, sum(scales), text, bench.vision_batch))
+        text = inputs.text_tokens(loaded, QUESTION, num_frames=frames) + bench.answer_tokens
+        found = estimate_memory(size, place, Shape(frames, sum(scales), text, bench.vision_batch))
         _peak(
             bench,
             f"answer from {sum(scales)} tokens",

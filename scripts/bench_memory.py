@@ -22,8 +22,8 @@ import torch
 from random_model import MOST_POSITIONS, random_model, write_config
 
 from m3video.config import Settings
-from m3video.inference.memory.fit import find_place
-from m3video.inference.memory.model import LIBRARIES_BYTES, Shape, need
+from m3video.inference.memory.fit import find_device_spec
+from m3video.inference.memory.model import LIBRARIES_BYTES, Shape, estimate_memory
 from m3video.inference.memory.trial import peak_of
 from m3video.model.m3.checkpoint import DTYPES, load_for
 from m3video.model.m3.size import read_size
@@ -62,7 +62,7 @@ def rows(*, has_cuda: bool, quick: bool) -> list[tuple[str, str, str, str, Shape
 def child(order: dict[str, Any]) -> None:
     """One row, measured here."""
     settings = Settings(**order["settings"])
-    place = find_place(settings, read_size(settings.model))
+    place = find_device_spec(settings, read_size(settings.model))
 
     def make() -> Any:
         if settings.model == "bundled":
@@ -81,7 +81,7 @@ def measure(model: str, device: str, dtype: str, quantize: str, shape: Shape) ->
     """A row: megabytes beyond what stood before the model was loaded, predicted and measured."""
     settings = Settings(model=model, device=device, dtype=dtype, quantize=quantize, memory="1TiB")
     size = read_size(model)
-    found = need(size, find_place(settings, size), shape)
+    found = estimate_memory(size, find_device_spec(settings, size), shape)
     order = json.dumps({"settings": settings.model_dump(exclude_unset=True), "shape": asdict(shape)})
     done = subprocess.run(
         [sys.executable, __file__, "--child"], input=order, capture_output=True, text=True, env=os.environ

@@ -40,7 +40,7 @@ from numpy.typing import NDArray
 
 from m3video.config import Settings
 from m3video.distributed.analysis import analyze_long
-from m3video.distributed.mapping import Done, Mapper, in_process
+from m3video.distributed.mapping import ItemResult, Mapper, in_process
 from m3video.distributed.processes import processes
 from m3video.distributed.ray_tasks import connected, ray_tasks
 from m3video.distributed.segments import num_segments
@@ -103,20 +103,20 @@ def tree_cpu_seconds() -> float:
 def with_a_kill(mapper: Mapper[Any], folder: Path) -> Mapper[Any]:
     """`mapper`, with a worker that is killed when it begins with the second item; `folder` gets the times."""
 
-    def run(work: Any, shared: Any, items: Sequence[Any]) -> Generator[Done[Any], None, None]:
-        return mapper(_work_or_die, (work, shared, folder), list(enumerate(items)))
+    def run(function: Any, shared: Any, items: Sequence[Any]) -> Generator[ItemResult[Any], None, None]:
+        return mapper(_work_or_die, (function, shared, folder), list(enumerate(items)))
 
     return run
 
 
 def _work_or_die(shared: Any, item: Any) -> Any:
-    work, common, folder = shared
+    function, common, folder = shared
     number, segment = item
     if number == 1:
         (folder / f"{time.time_ns()}").touch()
         if len(list(folder.iterdir())) == 1:
             os.kill(os.getpid(), signal.SIGKILL)
-    return work(common, segment)
+    return function(common, segment)
 
 
 BASE = "single pass"

@@ -23,7 +23,7 @@ from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 
 from m3video.config import Settings
-from m3video.inference.pipeline import plan_stats
+from m3video.inference.pipeline import plan_details
 from m3video.planning.analyze import analyze
 from m3video.types import FLAG_KEY, SCANS, FrameStats, VideoInfo
 from m3video.video.reader import open_video
@@ -190,7 +190,7 @@ def fetched(path: Path, pts: list[int]) -> list[Bytes]:
 def fetch_ratios(path: Path, info: VideoInfo, stats: FrameStats, max_frames: int, budget: int) -> dict[str, Any]:
     """Fetching our plan against independent seeks to the plan of one who does not know what decoding costs."""
     settings = Settings(max_frames=max_frames, budget=budget)
-    ours, blind = (plan_stats(info, each, settings) for each in (stats, without_keys(stats)))
+    ours, blind = (plan_details(info, settings, stats=each).plan for each in (stats, without_keys(stats)))
     pts = {name: [frame.pts for frame in plan.frames] for name, plan in (("our", ours), ("blind", blind))}
     spent: dict[str, float] = {}
     for _, (how, run), name in (

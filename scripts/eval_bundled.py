@@ -33,7 +33,7 @@ from m3video.training.questions import FAMILIES, ask, plain, refined
 from m3video.training.sequences import Clip, answers_right, make_batch
 from m3video.training.symbols import Frame
 from m3video.training.vision import tower_features
-from m3video.training.words import clock_words
+from m3video.utils.clock import whole_clock
 
 COARSE = ("background", "light", "shape colour")
 CONDITIONS: tuple[tuple[str, int, int], ...] = (
@@ -138,7 +138,7 @@ def files(loaded: checkpoint.LoadedModel, rng: random.Random, number: int) -> Ta
             plan = plan_video(path, settings)
             times = [plan.video.pts_seconds(frame.pts) for frame in plan.frames]
             clear = [n for n, t in enumerate(times) if not in_fade(clip, t)]
-            named = [clock_words(t) for t in times]
+            named = [whole_clock(t) for t in times]
             for _ in range(9):
                 n = rng.choice(clear)
                 family = rng.choice(COARSE)

@@ -1,4 +1,4 @@
-"""Does a budget that is spent where the question looks answer more, at equal visual tokens? The first look counted.
+"""Does a budget that is spent where the question looks answer more, at equal visual tokens, coarse pass included?
 
     python scripts/eval_saliency.py [--seed 1] [--clips 12] [--budgets 144,360,720] [--measures] [--json FILE]
 
@@ -114,7 +114,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--model", default="bundled")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--clips", type=int, default=12)
-    parser.add_argument("--budgets", default="144,360,720", help="visual tokens for a clip, first look included")
+    parser.add_argument(
+        "--budgets", default="144,360,720", help="visual tokens for a clip, coarse attention pass included"
+    )
     parser.add_argument("--max-frames", type=int, default=32, help="most candidates of a clip")
     parser.add_argument("--out", type=Path, help="folder of answers, to go on in (default runs/eval-saliency-...)")
     parser.add_argument("--cache", type=Path, default=default_cache(), help="folder of rendered clips")

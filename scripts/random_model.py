@@ -11,9 +11,9 @@ import torch
 from torch import nn
 from transformers import CLIPVisionConfig, LlamaConfig
 
-from m3video.model.heap import give_back_at_once
 from m3video.model.m3.checkpoint import LoadedModel, restore_buffers
 from m3video.model.m3.modeling import M3VideoConfig, M3VideoForConditionalGeneration
+from m3video.utils.system import return_freed_memory
 
 CONTEXT = 4096
 """Of both checkpoints; the plain path is also run beyond it, which random weights do not mind."""
@@ -99,7 +99,7 @@ def random_model(shape: str, *, device: torch.device, dtype: torch.dtype, contex
     config = config_of(shape, context=context)
     config._attn_implementation = "sdpa"
     if device.type == "cpu":
-        give_back_at_once()  # as a checkpoint that is loaded
+        return_freed_memory()  # as a checkpoint that is loaded
     with torch.device("meta"):
         model = M3VideoForConditionalGeneration(config)
     random = torch.Generator(device).manual_seed(0)

@@ -112,8 +112,9 @@ def probe(
 
     Example: m3video probe film.mp4 --json
     """
-    from m3video.cli.terminal import info_record, info_text, print_json, print_notes
+    from m3video.cli.terminal import print_json, print_notes
     from m3video.inference.pipeline import open_for
+    from m3video.report.records import info_record, info_text
 
     settings = _settings(locals())
     with open_for(video, settings) as reader:
@@ -145,7 +146,7 @@ def analyze(
 
     Example: m3video analyze film.mp4 -o stats.parquet
     """
-    from m3video.cli.terminal import info_record, make_progress, print_json, print_notes, stats_record, stats_text
+    from m3video.cli.terminal import make_progress, print_json, print_notes
     from m3video.distributed.analysis import analyze_long
     from m3video.distributed.mapping import in_process
     from m3video.distributed.processes import processes
@@ -153,6 +154,7 @@ def analyze(
     from m3video.inference.pipeline import scan_note
     from m3video.planning.shots import find_shots
     from m3video.planning.stats_file import save_stats
+    from m3video.report.records import info_record, stats_record, stats_text
 
     output, is_printed = output_or_stdout(output, json=json)
     check_outputs(video, {"-o": output})
@@ -220,12 +222,14 @@ def plan(
     Example: m3video plan film.mp4 --budget 2880 -o plan.json --plot plan.png
     """
     from m3video.cli.memory import fit_or_keep, memory_notes, memory_rows
-    from m3video.cli.terminal import make_progress, plan_facts, plan_text, print_json, print_notes, time_fact
+    from m3video.cli.terminal import make_progress, print_json, print_notes
+    from m3video.inference.decision import binding_limits
     from m3video.inference.latency import default_file, estimate
-    from m3video.inference.pipeline import binding_limits, cache_of, open_for, study_reader
+    from m3video.inference.pipeline import cache_of, open_for, plan_details
     from m3video.planning.plan_file import save_plan, to_json
     from m3video.report.plan_page import MOST_IN_PAGE, save_page
     from m3video.report.plan_plot import MOST_IN_PLOT, check_drawable, draw_plan, save_picture
+    from m3video.report.plan_text import plan_facts, plan_text, time_fact
     from m3video.report.thumbnails import fetch_thumbnails
     from m3video.utils.progress import Meter
 
@@ -238,28 +242,33 @@ def plan(
     meter, kept = Meter(), cache_of(settings)
     with open_for(video, settings) as reader:
         with meter.stage("plan"):
-            study = study_reader(reader, settings, cache=kept, progress=progress)
+            details = plan_details(reader, settings, cache=kept, progress=progress)
         if output is not None:
-            save_plan(study.plan, output)
+            save_plan(details.plan, output)
         most = MOST_IN_PAGE if html is not None else MOST_IN_PLOT if plot is not None else 0
-        thumbnails = fetch_thumbnails(reader, study.plan, most=most, progress=progress) if most else {}
+        thumbnails = fetch_thumbnails(reader, details.plan, most=most, progress=progress) if most else {}
     if kept is not None:
         kept.settle()
     cache_notes = [] if kept is None else kept.notes
     are_shown = not json or plot is not None or html is not None
-    facts = [*plan_facts(study.plan, binding_limits(study) if are_shown else None), *fits]
+    facts = [*plan_facts(details.plan, binding_limits(details) if are_shown else None), *fits]
     if plot is not None:
-        save_picture(draw_plan(study, facts, thumbnails), plot)
+        save_picture(draw_plan(details, facts, thumbnails), plot)
     if html is not None:
-        save_page(study, facts, thumbnails, html)
+        save_page(details, facts, thumbnails, html)
     if json:
-        told = (*(f"{name}: {text}" for name, text in fits), *memory_notes(fitted), *study.plan.warnings, *cache_notes)
-        print_json(to_json(replace(study.plan, warnings=told)))
+        told = (
+            *(f"{name}: {text}" for name, text in fits),
+            *memory_notes(fitted),
+            *details.plan.warnings,
+            *cache_notes,
+        )
+        print_json(to_json(replace(details.plan, warnings=told)))
     else:
-        took = time_fact(meter.stage_seconds["plan"], estimate(study.plan, settings, default_file()))
+        took = time_fact(meter.stage_seconds["plan"], estimate(details.plan, settings, default_file()))
         if not is_printed:
-            print(plan_text(study.plan, facts=[*facts, took]))
-        notes = [*study.plan.video.notes, *memory_notes(fitted), *study.plan.warnings, *cache_notes]
+            print(plan_text(details.plan, facts=[*facts, took]))
+        notes = [*details.plan.video.notes, *memory_notes(fitted), *details.plan.warnings, *cache_notes]
         print_notes([] if quiet else notes)
 
 
@@ -303,10 +312,11 @@ def ask(
 
     Example: m3video ask film.mp4 "What colour is the background at 0:03?" --budget 720
     """
-    from m3video.cli.terminal import answer_record, answer_text, make_progress, print_json, print_notes
+    from m3video.cli.terminal import make_progress, print_json, print_notes
     from m3video.inference.latency import default_file, remember
     from m3video.inference.session import ask as ask_video
     from m3video.planning.plan_file import load_plan
+    from m3video.report.records import answer_record, answer_text
 
     given = _flags(locals())
     refuse_decided(plan, given)

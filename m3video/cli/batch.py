@@ -37,9 +37,9 @@ from m3video.errors import M3VideoError, UsageError
 from m3video.utils.text import check_text, json_text
 
 if TYPE_CHECKING:
+    from m3video.distributed.counts import BatchCounts
     from m3video.distributed.ledger import Ledger
     from m3video.distributed.messages import Task, WorkerPool
-    from m3video.distributed.progress import Report
 
 _BUDGET = f"most visual tokens for each video, for each chapter of a summary (default {Settings().budget})"
 Budget = Annotated[int | None, typer.Option(help=_BUDGET)]
@@ -110,9 +110,9 @@ def batch(
     from m3video.cli.memory import fit_or_keep
     from m3video.cli.terminal import print_notes
     from m3video.distributed.batch import InterruptedBatchError, check_all_done, run_batch
-    from m3video.distributed.items import Question, Questions, left_out, read_questions
+    from m3video.distributed.counts import BatchCounts
+    from m3video.distributed.items import BatchQuestion, BatchQuestions, left_out, read_batch_questions
     from m3video.distributed.ledger_url import open_ledger
-    from m3video.distributed.progress import Report
     from m3video.distributed.sources import left_of_folder, open_source
     from m3video.distributed.tasks import make_task
 
@@ -123,8 +123,8 @@ def batch(
     if question is not None and not question.strip():
         raise UsageError("the question is empty: give one in quotes")
     refuse_stdout("-o", output)
-    asked = Questions() if question is None else Questions((Question(check_text(question, "question")),))
-    asked = asked if questions is None else read_questions(questions)
+    asked = BatchQuestions() if question is None else BatchQuestions((BatchQuestion(check_text(question, "question")),))
+    asked = asked if questions is None else read_batch_questions(questions)
     source, settings = open_source(videos), load_settings(given(locals()), config=config)
     if settings.memory == "auto":
         raise UsageError("--memory auto differs from run to run, and so would the items: name a size, e.g. 8GiB")
@@ -143,8 +143,8 @@ def batch(
     try:
         with open_ledger(output, note=lambda line: print_notes([] if quiet else [line])) as ledger:
             print_notes(notes)
-            report, crew = Report(is_shown=not quiet), _crew(made, workers, ray)
-            run_batch(source, asked, made, ledger, crew, retry_failed=retry_failed, limit=limit, report=report)
+            report, pool = BatchCounts(is_shown=not quiet), _make_pool(made, workers, ray)
+            run_batch(source, asked, made, ledger, pool, retry_failed=retry_failed, limit=limit, counts=report)
             ledger.close()
             try:
                 _print(_counts(report, ledger), _counts_text(report, ledger), json=json)
@@ -156,7 +156,7 @@ def batch(
         raise InterruptedBatchError("interrupted before the first item") from None
 
 
-def _crew(task: Task, workers: int | None, ray: str | None) -> WorkerPool:
+def _make_pool(task: Task, workers: int | None, ray: str | None) -> WorkerPool:
     if ray is not None:
         from m3video.distributed.ray_pool import RayPool
 
@@ -171,7 +171,7 @@ def num_cores() -> int:
     return len(os.sched_getaffinity(0))
 
 
-def _counts(report: Report, ledger: Ledger) -> dict[str, Any]:
+def _counts(report: BatchCounts, ledger: Ledger) -> dict[str, Any]:
     return {
         "output": ledger.shown,
         "done": report.done,
@@ -184,7 +184,7 @@ def _counts(report: Report, ledger: Ledger) -> dict[str, Any]:
     }
 
 
-def _counts_text(report: Report, ledger: Ledger) -> str:
+def _counts_text(report: BatchCounts, ledger: Ledger) -> str:
     parts = [f"{report.done} items done"]
     parts += [
         f"{count} {words}"
@@ -258,7 +258,7 @@ def _summaries(videos: list[str], settings: Settings, format: str, *, quiet: boo
     from m3video.cli.terminal import make_progress, print_notes
     from m3video.distributed.batch import InterruptedBatchError, SomeFailedError
     from m3video.distributed.tasks import load_model
-    from m3video.inference.pipeline import bundled_note
+    from m3video.inference.evidence import bundled_note
     from m3video.inference.summary.summarize import refuse_ranges
     from m3video.inference.summary.summarize import summarize as summarize_video
     from m3video.inference.summary.values import to_json

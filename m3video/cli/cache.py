@@ -13,6 +13,7 @@ import typer
 from m3video.config import load_settings
 from m3video.errors import M3VideoError
 from m3video.utils.cache import Cache, cache_root
+from m3video.utils.units import size_text
 
 app = typer.Typer(
     name="cache",
@@ -44,7 +45,7 @@ def ls(json: Json = False) -> None:
     if json:
         print_json({"folder": str(cache.root), "bytes": held, "most_bytes": cache.most_bytes, "entries": rows})
         return
-    print(f"{cache.root}: {size_text(held)} of {size_text(cache.most_bytes)}")
+    print(f"{cache.root}: {size_text(held, three_digits=True)} of {size_text(cache.most_bytes, three_digits=True)}")
     if rows:
         print(table(rows, shutil.get_terminal_size().columns if sys.stdout.isatty() else None))
 
@@ -70,7 +71,7 @@ def prune(
     if json:
         print_json({"folder": str(cache.root), "removed_files": count, "removed_bytes": freed})
     else:
-        print(f"{cache.root}: removed {count} files, {size_text(freed)}")
+        print(f"{cache.root}: removed {count} files, {size_text(freed, three_digits=True)}")
     if cache.notes:
         raise M3VideoError(cache.notes[0])
 
@@ -90,18 +91,9 @@ def table(rows: Sequence[Mapping[str, Any]], width: int | None) -> str:
     lines = [f"{'kind':<6}{'files':>6}{'size':>10}  {title}"]
     for row in rows:
         used = time.strftime("%Y-%m-%d %H:%M", time.localtime(row["used"]))
-        facts = f"{row['kind']:<6}{row['files']:>6}{size_text(row['bytes']):>10}  {used:<16}"
+        facts = f"{row['kind']:<6}{row['files']:>6}{size_text(row['bytes'], three_digits=True):>10}  {used:<16}"
         lines.append(f"{facts}{gap}{_fitted(row, room)}")
     return "\n".join(lines)
-
-
-def size_text(size: float) -> str:
-    """Bytes as people read them: `7204432` -> `6.9 MiB`."""
-    for unit in ("B", "KiB", "MiB"):
-        if size < 1000:
-            return f"{size:.3g} {unit}"
-        size /= 1024
-    return f"{size:.3g} GiB"
 
 
 def _cache() -> Cache:

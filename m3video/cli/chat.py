@@ -152,8 +152,9 @@ class _Talk:
                 print("\nm3video: note: interrupted; the next question can be asked", file=sys.stderr)
 
     def _do(self, line: str) -> None:
-        from m3video.cli.terminal import answer_record, plan_text
         from m3video.planning.plan_file import to_json
+        from m3video.report.plan_text import plan_text
+        from m3video.report.records import answer_record
 
         assert self.plan is not None
         if "\ufffd" in line:
@@ -224,7 +225,7 @@ def _lines(*, is_terminal: bool) -> Iterator[str]:
 
 def _answer_text(answer: Answer) -> str:
     """The answer, when the model looked, and what it cost."""
-    from m3video.cli.terminal import cost_lines
+    from m3video.report.records import cost_lines
 
     looked = ", ".join(f"{clock(part.start_seconds)} - {clock(part.end_seconds)}" for part in answer.evidence)
     told = [f"looked at {looked}", *cost_lines(answer)]

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from m3video.config import Settings
 from m3video.errors import UsageError
-from m3video.inference.memory.fit import FittedSettings, budget_text, fit_settings, need_text, shrunk
-from m3video.inference.memory.measured import default_file, keep
+from m3video.inference.memory.fit import FittedSettings, budget_text, fit_settings, memory_text, reductions
+from m3video.inference.memory.measured import default_file, save_peak
 from m3video.utils.progress import Progress
 from m3video.utils.units import size_text
 
@@ -31,7 +31,7 @@ def memory_rows(fitted: FittedSettings | None, *, measure: bool = False, progres
     """Lines of the plan's table: what fits, where the memory goes, and the measured peak if it is wanted."""
     if fitted is None:
         return []
-    rows = [("fits", budget_text(fitted)), ("memory", need_text(fitted))]
+    rows = [("fits", budget_text(fitted)), ("memory", memory_text(fitted))]
     if not measure:
         return rows
     from m3video.inference.memory.trial import measure as run_once
@@ -40,7 +40,7 @@ def memory_rows(fitted: FittedSettings | None, *, measure: bool = False, progres
         found = run_once(fitted)
     file, kept = default_file(), "kept for the next plan"
     try:
-        keep(file, fitted.size, fitted.place, found)
+        save_peak(file, fitted.size, fitted.device, found)
     except OSError as error:
         kept = f"not {kept}: {file}: {error.strerror}"
     off = found.peak / found.predicted - 1
@@ -53,4 +53,4 @@ def memory_rows(fitted: FittedSettings | None, *, measure: bool = False, progres
 
 def memory_notes(fitted: FittedSettings | None) -> Sequence[str]:
     """What is smaller than was wished, and what was assumed."""
-    return () if fitted is None else (*shrunk(fitted), *fitted.size.notes)
+    return () if fitted is None else (*reductions(fitted), *fitted.size.notes)

@@ -1,7 +1,7 @@
-"""One long video, analyzed by many workers with the result of one: cut, map, prove, concatenate.
+"""Analysis of one long video by many workers: cut it into segments, map over them, check, concatenate.
 
-The result is that of a single pass bit for bit, or the video is read in a single pass and a note says why. Machines
-must agree in how they round: on a cluster of unlike processors the last bits of a float may differ.
+The result is that of a single pass bit for bit; else the video is read in a single pass and a note says why. On a
+cluster of different processors the last bits of a float may differ.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _MOST_NAMED = 5
 
 @dataclass(frozen=True, slots=True)
 class Analysis:
-    """Stats of a video, in how many segments it was read, and lines for people: what was wrong, why in one piece."""
+    """Stats of a video, the number of segments it was read in, and notes for people: damage, and why in one piece."""
 
     info: VideoInfo
     stats: FrameStats
@@ -44,8 +44,8 @@ class Analysis:
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
-    """What a worker found in one segment; `stats` is None where no frame came out."""
+class SegmentStats:
+    """Stats and damage of one segment; `stats` is None where no frame was decoded."""
 
     stats: FrameStats | None
     damage: DamageReport
@@ -55,24 +55,24 @@ def analyze_long(
     path: str | Path,
     settings: Settings,
     *,
-    mapper: Mapper[Part] = in_process,
+    mapper: Mapper[SegmentStats] = in_process,
     count: int | None = None,
     progress: Progress = silent,
 ) -> Analysis:
-    """Analyze a video in segments, or in one piece where segments could differ from the whole.
+    """Analyze a video in segments, or in one piece where the result of segments could differ.
 
     Args:
-        path: a local video file; with a cluster, on a file system that its nodes share.
+        path: a local video file; for a cluster, on a file system that its nodes share.
         settings: resolved settings.
-        mapper: who does the work; it is not called for a video that is read in one piece.
-        count: how many segments, if the keyframes suffice; by default about one for 90 seconds.
-        progress: draws bars.
+        mapper: maps over the segments; it is not called for a video that is read in one piece.
+        count: number of segments, if there are enough keyframes; by default about one for 90 seconds.
+        progress: shows progress bars.
 
     Returns:
         The stats of a single pass, bit for bit.
 
     Raises:
-        VideoError: the file is no readable video, or changed while it was read.
+        VideoError: the file is no readable video, or it changed while it was read.
         WorkerError: the workers of one segment died again and again, or the cluster cannot be used.
     """
     notes: list[str] = []
@@ -92,8 +92,8 @@ def analyze_long(
         return Analysis(reader.info_with_damage, stats, 1, (*damage, *notes))
 
 
-def analyze_segment(shared: tuple[KnownVideo, str], segment: Segment) -> Part:
-    """What a worker does: measure the frames of one segment. `concat` fills in the change at its first frame."""
+def analyze_segment(shared: tuple[KnownVideo, str], segment: Segment) -> SegmentStats:
+    """Measure the frames of one segment, in a worker; `concat` fills in the change at its first frame."""
     known, scan = shared
     with open_known(known) as reader:
         frames = reader.scan(mode=scan, start_pts=segment.start_pts, end_pts=segment.end_pts)
@@ -110,13 +110,15 @@ def analyze_segment(shared: tuple[KnownVideo, str], segment: Segment) -> Part:
                 until_pts=index.until_pts,
                 on_frame=heartbeat,
             )
-        return Part(stats, reader.range_damage)
+        return SegmentStats(stats, reader.range_damage)
 
 
-def merge(known: KnownVideo, parts: Sequence[Part], *, scan: str = "full") -> FrameStats:
-    """The stats of the whole; VideoError, with their times, unless the parts hold every frame of the index once.
+def merge(known: KnownVideo, parts: Sequence[SegmentStats], *, scan: str = "full") -> FrameStats:
+    """Concatenate the stats of all segments.
 
-    A scan of keyframes must hold exactly those, one without unreferenced frames these and no frame beyond the index.
+    Raises:
+        VideoError: frames of the index are missing, or there are others; the times are named. A scan of keyframes must
+            have exactly those; one without unreferenced frames must have these and none beyond the index.
     """
     index = known.facts.index
     stats = concat([part.stats for part in parts if part.stats is not None])
@@ -131,12 +133,12 @@ def merge(known: KnownVideo, parts: Sequence[Part], *, scan: str = "full") -> Fr
 
 
 def _due(index: FrameIndex, scan: str) -> NDArray[np.int64]:
-    """The frames that a scan certainly sees."""
+    """Return the pts of the frames that a scan must see."""
     return index.pts_N if scan == "full" else index.pts_N[index.is_key_N]
 
 
 def named(pts_N: NDArray[np.int64], index: FrameIndex) -> str:
-    """The frames at `pts_N`, some of them by time: `"3 frames, at 0:01.20, 0:01.24, 0:01.28"`; empty for none."""
+    """Return the frames at `pts_N` as text, the first few by time: `"2 frames, at 0:01.20, 0:01.24"`."""
     if not len(pts_N):
         return ""
     times = ", ".join(clock(index.pts_seconds(pts)) for pts in pts_N[:_MOST_NAMED].tolist())
@@ -146,7 +148,7 @@ def named(pts_N: NDArray[np.int64], index: FrameIndex) -> str:
 def _plan(
     path: str | Path, settings: Settings, count: int | None
 ) -> tuple[KnownVideo, tuple[Segment, ...], str | None]:
-    """The segments, and why the video is read in one piece (None: it is not)."""
+    """Return the segments, and why the video is read in one piece (None: it is not)."""
     known = know(path, max_pixels=settings.max_pixels)
     index = known.facts.index
     wanted = num_segments(index) if count is None else count
@@ -160,21 +162,25 @@ def _plan(
 
 
 def _map(
-    shared: tuple[KnownVideo, str], segments: Sequence[Segment], mapper: Mapper[Part], bar: Bar, notes: list[str]
-) -> tuple[list[Part], str | None]:
-    """The parts in order; or, at the first segment that is not whole, why the video is to be read in one piece."""
-    parts: dict[int, Part] = {}
+    shared: tuple[KnownVideo, str],
+    segments: Sequence[Segment],
+    mapper: Mapper[SegmentStats],
+    bar: Bar,
+    notes: list[str],
+) -> tuple[list[SegmentStats], str | None]:
+    """Return the parts in order; or, at the first damaged segment, why the video is to be read in one piece."""
+    parts: dict[int, SegmentStats] = {}
     num_frames = 0
     with closing(mapper(analyze_segment, shared, segments)) as results:
         try:
-            for done in results:
-                segment, part = segments[done.number], done.value
-                if done.num_crashes:
-                    times = "once" if done.num_crashes == 1 else f"{done.num_crashes} times"
+            for result in results:
+                segment, part = segments[result.number], result.value
+                if result.num_crashes:
+                    times = "once" if result.num_crashes == 1 else f"{result.num_crashes} times"
                     notes.append(f"the worker of segment {segment.shown} died {times}; the segment was read again")
                 if part.damage.message is not None:
                     return [], f"segment {segment.shown} is not whole"
-                parts[done.number] = part
+                parts[result.number] = part
                 num_frames += segment.num_frames
                 bar(num_frames)
         except ItemLostError as error:

@@ -1,4 +1,4 @@
-"""Whose fault it was: sorting what goes wrong in a worker."""
+"""Kinds of failures in a worker, by their cause."""
 
 from __future__ import annotations
 
@@ -9,25 +9,25 @@ from typing import Literal
 
 from m3video.errors import ChangedFileError, DiskFullError, M3VideoError, OutOfMemoryError
 
-Kind = Literal["input", "changed", "memory", "silent", "crash", "disk", "bug"]
-"""Whose fault a failure is: the input's, another program's that wrote to it meanwhile, memory's, a hang (no sign of
-life), native code's or a kill, a full disk's, or our own."""
+FailureKind = Literal["input", "changed", "memory", "silent", "crash", "disk", "bug"]
+"""The cause of a failure: bad input, another program that wrote to it meanwhile, lack of memory, a hang (no message),
+native code or a kill, a full disk, or a bug of ours."""
 
 NEEDS_NEW_PROCESS = frozenset({"memory", "crash"})
-"""Failures after which the process is not fit for more work: what is left of its memory, or its GPU, is in pieces."""
+"""Failures after which the process must be replaced: its memory or its GPU context may be damaged."""
 
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Why work did not end well: `message` in one line, `detail` what a maintainer wants to see."""
+    """Why a job failed: `message` in one line, `detail` for a maintainer."""
 
-    kind: Kind
+    kind: FailureKind
     message: str
     detail: str = ""
 
 
 class FailedError(Exception):
-    """Raised where the work of a child process failed."""
+    """The error raised for a failure in a child process."""
 
     def __init__(self, failure: Failure) -> None:
         super().__init__(failure)
@@ -35,7 +35,7 @@ class FailedError(Exception):
 
 
 def failure_of(error: BaseException) -> Failure:
-    """Sort an exception by whose fault it is."""
+    """Return the failure that an exception means."""
     if is_full(error):
         return Failure("disk", one_line(error))
     if isinstance(error, ChangedFileError):
@@ -43,7 +43,7 @@ def failure_of(error: BaseException) -> Failure:
     if isinstance(error, M3VideoError):
         return Failure("memory" if isinstance(error, OutOfMemoryError) else "input", one_line(error))
     detail = "".join(traceback.format_exception(error))
-    # torch has an error of its own, which is no MemoryError.
+    # torch's own error is no MemoryError.
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return Failure("memory", one_line(error) or "out of memory", detail)
     if is_sticky(error):
@@ -52,7 +52,7 @@ def failure_of(error: BaseException) -> Failure:
 
 
 def is_full(error: BaseException | None) -> bool:
-    """Whether a full disk, or a place for results that takes no more, is at the root of `error`."""
+    """Whether the root cause of `error` is a full disk, or a location for results that takes no more."""
     while error is not None:
         if isinstance(error, DiskFullError) or (
             isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
@@ -63,10 +63,10 @@ def is_full(error: BaseException | None) -> bool:
 
 
 def is_sticky(error: BaseException) -> bool:
-    """Whether it is an error of the CUDA runtime: after most of them every later call of the process fails too."""
+    """Whether `error` is of the CUDA runtime: after most of these, every later call of the process fails too."""
     return type(error).__name__ == "AcceleratorError" or "CUDA error: " in str(error)
 
 
 def one_line(error: BaseException) -> str:
-    """The words of `error` in one line."""
+    """Return the text of `error` in one line."""
     return " ".join(str(error).split())

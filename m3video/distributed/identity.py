@@ -1,28 +1,23 @@
-"""What changes the outcome of a task: its settings, and the weights of the model that answers."""
+"""Digests of what changes the outcome of a task: its settings, and the weights of the model that answers."""
 
 from __future__ import annotations
 
-import hashlib
-
 from m3video.config import PLAN_SETTINGS, Settings
 from m3video.distributed.items import digest
-from m3video.model.hub import cached_folder, what_lacks
 from m3video.model.m3.config_json import read_config_json
-from m3video.model.m3.model_paths import BUNDLED, find_folder, find_model, local_path
+from m3video.model.m3.model_paths import find_folder, find_here, find_model
+from m3video.model.safetensors_headers import weights_digest
 
 WHERE_IT_RUNS = frozenset({"device", "vision_batch", "cache", "cache_gib", "memory"})
-"""Settings that change how fast an answer comes, not which."""
+"""Settings that change how fast an answer comes, not the answer."""
 
 OF_ANSWERS = frozenset({"vision_tower", "dtype", "quantize", "max_new_tokens"})
 OF_PLANS = frozenset({*PLAN_SETTINGS, "timestamps", "model"} - {"scan"})
-"""Settings that change an answer only, and those that change a plan too. Any other one may change everything."""
-
-SAMPLES, SAMPLE_BYTES = 16, 65536
-"""Pieces of each file of weights that are looked at, and their size."""
+"""Settings that change an answer only, and those that change a plan too; every other one may change all outcomes."""
 
 
 def config_of(name: str, settings: Settings, *, fetch: bool = True) -> str:
-    """Digest of the task, the settings that change its outcome, and the model where one answers.
+    """Return a digest of the task, the settings that change its outcome, and the model where one answers.
 
     Args:
         name: of the task.
@@ -32,39 +27,24 @@ def config_of(name: str, settings: Settings, *, fetch: bool = True) -> str:
     Raises:
         CheckpointError: there is no such model.
     """
-    held = settings.model_dump()
+    values = settings.model_dump()
     without = WHERE_IT_RUNS
     if name in ("analyze", "plan"):
         without |= OF_ANSWERS
     if name == "analyze":
         without |= OF_PLANS
     weights = "" if name in ("analyze", "plan") else weights_sample(settings, fetch=fetch)
-    return digest(name, {key: value for key, value in held.items() if key not in without}, weights)
+    return digest(name, {key: value for key, value in values.items() if key not in without}, weights)
 
 
 def weights_sample(settings: Settings, *, fetch: bool) -> str:
-    """Digest of a checkpoint's config and of samples of its weights: reads a megabyte, not 14 GB.
+    """Return a digest of a checkpoint's config and of samples of its weights: reads a megabyte, not 14 GB.
 
-    Empty where the model is not on this machine and must not be fetched.
+    Empty where the model is not on this machine and must not be downloaded.
     """
     model = settings.model
-    if not fetch and model != BUNDLED and local_path(model) is None and not is_cached(model):
+    if not fetch and find_here(model, whole=True) is None:
         return ""
     folder = find_model(model, vision_tower=settings.vision_tower) if fetch else find_folder(model)
     read_config_json(folder)
-    seen = hashlib.blake2b(digest_size=12)
-    for file in sorted(folder.iterdir()):
-        if file.suffix in (".safetensors", ".bin") or file.name == "config.json":
-            size = file.stat().st_size
-            seen.update(f"{file.name} {size}".encode())
-            with file.open("rb") as stream:
-                for number in range(SAMPLES):
-                    stream.seek(size * number // SAMPLES)
-                    seen.update(stream.read(SAMPLE_BYTES))
-    return seen.hexdigest()
-
-
-def is_cached(model: str) -> bool:
-    """Whether a hub model was fetched before, all of it."""
-    folder = cached_folder(model)
-    return folder is not None and not what_lacks(folder)
+    return weights_digest(folder)

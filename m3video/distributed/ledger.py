@@ -1,10 +1,10 @@
-"""The folder of a batch: what is done, what failed, and nothing lost or done twice when it is killed.
+"""The folder of a batch: what is done and what failed; when a batch is killed, nothing is lost or done twice.
 
-`results.jsonl` is the truth about what is done: one line each, written before anything else knows of it.
-`manifest.jsonl` is its index, a short line for each: read at the start instead of all results. A kill between the two
-leaves a result that the manifest lacks, which the next start takes in; a kill within a write leaves a line without its
-end, which the next start cuts off. `errors.jsonl` holds one line for each item that failed and is not done yet.
-`items/` holds files of single items, each complete or not there.
+`results.jsonl` is the truth about what is done: one line each, written before anything else changes.
+`manifest.jsonl` is its index with a short line for each, read at the start instead of all results. A kill between the
+two leaves a result that the manifest lacks, which the next start adds; a kill within a write leaves a line without its
+end, which the next start cuts off. `errors.jsonl` has one line for each item that failed and is not done yet.
+`items/` has the files of single items, each complete or not there.
 """
 
 from __future__ import annotations
@@ -18,29 +18,29 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from m3video.distributed.batch_state import SCHEMA, BatchState, EntryKind, LedgerRow, check_schema, history, rows
 from m3video.distributed.items import Item
-from m3video.distributed.snapshot import SCHEMA, Kind, Row, Snapshot, check_schema, history, rows
 from m3video.errors import DiskFullError, UsageError
 from m3video.utils.files import replacing
 
 _IN_MANIFEST = ("n", "item", "key", "place", "video", "video_seconds", "busy_seconds")
 
 
-class Ledger(Snapshot):
-    """The only writer of one folder.
+class Ledger(BatchState):
+    """The only writer of one batch folder.
 
     Attributes:
-        shown: the folder as people know it.
-        root: the folder as a worker anywhere finds it.
+        shown: the folder as the user gave it.
+        root: its absolute path, for workers.
     """
 
     __slots__ = ("_lock", "folder", "root", "shown")
 
     def __init__(self, folder: Path) -> None:
-        """Open or begin a folder, and mend what a kill left.
+        """Open or create a folder, and repair what a kill left.
 
         Raises:
-            UsageError: the folder is in use by another process, or holds something else.
+            UsageError: the folder is in use by another process, or contains something else.
         """
         super().__init__()
         self.folder, self.shown, self.root = folder, os.fspath(folder), os.path.abspath(folder)
@@ -61,16 +61,16 @@ class Ledger(Snapshot):
             raise
 
     def add_result(self, item: Item, identity: str, record: Mapping[str, Any]) -> None:
-        """Record a finished item; it is kept from when this returns.
+        """Record a finished item; it is on disk when this returns.
 
         Raises:
-            DiskFullError: the folder is as it was before.
+            DiskFullError: it cannot be written; the folder is as it was before.
         """
         assert not self.has(identity), f"{item.video} was done twice"
         self._add("result", item, {"item": identity}, record)
 
     def add_copy(self, item: Item, identity: str) -> None:
-        """Remember that `item` is the same as one that is done."""
+        """Record that `item` has the content of one that is done."""
         self._add("copy", item, {"item": identity}, {})
 
     def add_error(self, item: Item, error: Mapping[str, Any]) -> None:
@@ -78,25 +78,25 @@ class Ledger(Snapshot):
         self._add("error", item, {}, error)
 
     def settle(self, item: Item) -> None:
-        """`item` is done: what failed there with other settings, or in another state of the file, is no failure now."""
-        self.failed.pop(item.place, None)
+        """Forget a failure of `item` with other settings, or in another state of the file: the item is done."""
+        self.failed.pop(item.path_key, None)
 
-    def results(self) -> Iterator[Row]:
-        """All records, in the order in which they were finished."""
+    def results(self) -> Iterator[LedgerRow]:
+        """Return all records, in the order in which they were finished."""
         return (row for row, _ in rows(self.folder / "results.jsonl"))
 
-    def errors(self) -> Iterator[Row]:
-        """The last error of each item that is not done."""
+    def errors(self) -> Iterator[LedgerRow]:
+        """Return the last error of each item that is not done."""
         path = self.folder / "errors.jsonl"
         last = {row["place"]: row["n"] for row, _ in rows(path)}
         return (row for row, _ in rows(path) if row["place"] in self.failed and last[row["place"]] == row["n"])
 
     def close(self) -> None:
-        """Bring errors.jsonl up to date and let go of the folder."""
+        """Bring errors.jsonl up to date and unlock the folder."""
         if self._lock >= 0:
             try:
                 self._tidy_errors()
-            except OSError:  # a full disk: the next opening does it
+            except OSError:  # a full disk: it is done when the folder is opened again
                 pass
             finally:
                 os.close(self._lock)
@@ -118,7 +118,7 @@ class Ledger(Snapshot):
         for kind, row, end in history(self.folder):
             if end is not None:
                 self._index(row, end=end)
-            self.take(kind, row)
+            self.add(kind, row)
         self._tidy_errors()
 
     def _begin(self) -> None:
@@ -149,12 +149,19 @@ class Ledger(Snapshot):
                 file.truncate(end)
 
     # --- writing ------------------------------------------------------------------------------------------------------
-    def _add(self, kind: Kind, item: Item, identity: Mapping[str, str], record: Mapping[str, Any]) -> None:
-        row = {"n": self.number + 1, **identity, "key": item.key, "place": item.place, "video": item.video, **record}
+    def _add(self, kind: EntryKind, item: Item, identity: Mapping[str, str], record: Mapping[str, Any]) -> None:
+        row = {
+            "n": self.number + 1,
+            **identity,
+            "key": item.file_key,
+            "place": item.path_key,
+            "video": item.video,
+            **record,
+        }
         self._write(kind, row)
-        self.take(kind, row)
+        self.add(kind, row)
 
-    def _write(self, kind: Kind, row: Row) -> None:
+    def _write(self, kind: EntryKind, row: LedgerRow) -> None:
         if kind == "error":
             self._append("errors.jsonl", row)
         elif kind == "copy":
@@ -162,12 +169,12 @@ class Ledger(Snapshot):
         else:
             self._index(row, end=self._append("results.jsonl", row))
 
-    def _index(self, row: Row, *, end: int | None) -> None:
+    def _index(self, row: LedgerRow, *, end: int | None) -> None:
         short = {name: row[name] for name in _IN_MANIFEST if name in row}
         self._append("manifest.jsonl", short if end is None else {**short, "end": end})
 
-    def _append(self, name: str, row: Row) -> int:
-        """Returns where the line ends."""
+    def _append(self, name: str, row: LedgerRow) -> int:
+        """Append a line; return its end in bytes."""
         data = encode(row)
         file = os.open(self.folder / name, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
         try:
@@ -189,7 +196,7 @@ class Ledger(Snapshot):
         return size + len(data)
 
     def _tidy_errors(self) -> None:
-        """Leave one line for each item that is still failed: the last one."""
+        """Keep only the last line of each item that is still failed."""
         path = self.folder / "errors.jsonl"
         lines = sum(1 for _ in rows(path))
         if lines == len(self.failed):
@@ -200,11 +207,11 @@ class Ledger(Snapshot):
 
 
 def encode(row: Mapping[str, Any]) -> bytes:
-    """A row as a line."""
+    """Return a row as a line of JSON."""
     # A file name that is no UTF-8 arrives as lone surrogates, for which JSON has the same escapes.
     return (json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n").encode("utf-8", "backslashreplace")
 
 
 def now() -> float:
-    """Seconds since 1970, to the millisecond: when a record was made."""
+    """Return the time for a record: seconds since 1970, to the millisecond."""
     return round(time.time(), 3)

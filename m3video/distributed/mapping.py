@@ -1,8 +1,8 @@
-"""One way to map a function over items, whoever does the work: this process, local processes, or a Ray cluster.
+"""One interface to map a function over items in this process, in local processes, or on a Ray cluster.
 
 A mapper is called with a function of (shared, item), the shared value and the items, and yields each result when it
-is done, in any order. What the function raises is raised here: bad input is not tried again. An item whose worker died,
-hung or ran out of memory is tried again, at most `MAX_RETRIES` times. Closing the generator stops the workers.
+is ready, in any order. What the function raises is raised here: bad input is not tried again. An item whose worker
+died, hung or ran out of memory is tried again, at most `MAX_RETRIES` times. Closing the generator stops the workers.
 """
 
 from __future__ import annotations
@@ -18,27 +18,27 @@ from m3video.errors import M3VideoError, WorkerError
 MAX_RETRIES = 2
 """How often an item is tried again after its worker died."""
 
-MENDABLE = frozenset({"crash", "silent", "memory"})
-"""Kinds of failures after which another try may go well."""
+RETRIED = frozenset({"crash", "silent", "memory"})
+"""Kinds of failures after which the item is tried again."""
 
 R = TypeVar("R")
-Work = Callable[[Any, Any], R]
+ItemFunction = Callable[[Any, Any], R]
 
 
 @dataclass(frozen=True, slots=True)
-class Done(Generic[R]):
-    """The result for the item at place `number`, and how many workers died over it."""
+class ItemResult(Generic[R]):
+    """The result for the item at index `number`, and how many workers died on it."""
 
     number: int
     value: R
     num_crashes: int = 0
 
 
-Mapper = Callable[[Work[R], Any, Sequence[Any]], Generator[Done[R], None, None]]
+Mapper = Callable[[ItemFunction[R], Any, Sequence[Any]], Generator[ItemResult[R], None, None]]
 
 
 class ItemLostError(WorkerError):
-    """The item at place `number` was tried too often; `how` says what became of the last worker."""
+    """The item at index `number` failed on every try; `how` says what happened to the last worker."""
 
     def __init__(self, number: int, how: str) -> None:
         super().__init__(number, how)
@@ -50,38 +50,39 @@ class ItemLostError(WorkerError):
 
 @dataclass(slots=True)
 class Crashes:
-    """Workers that died, counted by item."""
+    """Counts of the workers that died, by item."""
 
     by_item: dict[int, int]
 
     def add(self, number: int, how: str) -> None:
-        """Count one; raises `ItemLostError` when the item may not be tried again."""
+        """Count a death; raise `ItemLostError` when the item may not be tried again."""
         self.by_item[number] = self.by_item.get(number, 0) + 1
         if self.by_item[number] > MAX_RETRIES:
             raise ItemLostError(number, how)
 
     def add_failure(self, number: int, failure: Failure) -> None:
-        """Count what became of a child process; a mistake of our own is raised."""
-        if failure.kind not in MENDABLE:
+        """Count the failure of a child process; raise RuntimeError for a bug of ours."""
+        if failure.kind not in RETRIED:
             raise RuntimeError(f"{failure.message}\n{failure.detail}")
         self.add(number, failure.message)
 
-    def done(self, number: int, value: R) -> Done[R]:
-        return Done(number, value, self.by_item.get(number, 0))
+    def result(self, number: int, value: R) -> ItemResult[R]:
+        """Return the result of an item, with its number of deaths."""
+        return ItemResult(number, value, self.by_item.get(number, 0))
 
 
-def in_process(work: Work[R], shared: Any, items: Sequence[Any]) -> Generator[Done[R], None, None]:
-    """The mapper without workers."""
+def in_process(function: ItemFunction[R], shared: Any, items: Sequence[Any]) -> Generator[ItemResult[R], None, None]:
+    """Map in this process; the mapper without workers."""
     for number, item in enumerate(items):
-        yield Done(number, work(shared, item))
+        yield ItemResult(number, function(shared, item))
 
 
-def attempt(work: Work[R], shared: Any, item: Any) -> Iterator[tuple[R | None, Exception | None]]:
-    """What a child process yields, once: the result, or what was raised, with the traceback as a note."""
+def run_item(function: ItemFunction[R], shared: Any, item: Any) -> Iterator[tuple[R | None, Exception | None]]:
+    """Yield once, in a child process: the result, or what was raised, with the traceback as a note."""
     try:
-        yield work(shared, item), None
+        yield function(shared, item), None
     except MemoryError:
-        raise  # that is not the item's fault for sure
+        raise  # not necessarily the item's fault
     except M3VideoError as error:
         yield None, error
     except Exception as error:

@@ -1,4 +1,4 @@
-"""What the batch loop, its workers and its tasks say to each other."""
+"""Messages between the batch loop, its worker pool and its tasks."""
 
 from __future__ import annotations
 
@@ -7,37 +7,41 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from m3video.distributed.failures import Failure
-from m3video.distributed.items import Question
+from m3video.distributed.items import BatchQuestion
 
 
 @dataclass(frozen=True, slots=True)
-class Work:
-    """One video and what is to be found out about it: `folders[i]` is for the files of `questions[i]`."""
+class VideoJob:
+    """One video and the questions about it; files that belong to `questions[i]` go to `folders[i]`."""
 
     video: str
-    questions: tuple[Question, ...]
+    questions: tuple[BatchQuestion, ...]
     folders: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class ModelRequest:
-    """Something for the model, of bounded size."""
+    """Input for the model, of bounded size."""
 
     content: Any
 
 
 @dataclass(frozen=True, slots=True)
 class PartialRecord:
-    """What a worker found out without the model; its last word."""
+    """What a worker found out without the model; the last thing it yields."""
 
     content: Any
 
 
+JobRequest = tuple[VideoJob, Any]
+"""A job, and the content of one of its model requests."""
+
 Outcome = Mapping[str, Any] | Failure
+"""The record of an item, or why there is none."""
 
 
 class Task(Protocol):
-    """What is done with each video. It is pickled to wherever its parts run."""
+    """What is done with each video; it is pickled to the processes that run its methods."""
 
     @property
     def name(self) -> str: ...
@@ -47,31 +51,31 @@ class Task(Protocol):
 
     @property
     def wants_gpu(self) -> bool:
-        """Whether the model is to run on a GPU where there is one."""
+        """Whether the model runs on a GPU where there is one."""
 
     @property
     def config(self) -> str:
-        """Digest of the task and all that changes its outcome."""
+        """Digest of the task and everything that changes its outcome."""
 
     def identify(self, video: str) -> Iterator[str]:
-        """In a worker: yields the fingerprint of the file's content."""
+        """Yield the fingerprint of the file's content; runs in a worker."""
 
-    def work(self, work: Work) -> Iterator[ModelRequest | PartialRecord]:
-        """In a worker: pieces for the model as they are ready, then the base of the records."""
+    def work(self, job: VideoJob) -> Iterator[ModelRequest | PartialRecord]:
+        """Yield model requests as they are ready, then the partial record; runs in a worker."""
 
     def load(self) -> Any:
-        """Where the model runs: the model."""
+        """Return the model; runs in the model worker."""
 
-    def answer(self, loaded: Any, pieces: Sequence[tuple[Work, Any]]) -> list[Any]:
-        """Where the model runs: a reply to each piece; they may be of several videos."""
+    def answer(self, loaded: Any, requests: Sequence[JobRequest]) -> list[Any]:
+        """Return a reply to each request, which may be of several videos; runs in the model worker."""
 
-    def finish(self, loaded: Any, work: Work, base: Any, replies: Sequence[Any]) -> list[Outcome]:
-        """Where the model runs, or the loop where there is none: for each question a record, or why there is none."""
+    def finish(self, loaded: Any, job: VideoJob, partial_record: Any, replies: Sequence[Any]) -> list[Outcome]:
+        """Return the outcome of each question; runs in the model worker or, where there is no model, in the loop."""
 
 
 @dataclass(frozen=True, slots=True)
 class Identified:
-    """A video's content is known; its worker waits for `carry_out` or `release`."""
+    """The event that a video's content is known; its worker waits for `carry_out` or `release`."""
 
     number: int
     fingerprint: str
@@ -79,7 +83,7 @@ class Identified:
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """For each question a record, or why there is none."""
+    """The event that a job is done, with the outcome of each question."""
 
     number: int
     outcomes: list[Outcome]
@@ -87,33 +91,33 @@ class Finished:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """No record for any question."""
+    """The event that a job failed for all its questions."""
 
     number: int
     failure: Failure
 
 
-Event = Identified | Finished | Failed
+PoolEvent = Identified | Finished | Failed
 
 
 class WorkerPool(Protocol):
-    """Workers and model places, wherever they are. A number names a video from `identify` to its last event."""
+    """Workers and model workers. A number stands for a video from `identify` to its last event."""
 
     @property
     def num_free(self) -> int:
         """Workers that have nothing to do."""
 
     def identify(self, number: int, video: str) -> None:
-        """A free worker takes on `video`."""
+        """Let a free worker identify `video`."""
 
-    def carry_out(self, number: int, work: Work) -> None:
-        """The worker that identified the video goes on with it."""
+    def carry_out(self, number: int, job: VideoJob) -> None:
+        """Let the worker that identified the video do the job."""
 
     def release(self, number: int) -> None:
-        """There is nothing to do with this video: its worker is free."""
+        """Free the worker that identified this video: there is nothing to do with it."""
 
-    def wait(self, seconds: float) -> list[Event]:
-        """What happened; returns early with the first events."""
+    def wait(self, seconds: float) -> list[PoolEvent]:
+        """Return what happened within `seconds`; return early with the first events."""
 
     def close(self) -> None:
-        """Stop everything at once."""
+        """Kill all workers."""

@@ -1,7 +1,7 @@
-"""Where the model is: in a child process, which may die without taking the batch with it.
+"""The model in a child process, which may die without ending the batch.
 
-After an error of the CUDA runtime every later call of a process fails, so such a process is replaced and the others'
-pieces are asked again.
+After an error of the CUDA runtime every later call in that process fails. So the process is replaced, and requests that
+were batched with the failing one are answered again.
 """
 
 from __future__ import annotations
@@ -10,27 +10,24 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from m3video.distributed.failures import FailedError, Failure, failure_of
-from m3video.distributed.messages import Outcome, Task, Work
+from m3video.distributed.messages import JobRequest, Outcome, Task, VideoJob
 from m3video.distributed.worker_process import WorkerProcess
 from m3video.errors import M3VideoError, WorkerError
 
-Piece = tuple[Work, Any]
-"""What is to be answered, and the video that it belongs to."""
-
 
 class ModelWorker:
-    """One model. Not for several threads at once."""
+    """One model in a child process; not thread-safe."""
 
     def __init__(self, task: Task) -> None:
         self.task = task
-        # Nobody knows how long a model thinks: it has no deadline, and all threads.
+        # How long a model takes is not known, so it has no deadline; it may use all threads.
         self._child = WorkerProcess(deadline=None, one_thread=False)
 
     def load(self) -> None:
-        """Start the process, if it is not there, and load the model.
+        """Start the process and load the model, unless that is done.
 
         Raises:
-            M3VideoError: what the user can do something about.
+            M3VideoError: the model cannot be loaded, for a reason that the user can fix.
         """
         if self._child.is_up:
             return
@@ -45,27 +42,27 @@ class ModelWorker:
             self.kill()
             raise error
 
-    def answer(self, pieces: Sequence[Piece]) -> list[Any]:
-        """A reply to each piece, or a `Failure`. Raises as `load`, which is done again after a death."""
+    def answer(self, requests: Sequence[JobRequest]) -> list[Any]:
+        """Return a reply to each request, or a `Failure`; after a death the model is loaded again. Raises as `load`."""
         try:
-            (replies,) = self._run(_answer, self.task, list(pieces))
+            (replies,) = self._run(_answer, self.task, list(requests))
         except FailedError as error:
-            if len(pieces) == 1:
+            if len(requests) == 1:
                 return [error.failure]
-            # Whose fault it is shows when each is asked alone.
-            return [reply for piece in pieces for reply in self.answer([piece])]
+            # Answering each alone shows which one is at fault.
+            return [reply for request in requests for reply in self.answer([request])]
         return list(replies)
 
-    def finish(self, work: Work, base: Any, replies: Sequence[Any]) -> list[Outcome] | Failure:
-        """A record for each question, or why there is none. Raises as `load`."""
+    def finish(self, job: VideoJob, partial_record: Any, replies: Sequence[Any]) -> list[Outcome] | Failure:
+        """Return a record for each question, or why there is none. Raises as `load`."""
         try:
-            (outcomes,) = self._run(_finish, self.task, work, base, list(replies))
+            (outcomes,) = self._run(_finish, self.task, job, partial_record, list(replies))
         except FailedError as error:
             return error.failure
         return list(outcomes)
 
     def kill(self) -> None:
-        """Stop at once."""
+        """Kill the process."""
         self._child.kill()
 
     def _run(self, *call: Any) -> list[Any]:
@@ -74,7 +71,7 @@ class ModelWorker:
 
 
 _loaded: Any = None
-"""In the child process: the model."""
+"""The model; set in the child process only."""
 
 
 def _load(task: Task) -> Iterator[M3VideoError | None]:
@@ -87,17 +84,17 @@ def _load(task: Task) -> Iterator[M3VideoError | None]:
         yield None
 
 
-def _answer(task: Task, pieces: list[Piece]) -> Iterator[list[Any]]:
-    yield task.answer(_loaded, pieces)
+def _answer(task: Task, requests: list[JobRequest]) -> Iterator[list[Any]]:
+    yield task.answer(_loaded, requests)
 
 
-def _finish(task: Task, work: Work, base: Any, replies: list[Any]) -> Iterator[list[Outcome]]:
-    yield task.finish(_loaded, work, base, replies)
+def _finish(task: Task, job: VideoJob, partial_record: Any, replies: list[Any]) -> Iterator[list[Outcome]]:
+    yield task.finish(_loaded, job, partial_record, replies)
 
 
-def finish_without(task: Task, work: Work, base: Any) -> list[Outcome] | Failure:
-    """`ModelWorker.finish` of a task that has no model, in this process."""
+def finish_without(task: Task, job: VideoJob, partial_record: Any) -> list[Outcome] | Failure:
+    """Do in this process what `ModelWorker.finish` does, for a task without a model."""
     try:
-        return task.finish(None, work, base, [])
+        return task.finish(None, job, partial_record, [])
     except Exception as error:
         return failure_of(error)

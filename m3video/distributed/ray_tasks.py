@@ -1,8 +1,7 @@
 """The mapper over Ray core tasks, and the connection to a cluster.
 
 Ray's own retries are off: it would retry an out-of-memory kill for ever, and here every mapper counts deaths alike.
-Within a task the work is done by a child process, which stays for the next task: only a child can be killed when a
-decoder hangs.
+A task runs in a child process, which is kept for the next task: only a child can be killed when a decoder hangs.
 """
 
 from __future__ import annotations
@@ -19,9 +18,10 @@ from typing import Any, TypeVar
 
 import m3video
 from m3video.distributed.failures import FailedError, Failure
-from m3video.distributed.mapping import Crashes, Done, Mapper, Work, attempt
+from m3video.distributed.mapping import Crashes, ItemFunction, ItemResult, Mapper, run_item
 from m3video.distributed.worker_process import DEADLINE_SECONDS, WorkerProcess
 from m3video.errors import M3VideoError, UsageError, WorkerError
+from m3video.utils.text import first_line
 
 R = TypeVar("R")
 
@@ -29,59 +29,61 @@ LOCAL = "local"
 """The address that means: start Ray on this machine, and stop it at the end."""
 
 _QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
-_KNOCK_SECONDS = 10
+CONNECT_SECONDS = 10.0
+"""Longest wait for a connection to an address."""
+
 _LOCAL_STORE_BYTES = 256 * 2**20
 
 
 def ray_tasks(
     address: str = LOCAL, *, num_workers: int | None = None, deadline: float = DEADLINE_SECONDS
 ) -> Mapper[Any]:
-    """A mapper over tasks of one CPU each.
+    """Return a mapper over Ray tasks of one CPU each.
 
     Args:
-        address: "local" to start Ray here, "auto" for the cluster that this machine belongs to, HOST:PORT for one of
-            several, or ray://HOST:PORT for one that it does not belong to (needs `ray[client]`).
+        address: "local" to start Ray on this machine, "auto" for the cluster that this machine belongs to, HOST:PORT
+            for one of several, or ray://HOST:PORT for one that it does not belong to (needs `ray[client]`).
         num_workers: most tasks at a time; None for as many as there are CPUs.
-        deadline: seconds without a sign of life (`isolate.beat`) after which a worker is killed.
+        deadline: seconds without a `heartbeat` after which a worker is killed.
     """
 
-    def run(work: Work[R], shared: Any, items: Sequence[Any]) -> Generator[Done[R], None, None]:
+    def run(function: ItemFunction[R], shared: Any, items: Sequence[Any]) -> Generator[ItemResult[R], None, None]:
         with connected(address, num_cpus=num_workers) as ray:
             task = ray.remote(num_cpus=1, max_retries=0)(_in_child)
-            common = ray.put(shared)
+            shared_ref = ray.put(shared)
             todo, crashes = deque(range(len(items))), Crashes({})
             running: dict[Any, int] = {}
             try:
                 while todo or running:
                     while todo and (num_workers is None or len(running) < num_workers):
                         number = todo.popleft()
-                        running[task.remote(work, common, items[number], deadline, address != LOCAL)] = number
+                        running[task.remote(function, shared_ref, items[number], deadline, address != LOCAL)] = number
                     (reference,), _ = ray.wait(list(running), num_returns=1)
                     number = running.pop(reference)
                     try:
-                        said = ray.get(reference)
+                        outcome = ray.get(reference)
                     except _deaths(ray) as death:
-                        crashes.add(number, _first_line(death))
+                        crashes.add(number, first_line(death, limit=160))
                         todo.appendleft(number)
                         continue
                     except ray.exceptions.RayTaskError as failure:
                         raise WorkerError(
-                            f"a Ray worker cannot run m3video ({_first_line(failure.cause)}); install m3video's "
-                            "requirements on every node"
+                            f"a Ray worker cannot run m3video ({first_line(failure.cause, limit=160)}); install "
+                            "m3video's requirements on every node"
                         ) from None
                     except ray.exceptions.RayError as failure:
-                        raise WorkerError(f"Ray gave up: {_first_line(failure)}") from None
-                    if isinstance(said, Failure):
-                        crashes.add_failure(number, said)
+                        raise WorkerError(f"Ray gave up: {first_line(failure, limit=160)}") from None
+                    if isinstance(outcome, Failure):
+                        crashes.add_failure(number, outcome)
                         todo.appendleft(number)
                         continue
-                    value, error = said
+                    value, error = outcome
                     if error is not None:
                         raise error
-                    yield crashes.done(number, value)
+                    yield crashes.result(number, value)
             finally:
                 for reference in running:
-                    # At once by force: a soft cancel does not stop native code, nor does force after it.
+                    # By force: a soft cancel does not stop native code, and a forced one after it has no effect.
                     ray.cancel(reference, force=True)
 
     return run
@@ -89,17 +91,17 @@ def ray_tasks(
 
 @contextmanager
 def connected(address: str, *, num_cpus: int | None = None) -> Iterator[Any]:
-    """Ray, connected to `address`; a connection that was there already is used and left alone.
+    """Connect to Ray at `address`; use an existing connection, and leave it open.
 
     Raises:
         UsageError: ray is not installed, or connected to another cluster.
-        WorkerError: no cluster at `address`.
+        WorkerError: there is no cluster at `address`.
     """
     ray = _load()
     if ray.is_initialized():
-        here = ray.get_runtime_context().gcs_address
-        if address not in (LOCAL, "auto", here):
-            raise UsageError(f"Ray is connected to {here} already, not to {address}: call ray.shutdown() first")
+        current = ray.get_runtime_context().gcs_address
+        if address not in (LOCAL, "auto", current):
+            raise UsageError(f"Ray is connected to {current} already, not to {address}: call ray.shutdown() first")
         yield ray
         return
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
@@ -113,7 +115,7 @@ def connected(address: str, *, num_cpus: int | None = None) -> Iterator[Any]:
             ray.init(address=_find(ray, address), **options)
         except Exception as error:  # Ray raises many kinds, some of them plain `Exception`
             ray.shutdown()
-            reason = _first_line(error).partition(". ")[0]
+            reason = first_line(error, limit=160).partition(". ")[0]
             if address == LOCAL:
                 raise WorkerError(f"Ray does not start here ({reason}); use --workers") from None
             raise WorkerError(f"no Ray cluster at {address} ({reason}); see `ray status`") from None
@@ -124,10 +126,13 @@ def connected(address: str, *, num_cpus: int | None = None) -> Iterator[Any]:
 
 
 def _find(ray: Any, address: str) -> str:
-    """Where the cluster is that `address` means, or "local"; an exception when no cluster answers there.
+    """Return the address of the cluster that `address` means, or "local".
 
-    Ray itself tries for 14 minutes where nobody listens or something else does, and for "auto" also where a cluster was
-    that has just died.
+    Ray itself tries for 14 minutes where nothing or something else listens, and for "auto" also where a cluster has
+    just died.
+
+    Raises:
+        ConnectionError: no cluster answers there.
     """
     services = ray._private.services
     found = str(services.get_ray_address_from_environment(address, None)) if address == "auto" else address
@@ -139,17 +144,19 @@ def _find(ray: Any, address: str) -> str:
     host, colon, port = found.removeprefix("ray://").rpartition(":")
     try:
         if colon and port.isdigit():
-            socket.create_connection((host.strip("[]"), int(port)), timeout=_KNOCK_SECONDS).close()
+            socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_SECONDS).close()
         if not is_client:
-            ray._raylet.GcsClient(address=found)  # one try, of 40 seconds
+            ray._raylet.GcsClient(
+                address=found
+            )  # one try of at most 40 s, by Ray's time-outs in RAY_py_gcs_connect_timeout_s and others
     except Exception as error:
-        raise ConnectionError(f"{_first_line(error)} at {found}") from None
+        raise ConnectionError(f"{first_line(error, limit=160)} at {found}") from None
     return found
 
 
 @contextmanager
 def _silent(ray: Any) -> Iterator[None]:
-    """Ray tells of dead workers on stdout, whatever `log_to_driver` says; stdout is for data, and our notes say it."""
+    """Keep Ray from reporting dead workers on stdout, as it does whatever `log_to_driver` is; our notes report them."""
     printer = ray._private.worker
     printer._worker_logs_enabled = False
     try:
@@ -159,16 +166,16 @@ def _silent(ray: Any) -> Iterator[None]:
 
 
 _child = WorkerProcess()
-"""Of a worker of Ray: its tasks come one after the other."""
+"""The child of a Ray worker process, whose tasks come one after the other."""
 
 
 def _in_child(
-    work: Work[R], shared: Any, item: Any, deadline: float, on_cluster: bool
+    function: ItemFunction[R], shared: Any, item: Any, deadline: float, on_cluster: bool
 ) -> tuple[R | None, Exception | None] | Failure:
-    """The task: what `attempt` says; on a cluster a person is told where the file is missing or different."""
+    """Run an item as a Ray task; on a cluster, add to an error the node where it was raised."""
     _child.deadline = deadline
     try:
-        ((value, error),) = _child.run(attempt, work, shared, item)
+        ((value, error),) = _child.run(run_item, function, shared, item)
     except FailedError as failed:
         return failed.failure
     if on_cluster and isinstance(error, M3VideoError):
@@ -187,7 +194,7 @@ def _load() -> Any:
 
 
 def _deaths(ray: ModuleType) -> tuple[type[Exception], ...]:
-    """What a task that somebody killed raises: its process, its node, or the node that held its result."""
+    """Return the errors of a killed task: its process, its node, or the node with its result died."""
     errors = ray.exceptions
     return (
         errors.WorkerCrashedError,
@@ -196,8 +203,3 @@ def _deaths(ray: ModuleType) -> tuple[type[Exception], ...]:
         errors.ObjectLostError,
         errors.LocalRayletDiedError,
     )
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0][:160] if lines else type(error).__name__

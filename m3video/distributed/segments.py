@@ -1,4 +1,4 @@
-"""Cutting a video into segments: pure arithmetic on its frame index."""
+"""Segments of a video, computed from its frame index."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from m3video.utils.clock import clock
 from m3video.video.index import FrameIndex
 
 SEGMENT_SECONDS = 90.0
-"""Mean length of a segment, so that with keyframes every few seconds all have between one and three minutes: long
-beside the cost of opening the file and finding the keyframe, short enough to be lost to a crash."""
+"""Mean length of a segment; with keyframes every few seconds, each has one to three minutes: long compared with the
+cost of opening the file and finding the keyframe, short enough to read again after a crash."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +26,7 @@ class Segment:
 
 
 def num_segments(index: FrameIndex) -> int:
-    """How many segments are worth it; 1 below 135 seconds, where workers would start longer than they read."""
+    """Return how many segments pay off; 1 below 135 seconds, where starting workers takes longer than reading."""
     span = seconds(int(index.pts_N[-1] - index.pts_N[0]) + index.last_duration, index.time_base)
     return max(1, round(span / SEGMENT_SECONDS))
 

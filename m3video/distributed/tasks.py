@@ -1,9 +1,9 @@
-"""What a batch can do with each video: analyze, plan, ask, summarize."""
+"""The tasks of a batch: analyze, plan, ask, summarize."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -11,15 +11,16 @@ from typing import TYPE_CHECKING, Any
 
 from m3video import __version__
 from m3video.config import Settings
-from m3video.distributed.failures import Failure, failure_of
+from m3video.distributed.failures import failure_of
 from m3video.distributed.identity import config_of
-from m3video.distributed.messages import ModelRequest, PartialRecord, Work
+from m3video.distributed.messages import JobRequest, ModelRequest, Outcome, PartialRecord, VideoJob
 from m3video.distributed.storage import saving
 from m3video.distributed.worker_process import heartbeat
 from m3video.errors import M3VideoError, PlanError, UsageError
-from m3video.inference.offload import Generation, ask_shown, fetch_shown
-from m3video.inference.pipeline import analyze_video, bundled_note, evidence, open_for, plan_reader, study_reader
-from m3video.inference.summary.summarize import Watched, captions, chapters, conclude, refuse_ranges
+from m3video.inference.evidence import bundled_note, evidence
+from m3video.inference.offload import Generation, ask_batches, fetch_batch
+from m3video.inference.pipeline import analyze_video, open_for, plan_details
+from m3video.inference.summary.summarize import VideoFacts, captions, chapters, conclude, refuse_ranges
 from m3video.inference.summary.values import to_json
 from m3video.model.m3.model_paths import find_model
 from m3video.planning.plan_file import save_plan
@@ -33,18 +34,16 @@ from m3video.video.path_checks import check_file, fingerprint
 if TYPE_CHECKING:
     from m3video.model.m3.checkpoint import LoadedModel
 
-Record = Mapping[str, Any]
 
-
-def beats(stage: str, total: int | None) -> AbstractContextManager[Bar]:
-    """A `Progress` that shows nothing and tells that the work goes on."""
+def heartbeat_progress(stage: str, total: int | None) -> AbstractContextManager[Bar]:
+    """Send heartbeats; a `Progress` that shows nothing."""
     heartbeat()
     return nullcontext(heartbeat)
 
 
 @dataclass(frozen=True, slots=True)
 class VideoTask(ABC):
-    """What all tasks share."""
+    """The base class of all tasks; the methods are those of `messages.Task`."""
 
     settings: Settings
     config: str
@@ -59,19 +58,19 @@ class VideoTask(ABC):
         yield fingerprint(check_file(video))
 
     @abstractmethod
-    def work(self, work: Work) -> Iterator[ModelRequest | PartialRecord]: ...
+    def work(self, job: VideoJob) -> Iterator[ModelRequest | PartialRecord]: ...
 
     def load(self) -> Any:
         raise AssertionError(f"{self.name} has no model")
 
-    def answer(self, loaded: Any, pieces: Sequence[tuple[Work, Any]]) -> list[Any]:
+    def answer(self, loaded: Any, requests: Sequence[JobRequest]) -> list[Any]:
         raise AssertionError(f"{self.name} has no model")
 
-    def finish(self, loaded: Any, work: Work, base: Any, replies: Sequence[Any]) -> list[Record | Failure]:
-        return [base]
+    def finish(self, loaded: Any, job: VideoJob, partial_record: Any, replies: Sequence[Any]) -> list[Outcome]:
+        return [partial_record]
 
     def record(self, info: VideoInfo, meter: Meter, warnings: Sequence[str], **found: Any) -> dict[str, Any]:
-        """The record of an item, without what the model said."""
+        """Return the record of an item, without what the model answered."""
         return {
             "task": self.name,
             "m3video": __version__,
@@ -91,13 +90,13 @@ class Analyze(VideoTask):
 
     name: str = "analyze"
 
-    def work(self, work: Work) -> Iterator[ModelRequest | PartialRecord]:
+    def work(self, job: VideoJob) -> Iterator[ModelRequest | PartialRecord]:
         meter = Meter()
-        with open_for(work.video, self.settings) as reader:
+        with open_for(job.video, self.settings) as reader:
             with meter.stage("analyze"):
-                stats = analyze_video(reader, scan=self.settings.scan, progress=beats)
+                stats = analyze_video(reader, scan=self.settings.scan, progress=heartbeat_progress)
             info, damage = reader.info_with_damage, reader.damage.message
-        with saving(work.folders[0], "stats.parquet") as path:
+        with saving(job.folders[0], "stats.parquet") as path:
             save_stats(stats, asdict(info), path)
         yield PartialRecord(
             self.record(
@@ -118,13 +117,13 @@ class Plan(VideoTask):
 
     name: str = "plan"
 
-    def work(self, work: Work) -> Iterator[ModelRequest | PartialRecord]:
+    def work(self, job: VideoJob) -> Iterator[ModelRequest | PartialRecord]:
         meter = Meter()
-        with open_for(work.video, self.settings) as reader, meter.stage("plan"):
-            plan = plan_reader(reader, self.settings, progress=beats)
-        with saving(work.folders[0], "plan.json") as path:
+        with open_for(job.video, self.settings) as reader, meter.stage("plan"):
+            plan = plan_details(reader, self.settings, progress=heartbeat_progress).plan
+        with saving(job.folders[0], "plan.json") as path:
             save_plan(plan, path)
-        yield PartialRecord(self.record(plan.video, meter, plan.warnings, files=["plan.json"], **plan_facts(plan)))
+        yield PartialRecord(self.record(plan.video, meter, plan.warnings, files=["plan.json"], **plan_fields(plan)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,61 +133,61 @@ class Ask(VideoTask):
     name: str = "ask"
     needs_model: bool = True
 
-    def work(self, work: Work) -> Iterator[ModelRequest | PartialRecord]:
+    def work(self, job: VideoJob) -> Iterator[ModelRequest | PartialRecord]:
         meter = Meter()
-        with open_for(work.video, self.settings) as reader:
+        with open_for(job.video, self.settings) as reader:
             with meter.stage("plan"):
-                study = study_reader(reader, self.settings, progress=beats)
-            plan = study.plan
+                details = plan_details(reader, self.settings, progress=heartbeat_progress)
+            plan = details.plan
             if not plan.frames:
-                raise PlanError(f"the plan shows no frame of {work.video}: give it a larger budget")
+                raise PlanError(f"the plan shows no frame of {job.video}: give it a larger budget")
             with meter.stage("fetch"):
-                shown = fetch_shown(reader, study, on_frame=heartbeat)
+                shown = fetch_batch(reader, details, on_frame=heartbeat)
         yield ModelRequest(shown)
         yield PartialRecord(self.record(plan.video, meter, plan.warnings, files=["plan.json"]))
 
     def load(self) -> LoadedModel:
-        """The model; DoesNotFitError when no question fits beside the budget, before anything is decoded."""
+        """Return the model; raise DoesNotFitError before anything is decoded when no question fits."""
         loaded = load_model(self.settings)
         refuse_budget(loaded, self.settings, question="?")
         return loaded
 
-    def answer(self, loaded: LoadedModel, pieces: Sequence[tuple[Work, Any]]) -> list[Generation]:
-        """What is said of each video's frames; all are asked together."""
-        return ask_shown(loaded, [(shown, partial(_texts, work)) for work, shown in pieces], self.settings)
+    def answer(self, loaded: LoadedModel, requests: Sequence[JobRequest]) -> list[Generation]:
+        """Return the answers about each video's frames, generated in one batch."""
+        return ask_batches(loaded, [(batch, partial(_texts, job)) for job, batch in requests], self.settings)
 
-    def finish(self, loaded: LoadedModel, work: Work, base: Any, replies: Sequence[Any]) -> list[Record | Failure]:
-        (said,) = replies
-        for folder in work.folders:
+    def finish(self, loaded: LoadedModel, job: VideoJob, partial_record: Any, replies: Sequence[Any]) -> list[Outcome]:
+        (generation,) = replies
+        for folder in job.folders:
             with saving(folder, "plan.json") as path:
-                save_plan(said.plan, path)
-        shown = {"evidence": [asdict(part) for part in evidence(said.plan)], **plan_facts(said.plan)}
-        records: list[Record | Failure] = []
-        for question, answer in zip(work.questions, said.answers, strict=True):
+                save_plan(generation.plan, path)
+        shown = {"evidence": [asdict(part) for part in evidence(generation.plan)], **plan_fields(generation.plan)}
+        records: list[Outcome] = []
+        for question, answer in zip(job.questions, generation.answers, strict=True):
             if isinstance(answer, M3VideoError):
                 records.append(failure_of(answer))
                 continue
-            stages = {"vision tower": round(said.tower_seconds, 4), "answer": round(said.answer_seconds, 4)}
-            notes = (*said.notes, *loaded.warnings, *bundled_note(loaded, work.video), *answer.warnings)
+            stages = {"vision tower": round(generation.tower_seconds, 4), "answer": round(generation.answer_seconds, 4)}
+            notes = (*generation.notes, *loaded.warnings, *bundled_note(loaded, job.video), *answer.warnings)
             tokens = {"visual": answer.visual_tokens, "prompt": answer.prompt_tokens, "answer": answer.answer_tokens}
             records.append(
                 {
-                    **base,
+                    **partial_record,
                     **shown,
                     "question": question.text,
                     "question_id": question.id,
                     "answer": answer.text,
                     "model": loaded.name,
                     "tokens": tokens,
-                    "stage_seconds": {**base["stage_seconds"], **stages},
-                    "warnings": [*base["warnings"], *notes],
+                    "stage_seconds": {**partial_record["stage_seconds"], **stages},
+                    "warnings": [*partial_record["warnings"], *notes],
                 }
             )
         return records
 
 
-def _texts(work: Work, _: TokenPlan) -> list[str]:
-    return [question.text for question in work.questions]
+def _texts(job: VideoJob, _: TokenPlan) -> list[str]:
+    return [question.text for question in job.questions]
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,33 +198,33 @@ class Summarize(VideoTask):
     needs_model: bool = True
     formats: tuple[str, ...] = ()
 
-    def work(self, work: Work) -> Iterator[ModelRequest | PartialRecord]:
-        for part in chapters(work.video, self.settings, progress=beats, on_frame=heartbeat):
-            yield PartialRecord(part) if isinstance(part, Watched) else ModelRequest(part)
+    def work(self, job: VideoJob) -> Iterator[ModelRequest | PartialRecord]:
+        for part in chapters(job.video, self.settings, progress=heartbeat_progress, on_frame=heartbeat):
+            yield PartialRecord(part) if isinstance(part, VideoFacts) else ModelRequest(part)
 
     def load(self) -> LoadedModel:
         loaded = load_model(self.settings)
         refuse_budget(loaded, self.settings, question="?")
         return loaded
 
-    def answer(self, loaded: LoadedModel, pieces: Sequence[tuple[Work, Any]]) -> list[Any]:
-        return list(captions(loaded, [shown for _, shown in pieces], self.settings))
+    def answer(self, loaded: LoadedModel, requests: Sequence[JobRequest]) -> list[Any]:
+        return list(captions(loaded, [shown for _, shown in requests], self.settings))
 
-    def finish(self, loaded: LoadedModel, work: Work, base: Any, replies: Sequence[Any]) -> list[Record | Failure]:
-        made = conclude(loaded, base, replies, self.settings)
-        made = replace(made, warnings=tuple(dict.fromkeys((*made.warnings, *bundled_note(loaded, work.video)))))
+    def finish(self, loaded: LoadedModel, job: VideoJob, partial_record: Any, replies: Sequence[Any]) -> list[Outcome]:
+        made = conclude(loaded, partial_record, replies, self.settings)
+        made = replace(made, warnings=tuple(dict.fromkeys((*made.warnings, *bundled_note(loaded, job.video)))))
         files = []
         for name in ("json", *self.formats):
             files.append(f"summary.{name}")
-            with saving(work.folders[0], files[-1]) as path:
+            with saving(job.folders[0], files[-1]) as path:
                 path.write_text(FORMATS[name](made), encoding="utf-8", errors="backslashreplace")
         found = {name: value for name, value in to_json(made).items() if name not in ("schema", "video")}
         return [
             {
                 "task": self.name,
                 "m3video": __version__,
-                "fingerprint": base.info.fingerprint,
-                "video_seconds": base.info.duration_seconds,
+                "fingerprint": partial_record.info.fingerprint,
+                "video_seconds": partial_record.info.duration_seconds,
                 "files": files,
                 **found,
             }
@@ -233,7 +232,7 @@ class Summarize(VideoTask):
 
 
 def load_model(settings: Settings) -> LoadedModel:
-    """The model that `settings` names."""
+    """Load the model that `settings` names."""
     find_model(settings.model, vision_tower=settings.vision_tower)  # before torch is loaded, which takes seconds
     from m3video.model.m3 import checkpoint
 
@@ -241,16 +240,16 @@ def load_model(settings: Settings) -> LoadedModel:
 
 
 def refuse_budget(loaded: LoadedModel, settings: Settings, *, question: str) -> None:
-    """DoesNotFitError when the budget, all frames' times and an answer exceed the context."""
-    from m3video.model.m3 import answering
+    """Raise DoesNotFitError when the budget, all frames' times and an answer exceed the context."""
+    from m3video.model.m3 import inputs
 
     frames = min(settings.max_frames, settings.budget)
-    text = answering.text_tokens(loaded, question, num_frames=frames, timestamps=settings.timestamps)
-    answering.refuse_beyond(loaded, visual=settings.budget, text=text, answer=settings.max_new_tokens)
+    text = inputs.text_tokens(loaded, question, num_frames=frames, timestamps=settings.timestamps)
+    inputs.refuse_beyond(loaded, visual=settings.budget, text=text, answer=settings.max_new_tokens)
 
 
-def plan_facts(plan: TokenPlan) -> dict[str, Any]:
-    """What a record says of a plan."""
+def plan_fields(plan: TokenPlan) -> dict[str, Any]:
+    """Return the fields of a record that describe a plan."""
     return {
         "visual_tokens": plan.total_tokens,
         "frames": len(plan.frames),
@@ -261,12 +260,12 @@ def plan_facts(plan: TokenPlan) -> dict[str, Any]:
 
 
 def make_task(name: str, settings: Settings, *, formats: Sequence[str] = (), fetch: bool = True) -> VideoTask:
-    """The task called `name`.
+    """Return the task called `name`.
 
     Args:
         name: one of `TASKS`.
         settings: resolved.
-        formats: further files that `summarize` writes for each video.
+        formats: other formats of the files that `summarize` writes for each video.
         fetch: as for `config_of`.
 
     Raises:

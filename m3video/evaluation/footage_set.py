@@ -27,7 +27,7 @@ from m3video.training import footage, glyphs, questions, render, scenes, words
 from m3video.training.footage import FADE_SECONDS, Clip, clip_frames, encode_h264
 from m3video.training.questions import FAMILIES, Asked, Found, Question, plain, refined
 from m3video.training.scenes import Facts, facts_at, sample_shot
-from m3video.training.words import clock_words
+from m3video.utils.clock import whole_clock
 from m3video.utils.files import replacing
 from m3video.utils.progress import Progress, silent
 
@@ -222,7 +222,7 @@ def about_moments(recipe: Recipe, rng: random.Random) -> list[Record]:
             asked = make(begin, rng)
             if asked is None or not _holds(name, make, begin, finish, rng, asked):
                 continue
-            reference = f"at {clock_words(moment)}"
+            reference = f"at {whole_clock(moment)}"
             question = f"{reference} {asked.question}" if rng.random() < 0.15 else f"{asked.question} {reference}"
             family = refined(name, begin)
             offers.append(
@@ -288,7 +288,7 @@ def about_all(recipe: Recipe, rng: random.Random) -> list[Record]:
             id="-",
             video="-",
             question=asked.question,
-            answer=clock_words(spans[shot][0]),
+            answer=whole_clock(spans[shot][0]),
             family="when",
             group=group_of("when"),
             localised=False,

@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from m3video.config import nearest
 from m3video.errors import UsageError
 from m3video.evaluation.records import Record
 from m3video.evaluation.view import ClipView
-from m3video.inference.pipeline import study_stats
+from m3video.inference.pipeline import plan_details
 from m3video.inference.saliency import focus_on, named_pins
 from m3video.types import FULL_SCALE, SCALES
+from m3video.utils.text import nearest
 
 if TYPE_CHECKING:
     from m3video.model.m3.saliency import Look
@@ -47,11 +47,11 @@ class ShownFrame(NamedTuple):
 
 
 Plan = tuple[ShownFrame, ...]
-"""In order of pts, `GLANCE` pieces before all others; empty when the budget cannot hold a single frame."""
+"""In order of pts, `COARSE` pieces before all others; empty when the budget cannot hold a single frame."""
 
-GLANCE = "glance"
-"""How a frame is read that only the first look of a two-pass ask sees: its tokens are spent, the answer does not read
-them."""
+COARSE = "coarse"
+"""How a frame is read that only the coarse attention pass of a two-pass ask sees: its tokens are spent, but the answer
+does not read them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +82,7 @@ class Method:
 
 def shown(plan: Plan) -> Plan:
     """What the answer reads."""
-    return tuple(piece for piece in plan if piece.how != GLANCE)
+    return tuple(piece for piece in plan if piece.how != COARSE)
 
 
 def spent(plan: Plan) -> int:
@@ -99,21 +99,21 @@ def salient(view: ClipView, budget: int, record: Record, *, measure: str) -> Pla
     """The product's planner with `--saliency`: "times", "attention" (times where they are named, else attention), or
     "look" (attention whatever is named; no setting of the product)."""
     words = record.question if measure != "look" else record.question.replace(record.reference, "")
-    study = view.study(budget, **named_pins(words, view.stats, view.study(budget).settings))
-    glance: list[ShownFrame] = []
+    details = view.details(budget, **named_pins(words, view.stats, view.details(budget).settings))
+    coarse: list[ShownFrame] = []
 
     def look(scales: Sequence[int]) -> Look:
         assert view.look is not None, "this method needs a model that looks"
-        candidates = zip(study.selection.pts_N, scales, strict=True)
-        glance.extend(ShownFrame(int(pts), GLANCE, int(scale)) for pts, scale in candidates if scale)
-        return view.look(record, [piece.pts for piece in glance], [piece.tokens for piece in glance])
+        candidates = zip(details.selection.pts_N, scales, strict=True)
+        coarse.extend(ShownFrame(int(pts), COARSE, int(scale)) for pts, scale in candidates if scale)
+        return view.look(record, [piece.pts for piece in coarse], [piece.tokens for piece in coarse])
 
-    found = focus_on(words, study, measure="times" if measure == "times" else "attention", look=look)
+    found = focus_on(words, details, measure="times" if measure == "times" else "attention", look=look)
     if found is None:
         return adaptive(view, budget, record)
     focus, share_N = found
-    frames = study_stats(view.info, view.stats, study.settings, focus=focus, share_N=share_N).plan.frames
-    return (*glance, *(ShownFrame(frame.pts, "pool", frame.scale) for frame in frames))
+    frames = plan_details(view.info, details.settings, stats=view.stats, focus=focus, share_N=share_N).plan.frames
+    return (*coarse, *(ShownFrame(frame.pts, "pool", frame.scale) for frame in frames))
 
 
 def uniform(view: ClipView, budget: int, record: Record, *, frames: int) -> Plan:

@@ -20,13 +20,13 @@ from m3video.config import Settings
 from m3video.errors import EXIT_INTERRUPTED, M3VideoError
 from m3video.evaluation.asking import Generation, answer_many
 from m3video.evaluation.features import FrameTokens, encode_frames
-from m3video.evaluation.methods import GLANCE, Method, Plan, ShownFrame, shown, spent
+from m3video.evaluation.methods import COARSE, Method, Plan, ShownFrame, shown, spent
 from m3video.evaluation.records import Record, is_right, prompt_text
 from m3video.evaluation.reduce import REDUCTIONS
 from m3video.evaluation.samples import Row, RunFolder
 from m3video.evaluation.view import ClipView
 from m3video.inference.pipeline import analyze_video, open_for
-from m3video.model.m3 import answering
+from m3video.model.m3 import inputs
 from m3video.model.m3.checkpoint import LoadedModel
 from m3video.model.m3.pooling import pack
 from m3video.model.m3.saliency import CoarseAttention, Look
@@ -166,8 +166,8 @@ def _check_context(records: Sequence[Record], loaded: LoadedModel, settings: Run
             with open_for(video, Settings()) as reader:
                 most = max(most, tokens_for(max(budgets), reader.info, settings))
     longest = max((prompt_text(record) for record in records), key=len)
-    text = answering.text_tokens(loaded, longest, num_frames=min(settings.max_frames, most))
-    answering.refuse_beyond(loaded, visual=most, text=text, answer=settings.max_new_tokens)
+    text = inputs.text_tokens(loaded, longest, num_frames=min(settings.max_frames, most))
+    inputs.refuse_beyond(loaded, visual=most, text=text, answer=settings.max_new_tokens)
 
 
 def _run_clip(
@@ -207,7 +207,7 @@ class ClipRunner:
         self._said: dict[tuple[Plan, str], tuple[Generation, float]] = {}
         self._plan_names: dict[Plan, str] = {}
         self._new: list[tuple[str, Plan]] = []
-        self._glance: tuple[Plan, CoarseAttention] | None = None
+        self._coarse: tuple[Plan, CoarseAttention] | None = None
         view.look = self.look
 
     def answer(self, method: Method, budget: int, records: Sequence[Record]) -> list[Row]:
@@ -230,11 +230,11 @@ class ClipRunner:
     def look(self, record: Record, pts: Sequence[int], scales: Sequence[int]) -> Look:
         """Where a question makes the model look among frames that it reads coarsely."""
         plan = tuple(ShownFrame(p, "pool", scale) for p, scale in zip(pts, scales, strict=True))
-        if self._glance is None or self._glance[0] != plan:
+        if self._coarse is None or self._coarse[0] != plan:
             self._encode(pts)
             visual = pack(torch.stack([self.frames[p].grid_SD for p in pts]), scales)
-            self._glance = plan, CoarseAttention(self.loaded, visual, times_seconds=self.view.seconds(pts))
-        return self._glance[1].look(self.worded(record, plan))
+            self._coarse = plan, CoarseAttention(self.loaded, visual, times_seconds=self.view.seconds(pts))
+        return self._coarse[1].look(self.worded(record, plan))
 
     def _ask(self, plan: Plan, records: Sequence[Record]) -> None:
         """Answer what has not been answered for what this plan shows."""
@@ -294,7 +294,7 @@ class ClipRunner:
             return {**row, "skipped": "the budget holds no frame"}
         text = self.worded(record, shown(plan))
         said, seconds = self._said[shown(plan), text]
-        visual = said.visual_tokens + sum(piece.tokens for piece in plan if piece.how == GLANCE)
+        visual = said.visual_tokens + sum(piece.tokens for piece in plan if piece.how == COARSE)
         return {
             **row,
             "input": text,

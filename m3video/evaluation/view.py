@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from m3video.config import Settings
-from m3video.inference.pipeline import PlanDetails, study_stats
+from m3video.inference.decision import PlanDetails
+from m3video.inference.pipeline import plan_details
 from m3video.planning.sample import sample
 from m3video.planning.utility import utility
 from m3video.types import FrameStats, Selection, TokenPlan, VideoInfo
@@ -47,7 +48,7 @@ class ClipView:
         self.info, self.stats, self.max_frames = info, stats, max_frames
         self.moments = tuple(sorted(set(moments)))
         self.look: Callable[[Record, Sequence[int], Sequence[int]], Look] | None = None
-        self._studies: dict[str, PlanDetails] = {}
+        self._details: dict[str, PlanDetails] = {}
         self._even: dict[int, tuple[int, ...]] = {}
 
     def evenly(self, number: int) -> tuple[int, ...]:
@@ -72,15 +73,15 @@ class ClipView:
 
     def planned(self, budget: int) -> TokenPlan:
         """The product's own plan for a budget."""
-        return self.study(budget).plan
+        return self.details(budget).plan
 
-    def study(self, budget: int, **wishes: str) -> PlanDetails:
-        """What that plan was decided from; `wishes` are further settings, e.g. `at`."""
-        settings = Settings(budget=budget, max_frames=self.max_frames, **wishes)
+    def details(self, budget: int, **changes: str) -> PlanDetails:
+        """Return that plan with all that it was decided from; `changes` are further settings, e.g. `at`."""
+        settings = Settings(budget=budget, max_frames=self.max_frames, **changes)
         key = settings.model_dump_json()
-        if key not in self._studies:
-            self._studies[key] = study_stats(self.info, self.stats, settings)
-        return self._studies[key]
+        if key not in self._details:
+            self._details[key] = plan_details(self.info, settings, stats=self.stats)
+        return self._details[key]
 
     def nearest(self, moment: float, among: Sequence[int] | None = None) -> int:
         """The pts nearest to `moment` seconds, of all frames or of `among`."""

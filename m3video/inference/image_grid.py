@@ -1,4 +1,4 @@
-"""The image grid: six frames in one picture, as the M3 paper shows a video; no plan of scales."""
+"""Answering from an image grid: six frames in one picture, as in the M3 paper, at one scale."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from typing import TYPE_CHECKING
 
 from m3video.config import Settings
 from m3video.errors import UsageError, VideoError
+from m3video.inference.opened_video import OpenedVideo
 from m3video.types import SCALES, PlannedFrame, TokenPlan
 from m3video.utils.clock import clock
-from m3video.utils.progress import Meter, Progress
 from m3video.video.reader import VideoReader
 
 if TYPE_CHECKING:
-    from m3video.model.m3.answering import GeneratedAnswer
+    from m3video.model.m3.answer import GeneratedAnswer
     from m3video.model.m3.checkpoint import LoadedModel
 
 
 MOST_OPTIONS = len(string.ascii_uppercase)
-"""Each has a letter."""
+"""One letter for each."""
 
 
 def check_options(options: Sequence[str]) -> None:
@@ -32,38 +32,49 @@ def check_options(options: Sequence[str]) -> None:
 
 
 def ask_grid(
-    reader: VideoReader,
-    question: str,
-    settings: Settings,
-    options: Sequence[str],
-    loaded: LoadedModel,
-    meter: Meter,
-    progress: Progress,
+    video: OpenedVideo, question: str, options: Sequence[str], loaded: LoadedModel
 ) -> tuple[TokenPlan, GeneratedAnswer]:
-    """The IG-VLM protocol of the M3 paper: six frames in one picture, at the finest scale the budget allows."""
-    from m3video.model.m3 import answering, image_grid
+    """Answer by the IG-VLM protocol of the M3 paper, at the finest scale that the budget allows.
+
+    Args:
+        video: the open video.
+        question: the user's words.
+        options: the answers to choose from; none for an open question.
+        loaded: the model.
+
+    Returns:
+        The six frames as a plan, and the answer.
+
+    Raises:
+        VideoError: the video has fewer frames than a grid.
+        UsageError: the budget is below the coarsest grid, or the time range has fewer frames.
+        DoesNotFitError: prompt, grid and answer exceed the context.
+    """
+    from m3video.model.m3 import image_grid, inputs
+    from m3video.model.m3.answer import answer_prompt
     from m3video.model.tokenizer import prompt_ids
 
-    info, pts = reader.info, _pts_shown(reader, settings)
+    reader, settings, meter, progress = video.reader, video.settings, video.meter, video.progress
+    info, pts = reader.info, _grid_pts(reader, settings)
     # Sizes are known before anything is decoded: six equal frames in two columns.
     width, height = info.width * 2, info.height * 3
-    costs = {scale: answering.image_tokens(loaded, size_wh=(width, height), scale=scale) for scale in SCALES}
+    costs = {scale: inputs.image_tokens(loaded, size_wh=(width, height), scale=scale) for scale in SCALES}
     fitting = [scale for scale, cost in costs.items() if cost <= settings.budget]
     if not fitting:
         raise UsageError(f"--budget ({settings.budget}) is below the {min(costs.values())} tokens of the coarsest grid")
     scale = fitting[-1]
     prompt = image_grid.mc_prompt(question, options) if options else image_grid.oe_prompt(question)
     words = len(prompt_ids(loaded.codec, prompt)) - 1
-    answering.refuse_beyond(loaded, visual=costs[scale], text=words, answer=settings.max_new_tokens)
+    inputs.refuse_beyond(loaded, visual=costs[scale], text=words, answer=settings.max_new_tokens)
     with meter.stage("fetch"), progress("fetch", None):
         picture = image_grid.make_grid([frame.rgb_HW3 for frame in reader.fetch(pts)])
     with meter.stage("vision tower"), progress("vision tower", None):
-        block = answering.encode_image(loaded, picture, scale=scale)
+        block = inputs.encode_image(loaded, picture, scale=scale)
     with meter.stage("answer"), progress("answer", None):
-        said = answering.answer_prompt(loaded, prompt, [block], max_new_tokens=settings.max_new_tokens)
+        generated = answer_prompt(loaded, prompt, [block], max_new_tokens=settings.max_new_tokens)
     if options:
-        chosen = image_grid.parse_mc(said.text, len(options))
-        said = replace(said, text="no option named: " + said.text if chosen is None else options[chosen])
+        chosen = image_grid.parse_mc(generated.text, len(options))
+        generated = replace(generated, text="no option named: " + generated.text if chosen is None else options[chosen])
     plan = TokenPlan(
         video=info,
         budget=settings.budget,
@@ -75,11 +86,11 @@ def ask_grid(
         shots=((info.start_pts, info.end_pts + info.last_duration),),
         config=settings.model_dump(),
     )
-    return plan, said
+    return plan, generated
 
 
-def _pts_shown(reader: VideoReader, settings: Settings) -> list[int]:
-    """The six frames that the reference shows of the video, or of the part of it that the settings name."""
+def _grid_pts(reader: VideoReader, settings: Settings) -> list[int]:
+    """Return the pts of the six frames that the reference shows of the video, or of the range in the settings."""
     from m3video.model.m3 import image_grid
 
     info, pts_N = reader.info, reader.index.pts_N

@@ -1,8 +1,8 @@
-"""How long an answer will take: what earlier answers of the same model on this machine took, never an assumption.
+"""Estimate how long an answer will take, from measured times of the same model on this machine only.
 
-Each `m3video ask` leaves its stages' seconds in one small file of the cache; `m3video plan` reads them. Frames cost
-time in fetching and in the vision tower, prompt and answer tokens in the language model. Where nothing was measured
-yet, nothing is estimated.
+Each `m3video ask` stores the seconds of its stages in one small file of the cache; `m3video plan` reads them. Frames
+cost time in fetching and in the vision tower; prompt and answer tokens cost time in the language model. Without a
+measurement there is no estimate.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from m3video.types import Answer, TokenPlan
 from m3video.utils import files
 from m3video.utils.cache import cache_root
 
-KEPT = 16
-"""Latest answers of each model; older ones say less of today's machine."""
+MOST_RUNS = 16
+"""Measurements stored for each model; older ones say less about the machine of today."""
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """What one answer took: counts, and seconds of four stages."""
+    """Token counts and stage seconds of one answer."""
 
     frames: int
     prompt_tokens: int
@@ -39,19 +39,19 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """Seconds that an answer is expected to take, model loading included, and how many answers say so."""
+    """The expected seconds of an answer, with model loading, and the number of measurements behind them."""
 
     seconds: float
     num_runs: int
 
 
 def default_file() -> Path:
-    """Where measured times are kept."""
+    """Return the path of the stored times."""
     return cache_root() / "times.json"
 
 
 def remember(answer: Answer, settings: Settings, file: Path) -> None:
-    """Keep what this answer took; frames from the cache took nothing, and would say nothing of other frames.
+    """Store what this answer took; not where frames came from the cache, which says nothing of other frames.
 
     Raises:
         OSError: the file cannot be written.
@@ -69,11 +69,11 @@ def remember(answer: Answer, settings: Settings, file: Path) -> None:
         took["answer"],
     )
     key = _key(settings)
-    files.remember(file, key, [*files.remembered(file, key), asdict(run)], most=KEPT)
+    files.remember(file, key, [*files.remembered(file, key), asdict(run)], most=MOST_RUNS)
 
 
 def estimate(plan: TokenPlan, settings: Settings, file: Path) -> Estimate | None:
-    """What an answer by this plan will take, or None where this model has answered nothing on this machine yet."""
+    """Estimate the time of an answer by this plan; None where this model has no measurement on this machine."""
     if plan.text_tokens is None:
         return None
     try:
@@ -84,7 +84,7 @@ def estimate(plan: TokenPlan, settings: Settings, file: Path) -> Estimate | None
 
 
 def predict(runs: Sequence[Run], *, frames: int, prompt_tokens: int) -> Estimate | None:
-    """Seconds by medians per frame, and by the best fit of prompt and answer tokens, both costing no less than 0."""
+    """Estimate from median seconds per frame, and a non-negative least-squares fit of prompt and answer tokens."""
     from scipy.optimize import nnls
 
     runs = [run for run in runs if run.frames > 0]
@@ -98,7 +98,7 @@ def predict(runs: Sequence[Run], *, frames: int, prompt_tokens: int) -> Estimate
 
 
 def _key(settings: Settings) -> str:
-    """Times hold for one model, as it is loaded, on one machine."""
+    """Return what times are valid for: one model, as it is loaded, on one machine."""
     folder = Path(settings.model).expanduser()
     model = str(folder.resolve()) if folder.is_dir() else settings.model
     return f"{platform.node()} {settings.device} {settings.dtype} {model}"

@@ -1,7 +1,7 @@
-"""Planned frames on their way to a model in another process, and what it said of them.
+"""Planned frames that are sent to a model in another process, and the answers it generated.
 
-The file is open where they were fetched, not where the model is. So what is sent along must be enough to answer, and to
-show less where memory runs out: a smaller plan is then the best one among the frames that are there.
+The model's process does not open the file. So what is sent must be enough to answer, and also to show less where memory
+runs out: a smaller plan is then the best one among the frames that were sent.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from numpy.typing import NDArray
 
 from m3video.config import Settings
 from m3video.errors import M3VideoError, OutOfMemoryError
+from m3video.inference.decision import PlanDetails
 from m3video.inference.memory.fallback import Fallbacks, answer_within_memory
 from m3video.inference.memory.fit import least_text
-from m3video.inference.pipeline import PlanDetails
 from m3video.model.m3.square import as_square
 from m3video.model.m3.text_count import text_around
 from m3video.planning.allocate import allocate
 from m3video.types import SCALES, TokenPlan
 
 if TYPE_CHECKING:
-    from m3video.model.m3.answering import GeneratedAnswer
+    from m3video.model.m3.answer import GeneratedAnswer
     from m3video.model.m3.checkpoint import LoadedModel
     from m3video.model.m3.pooling import VisualTokens
     from m3video.video.reader import VideoReader
@@ -34,14 +34,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FrameBatch:
-    """What a model is shown: N frames.
+    """The N frames of a plan, ready for the vision tower.
 
     Attributes:
         plan: their scales.
-        squares: N pictures as the vision tower sees them, RGB uint8 [336, 336, 3]: a third of a megabyte each, whatever
-            the video's size.
-        utility_NS: float64 [N, 5], what each is worth at each scale.
-        pinned: number of a frame that must be shown -> its scale, None where any will do.
+        squares: N frames as the vision tower takes them, RGB uint8 [336, 336, 3]: a third of a megabyte each, whatever
+            the size of the video.
+        utility_NS: float64 [N, 5], the utility of each frame at each scale.
+        pinned: number of a frame that must be shown -> its scale, None where any scale will do.
     """
 
     plan: TokenPlan
@@ -50,10 +50,10 @@ class FrameBatch:
     pinned: Mapping[int, int | None]
 
     def smaller(self, budget: int) -> FrameBatch:
-        """The best that these frames are worth within less tokens: none gets more than it has.
+        """Return the best plan of these frames within a smaller budget; none gets a finer scale than it has.
 
-        Frames pinned at a scale keep it, other pinned ones are shown; a shot that must be shown stays while the budget
-        has a token for each. A greatest gap between frames is not kept.
+        Frames pinned at a scale keep it, other pinned frames stay; with `every_shot` each shot keeps a frame while the
+        budget has a token for each. `max_gap` is not enforced any more.
 
         Raises:
             UsageError: the pinned frames cost more.
@@ -68,32 +68,32 @@ class FrameBatch:
             if len(cover) + len(edges) - 1 + sum(fixed.values()) <= budget:
                 cover += itertools.pairwise(edges)
         decided = allocate(utility_NS, budget=budget, fixed=fixed, cover_M2=cover)
-        kept = np.flatnonzero(decided.scale_N).tolist()
+        left = np.flatnonzero(decided.scale_N).tolist()
         plan = replace(
             self.plan,
             budget=budget,
             utility=decided.utility,
             bound=decided.bound,
             method=decided.method,
-            frames=tuple(replace(frames[number], scale=int(decided.scale_N[number])) for number in kept),
+            frames=tuple(replace(frames[number], scale=int(decided.scale_N[number])) for number in left),
         )
         config, times = plan.config, [plan.video.pts_seconds(frame.pts) for frame in plan.frames]
         text = text_around(config["model"], times_seconds=times, timestamps=config["timestamps"])
         plan = replace(plan, text_tokens=text)
-        pinned = {kept.index(number): scale for number, scale in self.pinned.items()}
-        return FrameBatch(plan, tuple(self.squares[number] for number in kept), self.utility_NS[kept], pinned)
+        pinned = {left.index(number): scale for number, scale in self.pinned.items()}
+        return FrameBatch(plan, tuple(self.squares[number] for number in left), self.utility_NS[left], pinned)
 
 
 @dataclass(frozen=True, slots=True)
 class Generation:
-    """What a model said of frames.
+    """The answers that a model generated from a batch of frames.
 
     Attributes:
         plan: the frames it was shown: those that were sent, or fewer tokens of them where memory ran out.
-        answers: one for each question, or why there is none.
-        notes: a line for each thing that was made smaller.
-        tower_seconds: in the vision tower.
-        answer_seconds: in the language model, for each question.
+        answers: one for each question, or the error in its place.
+        notes: a line for each reduction.
+        tower_seconds: seconds in the vision tower.
+        answer_seconds: seconds in the language model, for each question.
     """
 
     plan: TokenPlan
@@ -104,123 +104,123 @@ class Generation:
 
 
 Questions = Callable[[TokenPlan], Sequence[str]]
-"""What is asked of a plan's frames; a plan may become smaller on the way."""
+"""The questions about a plan's frames; called again where the plan was made smaller."""
 
 
-def fetch_shown(reader: VideoReader, study: PlanDetails, *, on_frame: Callable[[], object] = int) -> FrameBatch:
-    """The frames of a plan, ready to be sent to a model.
+def fetch_batch(reader: VideoReader, details: PlanDetails, *, on_frame: Callable[[], object] = int) -> FrameBatch:
+    """Decode the frames of a plan, ready to be sent to a model.
 
     Args:
         reader: of the video.
-        study: the plan with what its frames are worth.
+        details: the plan with the utility of its frames.
         on_frame: called after each full-size frame.
 
     Raises:
         VideoError: a frame cannot be decoded.
     """
     squares = []
-    for frame in reader.fetch([planned.pts for planned in study.plan.frames]):
+    for frame in reader.fetch([planned.pts for planned in details.plan.frames]):
         squares.append(as_square(frame.rgb_HW3))
         on_frame()
-    shown = np.flatnonzero(study.decided.scale_N).tolist()
-    pinned = {shown.index(number): scale for number, scale in study.pinned.items()}
-    return FrameBatch(study.plan, tuple(squares), study.utility_CS[shown], pinned)
+    shown = np.flatnonzero(details.decided.scale_N).tolist()
+    pinned = {shown.index(number): scale for number, scale in details.pinned.items()}
+    return FrameBatch(details.plan, tuple(squares), details.utility_CS[shown], pinned)
 
 
-def ask_shown(
+def ask_batches(
     loaded: LoadedModel, asked: Sequence[tuple[FrameBatch, Questions]], settings: Settings
 ) -> list[Generation]:
     """Ask about the frames of several videos, all in one run of the language model.
 
-    Where memory runs out, those that it hits are asked again alone: with a smaller vision batch, then with fewer tokens
-    (see `answer_within_memory`), and their notes say so.
+    Videos for which memory runs out are asked again alone: with a smaller vision batch, then with fewer tokens (see
+    `answer_within_memory`); their notes say so.
 
     Args:
         loaded: the model.
-        asked: frames, and what is asked of them.
-        settings: resolved.
+        asked: batches of frames, each with its questions.
+        settings: resolved settings.
 
     Raises:
         OutOfMemoryError: not even one frame at one token fits in the memory.
     """
     tower = _Tower(settings.vision_batch)
-    made: list[Generation] = []
-    for (shown, questions), found in zip(asked, _together(loaded, asked, settings, tower), strict=True):
-        made.append(found if isinstance(found, Generation) else _alone(loaded, shown, questions, settings, tower))
-    return made
+    generations: list[Generation] = []
+    for (batch, questions), found in zip(asked, _ask_together(loaded, asked, settings, tower), strict=True):
+        generations.append(
+            found if isinstance(found, Generation) else _ask_alone(loaded, batch, questions, settings, tower)
+        )
+    return generations
 
 
 @dataclass(slots=True)
 class _Tower:
-    """How many frames go through the vision tower at once."""
+    """The batch size of the vision tower."""
 
     vision_batch: int
 
 
-def _alone(
-    loaded: LoadedModel, shown: FrameBatch, questions: Questions, settings: Settings, tower: _Tower
+def _ask_alone(
+    loaded: LoadedModel, batch: FrameBatch, questions: Questions, settings: Settings, tower: _Tower
 ) -> Generation:
-    """One video, within the memory that is there."""
-    now = shown
+    """Ask about one video within the available memory."""
+    now = batch
 
     def smaller(budget: int, _: int) -> TokenPlan:
         nonlocal now
-        now = now.smaller(budget)  # fewer frames would save nothing: one vision batch at a time is held
+        now = now.smaller(budget)  # fewer frames would save nothing: one vision batch at a time is in memory
         return now.plan
 
     def answer(_: TokenPlan) -> Generation:
-        (found,) = _together(loaded, [(now, questions)], settings, tower)
+        (found,) = _ask_together(loaded, [(now, questions)], settings, tower)
         if isinstance(found, OutOfMemoryError):
             raise found
         return found
 
-    ways = Fallbacks(tower, smaller, lambda: least_text(settings))
-    _, said, notes = answer_within_memory(answer, shown.plan, ways)
-    if now is not shown and shown.plan.config.get("max_gap") is not None:
+    fallbacks = Fallbacks(tower, smaller, lambda: least_text(settings))
+    _, generation, notes = answer_within_memory(answer, batch.plan, fallbacks)
+    if now is not batch and batch.plan.config.get("max_gap") is not None:
         notes += ("max_gap: fewer frames may stand further apart",)
-    return replace(said, notes=notes)
+    return replace(generation, notes=notes)
 
 
-def _together(
+def _ask_together(
     loaded: LoadedModel, asked: Sequence[tuple[FrameBatch, Questions]], settings: Settings, tower: _Tower
 ) -> list[Generation | OutOfMemoryError]:
-    """Each video's answers, or that memory ran out in one of its questions."""
-    from m3video.model.m3.together import Asked, answer_together
+    """Return each video's answers, or the error where memory ran out in one of its questions."""
+    from m3video.model.m3.answer import FramesQuestion, answer_batch
 
-    seen = [_see(loaded, shown, tower) for shown, _ in asked]
+    encoded = [_encode(loaded, batch, tower) for batch, _ in asked]
     wanted, counts = [], []
-    for (shown, questions), visual in zip(asked, seen, strict=True):
+    for (batch, questions), visual in zip(asked, encoded, strict=True):
         if isinstance(visual, OutOfMemoryError):
             counts.append(0)
             continue
-        plan = shown.plan
+        plan = batch.plan
         times, texts = [plan.video.pts_seconds(frame.pts) for frame in plan.frames], questions(plan)
-        wanted += [Asked(visual[0], text, times, plan.shots_seconds) for text in texts]
+        wanted += [FramesQuestion(visual[0], text, times, plan.shots_seconds) for text in texts]
         counts.append(len(texts))
     start = time.perf_counter()
-    answers = iter(
-        answer_together(loaded, wanted, max_new_tokens=settings.max_new_tokens, timestamps=settings.timestamps)
-    )
+    answers = iter(answer_batch(loaded, wanted, max_new_tokens=settings.max_new_tokens, timestamps=settings.timestamps))
     each = (time.perf_counter() - start) / max(1, len(wanted))
     found: list[Generation | OutOfMemoryError] = []
-    for (shown, _), visual, count in zip(asked, seen, counts, strict=True):
+    for (batch, _), visual, count in zip(asked, encoded, counts, strict=True):
         if isinstance(visual, OutOfMemoryError):
             found.append(visual)
             continue
-        said = tuple(itertools.islice(answers, count))
-        short = next((one for one in said if isinstance(one, OutOfMemoryError)), None)
-        found.append(short or Generation(shown.plan, said, (), visual[1], each))
+        generated = tuple(itertools.islice(answers, count))
+        short = next((one for one in generated if isinstance(one, OutOfMemoryError)), None)
+        found.append(short or Generation(batch.plan, generated, (), visual[1], each))
     return found
 
 
-def _see(loaded: LoadedModel, shown: FrameBatch, tower: _Tower) -> tuple[VisualTokens, float] | OutOfMemoryError:
-    """The frames' tokens, and the seconds they took."""
+def _encode(loaded: LoadedModel, batch: FrameBatch, tower: _Tower) -> tuple[VisualTokens, float] | OutOfMemoryError:
+    """Return the frames' tokens and the seconds they took, or the error where memory ran out."""
     from m3video.model.m3.encoding import encode_pooled
 
     start = time.perf_counter()
-    scales = [frame.scale for frame in shown.plan.frames]
+    scales = [frame.scale for frame in batch.plan.frames]
     try:
-        visual = encode_pooled(loaded, shown.squares, scales, vision_batch=tower.vision_batch)
+        visual = encode_pooled(loaded, batch.squares, scales, vision_batch=tower.vision_batch)
     except OutOfMemoryError as error:
-        return error.with_traceback(None)  # its frames hold what filled the memory
+        return error.with_traceback(None)  # the traceback keeps alive what filled the memory
     return visual, time.perf_counter() - start

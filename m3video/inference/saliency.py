@@ -1,10 +1,10 @@
-"""Two-pass ask: the budget is spent where the question looks. Which frames those are is told by the times it names, or
-else by the model's attention at a first, coarse look at the candidates, which costs a part of the budget."""
+"""Two-pass ask: the budget goes to the frames that a question is about. Those are found by the times it names, or else
+by the model's attention in a coarse pass over the candidates, which costs a part of the budget."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from m3video.config import Settings
 from m3video.errors import UsageError
-from m3video.inference.pipeline import PlanDetails
-from m3video.planning.saliency import alike, at_times, by_attention, first_look, named_times
+from m3video.inference.decision import PlanDetails
+from m3video.planning.saliency import alike, at_times, by_attention, coarse_scales, named_times
 from m3video.planning.sample import on_screen
 from m3video.types import Focus, FrameStats
 
@@ -24,46 +24,47 @@ Shares = NDArray[np.float64]
 
 
 def focus_on(
-    question: str, study: PlanDetails, *, measure: str, look: Callable[[Sequence[int]], Look]
+    question: str, details: PlanDetails, *, measure: str, look: Callable[[list[int]], Look]
 ) -> tuple[Focus, Shares | None] | None:
-    """What of the candidates a question is about.
+    """Find the candidates that a question is about.
 
     Args:
         question: the user's words.
-        study: the candidates, and what they are worth whatever is asked.
+        details: the candidates, and their utility without a question.
         measure: "times", or "attention" for questions that name none.
-        look: scale of each candidate (0: left out) to where the question makes the model look among those shown.
+        look: the coarse attention pass: from the scale of each candidate (0: left out) to where the question makes the
+            model attend among those shown.
 
     Returns:
-        What to write into the plan, and each candidate's share, None for the plan as without a question; None
-        altogether where nothing was measured.
+        The focus to write into the plan, and each candidate's share, or None for the plan as without a question; None
+        instead of both where nothing was measured.
     """
-    selection = study.selection
-    share_N = at_times(question, selection, study.stats.pts_seconds)
+    selection = details.selection
+    share_N = at_times(question, selection, details.stats.pts_seconds)
     if share_N is not None:
         return Focus(question, "times", 0, _weights(selection.pts_N, share_N)), share_N
     if measure == "times":
         return None
-    pinned = sum(scale or 1 for scale in study.pinned.values())
-    scales = first_look(study.utility_CS, budget=study.settings.budget - pinned)
+    pinned = sum(scale or 1 for scale in details.pinned.values())
+    scales = coarse_scales(details.utility_CS, budget=details.settings.budget - pinned)
     if np.count_nonzero(scales) < 2:
-        return None  # where one frame is all that can be looked at, there is nothing to choose
+        return None  # with a single frame there is nothing to choose
     found = look(scales.tolist())
     relevance_N = np.zeros(len(selection))
     relevance_N[scales > 0] = found.relevance_N
-    share_N = by_attention(relevance_N, alike(selection, study.novelty_C), moved=found.moved)
+    share_N = by_attention(relevance_N, alike(selection, details.novelty_C), moved=found.moved)
     weights = () if share_N is None else _weights(selection.pts_N, share_N)
     return Focus(question, "attention", int(scales.sum()), weights), share_N
 
 
 def named_pins(question: str, stats: FrameStats, settings: Settings) -> dict[str, str]:
-    """The settings with which a frame of each second that a question names is a candidate: `{"at": ...}`, or none.
+    """Return the settings that make a frame of each second that a question names a candidate: `{"at": ...}`, or none.
 
-    Frames that a scan has skipped cannot be pinned; the candidates then stay as they are.
+    Frames that a scan has skipped cannot be pinned; then there are none.
     """
     try:
         seen = on_screen(stats, settings.start, settings.end)
-    except UsageError:  # nothing is: the plan without a question says it better
+    except UsageError:  # nothing is on screen: the plan without a question explains it better
         return {}
     base = stats.pts_seconds(int(stats.pts_N[0]))
     # Times are written to a thousandth.
@@ -72,10 +73,10 @@ def named_pins(question: str, stats: FrameStats, settings: Settings) -> dict[str
     middles = {max(first, min(time + 0.5, last)) for time in named_times(question) if first < time + 1 and time <= last}
     if settings.scan != "full" or not middles:
         return {}
-    wished = [] if settings.at is None else [settings.at]
-    return {"at": ", ".join([*wished, *(f"{time:.3f}" for time in sorted(middles))])}
+    pinned = [] if settings.at is None else [settings.at]
+    return {"at": ", ".join([*pinned, *(f"{time:.3f}" for time in sorted(middles))])}
 
 
 def _weights(pts_N: NDArray[np.int64], share_N: Shares) -> tuple[tuple[int, float], ...]:
-    """Shares as a plan keeps them, to four digits; what is less than half of one of these is left out."""
+    """Return shares as a plan stores them: four decimals, without those that round to zero."""
     return tuple((int(pts), round(float(share), 4)) for pts, share in zip(pts_N, share_N, strict=True) if share >= 5e-5)

@@ -1,5 +1,5 @@
 import logging
 
-# Where torchao is installed, transformers loads it at import, and it tells of kernels for GPUs that are not here.
+# Where torchao is installed, transformers imports it, and it logs warnings about kernels for GPUs that are not here.
 for name in ("torchao", "torch.utils._pytree"):
     logging.getLogger(name).setLevel(logging.ERROR)

@@ -1,4 +1,4 @@
-"""Models of the Hugging Face hub: the local cache first, then one quick look at the network, then the download."""
+"""Models of the Hugging Face hub: the local cache first, then one quick request to the hub, then the download."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from pathlib import Path
 from m3video.errors import CheckpointError
 from m3video.model.m3.adapters import PROJECTORS, TRAINED_BESIDE, part_of
 from m3video.model.safetensors_headers import WEIGHTS, read_json, weight_files
-from m3video.model.tokenizer import first_line, has_text
+from m3video.model.tokenizer import has_text
+from m3video.utils.text import first_line
 
 ACCEPTED = (
     "'bundled', a checkpoint folder (original M3/LLaVA, converted, or transformers llava / llava_next), "
@@ -18,24 +19,24 @@ ACCEPTED = (
 """What `--model` takes."""
 
 LOOK_SECONDS = 4.0
-"""A hub that says nothing for this long is not there; looking up its address counts, which no HTTP timeout does."""
+"""How long the hub may take to answer. Looking up its address counts, which no HTTP timeout covers."""
 
-# Any of these tells where a snapshot lies in the cache.
+# Any of these files, if cached, shows the folder of a snapshot.
 _SIGNS = ("config.json", "adapter_config.json", *WEIGHTS, *PROJECTORS, "tokenizer.model", "tokenizer.json")
 
 
 def from_hub(name: str, *, revision: str | None = None, only_config: bool = False) -> Path:
-    """A hub repository's folder in the local cache; HF_HOME and HF_HUB_OFFLINE are respected.
+    """Return a hub repository's folder in the local cache, downloading what is missing.
 
-    A copy that was fetched before is used without asking whether there is a newer one.
+    HF_HOME and HF_HUB_OFFLINE are respected. A complete copy is used without asking whether there is a newer one.
 
     Args:
         name: OWNER/NAME.
         revision: a branch, tag or commit; None is the branch main.
-        only_config: a copy with config.json is enough.
+        only_config: config.json is enough.
 
     Raises:
-        CheckpointError: it is not in the cache, or not all of it, and cannot be fetched.
+        CheckpointError: it is not in the cache, or incomplete there, and cannot be fetched.
     """
     from huggingface_hub import constants, hf_hub_download, snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OfflineModeIsEnabled
@@ -77,22 +78,22 @@ def from_hub(name: str, *, revision: str | None = None, only_config: bool = Fals
 
 
 def cached_folder(name: str, *, revision: str | None = None) -> Path | None:
-    """The folder of one revision in the local cache, whole or not; None where nothing of it is there."""
+    """Return the folder of one revision in the local cache, complete or not; None where none of it is cached."""
     from huggingface_hub import try_to_load_from_cache
     from huggingface_hub.errors import HFValidationError
 
     for sign in _SIGNS:
         try:
-            held = try_to_load_from_cache(name, sign, revision=revision)
+            cached = try_to_load_from_cache(name, sign, revision=revision)
         except HFValidationError:  # no repository can have this name
             return None
-        if isinstance(held, str):
-            return Path(held).parent
+        if isinstance(cached, str):
+            return Path(cached).parent
     return None
 
 
 def what_lacks(folder: Path, *, only_config: bool = False) -> str:
-    """What a copy that was not fetched to its end lacks, in words; empty where nothing does."""
+    """Return what an incomplete copy lacks, in words; empty for a complete one."""
     part = part_of(folder)
     if part is None and not (folder / "config.json").is_file():
         return "its config.json is not"
@@ -100,7 +101,7 @@ def what_lacks(folder: Path, *, only_config: bool = False) -> str:
         return ""
     try:
         weight_files(folder)
-        # A vision tower has no words of its own.
+        # A vision tower has no tokenizer.
         is_tower = str(read_json(folder / "config.json").get("model_type")).startswith("clip")
     except CheckpointError as error:
         return str(error).removeprefix(str(folder)).lstrip(":/ ")
@@ -108,7 +109,7 @@ def what_lacks(folder: Path, *, only_config: bool = False) -> str:
 
 
 def _look(name: str, revision: str | None) -> list[str]:
-    """Names of the files of a hub repository: asked once, without a word.
+    """Return the file names of a hub repository, in one request without progress output.
 
     Raises:
         TimeoutError: no answer within `LOOK_SECONDS`.
@@ -122,10 +123,10 @@ def _look(name: str, revision: str | None) -> list[str]:
         try:
             found = HfApi().model_info(name, revision=revision, timeout=LOOK_SECONDS)
             answers.put([one.rfilename for one in found.siblings or []])
-        except Exception as error:  # raised again where it is waited for
+        except Exception as error:  # raised again by the caller's thread
             answers.put(error)
 
-    # A daemon: a resolver that waits for its server must not keep the program from ending.
+    # A daemon: a resolver that waits for its server must not keep the program from exiting.
     threading.Thread(target=ask, name="hub look", daemon=True).start()
     try:
         answer = answers.get(timeout=LOOK_SECONDS + 1)

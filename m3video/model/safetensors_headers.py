@@ -1,24 +1,29 @@
-"""What a checkpoint folder says of itself before a weight is read: JSON, shards, safetensors headers. No torch."""
+"""What a checkpoint folder shows without loading weights: JSON files, shards, safetensors headers. Loads no torch."""
 
 from __future__ import annotations
 
 import json
 import struct
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from m3video.errors import CheckpointError
-from m3video.model.tokenizer import first_line
+from m3video.utils.digest import digest_of
+from m3video.utils.text import first_line
 
 WEIGHTS = ("model.safetensors.index.json", "model.safetensors", "pytorch_model.bin.index.json", "pytorch_model.bin")
-"""One of these is there where a folder holds a whole model, in the order in which they are read."""
+"""A folder with a whole model has one of these; the first one found is read."""
+
+_SAMPLES, _SAMPLE_BYTES = 16, 65536
+"""Pieces of each file of weights that its digest reads, and their size."""
 
 LONGEST_HEADER = 100 * 2**20
-"""A header that claims more bytes is none (safetensors' own limit)."""
+"""Most bytes of a valid header (safetensors' own limit)."""
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object from a file; CheckpointError in one line when it is none."""
+    """Read a JSON object from a file; raise CheckpointError, in one line, where it is none."""
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -31,10 +36,10 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def weight_files(folder: Path) -> list[Path]:
-    """The files that hold a folder's weights: safetensors before bin, shards by their index.
+    """Return the files with a folder's weights: safetensors before bin, shards by their index.
 
     Raises:
-        CheckpointError: no weights, or a shard that the index names is missing.
+        CheckpointError: there are no weights, or a shard that the index names is missing.
     """
     for name in WEIGHTS:
         if not (folder / name).is_file():
@@ -55,7 +60,7 @@ def weight_files(folder: Path) -> list[Path]:
 
 
 def read_header(path: Path) -> dict[str, tuple[int, ...]]:
-    """Names and shapes of the tensors of one safetensors file; no tensor is read.
+    """Read the names and shapes of the tensors in a safetensors file, without reading a tensor.
 
     Raises:
         CheckpointError: the file is damaged or cut off within its header.
@@ -78,3 +83,19 @@ def read_header(path: Path) -> dict[str, tuple[int, ...]]:
         }
     except (OSError, ValueError, KeyError, TypeError, AttributeError, struct.error) as error:
         raise CheckpointError(f"{path} is damaged or cut off: {first_line(error)}") from None
+
+
+def weights_digest(folder: Path) -> str:
+    """Return a digest of a folder's config and of samples of its weights: reads a megabyte, not 14 GB."""
+    return digest_of(_samples(folder))
+
+
+def _samples(folder: Path) -> Iterator[bytes]:
+    for file in sorted(folder.iterdir()):
+        if file.suffix in (".safetensors", ".bin") or file.name == "config.json":
+            size = file.stat().st_size
+            yield f"{file.name} {size}".encode()
+            with file.open("rb") as stream:
+                for number in range(_SAMPLES):
+                    stream.seek(size * number // _SAMPLES)
+                    yield stream.read(_SAMPLE_BYTES)

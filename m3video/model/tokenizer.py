@@ -1,6 +1,6 @@
-"""Text to ids and back, as the original tokenizers do it: raw sentencepiece, or a fast tokenizer file.
+"""Convert text to ids and back as the original tokenizers do: raw sentencepiece, or a fast tokenizer file.
 
-A prompt is cut at `<image>` and each piece is tokenized alone; as one string with a special token in it, the pieces
+A prompt is split at `<image>` and each piece is tokenized alone: as one string with a special token in it, the pieces
 would lose the leading space mark that the models were trained with.
 """
 
@@ -13,32 +13,34 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from m3video.errors import CheckpointError
+from m3video.model.m3.config_json import read_text_json
+from m3video.model.m3.prompt import IMAGE
+from m3video.utils.text import first_line
 
-IMAGE = "<image>"
 IMAGE_ID = -200
-"""Where a picture's tokens go, in the ids of a prompt (the reference's own number)."""
+"""Stands for a picture's tokens in the ids of a prompt (the reference's own number)."""
 
 TEXT_FILES = ("tokenizer.model", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
 
 
 class TextCodec(Protocol):
-    """What the model room needs of a tokenizer."""
+    """The tokenizer interface that models use."""
 
     bos_id: int | None
     eos_id: int
     pad_id: int
 
     def encode(self, text: str) -> list[int]:
-        """Ids of one piece of text, without BOS."""
+        """Return the ids of one piece of text, without BOS."""
 
     def decode(self, ids: list[int]) -> str:
-        """Plain text, without special tokens."""
+        """Return the plain text of ids, without special tokens."""
 
     def unknown_words(self, text: str) -> list[str]:
-        """Words that the tokenizer can only write as unknown."""
+        """Return the words that the tokenizer can only encode as unknown."""
 
     def without_piece(self, vocabulary: int) -> Collection[int]:
-        """Ids below `vocabulary` that stand for nothing; `decode` leaves them out."""
+        """Return the ids below `vocabulary` that stand for no text; `decode` skips them."""
 
 
 class SentencePieceText:
@@ -61,7 +63,7 @@ class SentencePieceText:
         self._mark = self._model.piece_to_id("\u2581")
 
     def encode(self, text: str) -> list[int]:
-        """Special tokens stand for themselves; only the first piece gets the leading space mark (unless legacy)."""
+        """Return ids; only the first piece between special tokens gets the leading space mark, unless legacy."""
         ids: list[int] = []
         for number, piece in enumerate(self._split.split(text.replace("\u2581", " "))):
             if piece in self._specials:
@@ -71,7 +73,7 @@ class SentencePieceText:
         return ids
 
     def _without_mark(self, piece: str) -> list[int]:
-        """sentencepiece always writes a leading mark; a line feed is never merged, so what follows it has none."""
+        """Encode without sentencepiece's leading mark: after a line feed, which never merges, there is none."""
         ids = self._model.encode("\n" + piece)
         line_feed = self._model.encode("\n")
         assert ids[: len(line_feed)] == line_feed
@@ -96,8 +98,6 @@ class FastText:
         from tokenizers import Tokenizer
         from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-        from m3video.model.m3.config_json import read_text_json
-
         plain = read_text_json(folder)
         kind = PreTrainedTokenizerFast if plain.get("tokenizer_class") in FAST_CLASSES else AutoTokenizer
         try:
@@ -120,7 +120,7 @@ class FastText:
 
     @functools.cached_property
     def _gaps(self) -> list[int]:
-        """Ids below the last piece that have none."""
+        """Ids below the last piece that stand for no piece."""
         return sorted({*range(max(self._pieces) + 1)} - self._pieces)
 
     def encode(self, text: str) -> list[int]:
@@ -142,15 +142,13 @@ FAST_CLASSES = ("PreTrainedTokenizerFast", "TokenizersBackend")
 
 
 def has_text(folder: Path) -> bool:
-    """Whether a folder holds a tokenizer."""
+    """Return whether a folder has a tokenizer."""
     return any((folder / name).is_file() for name in ("tokenizer.model", "tokenizer.json"))
 
 
 def load_text(folder: Path) -> TextCodec:
-    """The tokenizer of a checkpoint folder: `tokenizer.model` first, because that is what the reference used."""
+    """Load a checkpoint folder's tokenizer: `tokenizer.model` first, because the reference uses that."""
     if (folder / "tokenizer.model").is_file():
-        from m3video.model.m3.config_json import read_text_json
-
         return SentencePieceText(folder, legacy=bool(read_text_json(folder).get("legacy")))
     if (folder / "tokenizer.json").is_file():
         return FastText(folder)
@@ -158,7 +156,7 @@ def load_text(folder: Path) -> TextCodec:
 
 
 def prompt_ids(codec: TextCodec, prompt: str) -> list[int]:
-    """Ids of a whole prompt with `IMAGE_ID` at each `<image>`, BOS first.
+    """Return the ids of a whole prompt, BOS first, with `IMAGE_ID` at each `<image>`.
 
     Source: reference `tokenizer_image_token`.
     """
@@ -168,8 +166,3 @@ def prompt_ids(codec: TextCodec, prompt: str) -> list[int]:
             ids.append(IMAGE_ID)
         ids += codec.encode(piece)
     return ids
-
-
-def first_line(error: BaseException) -> str:
-    """The first line of an error's text."""
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

@@ -25,12 +25,12 @@ Ints = NDArray[np.int64]
 NEW = 0.5
 """Candidates less novel than this show what the one before them shows."""
 
-FIRST_SHARE = 0.25
-"""Of the budget, at most, for the first look."""
+COARSE_SHARE = 0.25
+"""The most of the budget that the coarse attention pass may cost."""
 
-FIRST_SCALE = 9
-"""Tokens of a frame, at most, at the first look: at 1 the bundled model finds the frame that a question without a time
-is about half as often."""
+COARSE_SCALE = 9
+"""The most tokens of a frame in the coarse attention pass: at 1 the bundled model finds the frame that a question
+without a time is about half as often."""
 
 MOVED = 0.1
 """Of its attention a question must move at least this share away from where any question would draw it."""
@@ -49,14 +49,14 @@ def alike(selection: Selection, novelty_N: NDArray[np.floating]) -> Ints:
     return np.cumsum(starts | (novelty_N > NEW)) - 1
 
 
-def first_look(utility_NS: NDArray[np.floating], *, budget: int) -> Ints:
-    """Scale of each candidate at the first look, int64 [N]: the best plan without a question for a part of the budget.
+def coarse_scales(utility_NS: NDArray[np.floating], *, budget: int) -> Ints:
+    """Return scales for the coarse attention pass, int64 [N]: the best plan without a question for part of the budget.
 
     Args:
         utility_NS: what showing each candidate is worth, whatever is asked.
         budget: of the whole answer.
     """
-    return allocate(utility_NS, budget=int(budget * FIRST_SHARE), max_scale=FIRST_SCALE).scale_N
+    return allocate(utility_NS, budget=int(budget * COARSE_SHARE), max_scale=COARSE_SCALE).scale_N
 
 
 def named_times(question: str) -> list[int]:
@@ -95,7 +95,7 @@ def at_times(question: str, selection: Selection, pts_seconds: Callable[[int], f
 
 
 def by_attention(relevance_N: NDArray[np.floating], alike_N: Ints, *, moved: float) -> Floats | None:
-    """Shares of a question from where it makes the model look at the first look.
+    """Shares of a question from where it makes the model attend in the coarse pass.
 
     Args:
         relevance_N: how the attention that the question moves is spread over the candidates, sum 1.

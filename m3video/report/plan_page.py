@@ -11,10 +11,10 @@ from pathlib import Path
 import cv2
 
 from m3video import __version__
-from m3video.cli.terminal import Row
 from m3video.errors import PlanError
-from m3video.inference.pipeline import PlanDetails
+from m3video.inference.decision import PlanDetails
 from m3video.report.plan_plot import COLOURS, draw_plan
+from m3video.report.plan_text import Row
 from m3video.report.thumbnails import Picture, Thumbnails, telling
 from m3video.types import TokenPlan
 from m3video.utils.clock import clock

@@ -18,10 +18,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from m3video.cli.terminal import Row, scale_rows
 from m3video.errors import PlanError, UsageError
-from m3video.inference.pipeline import PlanDetails
+from m3video.inference.decision import PlanDetails
 from m3video.planning.sample import on_screen, rows_in_range
+from m3video.report.plan_text import Row, scale_rows
 from m3video.report.thumbnails import Thumbnails, telling
 from m3video.types import SCALES, TokenPlan
 from m3video.utils.clock import clock

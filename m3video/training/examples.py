@@ -19,10 +19,10 @@ from torch import Tensor
 
 from m3video.config import Settings
 from m3video.errors import UsageError, VideoError
-from m3video.inference.pipeline import analyze_video, open_for, plan_stats
-from m3video.model.m3.answering import image_tokens
+from m3video.inference.pipeline import analyze_video, open_for, plan_details
 from m3video.model.m3.checkpoint import LoadedModel
 from m3video.model.m3.images import anyres_pixels, pad_pixels
+from m3video.model.m3.inputs import image_tokens
 from m3video.planning.sample import sample
 from m3video.planning.stats_file import load_stats, save_stats
 from m3video.training.conversations import Labelled, Row, Skipped, label
@@ -168,7 +168,7 @@ class Loader:
             if most > 0:
                 least = min(SMALLEST_BUDGET, most)
                 budget = round(math.exp(rng.uniform(math.log(least), math.log(most))))
-                plan = plan_stats(reader.info, stats, settings.model_copy(update={"budget": budget}))
+                plan = plan_details(reader.info, settings.model_copy(update={"budget": budget}), stats=stats).plan
                 shown = tuple(pts.index(frame.pts) for frame in plan.frames)
                 told = self._told(row, [times[k] for k in shown])
                 if shown and not isinstance(told, Skipped):

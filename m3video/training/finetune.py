@@ -7,6 +7,7 @@ import importlib
 import math
 import warnings
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +24,12 @@ from m3video.model.m3.finite import damage
 from m3video.training.conversations import Skipped, check_style
 from m3video.training.examples import Example, Loader
 from m3video.training.finetune_recipe import FREE, FineTune, load_finetune
-from m3video.training.loop import WARM_UP, mark_run_folder, open_run_folder, run_stage, say
+from m3video.training.loop import WARM_UP, million_parameters, run_stage, say
 from m3video.training.objective import backward
 from m3video.training.reading import Reading, SkipLog, load_rows
 from m3video.training.recipe import Stage
-from m3video.training.train import count
 from m3video.types import SCALES
+from m3video.utils.files import prepare_folder
 
 _TOWER, _PROJECTOR = ("model.vision_tower.",), ("model.multi_modal_projector.", "model.image_newline")
 _LORA_TARGETS = r".*language_model\.layers\.\d+\..*\.(q|k|v|o|gate|up|down)_proj"
@@ -65,7 +66,8 @@ def finetune(
     recipe = load_finetune(config_path, smoke=smoke)
     place = find_device(device)
     peft = find_peft(config_path) if recipe.lora is not None else None
-    prepare_folder(run_dir, recipe, resume=resume)
+    made_with = {**recipe.model_dump(mode="json"), "sha256": [file_hash(one.conversations) for one in recipe.data]}
+    prepare_folder(run_dir, made_with, resume=resume, check=partial(check_run, run_dir, made_with))
     skips = SkipLog(run_dir / "skipped.jsonl")
     rows = load_rows(recipe, skips)
     # Only what is not trained may be kept in half precision: an update of 2e-5 would be rounded away.
@@ -81,8 +83,9 @@ def finetune(
     )
     trained = Trained(loaded.model)
     say(
-        f"{len(rows)} conversations, {stage.steps} steps of {recipe.batch}; {count(trained):.1f} of "
-        f"{count(loaded.model):.1f} million parameters trained on {place}; checkpoint and logs in {run_dir}"
+        f"{len(rows)} conversations, {stage.steps} steps of {recipe.batch}; {million_parameters(trained):.1f} of "
+        f"{million_parameters(loaded.model):.1f} million parameters trained on {place}; "
+        f"checkpoint and logs in {run_dir}"
     )
     loader = Loader(loaded, recipe, run_dir / "stats")
     with Reading(rows, loader, recipe, steps=stage.steps) as reading:
@@ -129,7 +132,7 @@ def run_steps(
             run_dir,
             resume=resume,
             step=step,
-            rate=rate_at,
+            rate=finetune_rate,
             make=lambda module: make_optimizer(module, recipe),
         )
     except NotFiniteError:
@@ -139,8 +142,8 @@ def run_steps(
     loaded.model.eval()
 
 
-def rate_at(step: int, stage: Stage) -> float:
-    """Learning rate before `step` (0-based): linear warm-up over 3 % of the steps, then cosine down to nothing."""
+def finetune_rate(step: int, stage: Stage) -> float:
+    """Return the learning rate before `step` (0-based): warm-up over 3 % of the steps, then cosine down to nothing."""
     warm = math.ceil(stage.steps * WARM_UP)
     if step < warm:
         return stage.rate * (step + 1) / warm
@@ -218,18 +221,14 @@ def find_peft(config_path: Path) -> Any:
         ) from None
 
 
-def prepare_folder(run_dir: Path, recipe: FineTune, *, resume: bool) -> None:
-    """Make the run folder, or check that it belongs to this recipe and to the same data files, byte for byte."""
-    now = {**recipe.model_dump(mode="json"), "sha256": [file_hash(one.conversations) for one in recipe.data]}
-    before = open_run_folder(run_dir, resume=resume)
-    if before is not None:
-        changed = [key for key in {**before, **now} if key not in FREE and before.get(key) != now.get(key)]
-        if changed:
-            what = "data (its content)" if changed == ["sha256"] else changed[0]
-            raise UsageError(
-                f"--run-dir {run_dir} holds a run with another {what}: name a new one, or start over with --fresh"
-            )
-    mark_run_folder(run_dir, now)
+def check_run(run_dir: Path, now: dict[str, Any], before: dict[str, Any]) -> None:
+    """Raise UsageError unless the run folder belongs to this recipe and to the same data files, byte for byte."""
+    changed = [key for key in {**before, **now} if key not in FREE and before.get(key) != now.get(key)]
+    if changed:
+        what = "data (its content)" if changed == ["sha256"] else changed[0]
+        raise UsageError(
+            f"--run-dir {run_dir} holds a run with another {what}: name a new one, or start over with --fresh"
+        )
 
 
 def file_hash(path: Path) -> str:

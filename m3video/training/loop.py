@@ -10,7 +10,6 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -20,7 +19,6 @@ from m3video.training.recipe import Stage
 from m3video.utils.files import replacing
 
 REPORT_EVERY = 20
-RECIPE_FILE = "recipe.json"
 WARM_UP = 0.03
 FLOOR = 0.05
 MUON_RATE = 3.0
@@ -28,8 +26,8 @@ MUON_RATE = 3.0
 was 0.04 with it at 1 and 0.02 with AdamW alone; at 10 it was worse than at 3 (0.10 against 0.18)."""
 
 
-def rate_at(step: int, stage: Stage) -> float:
-    """Learning rate before `step` (0-based): linear warm-up, then cosine down to a twentieth."""
+def training_rate(step: int, stage: Stage) -> float:
+    """Return the learning rate before `step` (0-based): linear warm-up, then cosine down to a twentieth."""
     warm = max(1, round(stage.steps * WARM_UP))
     if step < warm:
         return stage.rate * (step + 1) / warm
@@ -46,25 +44,6 @@ def make_optimizers(module: nn.Module) -> list[torch.optim.Optimizer]:
     if inner:
         optimizers.append(torch.optim.Muon(inner, weight_decay=0.01, adjust_lr_fn="match_rms_adamw"))
     return optimizers
-
-
-def open_run_folder(run_dir: Path, *, resume: bool) -> dict[str, Any] | None:
-    """Make the run folder; what the run in it was made with, or None where there is none to go on from."""
-    written = run_dir / RECIPE_FILE
-    if not resume and written.exists():
-        # Only a folder that a run has marked as its own is ever removed.
-        shutil.rmtree(run_dir)
-    run_dir.mkdir(parents=True, exist_ok=True)
-    if not written.exists():
-        return None
-    before: dict[str, Any] = json.loads(written.read_text(encoding="utf-8"))
-    return before
-
-
-def mark_run_folder(run_dir: Path, made_with: Mapping[str, Any]) -> None:
-    """Write down what the run in the folder is made with."""
-    with replacing(run_dir / RECIPE_FILE) as part:
-        part.write_text(json.dumps(made_with, indent=2) + "\n", encoding="utf-8")
 
 
 class Reporter:
@@ -101,7 +80,7 @@ def run_stage(
     resume: bool,
     step: Callable[[int], tuple[Tensor, Mapping[str, tuple[float, float]]]],
     make: Callable[[nn.Module], list[torch.optim.Optimizer]] = make_optimizers,
-    rate: Callable[[int, Stage], float] = rate_at,
+    rate: Callable[[int, Stage], float] = training_rate,
     outdates: Sequence[str] = (),
 ) -> None:
     """Optimize `module`'s trainable parameters for `stage.steps` steps.
@@ -186,3 +165,8 @@ def _remove(folder: Path, names: Sequence[str]) -> None:
 def say(line: str) -> None:
     """One line of progress on stderr."""
     print(line, file=sys.stderr, flush=True)
+
+
+def million_parameters(model: torch.nn.Module) -> float:
+    """Return how many parameters a model has, in millions."""
+    return sum(parameter.numel() for parameter in model.parameters()) / 1e6

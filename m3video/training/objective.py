@@ -13,9 +13,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from m3video.errors import DoesNotFitError
-from m3video.model.m3.answering import embed
 from m3video.model.m3.checkpoint import LoadedModel
 from m3video.model.m3.images import merge_tiles
+from m3video.model.m3.inputs import embed
 from m3video.model.m3.pooling import pool
 from m3video.model.tokenizer import IMAGE_ID
 from m3video.training.conversations import UNLEARNED

@@ -13,7 +13,8 @@ from typing import NamedTuple
 
 from m3video.training.facts import Look
 from m3video.training.scenes import Facts
-from m3video.training.words import COLOURS, SHAPES, clock_words
+from m3video.training.words import COLOURS, SHAPES
+from m3video.utils.clock import whole_clock
 
 UNNAMED_SHARE, UNNAMED_TRIES = 0.4, 8
 """How often it is tried to ask without saying which frame is meant, and how many questions are looked at for one that
@@ -348,7 +349,7 @@ def ask(
     Returns:
         Questions whose `question` names the frame "in frame 5" or "at 0:07", or none where only one can be meant.
     """
-    times = [clock_words(s) for s in seconds]
+    times = [whole_clock(s) for s in seconds]
     names = list(families or FAMILIES)
     weights = [SHARES[name] for name in names]
     out: list[Question] = []

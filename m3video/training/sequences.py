@@ -21,7 +21,8 @@ from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
 
 from m3video.training.facts import CLEAR, shares
 from m3video.training.questions import Question
-from m3video.training.words import BOS, EOS, IMAGE, PAD, clock_words, vocabulary
+from m3video.training.words import BOS, EOS, IMAGE, PAD, vocabulary
+from m3video.utils.clock import whole_clock
 
 BINDER_WEIGHT, POINTER_WEIGHT = 0.05, 0.2
 LOOKUP_LAYER, LOOKUP_HEADS = 2, 2
@@ -49,7 +50,7 @@ def clip_words(seconds: Sequence[float], scales: Sequence[int]) -> list[str]:
     """The prefix of a prompt: `<s> frame 1 0:03 <image>... frame 2 ...`."""
     words = [BOS]
     for number, (time, scale) in enumerate(zip(seconds, scales, strict=True), 1):
-        words += ["frame", str(number), clock_words(time), *[IMAGE] * scale]
+        words += ["frame", str(number), whole_clock(time), *[IMAGE] * scale]
     return words
 
 
@@ -91,7 +92,7 @@ def make_batch(clips: Sequence[Clip], device: torch.device) -> Batch:
         starts = []
         for number, (time, scale) in enumerate(zip(clip.seconds, clip.scales, strict=True), 1):
             numbers += [-1] * 3 + [ids_of[str(number)]] * scale
-            times += [-1] * 3 + [ids_of[clock_words(time)]] * scale
+            times += [-1] * 3 + [ids_of[whole_clock(time)]] * scale
             starts.append(len(times) - scale)
         for number, question in enumerate(clip.questions, 1):
             words = ("question", *question.question.split(), "answer")

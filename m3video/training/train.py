@@ -1,40 +1,12 @@
-"""All stages of the bundled model in order: vision, decoder, features, align, joint, export."""
+"""Training by recipe: a small M3 from nothing, or a checkpoint fine-tuned."""
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
-import torch
-
-from m3video.errors import UsageError
-from m3video.model.m3.checkpoint import find_device
-from m3video.model.m3.convert import no_foreign_bars
-from m3video.model.m3.modeling import M3VideoForConditionalGeneration
-from m3video.training.build import build_model
-from m3video.training.decoder import train_decoder
-from m3video.training.features import load_features, make_features
+from m3video.training.bundled import train_bundled
+from m3video.training.finetune import finetune
 from m3video.training.finetune_recipe import is_finetune
-from m3video.training.joint import train_joint, train_projector
-from m3video.training.loop import mark_run_folder, open_run_folder, say
-from m3video.training.recipe import Recipe, load_recipe
-from m3video.training.vision import train_vision
-from m3video.training.words import save_tokenizer
-
-PREPROCESSOR = {
-    "image_processor_type": "CLIPImageProcessor",
-    "do_resize": True,
-    "size": {"shortest_edge": 336},
-    "resample": 3,
-    "do_center_crop": True,
-    "crop_size": {"height": 336, "width": 336},
-    "do_rescale": True,
-    "do_normalize": True,
-    "do_convert_rgb": True,
-    "rescale_factor": 1 / 255,
-    "image_mean": [0.48145466, 0.4578275, 0.40821073],
-    "image_std": [0.26862954, 0.26130258, 0.27577711],
-}
 
 
 def train(
@@ -62,48 +34,5 @@ def train(
     Raises:
         UsageError: a recipe that cannot be read, a device that is not there, or a run folder of another recipe.
     """
-    if is_finetune(config_path):
-        from m3video.training.finetune import finetune
-
-        return finetune(config_path, run_dir=run_dir, device=device, smoke=smoke, resume=resume, out=out)
-    recipe = load_recipe(config_path, smoke=smoke)
-    place = find_device(device)
-    prepare_folder(run_dir, recipe, resume=resume)
-    model = build_model(recipe).to(place)
-    say(f"{count(model):.1f} million parameters on {place}; checkpoints and metrics.jsonl in {run_dir}")
-    train_vision(model, recipe, run_dir, device=place, resume=resume)
-    reader = train_decoder(model, recipe, run_dir, device=place, resume=resume)
-    say(f"rendering {recipe.cached_shots} shots and their vision features")
-    model.eval()
-    make_features(model, recipe, run_dir / "features", device=place)
-    cache = load_features(recipe, run_dir / "features")
-    train_projector(model, reader.symbols, cache, recipe, run_dir, device=place, resume=resume)
-    train_joint(model, reader.binder, cache, recipe, run_dir, device=place, resume=resume)
-    return export(model, out or run_dir / "model")
-
-
-def export(model: M3VideoForConditionalGeneration, folder: Path) -> Path:
-    """Write weights (float16), configuration and tokenizer; other files in the folder stay."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with no_foreign_bars():
-        model.to("cpu", torch.float16).save_pretrained(folder)
-    save_tokenizer(folder)
-    (folder / "preprocessor_config.json").write_text(json.dumps(PREPROCESSOR, indent=2) + "\n", encoding="utf-8")
-    return folder
-
-
-def prepare_folder(run_dir: Path, recipe: Recipe, *, resume: bool) -> None:
-    """Make the run folder, or check that it belongs to this recipe, lengths of stages aside: a finished run goes on
-    when its recipe names more steps."""
-    before = open_run_folder(run_dir, resume=resume)
-    if before is not None and Recipe.model_validate(before).with_lengths_of(recipe) != recipe:
-        raise UsageError(
-            f"--run-dir {run_dir} holds a run of another recipe (only lengths of stages may differ): "
-            "name a new one, or start over with --fresh"
-        )
-    mark_run_folder(run_dir, recipe.model_dump(mode="json"))
-
-
-def count(model: torch.nn.Module) -> float:
-    """Million parameters."""
-    return sum(parameter.numel() for parameter in model.parameters()) / 1e6
+    how = finetune if is_finetune(config_path) else train_bundled
+    return how(config_path, run_dir=run_dir, device=device, smoke=smoke, resume=resume, out=out)

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from m3video.utils.clock import whole_clock
+
 BACKGROUND_COLOURS: tuple[str, ...] = ("red", "orange", "yellow", "green", "cyan", "blue", "purple", "pink")
 COLOURS: tuple[str, ...] = (*BACKGROUND_COLOURS, "white", "black")
 RGB: dict[str, tuple[int, int, int]] = {
@@ -97,20 +99,12 @@ FUNCTION_WORDS: tuple[str, ...] = tuple(
 )
 
 
-def clock_words(seconds: float) -> str:
-    """Whole seconds, rounded down, as the prompt writes them: `67.9` -> `1:07`; from ten minutes on with hours."""
-    total = max(0, int(seconds))
-    if total < MAX_MINUTES * 60:
-        return f"{total // 60}:{total % 60:02d}"
-    return f"{total // 3600}:{total % 3600 // 60:02d}:{total % 60:02d}"
-
-
 def vocabulary() -> list[str]:
     """Every token, in id order: specials, numbers, times, then words."""
     words: dict[str, None] = dict.fromkeys((PAD, BOS, EOS, UNK, IMAGE))
     words |= dict.fromkeys(str(number) for number in range(MAX_FRAMES + 1))
     words |= dict.fromkeys(f"##{digit}" for digit in range(10))
-    words |= dict.fromkeys(clock_words(second) for second in range(MAX_MINUTES * 60))
+    words |= dict.fromkeys(whole_clock(second) for second in range(MAX_MINUTES * 60))
     for phrase in (*COLOURS, *BACKGROUNDS, *SHAPES, *(f"{s}s" for s in SHAPES), *LIGHTS, *PLACES, *SIGN_WORDS):
         words |= dict.fromkeys(phrase.split())
     words |= dict.fromkeys(FUNCTION_WORDS)

@@ -69,8 +69,8 @@ class Focus:
 
     Attributes:
         question: it.
-        measure: how relevance was told: "times" (it names them) or "attention" (the model's, at a first look).
-        first_tokens: visual tokens that the first look cost; they are part of the budget.
+        measure: how relevance was told: "times" (it names them) or "attention" (the model's, in a coarse pass).
+        first_tokens: visual tokens that the coarse attention pass cost; they are part of the budget.
         weights: (pts, share of the question, rounded) of each candidate that has one; empty where the question seems
             to be about the whole video, so that the plan is the one without a question.
     """
@@ -99,7 +99,7 @@ class TokenPlan:
     picture. `scan` names the frames that were looked at, one of `SCANS`, and `num_analyzed` how many those were, None
     where nobody counted; `num_repeats` how many candidates show nothing that another one does not, None likewise.
     `estimate` says what the utility of a frame was taken from. `focus` is set where a question
-    decided what is shown; the tokens of its first look and those of the frames together stay within the budget.
+    decided what is shown; the tokens of its coarse pass and those of the frames together stay within the budget.
     """
 
     video: VideoInfo
@@ -140,7 +140,7 @@ class TokenPlan:
 
     @property
     def first_tokens(self) -> int:
-        """Visual tokens of the first look, 0 where there was none."""
+        """Visual tokens of the coarse attention pass, 0 where there was none."""
         return 0 if self.focus is None else self.focus.first_tokens
 
     @property

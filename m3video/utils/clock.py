@@ -39,6 +39,14 @@ def clock(value: float) -> str:
     return sign + text + (f".{hundredths:02d}" if hundredths else "")
 
 
+def whole_clock(value: float) -> str:
+    """Return whole seconds, rounded down, as prompts write them: `67.9` -> `1:07`; with hours from ten minutes on."""
+    total = max(0, int(value))
+    if total < 600:
+        return f"{total // 60}:{total % 60:02d}"
+    return f"{total // 3600}:{total % 3600 // 60:02d}:{total % 60:02d}"
+
+
 CLOCK = re.compile(r"\b(?:(\d+):)?(\d+):(\d\d)(?:\.\d+|,\d{3}(?![\d:]))?\b")
 """A time within words: `0:07`, `1:02:03`, `0:07.5`, `00:00:07,500` as subtitles have it."""
 

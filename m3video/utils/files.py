@@ -7,10 +7,12 @@ import os
 import shutil
 import tempfile
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+RECIPE_FILE = "recipe.json"
 
 
 @contextmanager
@@ -54,6 +56,28 @@ def _own_stream(path: Path) -> int | None:
             except OSError:  # it is closed
                 continue
     return None
+
+
+def prepare_folder(
+    folder: Path, recipe: Mapping[str, Any], *, resume: bool, check: Callable[[dict[str, Any]], None]
+) -> None:
+    """Make a folder for what `recipe` makes, or check that the one that is there may be gone on with.
+
+    Args:
+        folder: its recipe.json marks it and is written anew.
+        recipe: JSON values.
+        resume: False to start over: a marked folder is removed first.
+        check: called with the recipe that the folder was made with; it raises where that is another one.
+    """
+    path = folder / RECIPE_FILE
+    if not resume and path.exists():
+        # Only a folder that is marked is ever removed.
+        shutil.rmtree(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    if path.exists():
+        check(json.loads(path.read_text(encoding="utf-8")))
+    with replacing(path) as part:
+        part.write_text(json.dumps(recipe, indent=2) + "\n", encoding="utf-8")
 
 
 def remembered(file: Path, key: str) -> list[dict[str, Any]]:

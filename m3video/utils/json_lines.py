@@ -7,9 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from m3video.config import nearest
 from m3video.errors import UsageError
-from m3video.utils.text import check_text, each_key_once, read_text, shown
+from m3video.utils.text import check_text, each_key_once, nearest, read_text, shown
 
 QUESTION_KEYS = ("question", "answer", "options", "id", "video")
 """What a person says of a question; `video` is relative to the file's folder."""

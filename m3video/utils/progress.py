@@ -56,6 +56,12 @@ class Meter:
         self.stage_seconds[name] = self.stage_seconds.get(name, 0.0) + time.perf_counter() - start
         self.peak_memory_bytes[name] = peak_memory_bytes()
 
+    def take(self) -> Meter:
+        """Return what was measured so far, and begin anew."""
+        taken = Meter(self.stage_seconds, self.peak_memory_bytes)
+        self.stage_seconds, self.peak_memory_bytes = {}, {}
+        return taken
+
 
 def peak_memory_bytes() -> int:
     """The process's high-water mark; on CUDA the allocator's, because that is what runs out."""
@@ -63,17 +69,3 @@ def peak_memory_bytes() -> int:
     if torch is not None and torch.cuda.is_initialized():
         return int(torch.cuda.max_memory_allocated())
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-
-
-def reset_peak_memory() -> bool:
-    """Let `peak_memory_bytes` begin anew; False where this machine does not allow it, and peaks only grow."""
-    torch = sys.modules.get("torch")
-    if torch is not None and torch.cuda.is_initialized():
-        torch.cuda.reset_peak_memory_stats()
-        return True
-    try:
-        with open("/proc/self/clear_refs", "w", encoding="ascii") as marks:
-            marks.write("5")
-    except OSError:
-        return False
-    return True

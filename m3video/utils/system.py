@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
+import sys
 from pathlib import Path
 
 _PROC = Path("/proc")
 _CGROUPS = Path("/sys/fs/cgroup")
+_M_MMAP_THRESHOLD = -3  # of mallopt(3)
+_LARGE_BLOCK_BYTES = 256 * 1024
 
 
 def free_host_memory(*, proc: Path = _PROC, cgroups: Path = _CGROUPS) -> int:
@@ -62,10 +66,26 @@ def resident_bytes(name: str = "VmRSS") -> int:
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{name}:"))
 
 
-def forget_peak() -> None:
-    """VmHWM starts again from now.
+def reset_peak_memory() -> bool:
+    """Restart the peak that `peak_memory_bytes` and VmHWM report; False where this machine does not allow it."""
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_initialized():
+        torch.cuda.reset_peak_memory_stats()
+        return True
+    try:
+        (_PROC / "self" / "clear_refs").write_text("5", encoding="ascii")
+    except OSError:
+        return False
+    return True
 
-    Raises:
-        OSError: the kernel does not allow it here.
+
+def return_freed_memory() -> None:
+    """Make the C library return every freed block of 256 KiB or more to the system at once, in the whole process.
+
+    glibc raises that limit by itself, up to 32 MiB, whenever a larger block is freed; the activations of one layer
+    then leave holes that stay with the process (the bundled model's peak was 162 instead of 104 MiB, at the same
+    speed). Other C libraries have no such setting and are left alone.
     """
-    (_PROC / "self" / "clear_refs").write_text("5", encoding="ascii")
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(_M_MMAP_THRESHOLD, _LARGE_BLOCK_BYTES)

@@ -6,10 +6,12 @@ File names are not text: any bytes, carried as Python does (`surrogateescape`), 
 from __future__ import annotations
 
 import codecs
+import difflib
 import json
 import os
 import re
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +38,17 @@ def shown(text: str | os.PathLike[str]) -> str:
     """`text` as one printable line: control characters and undecodable bytes are escaped."""
     text = os.fspath(text)
     return "".join(c if c.isprintable() else c.encode("unicode_escape", "backslashreplace").decode() for c in text)
+
+
+def first_line(error: BaseException, *, limit: int | None = None) -> str:
+    """Return the first line of an error's text, up to `limit` characters; its class where it has no text."""
+    lines = str(error).strip().splitlines()
+    return lines[0][:limit] if lines else type(error).__name__
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Return the known name that `name` most likely meant, or ""."""
+    return next(iter(difflib.get_close_matches(name, list(known), n=1)), "")
 
 
 def check_text(text: str, what: str) -> str:
@@ -137,3 +150,8 @@ def each_key_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         names = [name for name, _ in pairs]
         raise ValueError(f"{next(name for name in found if names.count(name) > 1)} stands there twice")
     return found
+
+
+def counted(number: int, word: str) -> str:
+    """Return a number and its noun: `1 frame`, `2 frames`."""
+    return f"{number} {word}" + ("" if number == 1 else "s")

@@ -1,9 +1,8 @@
-"""Sizes in bytes as people write them, and the numbers of a model that its memory depends on."""
+"""Sizes in bytes as people write and read them."""
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 
 MIB = 2**20
 GIB = 2**30
@@ -33,59 +32,17 @@ def parse_size(text: str) -> int:
     return size
 
 
-def size_text(size: float) -> str:
-    """Bytes for people: `512 MiB`, `13.2 GiB`."""
-    return f"{size / GIB:.1f} GiB" if abs(size) >= GIB else f"{size / MIB:.0f} MiB"
+def size_text(size: float, *, three_digits: bool = False) -> str:
+    """Return bytes as people read them: `512 MiB`, `13.2 GiB`.
 
-
-@dataclass(frozen=True, slots=True)
-class ModelSize:
-    """What a model's memory depends on; plain numbers, so that planning needs no model class.
-
-    Attributes:
-        name: what the user called it.
-        linear_params: weights of the decoder's linear layers: what quantization makes small.
-        linear_rows: their output rows together: int8 keeps a factor for each.
-        largest_linear: weights of the largest of them: one is unpacked at a time.
-        other_params: all other weights of the decoder: embeddings, output layer, norms.
-        tower_params, projector_params: weights that are never quantized.
-        layers, width, inner, heads, kv_heads, head_dim, vocab: of the decoder.
-        tower_layers, tower_width, tower_inner, tower_places: of the vision tower; places are patches and the class.
-        tower_states: arrays [places, width] alive at once in its last layer: 4, or all layers' where transformers keeps
-            the outputs of all.
-        tower_copies: arrays [places, inner] alive at once in its widest moment: 3 for quick_gelu, else 2.
-        context: most positions of prompt and answer together.
-        stored_dtype: how the weights are stored.
-        newlines: True where a learned token ends every frame (LLaVA-NeXT).
-        notes: one line for people for each thing that was assumed rather than read.
+    Args:
+        size: bytes.
+        three_digits: three significant digits in any unit: `820 B`, `6.87 MiB`, `13.2 GiB`.
     """
-
-    name: str
-    linear_params: int
-    linear_rows: int
-    largest_linear: int
-    other_params: int
-    tower_params: int
-    projector_params: int
-    layers: int
-    width: int
-    inner: int
-    heads: int
-    kv_heads: int
-    head_dim: int
-    vocab: int
-    tower_layers: int
-    tower_width: int
-    tower_inner: int
-    tower_places: int
-    tower_states: int
-    tower_copies: int
-    context: int
-    stored_dtype: str
-    newlines: bool = False
-    notes: tuple[str, ...] = ()
-
-    @property
-    def params(self) -> int:
-        """All weights."""
-        return self.linear_params + self.other_params + self.tower_params + self.projector_params
+    if three_digits:
+        for unit in ("B", "KiB", "MiB"):
+            if size < 1000:
+                return f"{size:.3g} {unit}"
+            size /= 1024
+        return f"{size:.3g} GiB"
+    return f"{size / GIB:.1f} GiB" if abs(size) >= GIB else f"{size / MIB:.0f} MiB"

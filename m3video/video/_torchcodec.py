@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from m3video.errors import BackendError
+from m3video.utils.text import first_line
 from m3video.video._indexed import IndexedReader
 from m3video.video.metadata import FileFacts
 from m3video.video.path_checks import LocalFile
@@ -38,7 +39,7 @@ class Reader(IndexedReader):
             decoder = self._open()
             num_frames = len(decoder)
         except (RuntimeError, ValueError, TypeError) as error:
-            return f"it cannot open it ({_first_line(error)})"
+            return f"it cannot open it ({first_line(error, limit=160)})"
         if num_frames != len(facts.index):
             return f"it counts {num_frames} frames where there are {len(facts.index)}"
         return None
@@ -56,7 +57,7 @@ class Reader(IndexedReader):
                     self._refuse("its timestamps differ from the file's")
                 yield from batch.data.numpy()
         except (RuntimeError, IndexError, ValueError) as error:
-            reason = _first_line(error)
+            reason = first_line(error, limit=160)
             raise BackendError(f"{self._file.shown}: torchcodec failed ({reason}); use --backend pyav") from None
 
     def _open(self):  # type: ignore[no-untyped-def]  # torchcodec may be absent
@@ -67,11 +68,6 @@ class Reader(IndexedReader):
             num_ffmpeg_threads=1,
             seek_mode="exact",
         )
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0][:160] if lines else type(error).__name__
 
 
 @lru_cache(maxsize=1)
@@ -85,13 +81,13 @@ def load() -> ModuleType:
         import torchcodec.decoders
     except ImportError as error:
         raise BackendError(
-            f"backend torchcodec does not import ({_first_line(error)}); install it with pip install "
+            f"backend torchcodec does not import ({first_line(error, limit=160)}); install it with pip install "
             '"m3video[torchcodec]", or use --backend pyav'
         ) from None
     except (RuntimeError, OSError) as error:
         raise BackendError(
-            f"backend torchcodec is installed but does not load ({_first_line(error)}): it needs FFmpeg 4-8 as system "
-            "libraries and a torch it was built for; use --backend pyav"
+            f"backend torchcodec is installed but does not load ({first_line(error, limit=160)}): it needs FFmpeg 4-8 "
+            "as system libraries and a torch it was built for; use --backend pyav"
         ) from None
     module: ModuleType = torchcodec.decoders
     return module

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+
 from tests.cli.test_app import SAMPLE, one_line_error, run
 
 

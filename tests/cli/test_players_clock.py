@@ -15,11 +15,11 @@ import pytest
 from typer.testing import CliRunner
 
 from m3video.cli.app import app
-from m3video.cli.terminal import info_record, info_text, plan_facts, plan_text
 from m3video.config import Settings
 from m3video.distributed.analysis import analyze_long
 from m3video.distributed.segments import cut
-from m3video.inference.pipeline import analyze_video, evidence, open_for, study_reader
+from m3video.inference.evidence import evidence
+from m3video.inference.pipeline import analyze_video, open_for, plan_details
 from m3video.inference.session import ask
 from m3video.inference.summary.summarize import summarize
 from m3video.model.m3 import checkpoint
@@ -27,6 +27,8 @@ from m3video.planning.plan_file import from_json, to_json
 from m3video.planning.stats_file import load_stats
 from m3video.report.plan_page import page
 from m3video.report.plan_plot import draw_plan
+from m3video.report.plan_text import plan_facts, plan_text
+from m3video.report.records import info_record, info_text
 from m3video.report.summary_files import FORMATS
 from m3video.types import VideoInfo
 from tests.video.clips import Clip, write
@@ -74,10 +76,12 @@ def test_probe_tells_it(info: VideoInfo) -> None:
 
 def test_plans_tell_it_and_are_asked_by_it(late: Path, info: VideoInfo) -> None:
     with open_for(late, Settings()) as reader:
-        study = study_reader(reader, Settings(start=6.0, end=7.0, at="6.5=576", cache=False, max_frames=4, budget=1200))
+        details = plan_details(
+            reader, Settings(start=6.0, end=7.0, at="6.5=576", cache=False, max_frames=4, budget=1200)
+        )
         with pytest.raises(Exception, match=r"no frame in the range the start to 5 s: .* from 5.128 s to 7.128 s"):
-            study_reader(reader, Settings(end=5.0, cache=False))
-    plan = study.plan
+            plan_details(reader, Settings(end=5.0, cache=False))
+    plan = details.plan
     times = {frame.pts: info.pts_seconds(frame.pts) for frame in plan.frames}
     assert all(5.95 <= time < 7.0 for time in times.values())
     pinned = next(frame for frame in plan.frames if frame.reason == "pinned")
@@ -89,11 +93,11 @@ def test_plans_tell_it_and_are_asked_by_it(late: Path, info: VideoInfo) -> None:
     )
     text = plan_text(plan)
     assert all(re.search(rf"^ +0:0[56]\.\d\d +{frame.shot + 1} +{frame.scale} ", text, re.M) for frame in plan.frames)
-    figure = draw_plan(study, plan_facts(plan), {})
+    figure = draw_plan(details, plan_facts(plan), {})
     axes = {axis.get_label(): axis for axis in figure.axes}
     assert 5.9 < axes["scales"].get_xlim()[0] < 6.1
     assert 6.9 < axes["scales"].get_xlim()[1] < 7.1
-    assert "<td>0:06.4" in page(study, plan_facts(plan), {})
+    assert "<td>0:06.4" in page(details, plan_facts(plan), {})
 
 
 def test_stats_files_and_segments_keep_it(late: Path, info: VideoInfo, tmp_path: Path) -> None:
@@ -127,7 +131,7 @@ def test_questions_and_prompts_are_told_by_it(
     late: Path, loaded: checkpoint.LoadedModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The bundled model reads when each frame is, and a time in a question names a frame of that time."""
-    from m3video.model.m3 import prompt
+    from m3video.model.m3 import inputs, processor, prompt, text_count
 
     seen: list[list[float]] = []
     real = prompt.build_prompt
@@ -136,8 +140,8 @@ def test_questions_and_prompts_are_told_by_it(
         seen.append(list(times_seconds or []))
         return real(*args, times_seconds=times_seconds, **more)
 
-    for module in ("answering", "prefix", "text", "text_count"):
-        monkeypatch.setattr(f"m3video.model.{module}.build_prompt", watching, raising=False)
+    for module in (inputs, processor, text_count):
+        monkeypatch.setattr(module, "build_prompt", watching)
     at_six = Settings(cache=False, saliency="times", max_frames=8)
     answer = ask(late, "What colour is the background at 0:06?", at_six, loaded=loaded)
     assert answer.plan.focus is not None
@@ -153,7 +157,7 @@ def test_questions_and_prompts_are_told_by_it(
 def test_a_plan_of_before_is_replayed_on_it(late: Path, info: VideoInfo, loaded: checkpoint.LoadedModel) -> None:
     """Written with seconds from pts 0: the same frames, told by the clock of now, and a line that says so."""
     with open_for(late, Settings()) as reader:
-        plan = study_reader(reader, Settings(start=6.0, cache=False, max_frames=4)).plan
+        plan = plan_details(reader, Settings(start=6.0, cache=False, max_frames=4)).plan
     then = {**plan.config, "start": 6.0 + info.origin[0] / info.origin[1]}
     data = json.loads(json.dumps(to_json(replace(plan, video=replace(info, origin=(0, 1)), config=then))))
     data["schema"] = "m3video.plan/1"

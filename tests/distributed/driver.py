@@ -1,12 +1,16 @@
-"""A batch over a folder of made-up videos, in a process that a test can kill: folder, output, log, Ray's address."""
+"""A batch over a folder of made-up videos, in a process that a test can kill.
+
+Arguments: folder, output, log, and the address of Ray if there is one.
+"""
 
 from __future__ import annotations
 
 import sys
 from pathlib import Path
 
+from m3video.distributed import lease
 from m3video.distributed.batch import check_all_done, run_batch
-from m3video.distributed.items import Questions
+from m3video.distributed.items import BatchQuestions
 from m3video.distributed.ledger_url import open_ledger
 from m3video.distributed.sources import Folder
 from m3video.distributed.worker_pool import LocalPool
@@ -15,16 +19,17 @@ from tests.distributed.faults import Faulty
 
 
 def main(folder: str, out: str, log: str, address: str = "") -> None:
+    lease.SETTLE_SECONDS = 0.1  # nobody else begins at the same moment
     task = Faulty(log)
     with open_ledger(out) as ledger:
         if address:
             from m3video.distributed.ray_pool import RayPool
 
-            crew: LocalPool | RayPool = RayPool(task, address=address, workers=2)
+            pool: LocalPool | RayPool = RayPool(task, address=address, workers=2)
         else:
-            crew = LocalPool(task, workers=2)
-        report = run_batch(Folder(Path(folder)), Questions(), task, ledger, crew)
-        check_all_done(report, ledger)
+            pool = LocalPool(task, workers=2)
+        counts = run_batch(Folder(Path(folder)), BatchQuestions(), task, ledger, pool)
+        check_all_done(counts, ledger)
 
 
 def below(pid: int) -> list[int]:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from m3video.distributed.items import digest
-from m3video.distributed.messages import ModelRequest, Outcome, PartialRecord, Work
+from m3video.distributed.messages import JobRequest, ModelRequest, Outcome, PartialRecord, VideoJob
 from m3video.distributed.tasks import Analyze
 from m3video.distributed.worker_process import heartbeat
 from m3video.errors import ChangedFileError, VideoError
@@ -37,8 +37,8 @@ class Faulty:
             raise VideoError(f"{video}: no such file")
         yield digest(path.read_text())
 
-    def work(self, work: Work) -> Iterator[ModelRequest | PartialRecord]:
-        path = Path(work.video)
+    def work(self, job: VideoJob) -> Iterator[ModelRequest | PartialRecord]:
+        path = Path(job.video)
         with open(self.log, "a", encoding="ascii") as log:
             log.write(f"{path.name}\n")
         words = path.read_text().split()
@@ -58,42 +58,42 @@ class Faulty:
     def load(self) -> Any:
         return os.environ.get("CUDA_VISIBLE_DEVICES", "")
 
-    def answer(self, loaded: Any, pieces: Sequence[tuple[Work, Any]]) -> list[Any]:
-        return [answer_one(content) for _, content in pieces]
+    def answer(self, loaded: Any, requests: Sequence[JobRequest]) -> list[Any]:
+        return [answer_one(content) for _, content in requests]
 
-    def finish(self, loaded: Any, work: Work, base: Any, replies: Sequence[Any]) -> list[Outcome]:
-        return [{**base, "replies": list(replies), "gpu": loaded} for _ in work.questions]
+    def finish(self, loaded: Any, job: VideoJob, partial_record: Any, replies: Sequence[Any]) -> list[Outcome]:
+        return [{**partial_record, "replies": list(replies), "gpu": loaded} for _ in job.questions]
 
 
 @dataclass(frozen=True, slots=True)
 class AnalyzeGrowing(Analyze):
     """Another program writes the rest of a file, kept beside it as .rest, when the first pass has begun."""
 
-    def work(self, work: Work) -> Iterator[ModelRequest | PartialRecord]:
-        rest, real = Path(work.video).with_suffix(".rest"), PictureMaker.scan
+    def work(self, job: VideoJob) -> Iterator[ModelRequest | PartialRecord]:
+        rest, real = Path(job.video).with_suffix(".rest"), PictureMaker.scan
 
         def scan(maker: PictureMaker, frame: Any) -> Any:
             if rest.exists():
-                with open(work.video, "ab") as file:
+                with open(job.video, "ab") as file:
                     file.write(rest.read_bytes())
                 rest.unlink()
             return real(maker, frame)
 
         PictureMaker.scan = scan  # type: ignore[method-assign]
         try:
-            yield from Analyze.work(self, work)
+            yield from Analyze.work(self, job)
         finally:
             PictureMaker.scan = real  # type: ignore[method-assign]
 
 
-PIECE_BYTES = 4 << 20
+REQUEST_BYTES = 4 << 20
 
 
 @dataclass(frozen=True, slots=True)
 class Large:
-    """Videos of many large pieces, and a model that is slower than the workers. Replies are this process's memory."""
+    """Videos of many large model requests, and a model slower than the workers; replies are the memory used."""
 
-    pieces: int
+    num_requests: int
     name: str = "large"
     needs_model: bool = True
     wants_gpu: bool = False
@@ -102,19 +102,19 @@ class Large:
     def identify(self, video: str) -> Iterator[str]:
         yield digest(video)
 
-    def work(self, work: Work) -> Iterator[ModelRequest | PartialRecord]:
-        for _ in range(self.pieces):
-            yield ModelRequest((os.urandom(16) * (PIECE_BYTES // 16), memory_mb()))
+    def work(self, job: VideoJob) -> Iterator[ModelRequest | PartialRecord]:
+        for _ in range(self.num_requests):
+            yield ModelRequest((os.urandom(16) * (REQUEST_BYTES // 16), memory_mb()))
         yield PartialRecord({})
 
     def load(self) -> Any:
         return "model"
 
-    def answer(self, loaded: Any, pieces: Sequence[tuple[Work, Any]]) -> list[Any]:
-        time.sleep(0.01 * len(pieces))
-        return [(len(pieces), worker_mb, memory_mb()) for _, (_, worker_mb) in pieces]
+    def answer(self, loaded: Any, requests: Sequence[JobRequest]) -> list[Any]:
+        time.sleep(0.01 * len(requests))
+        return [(len(requests), worker_mb, memory_mb()) for _, (_, worker_mb) in requests]
 
-    def finish(self, loaded: Any, work: Work, base: Any, replies: Sequence[Any]) -> list[Outcome]:
+    def finish(self, loaded: Any, job: VideoJob, partial_record: Any, replies: Sequence[Any]) -> list[Outcome]:
         names = ("together", "worker_mb", "mb")
         return [dict(zip(names, map(list, zip(*replies, strict=True)), strict=True))]
 

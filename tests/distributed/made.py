@@ -1,4 +1,4 @@
-"""Clips, work for workers, and comparisons that the tests of this room share."""
+"""Clips, functions for workers, and comparisons that the tests of this package share."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from m3video.distributed.mapping import Done, Mapper
+from m3video.distributed.mapping import ItemResult, Mapper
 from m3video.errors import VideoError
 from m3video.planning.analyze import COLUMNS
 from m3video.types import FrameStats
@@ -71,47 +71,47 @@ def die(shared: tuple[Path, int, str], item: int) -> int:
     return item
 
 
-def dawdle(shared: Path, item: int) -> int:
-    """Say which process this is, then hang where no Python signal handler runs."""
+def hang_with_pid(shared: Path, item: int) -> int:
+    """Write the id of this process, then hang where no Python signal handler runs."""
     (shared / f"{os.getpid()}.pid").touch()
     _hang()
     return item
 
 
 def with_deaths(
-    mapper: Mapper[Any], folder: Path, places: Sequence[int], *, times: int = 1, how: str = "kill"
+    mapper: Mapper[Any], folder: Path, indices: Sequence[int], *, times: int = 1, how: str = "kill"
 ) -> Mapper[Any]:
-    """`mapper`, with workers that end as `how` says the first `times` they are given an item at one of `places`."""
+    """`mapper`, with workers that end as `how` says the first `times` they are given an item at one of `indices`."""
 
-    def run(work: Any, shared: Any, items: Sequence[Any]) -> Generator[Done[Any], None, None]:
-        pairs = [(times if place in places else 0, folder / f"died-{place}", item) for place, item in enumerate(items)]
-        return mapper(_work_or_die, (work, shared, how), pairs)
+    def run(function: Any, shared: Any, items: Sequence[Any]) -> Generator[ItemResult[Any], None, None]:
+        pairs = [(times if index in indices else 0, folder / f"died-{index}", item) for index, item in enumerate(items)]
+        return mapper(_work_or_die, (function, shared, how), pairs)
 
     return run
 
 
 def _work_or_die(shared: Any, deadly: Any) -> Any:
-    work, common, how = shared
+    function, common, how = shared
     times, mark, item = deadly
     if times:
         with mark.open("a") as deaths:
             deaths.write("x")
         if mark.stat().st_size <= times:
             ENDS[how]()
-    return work(common, item)
+    return function(common, item)
 
 
 def slowly(mapper: Mapper[Any]) -> Mapper[Any]:
     """`mapper`, with frames that take 20 ms longer each."""
 
-    def run(work: Any, shared: Any, items: Sequence[Any]) -> Generator[Done[Any], None, None]:
-        return mapper(_work_slowly, (work, shared), items)
+    def run(function: Any, shared: Any, items: Sequence[Any]) -> Generator[ItemResult[Any], None, None]:
+        return mapper(_work_slowly, (function, shared), items)
 
     return run
 
 
 def _work_slowly(shared: Any, item: Any) -> Any:
-    work, common = shared
+    function, common = shared
     usual = PictureMaker.scan
 
     def slow(self: PictureMaker, frame: Any) -> Any:
@@ -120,7 +120,7 @@ def _work_slowly(shared: Any, item: Any) -> Any:
 
     PictureMaker.scan = slow  # type: ignore[method-assign]
     try:
-        return work(common, item)
+        return function(common, item)
     finally:
         PictureMaker.scan = usual  # type: ignore[method-assign]
 
@@ -156,7 +156,7 @@ ENDS = {"kill": _kill, "parent": _kill_parent, "native": _crash, "exit": _exit, 
 
 def on_two_nodes(shared: Any, item: Any) -> Any:
     """Work that hangs on the node that will be removed, and elsewhere waits until it does."""
-    work, common, mark, leaving = shared
+    function, common, mark, leaving = shared
     worker = Path(f"/proc/{os.getppid()}/stat").read_text()  # of Ray; its parent is the raylet of the node
     if int(worker.rpartition(")")[2].split()[1]) == leaving:
         mark.touch()
@@ -166,4 +166,4 @@ def on_two_nodes(shared: Any, item: Any) -> Any:
         if time.monotonic() > end:
             raise TimeoutError("no task came to the leaving node")
         time.sleep(0.05)
-    return work(common, item)
+    return function(common, item)

@@ -1,6 +1,6 @@
 """Batches on a Ray cluster of three nodes on this machine, in a process of its own: Ray warns and forks as it likes.
 
-Prints what the tests look at, as JSON.
+Prints as JSON what the tests check.
 """
 
 from __future__ import annotations
@@ -15,25 +15,25 @@ from typing import Any
 
 from m3video.config import Settings
 from m3video.distributed.batch import run_batch
+from m3video.distributed.counts import BatchCounts
 from m3video.distributed.identity import config_of
-from m3video.distributed.items import Questions
+from m3video.distributed.items import BatchQuestions
 from m3video.distributed.ledger import Ledger
 from m3video.distributed.messages import Task
-from m3video.distributed.progress import Report
 from m3video.distributed.ray_pool import RayPool
 from m3video.distributed.sources import Folder
 from tests.distributed.driver import below, is_alive
 from tests.distributed.faults import Faulty
 from tests.distributed.slow_plan import SlowPlan
 
-LOOK_SECONDS = 5.0
-"""How long one look waits: the driver must go on meanwhile, or an actor that has died is not started again."""
+ACTOR_SECONDS = 5.0
+"""Longest wait for all actors at once: the driver must go on, or an actor that has died is not started again."""
 
 
-class Watching(Report):
+class Watching(BatchCounts):
     """Notes the least of what the nodes have left over, and gives actors the time to start, however short the batch is.
 
-    Actors start by themselves; one that is never asked for leaves its place over.
+    Actors start by themselves; one that is never asked for leaves its resources over.
     """
 
     left: dict[str, float] = {"CPU": 99.0, "GPU": 99.0}  # noqa: RUF012
@@ -41,7 +41,7 @@ class Watching(Report):
     def show(self, *, running: int) -> None:
         import ray
 
-        end = time.monotonic() + LOOK_SECONDS
+        end = time.monotonic() + ACTOR_SECONDS
         while any(self.left.values()) and time.monotonic() < end:
             there = ray.available_resources()
             self.left.update({name: min(self.left[name], there.get(name, 0.0)) for name in self.left})
@@ -49,12 +49,12 @@ class Watching(Report):
 
 
 def run(
-    task: Task, address: str, folder: Path, out: Path, report: Report, *, workers: int | None = None
+    task: Task, address: str, folder: Path, out: Path, counts: BatchCounts, *, workers: int | None = None
 ) -> dict[str, Any]:
-    crew = RayPool(task, address=address, workers=workers, deadline=3)
+    pool = RayPool(task, address=address, workers=workers, deadline=2)
     with Ledger(out) as ledger:
-        run_batch(Folder(folder), Questions(), task, ledger, crew, report=report)
-    return {"done": report.done, "failed": report.failed}
+        run_batch(Folder(folder), BatchQuestions(), task, ledger, pool, counts=counts)
+    return {"done": counts.done, "failed": counts.failed}
 
 
 def kill_a_driver(address: str, folder: Path) -> dict[str, Any]:
@@ -67,7 +67,7 @@ def kill_a_driver(address: str, folder: Path) -> dict[str, Any]:
         assert driver.poll() is None, "it was done before it could be killed"
         time.sleep(0.02)
     decoders = [
-        pid for pid in below(os.getpid()) if b"isolate import serve" in Path(f"/proc/{pid}/cmdline").read_bytes()
+        pid for pid in below(os.getpid()) if b"worker_process import serve" in Path(f"/proc/{pid}/cmdline").read_bytes()
     ]
     driver.kill()
     driver.wait()
@@ -87,19 +87,19 @@ def main(folder: Path) -> None:
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     from ray.cluster_utils import Cluster
 
-    # The GPUs are only said to be there, which is what scheduling goes by.
+    # The GPUs are only declared, which is enough for scheduling.
     small = {"num_cpus": 1, "object_store_memory": 100 << 20}
     cluster = Cluster(initialize_head=True, head_node_args={**small, "num_gpus": 1})
     leaving = cluster.add_node(**small)
     cluster.add_node(**small, num_gpus=1)
     cluster.wait_for_nodes()
-    said: dict[str, Any] = {}
+    found: dict[str, Any] = {}
     task = Faulty(str(folder / "faults.log"), needs_model=True)
-    said["faults"] = run(task, cluster.address, folder / "faulty", folder / "faults", Watching())
-    said["left"] = Watching.left
-    said["killed"] = kill_a_driver(cluster.address, folder)
+    found["faults"] = run(task, cluster.address, folder / "faulty", folder / "faults", Watching())
+    found["left"] = Watching.left
+    found["killed"] = kill_a_driver(cluster.address, folder)
 
-    class Leaving(Report):
+    class Leaving(BatchCounts):
         removed = False
 
         def show(self, *, running: int) -> None:
@@ -109,9 +109,9 @@ def main(folder: Path) -> None:
 
     settings = Settings()
     plan = SlowPlan(settings, config_of("plan", settings))
-    said["leaving"] = run(plan, cluster.address, folder / "clips", folder / "plans", Leaving(), workers=3)
-    said["removed"] = Leaving.removed
-    print(json.dumps(said))
+    found["leaving"] = run(plan, cluster.address, folder / "clips", folder / "plans", Leaving(), workers=3)
+    found["removed"] = Leaving.removed
+    print(json.dumps(found))
     cluster.shutdown()
 
 

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 from m3video.config import Settings
-from m3video.distributed.analysis import Part, analyze_long, analyze_segment, merge, named
-from m3video.distributed.mapping import Done, in_process
+from m3video.distributed.analysis import SegmentStats, analyze_long, analyze_segment, merge, named
+from m3video.distributed.mapping import ItemResult, in_process
 from m3video.distributed.segments import cut
 from m3video.errors import ChangedFileError, VideoError
 from m3video.inference.pipeline import analyze_video, open_for
@@ -32,7 +32,7 @@ PLAIN = Settings()
 
 
 def single_pass(path: Path) -> tuple[FrameStats, str | None]:
-    """The station as it is without this room."""
+    """Return stats and damage of an analysis without segments."""
     with open_for(path, PLAIN) as reader:
         return analyze_video(reader), reader.damage.message
 
@@ -139,7 +139,7 @@ def test_irregular_files_are_one_piece(name: str, how: dict[str, Any], reason: s
     assert re.search(reason, found.notes[-1])
 
 
-def never(work: Any, shared: Any, items: Sequence[Any]) -> Generator[Done[Any], None, None]:
+def never(function: Any, shared: Any, items: Sequence[Any]) -> Generator[ItemResult[Any], None, None]:
     raise AssertionError("workers were asked for")
 
 
@@ -198,8 +198,8 @@ def test_random_damage_is_that_of_a_single_pass(codec: str, tmp_path: Path) -> N
 def test_first_segment_that_is_not_whole_stops_the_others(clip: Path) -> None:
     asked = []
 
-    def counting(work: Any, shared: Any, items: Sequence[Any]) -> Generator[Done[Any], None, None]:
-        for done in in_process(work, shared, items):
+    def counting(function: Any, shared: Any, items: Sequence[Any]) -> Generator[ItemResult[Any], None, None]:
+        for done in in_process(function, shared, items):
             asked.append(done.number)
             yield done
 
@@ -222,8 +222,8 @@ def test_a_file_that_changes_meanwhile_is_refused(tmp_path: Path) -> None:
     path = long_clip(tmp_path / "a.mp4", num_frames=60)
 
     def mapper(change: Callable[[], object]) -> Any:
-        def run(work: Any, shared: Any, items: Sequence[Any]) -> Generator[Done[Part], None, None]:
-            yield from in_process(work, shared, items)
+        def run(function: Any, shared: Any, items: Sequence[Any]) -> Generator[ItemResult[SegmentStats], None, None]:
+            yield from in_process(function, shared, items)
             change()
 
         return run

@@ -40,7 +40,7 @@ def test_workers_write_the_same_bytes(video: Path, tmp_path: Path) -> None:
     assert other.read_bytes() == one.read_bytes()
 
 
-def test_one_piece_is_said_only_to_whom_asked_for_workers(tmp_path: Path) -> None:
+def test_the_note_about_one_piece_needs_workers(tmp_path: Path) -> None:
     path = made.long_clip(tmp_path / "a.ts", num_frames=60, times=[i * 250 for i in range(60)])
     assert run(path).stderr == ""
     note = run(path, "--workers", 2).stderr

@@ -1,4 +1,4 @@
-"""What a batch consists of, and when two items are the same."""
+"""The items of a batch, and when two of them are the same."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 from m3video.config import Settings
 from m3video.distributed.identity import config_of
-from m3video.distributed.items import Question, Questions, items_of, left_out, read_questions
+from m3video.distributed.items import BatchQuestion, BatchQuestions, items_of, left_out, read_batch_questions
 from m3video.distributed.sources import open_source
 from m3video.distributed.tasks import make_task
 from m3video.errors import CheckpointError, UsageError
@@ -36,7 +36,7 @@ def test_a_byte_order_mark_is_no_part_of_a_name(tmp_path: Path) -> None:
     assert list(open_source(str(listed))) == ["a.mp4"]
     asked = tmp_path / "q.jsonl"
     asked.write_bytes(b'\xef\xbb\xbf{"question": "what?"}\n')
-    assert read_questions(asked).of_all == (Question("what?"),)
+    assert read_batch_questions(asked).of_all == (BatchQuestion("what?"),)
 
 
 def test_a_list_may_name_anything(tmp_path: Path) -> None:
@@ -50,26 +50,29 @@ def test_a_list_may_name_anything(tmp_path: Path) -> None:
 def test_questions_of_all_and_of_one(tmp_path: Path) -> None:
     path = tmp_path / "q.jsonl"
     path.write_text('{"question": "what?"}\n\n{"question": "who?", "id": 7, "video": "v/a.mp4", "answer": "me"}\n')
-    questions = read_questions(path)
-    assert questions.of(str(tmp_path / "b.mp4")) == (Question("what?"),)
-    assert questions.of(os.path.relpath(tmp_path / "v" / "a.mp4")) == (Question("what?"), Question("who?", "7"))
+    questions = read_batch_questions(path)
+    assert questions.of(str(tmp_path / "b.mp4")) == (BatchQuestion("what?"),)
+    assert questions.of(os.path.relpath(tmp_path / "v" / "a.mp4")) == (
+        BatchQuestion("what?"),
+        BatchQuestion("who?", "7"),
+    )
 
 
-def test_what_is_left_out_is_told_in_two_lines() -> None:
-    here, (one, two) = os.getcwd(), (Question("what?"), Question("who?"))
-    asked = Questions((), {f"{here}/a.mp4": (one,), f"{here}/new\nline.mp4": (one, two), f"{here}/c.mp4": (one,)})
+def test_what_is_left_out_is_reported_in_two_lines() -> None:
+    here, (one, two) = os.getcwd(), (BatchQuestion("what?"), BatchQuestion("who?"))
+    asked = BatchQuestions((), {f"{here}/a.mp4": (one,), f"{here}/new\nline.mp4": (one, two), f"{here}/c.mp4": (one,)})
     assert left_out(["a.mp4", "# c", "d.mp4"], asked) == (
         f"3 of 4 questions are about other videos: left out ({here}/new\\nline.mp4, {here}/c.mp4); {RELATIVE}",
         "2 of 3 videos have no question: left out (# c, d.mp4)",
     )
     many = left_out(["a.mp4", *(f"{n}.mp4" for n in range(9))], asked)
     assert many[1] == "9 of 10 videos have no question: left out (0.mp4, 1.mp4, 2.mp4 and 6 more)"
-    of_all = Questions((two,), {f"{here}/a.mp4": (one,)})
+    of_all = BatchQuestions((two,), {f"{here}/a.mp4": (one,)})
     assert left_out(["a.mp4", "b.mp4"], of_all) == ()
     assert left_out(["b.mp4"], of_all) == (
         f"1 of 2 questions are about other videos: left out ({here}/a.mp4); {RELATIVE}",
     )
-    assert left_out(["b.mp4"], Questions((), {f"{here}/a.mp4": (one,)})) == ()  # the batch refuses
+    assert left_out(["b.mp4"], BatchQuestions((), {f"{here}/a.mp4": (one,)})) == ()  # the batch refuses
 
 
 @pytest.mark.parametrize(
@@ -84,31 +87,32 @@ def test_what_is_left_out_is_told_in_two_lines() -> None:
         ('{"question": "a"}\n{"question": "a"}', "line 2: the same question"),
     ],
 )
-def test_what_is_no_question_is_named(tmp_path: Path, text: str, message: str) -> None:
+def test_a_bad_line_of_questions_is_named(tmp_path: Path, text: str, message: str) -> None:
     path = tmp_path / "q.jsonl"
     path.write_text(text)
     with pytest.raises(UsageError, match=message):
-        read_questions(path)
+        read_batch_questions(path)
 
 
 def test_an_item_is_its_content_question_task_and_config(tmp_path: Path) -> None:
     video = tmp_path / "a.mp4"
     video.write_text("x")
-    (item,) = items_of(str(video), [Question("q")], task="t", config="c")
-    (again,) = items_of(os.path.relpath(video), [Question("q")], task="t", config="c")
-    assert (item.place, item.key) == (again.place, again.key)
+    (item,) = items_of(str(video), [BatchQuestion("q")], task="t", config="c")
+    (again,) = items_of(os.path.relpath(video), [BatchQuestion("q")], task="t", config="c")
+    assert (item.path_key, item.file_key) == (again.path_key, again.file_key)
     same = item.identity("f", "c")
-    (elsewhere,) = items_of(str(tmp_path / "b.mp4"), [Question("q")], task="t", config="c")
+    (elsewhere,) = items_of(str(tmp_path / "b.mp4"), [BatchQuestion("q")], task="t", config="c")
     assert elsewhere.identity("f", "c") == same
-    assert elsewhere.place != item.place
+    assert elsewhere.path_key != item.path_key
     for question, fingerprint, config in (("p", "f", "c"), ("q", "g", "c"), ("q", "f", "d")):
         assert (
-            items_of(str(video), [Question(question)], task="t", config=config)[0].identity(fingerprint, config) != same
+            items_of(str(video), [BatchQuestion(question)], task="t", config=config)[0].identity(fingerprint, config)
+            != same
         )
     os.utime(video, ns=(1, 1))
-    (touched,) = items_of(str(video), [Question("q")], task="t", config="c")
-    assert touched.key != item.key
-    assert touched.place == item.place
+    (touched,) = items_of(str(video), [BatchQuestion("q")], task="t", config="c")
+    assert touched.file_key != item.file_key
+    assert touched.path_key == item.path_key
 
 
 def test_config_is_what_changes_the_outcome(tmp_path: Path) -> None:
@@ -144,5 +148,5 @@ def test_settings_that_a_task_cannot_obey(tmp_path: Path) -> None:
 
 
 def test_digests_need_no_utf8() -> None:
-    (odd,) = items_of(os.fsdecode(b"/\xff.mp4"), [Question()], task="t", config="c")
-    assert json.dumps(odd.key)
+    (odd,) = items_of(os.fsdecode(b"/\xff.mp4"), [BatchQuestion()], task="t", config="c")
+    assert json.dumps(odd.file_key)

@@ -1,4 +1,4 @@
-"""The folder of a batch after every kill there can be."""
+"""The folder of a batch after a kill at every byte."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from typing import Any
 
 import pytest
 
-from m3video.distributed.items import Item, Question, digest, items_of
+from m3video.distributed.items import BatchQuestion, Item, digest, items_of
 from m3video.distributed.ledger import DiskFullError, Ledger
 from m3video.errors import UsageError
 
 
 def item(number: int, state: str = "") -> Item:
-    made = items_of(f"video {number}", [Question()], task="t", config="c")[0]
-    return replace(made, key=digest(made.key, state)) if state else made
+    made = items_of(f"video {number}", [BatchQuestion()], task="t", config="c")[0]
+    return replace(made, file_key=digest(made.file_key, state)) if state else made
 
 
 def name(number: int) -> str:
@@ -36,7 +36,7 @@ def fill(ledger: Ledger) -> None:
         ("result", 5),
     ]
     for kind, number in steps:
-        if kind == "error" and ledger.failed.get(item(number).place) is None and not ledger.is_done(item(number)):
+        if kind == "error" and ledger.failed.get(item(number).path_key) is None and not ledger.is_done(item(number)):
             ledger.add_error(item(number), {"kind": "input", "error": "why ü"})
         elif kind == "result" and not ledger.has(name(number)):
             ledger.add_result(item(number), name(number), {"answer": "ü" * 50, "video_seconds": 2.0})
@@ -49,7 +49,7 @@ def check(folder: Path) -> None:
         assert [row["video"] for row in ledger.results()] == ["video 1", "video 4", "video 5"]
         assert [row["video"] for row in ledger.errors()] == ["video 2"]
         assert all(ledger.is_done(item(number)) for number in (1, 3, 4, 5))
-        assert set(ledger.failed) == {item(2).place}
+        assert set(ledger.failed) == {item(2).path_key}
         assert ledger.video_seconds == 6.0
     lines = (folder / "errors.jsonl").read_text().splitlines()
     assert [json.loads(line)["video"] for line in lines] == ["video 2"]
@@ -151,7 +151,7 @@ def test_damage_is_named(tmp_path: Path) -> None:
 
 
 def test_names_that_are_no_utf8_survive(tmp_path: Path) -> None:
-    odd = items_of(os.fsdecode(b"\xff.mp4"), [Question()], task="t", config="c")[0]
+    odd = items_of(os.fsdecode(b"\xff.mp4"), [BatchQuestion()], task="t", config="c")[0]
     with Ledger(tmp_path) as ledger:
         ledger.add_result(odd, name(1), {})
     with Ledger(tmp_path) as ledger:
@@ -162,6 +162,6 @@ def test_names_that_are_no_utf8_survive(tmp_path: Path) -> None:
 def test_a_new_state_of_a_file_that_failed_is_open_again(tmp_path: Path) -> None:
     with Ledger(tmp_path) as ledger:
         ledger.add_error(item(1), {"error": "cut off"})
-        assert ledger.failed[item(1).place] != item(1, "whole").key
+        assert ledger.failed[item(1).path_key] != item(1, "whole").file_key
         ledger.add_result(item(1, "whole"), name(1), {})
         assert not list(ledger.errors())

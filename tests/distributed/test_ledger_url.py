@@ -1,4 +1,4 @@
-"""A batch whose output is a URL: after every kill there can be, and with two that want the same place."""
+"""A batch whose output is a URL: after a kill at every write, and with two writers at one location."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
 from m3video.distributed import lease, storage
-from m3video.distributed.ledger_url import UrlLedger, look, open_ledger
+from m3video.distributed.ledger_url import UrlLedger, open_ledger, read_batch_state
 from m3video.distributed.storage import Store, local_folder, saving
 from m3video.errors import DiskFullError, UsageError
 from tests.distributed.test_ledger import fill, item, name
@@ -80,7 +80,7 @@ URL = "objects://bucket/out"
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(lease, "PATIENCE_SECONDS", 0.05)
+    monkeypatch.setattr(lease, "EXPIRY_SECONDS", 0.05)
     monkeypatch.setattr(lease, "SETTLE_SECONDS", 0.0)
     monkeypatch.setattr(storage, "_PAUSES", (0.0, 0.0))
     Objects.clear()
@@ -96,7 +96,7 @@ def lines(file: str) -> list[dict[str, Any]]:
 def check() -> None:
     with UrlLedger(Store(URL)) as ledger:
         assert all(ledger.is_done(item(number)) for number in (1, 3, 4, 5))
-        assert set(ledger.failed) == {item(2).place}
+        assert set(ledger.failed) == {item(2).path_key}
         assert ledger.video_seconds == 6.0
         assert [row["video"] for row in ledger.results()] == ["video 1", "video 4", "video 5"]
     assert [row["video"] for row in lines("results.jsonl")] == ["video 1", "video 4", "video 5"]
@@ -134,22 +134,22 @@ def test_a_kill_anywhere_loses_and_doubles_nothing(tear: bool) -> None:
     assert kill_at == 10  # the lease, batch.json, six rows, results, errors
 
 
-def test_looking_changes_nothing_and_disturbs_nobody() -> None:
-    assert look(URL) is None
+def test_reading_the_state_changes_nothing_and_disturbs_no_writer() -> None:
+    assert read_batch_state(URL) is None
     with UrlLedger(Store(URL)) as ledger:
         fill(ledger)
         before = dict(Objects.store)
-        seen = look(URL)
+        state = read_batch_state(URL)
         assert dict(Objects.store) == before
-    assert seen is not None
-    assert seen.is_done(item(3))
-    assert seen.has(name(5))
-    assert seen.has_failed(item(2))
+    assert state is not None
+    assert state.is_done(item(3))
+    assert state.has(name(5))
+    assert state.has_failed(item(2))
 
 
 def test_one_writer_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lease, "RENEW_SECONDS", 0.01)
-    monkeypatch.setattr(lease, "PATIENCE_SECONDS", 1.0)
+    monkeypatch.setattr(lease, "EXPIRY_SECONDS", 1.0)
     waited: list[str] = []
     with UrlLedger(Store(URL)):
         with pytest.raises(UsageError, match=r"objects://bucket/out is in use by another m3video"):
@@ -172,11 +172,15 @@ def test_a_lease_that_is_taken_away_stops_the_writer(monkeypatch: pytest.MonkeyP
 
 
 def test_a_process_of_this_machine_that_is_gone_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lease, "PATIENCE_SECONDS", 1000.0)
+    monkeypatch.setattr(lease, "EXPIRY_SECONDS", 1000.0)
     gone = {"owner": "x", "machine": lease._machine(), "pid": 2**22 - 1, "beats": 1}
     Store(URL).put(lease.NAME, json.dumps(gone).encode())
     Store(URL).put("batch.json", b'{"schema": "m3video.batch/1"}')
-    UrlLedger(Store(URL)).close()
+    notes: list[str] = []
+    with UrlLedger(Store(URL), note=notes.append) as ledger:
+        assert lines(lease.NAME)[0]["owner"] == ledger._lease.owner != "x"
+    assert notes == []
+    assert lines(lease.NAME) == []
 
 
 def test_what_cannot_be_written_is_not_known_and_stops_the_batch() -> None:
@@ -191,9 +195,9 @@ def test_what_cannot_be_written_is_not_known_and_stops_the_batch() -> None:
     assert [row["video"] for row in lines("results.jsonl")] == ["video 1", "video 2"]
 
 
-def test_foreign_places_are_left_alone() -> None:
+def test_locations_with_other_files_are_left_alone() -> None:
     Store(URL).put("holiday.txt", b"x")
-    for touch in (open_ledger, look):
+    for touch in (open_ledger, read_batch_state):
         with pytest.raises(UsageError, match="not empty and holds no batch"):
             touch(URL)
     assert list(Objects.store) == ["/bucket/out/holiday.txt"]
@@ -203,10 +207,10 @@ def test_foreign_places_are_left_alone() -> None:
 
 
 def test_files_of_items_are_whole_wherever_they_go(tmp_path: Path) -> None:
-    for place in (f"{URL}/items/x", str(tmp_path / "x"), f"file://{tmp_path}/y"):
-        with saving(place, "plan.json") as path:
+    for location in (f"{URL}/items/x", str(tmp_path / "x"), f"file://{tmp_path}/y"):
+        with saving(location, "plan.json") as path:
             path.write_text("plan")
-        with pytest.raises(UnicodeEncodeError), saving(place, "half.json") as path:
+        with pytest.raises(UnicodeEncodeError), saving(location, "half.json") as path:
             path.write_text("ha\udfff", encoding="utf-8")
     assert Store(f"{URL}/items").get("x/plan.json") == b"plan"
     assert Store(f"{URL}/items").get("x/half.json") is None
@@ -217,7 +221,7 @@ def test_files_of_items_are_whole_wherever_they_go(tmp_path: Path) -> None:
     ("url", "why"),
     [("memory://x", "ends with the process"), ("nonsense://x", "Protocol not known"), ("s3://bucket/x", "s3fs")],
 )
-def test_urls_that_mean_nothing_here_are_one_line(url: str, why: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unusable_urls_are_one_line(url: str, why: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "s3fs", None)
     with pytest.raises(UsageError, match=why) as caught:
         Store(url)

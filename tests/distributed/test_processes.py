@@ -13,7 +13,7 @@ import pytest
 
 from m3video.config import Settings
 from m3video.distributed.analysis import analyze_long
-from m3video.distributed.mapping import MAX_RETRIES, Done, ItemLostError
+from m3video.distributed.mapping import MAX_RETRIES, ItemLostError, ItemResult
 from m3video.distributed.processes import processes
 from m3video.distributed.segments import cut
 from m3video.errors import VideoError, WorkerError
@@ -25,6 +25,7 @@ from tests.paths import ROOT
 
 PLAIN = Settings()
 DEADLINE = 2.0
+HANG_DEADLINE = 1.0
 
 
 def wait_until(condition: object, *, seconds: float = 30) -> None:
@@ -35,20 +36,27 @@ def wait_until(condition: object, *, seconds: float = 30) -> None:
         time.sleep(0.05)
 
 
+def deadline_of(how: str) -> float:
+    """A short one where nothing but the deadline ends the worker."""
+    return HANG_DEADLINE if how == "hang" else DEADLINE
+
+
 def pids(folder: Path) -> list[int]:
     return [int(path.stem) for path in folder.glob("*.pid")]
 
 
 def test_every_item_once_in_any_order() -> None:
     found = sorted(processes(2)(made.square, 100, range(20)), key=lambda done: done.number)
-    assert found == [Done(i, 100 + i * i) for i in range(20)]
+    assert found == [ItemResult(i, 100 + i * i) for i in range(20)]
     assert list(processes(3)(made.square, 1, [])) == []
 
 
 @pytest.mark.parametrize("how", ["kill", "native", "exit", "hang", "memory"])
 def test_a_death_costs_one_item(how: str, tmp_path: Path) -> None:
-    found = {done.number: done for done in processes(2, deadline=DEADLINE)(made.die, (tmp_path, 1, how), range(5))}
-    assert found == {i: Done(i, i, num_crashes=int(i == 2)) for i in range(5)}
+    found = {
+        done.number: done for done in processes(2, deadline=deadline_of(how))(made.die, (tmp_path, 1, how), range(5))
+    }
+    assert found == {i: ItemResult(i, i, num_crashes=int(i == 2)) for i in range(5)}
     assert [(tmp_path / f"runs-{i}").read_text() for i in range(5)] == ["x"] * 5  # nothing lost, nothing done twice
 
 
@@ -72,12 +80,12 @@ def test_a_bug_shows_the_traceback_of_its_worker() -> None:
     assert "in fail" in caught.value.__notes__[0]
 
 
-def test_closing_kills_workers_that_hear_nothing(tmp_path: Path) -> None:
+def test_closing_kills_workers_that_cannot_react(tmp_path: Path) -> None:
     """Also one that hangs in native code and holds the GIL."""
     script = (
         "import sys; from pathlib import Path; from m3video.distributed.processes import processes\n"
         "from tests.distributed import made\n"
-        "if __name__ == '__main__': list(processes(2)(made.dawdle, Path(sys.argv[1]), range(4)))\n"
+        "if __name__ == '__main__': list(processes(2)(made.hang_with_pid, Path(sys.argv[1]), range(4)))\n"
     )
     main = tmp_path / "main.py"
     main.write_text(script)
@@ -106,16 +114,16 @@ def test_stats_are_bit_identical_and_survive_a_killed_worker(tmp_path: Path) -> 
     assert found.num_segments == 7
     segments = cut(know(path, max_pixels=PLAIN.max_pixels).facts.index, 7)
     assert set(found.notes) == {
-        f"the worker of segment {segments[place].shown} died once; the segment was read again" for place in (2, 5)
+        f"the worker of segment {segments[index].shown} died once; the segment was read again" for index in (2, 5)
     }
 
 
 @pytest.mark.parametrize(
-    ("how", "words"), [("kill", "was killed by SIGKILL"), ("hang", "gave no sign of life for 2 s and was killed")]
+    ("how", "words"), [("kill", "was killed by SIGKILL"), ("hang", "gave no sign of life for 1 s and was killed")]
 )
 def test_a_segment_that_always_fails_is_named(how: str, words: str, tmp_path: Path) -> None:
     path = made.long_clip(tmp_path / "a.mp4", num_frames=100)
-    mapper = made.with_deaths(processes(1, deadline=DEADLINE), tmp_path, [1], times=99, how=how)
+    mapper = made.with_deaths(processes(1, deadline=deadline_of(how)), tmp_path, [1], times=99, how=how)
     with pytest.raises(WorkerError, match=rf"a.mp4: segment 0:01.60 - 0:03.96 was tried 3 times: .*{words}"):
         analyze_long(path, PLAIN, count=2, mapper=mapper)
     assert (tmp_path / "died-1").read_text() == "x" * (MAX_RETRIES + 1)

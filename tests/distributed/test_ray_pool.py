@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -15,12 +14,11 @@ import pytest
 
 from m3video.config import Settings
 from m3video.distributed.batch import run_batch
-from m3video.distributed.items import Questions
+from m3video.distributed.items import BatchQuestions
 from m3video.distributed.ledger import Ledger
 from m3video.distributed.sources import Folder
 from m3video.distributed.tasks import make_task
 from m3video.distributed.worker_pool import LocalPool
-from tests.distributed.driver import below, is_alive
 from tests.distributed.faults import write
 from tests.paths import ROOT
 from tests.video import clips
@@ -39,7 +37,7 @@ MENDED = ("abort-once", "kill_parent-once")
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
-    """The folder of both batches, and what the driver said."""
+    """The folder of both batches, and what the driver printed."""
     folder = tmp_path_factory.mktemp("ray")
     words = {name: f"{name} x" for name in (*FAULTS, *MENDED)}
     words |= {"unanswerable": "good unanswerable", "deadly": "good deadly"}
@@ -61,8 +59,8 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, A
 
 
 def test_faults_cost_a_line_each(cluster: tuple[Path, dict[str, Any]]) -> None:
-    folder, said = cluster
-    assert said["faults"] == {"done": 7, "failed": 5}
+    folder, printed = cluster
+    assert printed["faults"] == {"done": 7, "failed": 5}
     with Ledger(folder / "faults") as ledger:
         assert Counter(Path(row["video"]).stem for row in ledger.results()) == Counter(
             [*MENDED, *(f"good{n}" for n in range(5))]
@@ -74,15 +72,15 @@ def test_faults_cost_a_line_each(cluster: tuple[Path, dict[str, Any]]) -> None:
 
 def test_a_model_for_each_gpu_and_a_decoder_for_each_cpu(cluster: tuple[Path, dict[str, Any]]) -> None:
     """Two GPUs and three CPUs, all of them in use; a model process sees the GPU of its actor, and no other."""
-    folder, said = cluster
-    assert said["left"] == {"CPU": 0.0, "GPU": 0.0}
+    folder, printed = cluster
+    assert printed["left"] == {"CPU": 0.0, "GPU": 0.0}
     with Ledger(folder / "faults") as ledger:
         assert {row["gpu"] for row in ledger.results()} == {"0"}
 
 
 def test_a_killed_driver_loses_and_doubles_nothing(cluster: tuple[Path, dict[str, Any]]) -> None:
-    folder, said = cluster
-    killed = said["killed"]
+    folder, printed = cluster
+    killed = printed["killed"]
     assert len(killed["finished"]) >= 3
     assert (killed["decoders"], killed["orphans"], killed["again"]) == (2, 0, 0)
     with Ledger(folder / "killed") as ledger:
@@ -93,38 +91,13 @@ def test_a_killed_driver_loses_and_doubles_nothing(cluster: tuple[Path, dict[str
     assert sum(begun.values()) <= 10 + 2
 
 
-def test_ray_that_was_started_for_a_driver_ends_with_it(tmp_path: Path) -> None:
-    """But for Ray's own agents, which look for it for another minute."""
-    folder, out = write(tmp_path / "v", **{f"v{n}": f"slow 500 {n}" for n in range(2)}), tmp_path / "out"
-    driver = subprocess.Popen(
-        [sys.executable, "-m", "tests.distributed.driver", folder, out, tmp_path / "log", "local"],
-        cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-    )
-    try:
-        end = time.monotonic() + 120
-        while not (tmp_path / "log").exists():
-            assert driver.poll() is None
-            assert time.monotonic() < end
-            time.sleep(0.1)
-        pids = [pid for pid in below(driver.pid) if b"Agent" not in Path(f"/proc/{pid}/cmdline").read_bytes()]
-        assert len(pids) >= 6  # two services, two actors, two decoders
-    finally:
-        driver.kill()
-        driver.wait()
-    end = time.monotonic() + 30
-    while any(map(is_alive, pids)):
-        assert time.monotonic() < end, [Path(f"/proc/{pid}/cmdline").read_text() for pid in pids if is_alive(pid)]
-        time.sleep(0.1)
-
-
 def test_a_node_that_leaves_changes_no_result(cluster: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
-    folder, said = cluster
-    assert said["removed"]
-    assert said["leaving"] == {"done": 8, "failed": 0}
+    folder, printed = cluster
+    assert printed["removed"]
+    assert printed["leaving"] == {"done": 8, "failed": 0}
     task = make_task("plan", Settings())
     with Ledger(tmp_path / "alone") as ledger:
-        run_batch(Folder(folder / "clips"), Questions(), task, ledger, LocalPool(task, workers=1))
+        run_batch(Folder(folder / "clips"), BatchQuestions(), task, ledger, LocalPool(task, workers=1))
     assert contents(folder / "plans") == contents(tmp_path / "alone")
 
 

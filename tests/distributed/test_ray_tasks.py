@@ -11,7 +11,7 @@ import pytest
 
 from m3video.config import Settings
 from m3video.distributed.analysis import analyze_long
-from m3video.distributed.mapping import MAX_RETRIES, Done, ItemLostError
+from m3video.distributed.mapping import MAX_RETRIES, ItemLostError, ItemResult
 from m3video.distributed.ray_tasks import connected, ray_tasks
 from m3video.errors import UsageError, VideoError, WorkerError
 from m3video.inference.pipeline import analyze_video, open_for
@@ -37,13 +37,13 @@ def local_ray() -> Iterator[None]:
 
 def test_every_item_once(local_ray: None) -> None:
     found = sorted(ray_tasks(num_workers=2)(made.square, 100, range(20)), key=lambda done: done.number)
-    assert found == [Done(i, 100 + i * i) for i in range(20)]
+    assert found == [ItemResult(i, 100 + i * i) for i in range(20)]
 
 
 @pytest.mark.parametrize("how", ["kill", "native", "parent", "hang"])
 def test_a_death_costs_one_item(how: str, local_ray: None, tmp_path: Path) -> None:
     found = {done.number: done for done in ray_tasks(deadline=2)(made.die, (tmp_path, 1, how), range(5))}
-    assert found == {i: Done(i, i, num_crashes=int(i == 2)) for i in range(5)}
+    assert found == {i: ItemResult(i, i, num_crashes=int(i == 2)) for i in range(5)}
     assert [(tmp_path / f"runs-{i}").read_text() for i in range(5)] == ["x"] * 5  # nothing lost, nothing done twice
 
 

@@ -1,4 +1,4 @@
-"""Where the videos of a batch come from: every one found once, and what is not taken is told."""
+"""The sources of videos of a batch: each video is found once, and what is left out is reported."""
 
 from __future__ import annotations
 
@@ -203,7 +203,7 @@ def test_a_file_that_is_no_text_is_no_list(data: bytes, tmp_path: Path) -> None:
         ("none.mp4", "none.mp4 is a video: give the folder it is in"),
     ],
 )
-def test_what_is_no_source_is_told_as_the_gate_tells_it(text: str, message: str) -> None:
+def test_what_is_no_source_has_the_message_of_the_path_check(text: str, message: str) -> None:
     with pytest.raises(UsageError) as caught:
         open_source(text)
     assert message in str(caught.value)
@@ -214,7 +214,7 @@ def test_what_is_no_source_is_told_as_the_gate_tells_it(text: str, message: str)
 
 
 @pytest.mark.parametrize("url", ["https://youtu.be/abc", "s3://bucket/a.mp4", "rtsp://camera:554/1"])
-def test_a_url_in_a_list_is_told_by_the_gates_own_sentence(url: str) -> None:
+def test_a_url_in_a_list_has_the_message_of_the_path_check(url: str) -> None:
     (item,) = items_of(url, [SimpleNamespace(text="", id="")], task="t", config="c")  # type: ignore[list-item]
     assert item.video == absolute(url) == url
     with pytest.raises(VideoError, match=f"^{url} is a URL: download the video and give the path of the local file$"):

@@ -1,4 +1,4 @@
-"""A child process: what it says, how it dies, and that a busy one is not taken for a silent one."""
+"""A worker process: what it returns, how it dies, and that a busy one is not taken for a silent one."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from m3video.distributed import worker_process
 from m3video.distributed.failures import FailedError, failure_of
 from m3video.distributed.worker_process import WorkerProcess, heartbeat
 from m3video.errors import OutOfMemoryError, PlanError, VideoError
@@ -38,7 +39,7 @@ def busy(seconds: float) -> Iterator[str]:
 
 
 def chatty() -> Iterator[int]:
-    os.write(2, b"something the decoder said\n")
+    os.write(2, b"output of the decoder\n")
     os.write(1, b"and on stdout\n")
     os._exit(7)
     yield 1
@@ -58,7 +59,7 @@ def child() -> Iterator[WorkerProcess]:
     made.kill()
 
 
-def test_one_child_does_one_thing_after_the_other(child: WorkerProcess) -> None:
+def test_one_child_runs_one_function_after_the_other(child: WorkerProcess) -> None:
     assert list(child.run(numbers, 3)) == [0, 1, 2]
     assert [int(array[0, 0]) for array in child.run(arrays, 3)] == [0, 1, 2]
     with pytest.raises(FailedError) as caught:
@@ -71,13 +72,17 @@ def test_one_child_does_one_thing_after_the_other(child: WorkerProcess) -> None:
     assert list(child.run(numbers, 2)) == [0, 1]
 
 
-def test_a_sign_of_life_is_enough(child: WorkerProcess) -> None:
+def test_the_boot_program_imports_this_module() -> None:
+    """It is text, which no import check reads."""
+    assert f"\nfrom {WorkerProcess.__module__} import serve\nserve(" in worker_process._BOOT
+    assert worker_process.serve.__module__ == WorkerProcess.__module__
+
+
+def test_a_heartbeat_is_enough(child: WorkerProcess) -> None:
     assert list(child.run(busy, 2.0)) == ["done"]
 
 
-def test_a_child_that_is_being_born_when_ctrl_c_comes_is_killed_too(
-    child: WorkerProcess, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_child_that_starts_during_ctrl_c_is_killed_too(child: WorkerProcess, monkeypatch: pytest.MonkeyPatch) -> None:
     born: list[int] = []
 
     class Interrupted(subprocess.Popen[bytes]):
@@ -106,19 +111,19 @@ def slow_disk(path: str) -> Iterator[str]:
     yield path_checks.fingerprint(path_checks.check_file(path))
 
 
-def test_a_huge_file_that_is_hashed_is_a_sign_of_life(child: WorkerProcess, tmp_path: Path) -> None:
+def test_hashing_a_huge_file_sends_heartbeats(child: WorkerProcess, tmp_path: Path) -> None:
     (tmp_path / "huge.mp4").write_bytes(bytes(8 << 20))
     assert list(child.run(slow_disk, str(tmp_path / "huge.mp4"))) == [
         path_checks.fingerprint(path_checks.check_file(tmp_path / "huge.mp4"))
     ]
 
 
-def test_what_it_said_before_it_died_is_kept(child: WorkerProcess) -> None:
+def test_its_output_before_it_died_is_kept(child: WorkerProcess) -> None:
     with pytest.raises(FailedError) as caught:
         list(child.run(chatty))
     assert caught.value.failure.kind == "crash"
     assert "exit code 7" in caught.value.failure.message
-    assert "something the decoder said" in caught.value.failure.detail
+    assert "output of the decoder" in caught.value.failure.detail
 
 
 def test_a_full_disk_is_found_at_the_root() -> None:
@@ -136,7 +141,7 @@ def test_a_full_disk_is_found_at_the_root() -> None:
     assert failure_of(OSError(errno.EACCES, "no")).kind == "bug"
 
 
-def test_what_nobody_waited_for_is_no_answer_to_the_next_question() -> None:
+def test_values_left_over_are_not_those_of_the_next_call() -> None:
     child = WorkerProcess(deadline=30)
     try:
         assert next(child.run(numbers, 3)) == 0

@@ -25,7 +25,7 @@ from m3video.evaluation.footage_set import (
 from m3video.evaluation.records import GROUPS, Record
 from m3video.training.footage import FADE_SECONDS
 from m3video.training.questions import FAMILIES
-from m3video.training.words import clock_words
+from m3video.utils.clock import whole_clock
 from m3video.video.reader import open_video, probe
 
 TINY = FootageSpec(seed=5, clips=2, questions=8, lengths=((3, 4, 6),))
@@ -102,7 +102,7 @@ def test_moments_keep_away_from_cuts_and_fades() -> None:
             ends.append(total)
         for r in (r for r in records if r.moment is not None and r.evidence is not None):
             assert r.evidence[0] + EDGE_SECONDS - 1e-9 <= r.moment <= r.evidence[1] - EDGE_SECONDS + 1e-9
-            assert r.reference == f"at {clock_words(r.moment)}"
+            assert r.reference == f"at {whole_clock(r.moment)}"
             for end, fades in zip(ends[:-1], recipe.clip.fades, strict=False):
                 assert not (fades and end - FADE_SECONDS < r.moment < end)
 
@@ -126,7 +126,7 @@ def test_when_is_the_first_shot_that_shows_it() -> None:
             noun = r.question.removeprefix("when does ").removesuffix(" first appear")
             first = sum(recipe.clip.seconds[: shots_with(recipe, noun)[0]])
             assert r.evidence[0] <= first <= r.evidence[1]
-            assert r.answer == clock_words(first)
+            assert r.answer == whole_clock(first)
             seen += 1
     assert seen > 10
 

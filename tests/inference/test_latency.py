@@ -1,4 +1,4 @@
-"""Estimated times: nothing without a measurement, and what was measured where something was."""
+"""Estimated times: none without a measurement, close to the measurements with them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from m3video.config import Settings
-from m3video.inference.latency import KEPT, Run, estimate, predict, remember
+from m3video.inference.latency import MOST_RUNS, Run, estimate, predict, remember
 from m3video.types import Answer, TokenPlan
 from tests.planning.test_plan_file import PLAN
 
@@ -43,13 +43,13 @@ def test_nothing_is_estimated_before_something_was_measured(tmp_path: Path) -> N
     assert estimate(replace(PLAN, text_tokens=None), Settings(), file) is None
 
 
-def test_only_the_latest_are_kept(tmp_path: Path) -> None:
+def test_only_the_latest_runs_are_stored(tmp_path: Path) -> None:
     file = tmp_path / "times.json"
-    for seconds in [9.0] * KEPT + [1.0] * KEPT:
+    for seconds in [9.0] * MOST_RUNS + [1.0] * MOST_RUNS:
         remember(answer(seconds=seconds), Settings(), file)
     found = estimate(PLAN, Settings(), file)
     assert found is not None
-    assert (found.num_runs, found.seconds) == (KEPT, pytest.approx(4.0))
+    assert (found.num_runs, found.seconds) == (MOST_RUNS, pytest.approx(4.0))
 
 
 @pytest.mark.parametrize("text", ["", "[1]", "{", "{}"])
@@ -61,7 +61,7 @@ def test_a_damaged_file_holds_nothing_and_is_replaced(tmp_path: Path, text: str)
     assert estimate(PLAN, Settings(), file) is not None
 
 
-def test_costs_of_prompt_and_answer_tokens_are_told_apart() -> None:
+def test_costs_of_prompt_and_answer_tokens_are_separated() -> None:
     """0.01 s a prompt token, 0.1 s an answer token, 0.5 s a frame, 2 s to load."""
     runs = [
         Run(n, p, a, 2.0, 0.1 * n, 0.4 * n, 0.01 * p + 0.1 * a) for n, p, a in [(2, 100, 5), (4, 900, 5), (8, 300, 9)]

@@ -1,8 +1,9 @@
-"""Frames that were sent to a model: what is said of them, and what happens where memory runs out."""
+"""Frames that were sent to a model: its answers, and what happens when memory runs out."""
 
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,11 +12,12 @@ import torch
 from m3video.config import Settings
 from m3video.distributed.failures import failure_of
 from m3video.errors import NotFiniteError, OutOfMemoryError, UsageError
-from m3video.inference.offload import FrameBatch, Generation, ask_shown, fetch_shown
-from m3video.inference.pipeline import open_for, study_reader
+from m3video.inference.offload import FrameBatch, Generation, ask_batches, fetch_batch
+from m3video.inference.pipeline import open_for, plan_details
 from m3video.inference.session import ask
 from m3video.inference.summary.summarize import summarize
-from m3video.model.m3 import answering, checkpoint, together
+from m3video.model import generation
+from m3video.model.m3 import checkpoint, inputs
 from m3video.planning.allocate import allocate
 from m3video.types import TokenPlan
 from tests.inference.memory.scarce import Limit, limit_batch
@@ -32,26 +34,26 @@ def loaded() -> checkpoint.LoadedModel:
 
 def shown(settings: Settings = SETTINGS) -> FrameBatch:
     with open_for(SAMPLE, settings) as reader:
-        return fetch_shown(reader, study_reader(reader, settings))
+        return fetch_batch(reader, plan_details(reader, settings))
 
 
 def ask_it(loaded: checkpoint.LoadedModel, *frames: FrameBatch, settings: Settings = SETTINGS) -> list[Generation]:
-    return ask_shown(loaded, [(one, lambda _: [QUESTION, "day or night?"]) for one in frames], settings)
+    return ask_batches(loaded, [(one, lambda _: [QUESTION, "day or night?"]) for one in frames], settings)
 
 
 def limit_positions(monkeypatch: pytest.MonkeyPatch, most: int) -> None:
     """The language model has room for so many positions, in all prompts of one run."""
-    whole = together._generate
+    whole = generation.generate_batch
 
-    def generate(loaded: checkpoint.LoadedModel, embeds: list[torch.Tensor], max_new_tokens: int) -> list[list[int]]:
-        if sum(one.shape[1] for one in embeds) > most:
+    def generate_batch(loaded: checkpoint.LoadedModel, prompts: list[torch.Tensor], **more: Any) -> Any:
+        if sum(one.shape[1] for one in prompts) > most:
             raise OutOfMemoryError("a prompt needs more memory than there is", step="answer")
-        return whole(loaded, embeds, max_new_tokens)
+        return whole(loaded, prompts, **more)
 
-    monkeypatch.setattr(together, "_generate", generate)
+    monkeypatch.setattr(generation, "generate_batch", generate_batch)
 
 
-def test_what_is_said_is_what_ask_says(loaded: checkpoint.LoadedModel) -> None:
+def test_answers_equal_those_of_ask(loaded: checkpoint.LoadedModel) -> None:
     alone = ask(SAMPLE, QUESTION, SETTINGS, loaded=loaded)
     for said in ask_it(loaded, shown(), shown()):
         first, second = said.answers
@@ -79,7 +81,7 @@ def test_a_question_without_finite_numbers_fails_alone(loaded: checkpoint.Loaded
         assert "embed_tokens.weight" in failure_of(second).message
 
 
-def test_the_vision_batch_is_halved_and_it_is_said(
+def test_the_vision_batch_is_halved_with_a_note(
     loaded: checkpoint.LoadedModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     frames = shown()
@@ -108,7 +110,7 @@ def test_then_the_same_frames_get_fewer_tokens(loaded: checkpoint.LoadedModel, m
     )
     assert getattr(said.answers[0], "visual_tokens", None) == said.plan.total_tokens
     times = [said.plan.video.pts_seconds(frame.pts) for frame in said.plan.frames]
-    assert said.plan.text_tokens == answering.text_tokens(loaded, "", num_frames=len(times), times_seconds=times)
+    assert said.plan.text_tokens == inputs.text_tokens(loaded, "", num_frames=len(times), times_seconds=times)
     assert {frame.pts for frame in said.plan.frames} <= {frame.pts for frame in frames.plan.frames}
 
 
@@ -165,7 +167,9 @@ def test_a_chapter_within_little_memory(loaded: checkpoint.LoadedModel, monkeypa
     ]
 
 
-def test_questions_are_asked_of_what_is_shown(loaded: checkpoint.LoadedModel, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_questions_follow_the_plan_that_is_shown(
+    loaded: checkpoint.LoadedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
     asked: list[int] = []
 
     def questions(plan: TokenPlan) -> list[str]:
@@ -174,5 +178,5 @@ def test_questions_are_asked_of_what_is_shown(loaded: checkpoint.LoadedModel, mo
 
     limit_positions(monkeypatch, 300)
     frames = shown()
-    (said,) = ask_shown(loaded, [(frames, questions)], SETTINGS)
+    (said,) = ask_batches(loaded, [(frames, questions)], SETTINGS)
     assert asked == [frames.plan.total_tokens, frames.plan.total_tokens, said.plan.total_tokens]

@@ -1,4 +1,4 @@
-"""The arrows in order, on the shipped sample clip with the bundled model."""
+"""The stages in order, on the shipped sample clip with the bundled model."""
 
 from __future__ import annotations
 
@@ -8,15 +8,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from m3video.cli.terminal import plan_facts
 from m3video.config import Settings, load_settings
 from m3video.errors import DoesNotFitError, UsageError, VideoError
+from m3video.inference.decision import binding_limits
+from m3video.inference.evidence import evidence
 from m3video.inference.memory.fit import fit_settings
-from m3video.inference.pipeline import analyze_video, binding_limits, evidence, open_for, plan_video, study_reader
+from m3video.inference.pipeline import analyze_video, open_for, plan_details, plan_video
 from m3video.inference.session import ask
 from m3video.model.m3 import checkpoint
 from m3video.planning.plan_file import to_json
 from m3video.report.plan_plot import EDGE, draw_plan
+from m3video.report.plan_text import plan_facts
 from m3video.training.sample import sample_clip
 from m3video.types import SCALES
 from tests.paths import SAMPLE
@@ -30,7 +32,7 @@ def test_the_quickstart_answer_is_true(loaded: checkpoint.LoadedModel) -> None:
     assert answer.evidence[0].start_seconds == 0
 
 
-def test_a_plan_keeps_to_the_memory_of_its_settings_and_says_so() -> None:
+def test_a_plan_fits_the_memory_of_its_settings_and_notes_it() -> None:
     fitted = fit_settings(Settings(memory="985MiB"))
     assert fitted is not None
     plan = plan_video(SAMPLE, Settings(memory="985MiB"))
@@ -41,7 +43,7 @@ def test_a_plan_keeps_to_the_memory_of_its_settings_and_says_so() -> None:
 
 
 @pytest.mark.parametrize("frames", [4, 8])
-def test_each_frame_of_the_sample_is_told_apart(loaded: checkpoint.LoadedModel, frames: int) -> None:
+def test_the_model_distinguishes_the_frames_of_the_sample(loaded: checkpoint.LoadedModel, frames: int) -> None:
     plan, clip = plan_video(SAMPLE, Settings(num_frames=frames)), sample_clip()
     assert len(plan.frames) == frames
     for number, frame in enumerate(plan.frames, 1):
@@ -64,24 +66,24 @@ def slides(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("scan", ["full", "nonref", "keyframes"])
 def test_a_range_within_a_long_frame_shows_it(slides: Path, scan: str) -> None:
-    """What is told of it is within the range; where frames were skipped, nobody knows that it is still on screen."""
+    """Its evidence begins with the range, except where skipped frames leave open whether it is still on screen."""
     settings = Settings(start=60, end=120, scan=scan, cache=False)
     with open_for(slides, settings) as reader:
-        study = study_reader(reader, settings)
-    plan = study.plan
+        details = plan_details(reader, settings)
+    plan = details.plan
     (frame,), (span,) = plan.frames, evidence(plan)
     # The second frame is no keyframe: a scan of keyframes has seen the one before.
     since = 0 if scan == "keyframes" else 10
     assert plan.video.pts_seconds(frame.pts) == since
     assert (span.start_seconds, span.end_seconds) == ((60, 60) if scan == "full" else (since, since))
-    assert binding_limits(study) == ()
+    assert binding_limits(details) == ()
     note = {
         "full": "the frame of 0:10 is still on screen at --start (1:00)",
-        "nonref": "the frame of 0:10 is the last that was looked at before --start (1:00)",
-        "keyframes": "the frame of 0:00 is the last that was looked at before --start (1:00)",
+        "nonref": "the frame of 0:10 is the last that was analyzed before --start (1:00)",
+        "keyframes": "the frame of 0:00 is the last that was analyzed before --start (1:00)",
     }
     assert note[scan] in plan.warnings
-    axes = {axis.get_label(): axis for axis in draw_plan(study, plan_facts(plan), {}).axes}
+    axes = {axis.get_label(): axis for axis in draw_plan(details, plan_facts(plan), {}).axes}
     assert axes["scales"].get_xlim() == pytest.approx((60 - 60 * EDGE, 120 + 60 * EDGE))
     (bar,) = axes["scales"].containers[0]
     assert bar.get_x() + bar.get_width() / 2 == pytest.approx(60)
@@ -96,7 +98,7 @@ def test_a_range_that_begins_within_a_frame_does_not_begin_late(slides: Path) ->
     assert not late.warnings
 
 
-def test_other_footage_gets_a_word_of_warning(loaded: checkpoint.LoadedModel, tmp_path: Path) -> None:
+def test_the_bundled_model_warns_about_other_footage(loaded: checkpoint.LoadedModel, tmp_path: Path) -> None:
     other = tmp_path / "other.mp4"
     other.write_bytes(SAMPLE.read_bytes())
     assert any("rendered by m3video" in w for w in ask(other, "day or night", Settings(), loaded=loaded).warnings)
@@ -118,18 +120,18 @@ def test_a_grid_is_no_plan() -> None:
         plan_video(SAMPLE, Settings(layout="grid"))
 
 
-def test_a_study_is_the_plan_with_what_it_rests_on() -> None:
-    """One pass over the video: what is shown beside the plan is what it was decided from."""
+def test_plan_details_hold_what_the_plan_was_decided_from() -> None:
+    """Plan and details come from one pass over the video."""
     settings = Settings(budget=300, max_frames=20)
     with open_for(SAMPLE, settings) as reader:
-        study = study_reader(reader, settings)
-    assert to_json(study.plan) == to_json(plan_video(SAMPLE, settings))
-    assert len(study.selection) == study.plan.num_candidates == len(study.utility_CS) == 20
-    shown = study.decided.scale_N > 0
-    assert [frame.pts for frame in study.plan.frames] == study.selection.pts_N[shown].tolist()
-    column = np.searchsorted(SCALES, study.decided.scale_N[shown])
-    assert study.utility_CS[shown, column].sum() == pytest.approx(study.plan.utility)
-    assert [limit.name for limit in binding_limits(study)] == ["--budget 300", "--max-frames 20"]
+        details = plan_details(reader, settings)
+    assert to_json(details.plan) == to_json(plan_video(SAMPLE, settings))
+    assert len(details.selection) == details.plan.num_candidates == len(details.utility_CS) == 20
+    shown = details.decided.scale_N > 0
+    assert [frame.pts for frame in details.plan.frames] == details.selection.pts_N[shown].tolist()
+    column = np.searchsorted(SCALES, details.decided.scale_N[shown])
+    assert details.utility_CS[shown, column].sum() == pytest.approx(details.plan.utility)
+    assert [limit.name for limit in binding_limits(details)] == ["--budget 300", "--max-frames 20"]
 
 
 def test_a_rate_that_was_set_aside_is_no_limit(tmp_path: Path) -> None:
@@ -138,14 +140,14 @@ def test_a_rate_that_was_set_aside_is_no_limit(tmp_path: Path) -> None:
     video = write(tmp_path / "still.mp4", Clip(numbers=range(len(times)), times=times))
     settings = Settings(fps=3, max_gap=0.5, budget=9)
     with open_for(video, settings) as reader:
-        study = study_reader(reader, settings)
-    assert len(study.selection) < settings.max_frames
-    names = [limit.name for limit in binding_limits(study)]
+        details = plan_details(reader, settings)
+    assert len(details.selection) < settings.max_frames
+    names = [limit.name for limit in binding_limits(details)]
     assert names[-1] == "--max-frames 16"
     assert "--fps 3" not in names
 
 
-def test_settings_that_contradict_the_plan_are_told(loaded: checkpoint.LoadedModel) -> None:
+def test_settings_that_contradict_the_plan_are_noted(loaded: checkpoint.LoadedModel) -> None:
     plan = plan_video(SAMPLE, Settings(budget=100))
     said = ask(SAMPLE, "what", Settings(budget=200, detail="high"), plan=plan, loaded=loaded)
     assert "the plan was made before: budget (200) of the settings is not used" in said.warnings
@@ -174,7 +176,7 @@ def test_the_image_grid_spends_within_its_budget(loaded: checkpoint.LoadedModel)
         ({"timestamps": False}, "--no-timestamps"),
     ],
 )
-def test_the_image_grid_refuses_what_it_cannot_heed(setting: dict[str, object], flag: str) -> None:
+def test_the_image_grid_refuses_settings_it_cannot_follow(setting: dict[str, object], flag: str) -> None:
     with pytest.raises(UsageError, match=f"^{flag} .*leave it out"):
         load_settings({"layout": "grid", **setting})
     with pytest.raises(ValueError, match=flag):
@@ -196,7 +198,7 @@ def test_the_image_grid_needs_six_frames(number: int, loaded: checkpoint.LoadedM
         ({"end": 50}, r"--end \(0:50\) lies beyond the video, which runs from 0:00 to 0:12"),
     ],
 )
-def test_parts_without_six_frames_are_told(
+def test_ranges_without_six_frames_are_refused(
     part: dict[str, float], message: str, loaded: checkpoint.LoadedModel
 ) -> None:
     with pytest.raises(UsageError, match=message):
@@ -213,7 +215,7 @@ def test_a_single_option_is_no_choice(loaded: checkpoint.LoadedModel) -> None:
         ask(SAMPLE, "which", Settings(layout="grid"), options=("a",), loaded=loaded)
 
 
-def test_a_time_outside_the_video_is_told_by_no_frame(loaded: checkpoint.LoadedModel) -> None:
+def test_a_time_outside_the_video_is_not_reworded(loaded: checkpoint.LoadedModel) -> None:
     said = ask(SAMPLE, "What colour is the background at 5:00?", Settings(), loaded=loaded)
     assert "the shots looked at run from 0:00 to 0:12: 5:00 lies outside them" in said.warnings
     assert not any("is told by" in warning for warning in said.warnings)

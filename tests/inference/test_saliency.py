@@ -12,17 +12,18 @@ import pytest
 from typer.testing import CliRunner
 
 from m3video.cli.app import app
-from m3video.cli.terminal import plan_facts
 from m3video.config import Settings, load_settings
 from m3video.distributed.tasks import make_task
 from m3video.errors import UsageError
-from m3video.inference.pipeline import SAMPLE, PlanDetails
+from m3video.inference.decision import PlanDetails
+from m3video.inference.evidence import SAMPLE
 from m3video.inference.saliency import focus_on, named_pins
 from m3video.inference.session import VideoSession, ask
 from m3video.inference.summary.summarize import refuse_ranges
 from m3video.model.m3.saliency import Look
 from m3video.planning.plan_file import from_json, load_plan, save_plan, to_json
-from m3video.planning.saliency import first_look
+from m3video.planning.saliency import coarse_scales
+from m3video.report.plan_text import plan_facts
 from m3video.types import Answer
 
 RUN = CliRunner()
@@ -35,8 +36,8 @@ def session() -> VideoSession:
 
 
 @pytest.fixture(scope="module")
-def study(session: VideoSession) -> PlanDetails:
-    return session.study()
+def details(session: VideoSession) -> PlanDetails:
+    return session.plan_details()
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +47,7 @@ def attended(session: VideoSession) -> Answer:
 
 
 def looking(relevance: Sequence[float], moved: float, seen: list[Sequence[int]]):  # type: ignore[no-untyped-def]
-    """A model that looks at the first frames it is shown like this, and at no others."""
+    """A coarse pass that attends to the first frames it is shown like this, and to no others."""
 
     def look(scales: Sequence[int]) -> Look:
         seen.append(scales)
@@ -56,27 +57,27 @@ def looking(relevance: Sequence[float], moved: float, seen: list[Sequence[int]])
     return look
 
 
-def test_a_named_time_needs_no_first_look(study: PlanDetails) -> None:
+def test_a_named_time_needs_no_coarse_pass(details: PlanDetails) -> None:
     seen: list[Sequence[int]] = []
-    found = focus_on("what is shown at 0:03", study, measure="attention", look=looking([1], 1.0, seen))
+    found = focus_on("what is shown at 0:03", details, measure="attention", look=looking([1], 1.0, seen))
     assert found is not None
     focus, share = found
     assert (focus.measure, focus.first_tokens, seen) == ("times", 0, [])
     assert share is not None
-    times = [study.plan.video.pts_seconds(pts) for pts, _ in focus.weights]
+    times = [details.plan.video.pts_seconds(pts) for pts, _ in focus.weights]
     assert [int(time) for time in times] == [3]
 
 
-def test_measure_times_looks_at_nothing(study: PlanDetails) -> None:
+def test_measure_times_never_runs_the_coarse_pass(details: PlanDetails) -> None:
     seen: list[Sequence[int]] = []
-    assert focus_on("what is shown", study, measure="times", look=looking([1], 1.0, seen)) is None
+    assert focus_on("what is shown", details, measure="times", look=looking([1], 1.0, seen)) is None
     assert seen == []
 
 
-def test_the_first_look_is_counted_whether_it_finds_something_or_not(study: PlanDetails) -> None:
-    cost = int(first_look(study.utility_CS, budget=study.settings.budget).sum())
+def test_the_coarse_pass_is_counted_whatever_it_finds(details: PlanDetails) -> None:
+    cost = int(coarse_scales(details.utility_CS, budget=details.settings.budget).sum())
     for relevance, moved in (([1.0], 0.9), ([0.5, 0.0, 0.0, 0.0, 0.5], 0.9), ([1.0], 0.0)):
-        found = focus_on("what is it", study, measure="attention", look=looking(relevance, moved, []))
+        found = focus_on("what is it", details, measure="attention", look=looking(relevance, moved, []))
         assert found is not None
         assert found[0].first_tokens == cost
         assert (found[1] is None) == (found[0].weights == ())
@@ -84,7 +85,7 @@ def test_the_first_look_is_counted_whether_it_finds_something_or_not(study: Plan
 
 def test_pinned_frames_keep_their_tokens(session: VideoSession) -> None:
     seen: list[Sequence[int]] = []
-    pinned = session.study(at="0:01=144,0:08=144")
+    pinned = session.plan_details(at="0:01=144,0:08=144")
     focus_on("what is it", pinned, measure="attention", look=looking([1.0], 1.0, seen))
     assert sum(seen[0]) <= (360 - 288) / 4
 
@@ -127,14 +128,14 @@ def test_named_moments_stand_beside_what_was_pinned(session: VideoSession) -> No
     assert {frame.scale for frame in plan.frames if plan.video.pts_seconds(frame.pts) >= 7.5} == {36}
 
 
-def test_all_tokens_are_within_the_budget_and_told(attended: Answer) -> None:
+def test_all_tokens_are_within_the_budget_and_reported(attended: Answer) -> None:
     plan = attended.plan
     assert plan.focus is not None
     assert 0 < plan.first_tokens <= 90
     assert plan.first_tokens + plan.total_tokens == attended.visual_tokens <= 360
     assert "first look" in attended.stage_seconds
     facts = dict(plan_facts(plan))
-    assert facts["tokens"] == f"{plan.total_tokens} of 360, and {plan.first_tokens} at a first look"
+    assert facts["tokens"] == f"{plan.total_tokens} of 360, and {plan.first_tokens} in a coarse attention pass"
     assert facts["question"].startswith("about ")
 
 
@@ -157,7 +158,7 @@ def test_plans_from_before_are_still_plans(session: VideoSession) -> None:
     assert from_json(data) == session.plan()
 
 
-def test_a_first_look_beyond_the_budget_is_no_plan(attended: Answer) -> None:
+def test_a_coarse_pass_beyond_the_budget_is_no_plan(attended: Answer) -> None:
     assert attended.plan.focus is not None
     with pytest.raises(ValueError, match="more than its budget"):
         replace(attended.plan, focus=replace(attended.plan.focus, first_tokens=360))

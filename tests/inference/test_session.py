@@ -36,11 +36,11 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def counted(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
-    """How many frames went through the vision tower, and how many passes were made over a video."""
-    import m3video.inference.pipeline as arrows
+    """Count frames through the vision tower, and passes over a video."""
+    from m3video.inference import pipeline
 
     seen = {"encoded": 0, "scans": 0}
-    encode, scan = encoding.encode, arrows.analyze_video
+    encode, scan = encoding.encode, pipeline.analyze_video
 
     def counting_encode(model: Any, pictures: Any, **more: Any) -> torch.Tensor:
         seen["encoded"] += len(pictures)
@@ -51,7 +51,7 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
         return scan(*args, **more)
 
     monkeypatch.setattr(encoding, "encode", counting_encode)
-    monkeypatch.setattr(arrows, "analyze_video", counting_scan)
+    monkeypatch.setattr(pipeline, "analyze_video", counting_scan)
     return seen
 
 
@@ -114,9 +114,9 @@ def test_another_budget_needs_neither_decoder_nor_tower(
 
 def test_scales_of_the_callers_choice(loaded: checkpoint.LoadedModel) -> None:
     with VideoSession(SAMPLE, SETTINGS, loaded=loaded) as session:
-        study = session.study()
-        grids = list(session.grids(study.selection.pts_N))
-        plan = session.plan_with(study, [0, 576, 1, 0, 9, 36])
+        details = session.plan_details()
+        grids = list(session.grids(details.selection.pts_N))
+        plan = session.plan_with(details, [0, 576, 1, 0, 9, 36])
         visual, cached = session.tokens(plan)
         answer = session.ask(QUESTIONS[0], plan=plan)
     assert all(grid.shape == (576, 192) for grid in grids)
@@ -124,10 +124,10 @@ def test_scales_of_the_callers_choice(loaded: checkpoint.LoadedModel) -> None:
     assert torch.equal(visual.frame(3), pool(grids[5][None], 36)[0])
     assert answer.visual_tokens == 622
     with pytest.raises(ValueError, match="may differ in"):
-        session.study(scan="keyframes")
+        session.plan_details(scan="keyframes")
 
 
-def test_a_damaged_entry_is_made_again_and_said(
+def test_a_damaged_cache_entry_is_made_again_with_a_note(
     loaded: checkpoint.LoadedModel, counted: dict[str, int], own_cache: Path
 ) -> None:
     first = ask(SAMPLE, QUESTIONS[0], SETTINGS, loaded=loaded)
@@ -169,7 +169,7 @@ def test_the_key_names_the_numbers_that_make_a_grid(loaded: checkpoint.LoadedMod
     assert one != two
 
 
-def test_half_precision_comes_back_bit_for_bit(tmp_path: Path) -> None:
+def test_half_precision_grids_are_restored_bit_for_bit(tmp_path: Path) -> None:
     half = load_tiny(tmp_path / "m")
     grid = torch.randn(576, 16).to(torch.bfloat16)
     key = grids_key(half, fingerprint="f", backend="pyav")
@@ -188,7 +188,7 @@ def test_memory_is_bounded() -> None:
     assert [held.find(pts) is not None for pts in range(5)] == [False, False, True, True, True]
 
 
-def test_stats_come_back_bit_for_bit(tmp_path: Path) -> None:
+def test_stats_are_restored_bit_for_bit(tmp_path: Path) -> None:
     with open_for(SAMPLE, Settings()) as reader:
         stats = analyze_video(reader)
         save_scan(Cache(tmp_path, 1 << 30), reader.info, stats)
@@ -201,7 +201,7 @@ def test_stats_come_back_bit_for_bit(tmp_path: Path) -> None:
         assert getattr(one, "dtype", None) == getattr(two, "dtype", None)
 
 
-def test_damaged_files_are_read_each_time(
+def test_damaged_files_are_never_cached(
     loaded: checkpoint.LoadedModel, counted: dict[str, int], own_cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kind = type(open_for(SAMPLE, Settings()))

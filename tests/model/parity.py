@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
-from m3video.model.m3 import answering, checkpoint
+from m3video.model.m3 import checkpoint, inputs
 from m3video.model.m3.images import anyres_pixels, pad_pixels
 from m3video.model.m3.pooling import pack, pool
 from tests.paths import PARITY
@@ -113,7 +113,7 @@ def blocks(case: Case) -> list[Tensor]:
         return [visual.tokens_TD]
     if kind == "multi_tile_4d":
         return [visual.frame(n) for n in range(len(visual))]
-    return answering.frame_blocks(model, visual)
+    return inputs.frame_blocks(model, visual)
 
 
 def _merged(case: Case, image: str, scale: int) -> Tensor:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from m3video.planning.allocate import allocate
-from m3video.planning.saliency import alike, asked_for, at_times, by_attention, first_look, named_times
+from m3video.planning.saliency import alike, asked_for, at_times, by_attention, coarse_scales, named_times
 from m3video.types import Selection
 
 
@@ -107,8 +107,8 @@ def test_one_frame_stands_for_those_that_show_the_same() -> None:
 
 
 @given(st.integers(1, 3000), st.integers(1, 40), st.integers(0, 99))
-def test_the_first_look_is_coarse_and_takes_a_quarter_at_most(budget: int, candidates: int, seed: int) -> None:
+def test_the_coarse_pass_takes_a_quarter_of_the_budget_at_most(budget: int, candidates: int, seed: int) -> None:
     worth = np.cumsum(np.random.default_rng(seed).random((candidates, 5)), axis=1)
-    scales = first_look(worth, budget=budget)
+    scales = coarse_scales(worth, budget=budget)
     assert scales.sum() <= budget / 4
     assert scales.max() <= 9

@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from m3video.cli.terminal import plan_facts
 from m3video.errors import PlanError
-from m3video.inference.pipeline import PlanDetails
+from m3video.inference.decision import PlanDetails
 from m3video.report.plan_page import MOST_IN_PAGE, page, save_page
+from m3video.report.plan_text import plan_facts
 from m3video.report.thumbnails import telling
 from tests.report.test_plan_plot import long_study, sample_study
 

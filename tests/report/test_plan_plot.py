@@ -15,10 +15,10 @@ from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 from PIL import Image
 
-from m3video.cli.terminal import plan_facts
 from m3video.config import Settings
 from m3video.errors import PlanError, UsageError
-from m3video.inference.pipeline import PlanDetails, binding_limits, open_for, study_reader, study_stats
+from m3video.inference.decision import PlanDetails, binding_limits
+from m3video.inference.pipeline import open_for, plan_details
 from m3video.report.plan_plot import (
     COLOURS,
     COLUMNS,
@@ -30,6 +30,7 @@ from m3video.report.plan_plot import (
     save_picture,
     time_ticks,
 )
+from m3video.report.plan_text import plan_facts
 from m3video.report.thumbnails import fetch_thumbnails, telling
 from m3video.types import SCALES, FrameStats, VideoInfo
 from tests.paths import SAMPLE
@@ -39,7 +40,7 @@ FPS, TICKS = 25, 3600
 
 def sample_study(**settings: Any) -> tuple[PlanDetails, dict[int, Any]]:
     with open_for(SAMPLE, Settings()) as reader:
-        study = study_reader(reader, Settings(**settings))
+        study = plan_details(reader, Settings(**settings))
         return study, fetch_thumbnails(reader, study.plan, most=MOST_IN_PLOT)
 
 
@@ -83,7 +84,7 @@ def long_study(
         num_frames=n,
         num_keyframes=1,
     )
-    return study_stats(info, stats, Settings(**settings))
+    return plan_details(info, Settings(**settings), stats=stats)
 
 
 def plain_thumbnails(study: PlanDetails, *, height: int = 100, width: int = 240) -> dict[int, Any]:

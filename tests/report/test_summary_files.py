@@ -30,7 +30,7 @@ SUMMARY = Summary(
 
 def test_json() -> None:
     value = json.loads(FORMATS["json"](SUMMARY))
-    assert value["schema"] == "m3video.inference.summary/2"
+    assert value["schema"] == "m3video.summary/2"
     assert value["summary"] == 'He said "so", twice. End --> all.'
     assert value["sentences"][1] == {
         "text": "End --> all.",

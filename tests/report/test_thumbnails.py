@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from m3video.config import Settings
-from m3video.inference.pipeline import open_for, study_reader
+from m3video.inference.pipeline import open_for, plan_details
 from m3video.report.thumbnails import fetch_thumbnails, telling
 from m3video.types import PlannedFrame
 from tests.paths import SAMPLE
@@ -13,7 +13,7 @@ from tests.paths import SAMPLE
 
 def test_fetched_thumbnails_are_small_and_those_asked_for() -> None:
     with open_for(SAMPLE, Settings()) as reader:
-        plan = study_reader(reader, Settings(budget=300)).plan
+        plan = plan_details(reader, Settings(budget=300)).plan
         found = fetch_thumbnails(reader, plan, most=5)
         assert list(found) == [frame.pts for frame in telling(plan.frames, 5)]
         whole = reader.fetch(list(found))

@@ -26,8 +26,8 @@ from m3video.training.questions import Question, ask
 from m3video.training.recipe import Recipe
 from m3video.training.sequences import word_ids
 from m3video.training.symbols import Drawn, Frame, draw_frames
-from m3video.training.words import clock_words
 from m3video.types import SCALES
+from m3video.utils.clock import whole_clock
 from tests.training.drawn import KEYS, frame_of, shot_of
 
 RECIPE = Recipe(questions=12)
@@ -44,7 +44,7 @@ def test_times_increase_and_have_a_word_each(seed: int, number: int) -> None:
     times = sample_times(random.Random(seed), number)
     assert len(times) == number
     assert list(times) == sorted(set(times))
-    assert all(clock_words(time) in word_ids() for time in times)
+    assert all(whole_clock(time) in word_ids() for time in times)
 
 
 @pytest.mark.parametrize("most", [1 * 16, 100, 720, 3000])

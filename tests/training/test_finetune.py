@@ -19,7 +19,7 @@ from m3video.training import finetune as finetune_module
 from m3video.training import loop
 from m3video.training.conversations import Row, Skipped
 from m3video.training.examples import Loader
-from m3video.training.finetune import Trained, choose_trained, make_optimizer, rate_at
+from m3video.training.finetune import Trained, choose_trained, finetune_rate, make_optimizer
 from m3video.training.finetune_recipe import load_finetune
 from m3video.training.reading import Reading
 from m3video.training.recipe import Stage
@@ -258,11 +258,11 @@ def test_a_wrong_recipe_is_one_line_that_names_the_key(recipe_file: Make, more: 
 
 def test_the_rate_warms_up_and_ends_at_nothing() -> None:
     stage = Stage(steps=100, batch=1, rate=1.0)
-    rates = [rate_at(step, stage) for step in range(100)]
+    rates = [finetune_rate(step, stage) for step in range(100)]
     assert rates[:4] == pytest.approx([1 / 3, 2 / 3, 1.0, 1.0])
     assert rates[3:] == sorted(rates[3:], reverse=True)
     assert rates[-1] < 1e-3
-    assert rate_at(0, Stage(steps=1, batch=1, rate=1.0)) > 0
+    assert finetune_rate(0, Stage(steps=1, batch=1, rate=1.0)) > 0
 
 
 def test_every_part_has_its_own_rate(base: Path, data: Path) -> None:

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from m3video.model.m3 import answering, checkpoint, pooling
+from m3video.model.m3 import checkpoint, inputs, pooling
 from m3video.training.conversations import Row
 from m3video.training.examples import Example, Loader
 from m3video.training.finetune import choose_trained
@@ -27,7 +27,7 @@ def test_the_loss_is_the_mean_over_the_five_scales(base: Path, data: Path, tmp_p
     grids = loaded.model.visual_grids(made.pictures[0].pixels_P3HW)
     losses = []
     for one in made.passes:
-        embeds = answering.embed(loaded, one.told.ids, answering.frame_blocks(loaded, pooling.pack(grids, one.scales)))
+        embeds = inputs.embed(loaded, one.told.ids, inputs.frame_blocks(loaded, pooling.pack(grids, one.scales)))
         logits = loaded.model(inputs_embeds=embeds).logits[0, -3:]
         # The prompt's last token predicts "red", "red" predicts the end.
         assert one.told.labels[-3:] == [-100, loaded.codec.encode("red")[0], loaded.codec.eos_id]
@@ -126,7 +126,7 @@ def test_a_tiled_checkpoint_gets_the_tokens_that_it_answers_with(data: Path, tmp
     picture = np.asarray(Image.open(data / "red.png").convert("RGB"))
     grids = [loaded.model.visual_grids(found.pictures[0].pixels_P3HW)]
     for one, scale in zip(found.passes, SCALES, strict=True):
-        shown = answering.encode_image(loaded, picture, scale=scale)
+        shown = inputs.encode_image(loaded, picture, scale=scale)
         embeds, labels = lay_out(loaded, found.pictures, one, grids)
         at = one.told.ids.index(-200)
         assert torch.allclose(embeds[at : at + len(shown)], shown, atol=1e-5)

@@ -13,7 +13,7 @@ from m3video.training.facts import local_ids, looked_at
 from m3video.training.questions import FAMILIES, SHARES, Question, ask, is_certain, plain, refined, when_question
 from m3video.training.scenes import Facts, ShapeFact, facts_at, place_of, sample_shot
 from m3video.training.sequences import referred, word_ids
-from m3video.training.words import clock_words
+from m3video.utils.clock import whole_clock
 from tests.training.drawn import CONTENTS, frame_of, keys_of, shot_of
 
 SEEDS = st.integers(0, 2**32)
@@ -40,7 +40,7 @@ def test_a_question_names_its_frame_and_no_time_that_two_frames_share(seed: int)
     rng = random.Random(seed)
     frames = sample_facts(rng, rng.randint(2, 16))
     seconds = sorted(rng.uniform(0, 8) for _ in frames)
-    named = [clock_words(second) for second in seconds]
+    named = [whole_clock(second) for second in seconds]
     for question in ask(frames, seconds, rng, number=30, unnamed_share=0.0):
         if question.family in ("when", "first"):
             continue

@@ -32,7 +32,7 @@ from m3video.training.sequences import (
     pointer_loss,
     word_ids,
 )
-from m3video.training.words import clock_words
+from m3video.utils.clock import whole_clock
 from tests.training.drawn import CONTENTS, frame_of, shot_of
 
 CPU = torch.device("cpu")
@@ -137,7 +137,7 @@ def test_every_position_is_bound_to_its_own_frame() -> None:
     assert torch.nonzero(slots)[:, 0].tolist() == [n for frame in slots_of(batch, clip) for n in frame]
     expected = [n for n, scale in enumerate(clip.scales) for _ in range(scale)]
     assert [words[i] for i in batch.number_BL[0][slots].tolist()] == [str(n + 1) for n in expected]
-    assert [words[i] for i in batch.time_BL[0][slots].tolist()] == [clock_words(clip.seconds[n]) for n in expected]
+    assert [words[i] for i in batch.time_BL[0][slots].tolist()] == [whole_clock(clip.seconds[n]) for n in expected]
 
 
 @pytest.mark.parametrize("seed", range(6))

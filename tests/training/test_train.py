@@ -22,7 +22,7 @@ from m3video.training.facts import local_facts
 from m3video.training.features import Features, load_features
 from m3video.training.footage import normalise, sample_moments, shot_frames
 from m3video.training.joint import start_projector
-from m3video.training.loop import rate_at, run_stage
+from m3video.training.loop import run_stage, training_rate
 from m3video.training.recipe import SMOKE, Recipe, Stage, load_recipe
 from m3video.training.render import PAGE_CELL, SIGN_CELL, TABLE_CELL, draw
 from m3video.training.scenes import facts_at, sample_shot
@@ -84,7 +84,7 @@ def test_an_absent_device_is_refused() -> None:
 
 def test_the_rate_warms_up_then_falls_to_a_twentieth() -> None:
     stage = Stage(steps=100, batch=1, rate=1.0)
-    rates = [rate_at(step, stage) for step in range(100)]
+    rates = [training_rate(step, stage) for step in range(100)]
     assert rates[0] < rates[1] < rates[2] <= 1.0
     assert rates[3:] == sorted(rates[3:], reverse=True)
     assert rates[-1] == pytest.approx(0.05, abs=0.01)

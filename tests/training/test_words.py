@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from m3video.model.m3.prompt import build_prompt, whole_clock
+from m3video.model.m3.prompt import build_prompt
 from m3video.model.tokenizer import IMAGE_ID, load_text, prompt_ids
 from m3video.training.questions import plain, spell
 from m3video.training.sequences import clip_words, word_ids
-from m3video.training.words import BOS, EOS, IMAGE, PAD, UNK, clock_words, save_tokenizer, vocabulary
+from m3video.training.words import BOS, EOS, IMAGE, PAD, UNK, save_tokenizer, vocabulary
+from m3video.utils.clock import whole_clock
 from tests.paths import ROOT
 
 
@@ -52,8 +53,8 @@ def test_sign_texts_are_spelled_in_tokens_and_decode_to_themselves(folder: Path,
 
 
 @pytest.mark.parametrize("seconds", [0.0, 3.99, 59.999, 60.0, 599.9, 600.0, 3661.2])
-def test_training_and_inference_write_a_time_alike(seconds: float) -> None:
-    assert clock_words(seconds) == whole_clock(seconds)
+def test_a_time_below_ten_minutes_is_one_token(seconds: float) -> None:
+    assert (whole_clock(seconds) in word_ids()) == (seconds < 600)
 
 
 def test_training_and_inference_write_a_prompt_alike(folder: Path) -> None:

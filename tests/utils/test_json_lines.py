@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from m3video.distributed.items import read_questions as batch_questions
+from m3video.distributed.items import read_batch_questions as batch_questions
 from m3video.errors import M3VideoError, UsageError
 from m3video.evaluation.records import Record, load_records
 from m3video.evaluation.tuning.questions import read_questions as tune_questions

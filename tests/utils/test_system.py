@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from m3video.utils.system import forget_peak, free_host_memory, resident_bytes
+from m3video.utils.system import free_host_memory, reset_peak_memory, resident_bytes
 from m3video.utils.units import GIB, MIB
 
 
@@ -56,5 +56,5 @@ def test_the_peak_is_forgotten() -> None:
     block = bytearray(64 * MIB)
     high = resident_bytes("VmHWM")
     del block
-    forget_peak()
+    assert reset_peak_memory()
     assert resident_bytes("VmHWM") < high - 32 * MIB

@@ -13,10 +13,10 @@ import av
 import numpy as np
 import pytest
 
-from m3video.cli.terminal import info_record
 from m3video.config import Settings
 from m3video.inference.pipeline import plan_video
 from m3video.planning.plan_file import load_plan, save_plan
+from m3video.report.records import info_record
 from m3video.video.reader import probe
 from tests.video.clips import Clip, add_stream, paint, usual_scheduling, write, write_silence
 from tests.video.odd_inputs import ODD_INPUTS

@@ -25,10 +25,10 @@ from m3video.evaluation.run import refer
 from m3video.evaluation.saliency.questions import kind_of
 from m3video.evaluation.view import ClipView
 from m3video.inference.pipeline import analyze_video, open_for
-from m3video.model.m3 import answering
+from m3video.model.generation import generate, prefill
+from m3video.model.m3 import inputs
 from m3video.model.m3.checkpoint import LoadedModel
 from m3video.model.m3.pooling import pool
-from m3video.model.m3.prefix import prefill
 from m3video.model.m3.saliency import NEUTRAL, frame_spans, last_row
 from m3video.model.tokenizer import IMAGE_ID, prompt_ids
 from m3video.utils.progress import Progress, silent
@@ -66,7 +66,7 @@ class Reading:
 
     def _ids(self, words: str, frames: Sequence[int] | None = None) -> list[int]:
         times = self.times if frames is None else [self.times[n] for n in frames]
-        prompt = answering.frames_prompt(self.loaded, words, num_frames=len(times), times_seconds=times)
+        prompt = inputs.frames_prompt(self.loaded, words, num_frames=len(times), times_seconds=times)
         return prompt_ids(self.loaded.codec, prompt)
 
     @torch.inference_mode()
@@ -75,10 +75,8 @@ class Reading:
         if words not in self._rows:
             ids = self._ids(words)
             cut = len(ids) - ids[::-1].index(IMAGE_ID)
-            cache = prefill(self.loaded, answering.embed(self.loaded, ids[:cut], self.blocks))
-            rows = last_row(
-                self.loaded, answering.embed(self.loaded, ids[cut:], []), cache, frame_spans(ids, self.blocks)
-            )
+            cache = prefill(self.loaded, inputs.embed(self.loaded, ids[:cut], self.blocks))
+            rows = last_row(self.loaded, inputs.embed(self.loaded, ids[cut:], []), cache, frame_spans(ids, self.blocks))
             self._rows[words] = rows / np.maximum(rows.sum(axis=1, keepdims=True), 1e-12)
         return self._rows[words]
 
@@ -90,8 +88,8 @@ class Reading:
     def removed(self, words: str) -> Floats:
         """Divergence of the answer's words when each frame is hidden from all that follows; N runs of the prompt."""
         ids = self._ids(words)
-        asked = answering.embed(self.loaded, ids, self.blocks)
-        said = answering.generate(self.loaded, asked, max_new_tokens=MOST_ANSWER)
+        asked = inputs.embed(self.loaded, ids, self.blocks)
+        said = generate(self.loaded, asked, max_new_tokens=MOST_ANSWER)
         whole = torch.cat([asked, self.loaded.model.get_input_embeddings()(torch.tensor([said], dtype=torch.long))], 1)
         first, length = asked.shape[1] - 1, whole.shape[1]
         least = torch.finfo(whole.dtype).min
@@ -109,7 +107,7 @@ class Reading:
         """Minus the entropy of the answer's first word when each frame is shown alone; N short prompts."""
         found = []
         for n, block in enumerate(self.blocks):
-            told = self._told(answering.embed(self.loaded, self._ids(words, [n]), [block]), None)[-1]
+            told = self._told(inputs.embed(self.loaded, self._ids(words, [n]), [block]), None)[-1]
             found.append(float((told.exp() * told).sum()))
         return np.array(found)
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from m3video.config import Settings
 from m3video.errors import DoesNotFitError
-from m3video.inference.memory.fit import budget_text, fit_settings, shrunk
+from m3video.inference.memory.fit import budget_text, fit_settings, reductions
 from m3video.types import FULL_SCALE
 
 
@@ -45,7 +45,7 @@ def hold_in_memory(budgets: Sequence[int], settings: Settings) -> Held:
     ceiling = max(*budgets, settings.max_frames * FULL_SCALE)
     fitted = fit_settings(Settings(**{**settings.model_dump(exclude_unset=True), "budget": ceiling}))
     assert fitted is not None
-    most = ceiling if fitted.fit.binds == "wish" else fitted.settings.budget
+    most = ceiling if fitted.fit.binds == "request" else fitted.settings.budget
     kept = tuple(budget for budget in budgets if budget <= most)
     dropped = ", ".join(str(budget) for budget in budgets if budget > most)
     if not kept:
@@ -53,4 +53,4 @@ def hold_in_memory(budgets: Sequence[int], settings: Settings) -> Held:
     left_out = (f"left out, because they do not fit: --budgets {dropped}; {budget_text(fitted)}",) if dropped else ()
     smaller = {name: getattr(fitted.settings, name) for name in ("max_frames", "vision_batch")}
     lean = settings.model_copy(update={"memory": None, **smaller})
-    return Held(kept, lean, most, (*left_out, *shrunk(fitted), *fitted.size.notes))
+    return Held(kept, lean, most, (*left_out, *reductions(fitted), *fitted.size.notes))

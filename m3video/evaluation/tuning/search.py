@@ -18,7 +18,8 @@ from m3video.evaluation.records import Record, prompt_text
 from m3video.evaluation.tuning.questions import is_right_or_agrees
 from m3video.inference.session import VideoSession
 from m3video.types import FULL_SCALE, Answer, TokenPlan
-from m3video.utils.progress import Progress, peak_memory_bytes, reset_peak_memory, silent
+from m3video.utils.progress import Progress, peak_memory_bytes, silent
+from m3video.utils.system import reset_peak_memory
 
 if TYPE_CHECKING:
     from m3video.model.m3.checkpoint import LoadedModel
@@ -103,11 +104,11 @@ def fitting_budgets(
 
 def _most_text(asked: Mapping[str, Sequence[Record]], loaded: LoadedModel, settings: Settings) -> int:
     """Text tokens of the longest question about as many frames as may be shown."""
-    from m3video.model.m3 import answering
+    from m3video.model.m3 import inputs
 
     texts = sorted({prompt_text(record) for records in asked.values() for record in records}, key=len)
     return max(
-        answering.text_tokens(loaded, text, num_frames=settings.max_frames, timestamps=settings.timestamps)
+        inputs.text_tokens(loaded, text, num_frames=settings.max_frames, timestamps=settings.timestamps)
         for text in texts[-8:]
     )
 
@@ -252,15 +253,15 @@ def _plan(session: VideoSession, way: Setting) -> TokenPlan:
     if way.method == "adaptive":
         return session.plan(budget=way.budget)
     if way.method == FULL:
-        study = session.study(budget=way.budget)
-        count = len(study.selection)
+        details = session.plan_details(budget=way.budget)
+        count = len(details.selection)
         shown = min(count, way.budget // FULL_SCALE)
         held = {int((n + 0.5) * count / shown) for n in range(shown)}
-        return session.plan_with(study, [FULL_SCALE * (n in held) for n in range(count)], budget=way.budget)
+        return session.plan_with(details, [FULL_SCALE * (n in held) for n in range(count)], budget=way.budget)
     free = {"at": None, "every_shot": False, "max_gap": None, "sampling": "uniform"}
-    study = session.study(budget=way.budget, **free)
-    if len(study.selection) > way.budget:
-        study = session.study(budget=way.budget, **{**free, "fps": None, "num_frames": way.budget})
+    details = session.plan_details(budget=way.budget, **free)
+    if len(details.selection) > way.budget:
+        details = session.plan_details(budget=way.budget, **{**free, "fps": None, "num_frames": way.budget})
     most = DETAIL[session.settings.detail]
-    scales = [min(scale, most) for scale in even_scales(len(study.selection), way.budget)]
-    return session.plan_with(study, scales, budget=way.budget)
+    scales = [min(scale, most) for scale in even_scales(len(details.selection), way.budget)]
+    return session.plan_with(details, scales, budget=way.budget)

@@ -1,4 +1,4 @@
-"""When memory runs out while a question is answered: a smaller vision batch, then a smaller budget, and say so."""
+"""Answering when memory runs out: a smaller vision batch, then a smaller budget, each with a note."""
 
 from __future__ import annotations
 
@@ -15,41 +15,41 @@ T = TypeVar("T")
 
 
 class Batched(Protocol):
-    """What sends frames through the vision tower; setting the batch takes effect at once."""
+    """Anything that runs the vision tower on batches of frames; a change of `vision_batch` takes effect at once."""
 
     vision_batch: int
 
 
 @dataclass(frozen=True, slots=True)
 class Fallbacks:
-    """What can be made smaller.
+    """What may be reduced when memory runs out.
 
     Attributes:
-        tower: its batch.
-        replan: (budget, most frames) -> a plan; None where the plan was given and must stay as it is.
-        numbers: says what the smallest question takes and what there is.
+        tower: owner of the vision batch.
+        replan: (budget, most frames) -> a plan; None where the user gave the plan, which then never changes.
+        requirement: says what the smallest question needs and what memory is free; part of the error message.
     """
 
     tower: Batched
     replan: Callable[[int, int], TokenPlan] | None
-    numbers: Callable[[], str]
+    requirement: Callable[[], str]
 
 
 def answer_within_memory(
-    answer: Callable[[TokenPlan], T], plan: TokenPlan, ways: Fallbacks
+    answer: Callable[[TokenPlan], T], plan: TokenPlan, fallbacks: Fallbacks
 ) -> tuple[TokenPlan, T, tuple[str, ...]]:
-    """Answer by `plan`, or by what of it fits.
+    """Answer with `plan`, or with a smaller plan that fits.
 
-    Out of memory in the vision tower: its batch is halved, down to one frame; then, and in the language model, budget
-    and with it frames are halved by planning again.
+    When the vision tower runs out of memory, its batch is halved, down to one frame. After that, and when the language
+    model runs out, the budget (and with it the frames) is halved by planning again.
 
     Args:
         answer: encodes the frames of a plan and answers.
-        plan: the first to try.
-        ways: what can be made smaller.
+        plan: the plan to try first.
+        fallbacks: what may be reduced.
 
     Returns:
-        The plan that went through, what `answer` returned, and a line for each thing that was made smaller.
+        The plan that worked, what `answer` returned, and a note for each reduction.
 
     Raises:
         OutOfMemoryError: one frame at one token does not fit, or the plan may not change.
@@ -60,35 +60,35 @@ def answer_within_memory(
             return plan, answer(plan), tuple(notes)
         except OutOfMemoryError as error:
             step, message = error.step, str(error)
-            # What it refers to holds the arrays that filled the memory.
+            # Traceback and context keep the arrays alive that filled the memory.
             error.with_traceback(None).__context__ = None
         _release()
-        if step == "vision" and min(ways.tower.vision_batch, len(plan.frames)) > 1:
-            was = min(ways.tower.vision_batch, len(plan.frames))
-            ways.tower.vision_batch = was // 2
+        if step == "vision" and min(fallbacks.tower.vision_batch, len(plan.frames)) > 1:
+            was = min(fallbacks.tower.vision_batch, len(plan.frames))
+            fallbacks.tower.vision_batch = was // 2
             notes.append(f"memory ran out in the vision tower: vision batch {was // 2} instead of {was}")
             continue
-        plan, note = _smaller(plan, ways, step=step, message=message)
+        plan, note = _smaller(plan, fallbacks, step=step, message=message)
         notes.append(note)
 
 
-def _smaller(plan: TokenPlan, ways: Fallbacks, *, step: str, message: str) -> tuple[TokenPlan, str]:
-    """Half the tokens; after the vision tower, where they do not matter, half the frames too."""
+def _smaller(plan: TokenPlan, fallbacks: Fallbacks, *, step: str, message: str) -> tuple[TokenPlan, str]:
+    """Return a plan with half the tokens, and a note; half the frames too if it was the vision tower that ran out."""
     spent, shown = plan.total_tokens, len(plan.frames)
     most = max(1, shown // 2) if step == "vision" else shown
     if spent <= 1:
-        raise OutOfMemoryError(f"{message}; not even one frame at one token fits: {ways.numbers()}", step=step)
-    if ways.replan is None:
+        raise OutOfMemoryError(f"{message}; not even one frame at one token fits: {fallbacks.requirement()}", step=step)
+    if fallbacks.replan is None:
         raise OutOfMemoryError(
             f"{message}; the plan that was given stays as it is: make one with --budget {spent // 2} or --memory auto",
             step=step,
         )
     try:
-        less = ways.replan(spent // 2, most)
+        less = fallbacks.replan(spent // 2, most)
     except UsageError as error:
         raise OutOfMemoryError(f"{message}; a smaller plan is not possible: {error}", step=step) from None
     if not less.frames or less.total_tokens >= spent:
-        raise OutOfMemoryError(f"{message}; no smaller plan shows a frame: {ways.numbers()}", step=step)
+        raise OutOfMemoryError(f"{message}; no smaller plan shows a frame: {fallbacks.requirement()}", step=step)
     where = "vision tower" if step == "vision" else "language model"
     return less, (
         f"memory ran out in the {where}: {less.total_tokens} tokens on {len(less.frames)} frames instead of "
@@ -97,7 +97,7 @@ def _smaller(plan: TokenPlan, ways: Fallbacks, *, step: str, message: str) -> tu
 
 
 def _release() -> None:
-    """Give back what the failed attempt held."""
+    """Free the memory of the failed attempt."""
     gc.collect()
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_initialized():

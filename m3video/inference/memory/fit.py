@@ -1,4 +1,4 @@
-"""From a memory to settings: which budget, frames and vision batch fit, before anything is opened or loaded."""
+"""From a memory size to settings: the budget, frames and vision batch that fit, before anything is opened or loaded."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from m3video.config import DETAIL, Settings
 from m3video.errors import DoesNotFitError, UsageError
-from m3video.inference.memory.measured import kept_correction
+from m3video.inference.memory.measured import stored_correction
 from m3video.inference.memory.model import (
     QUANTIZE,
     DeviceSpec,
@@ -15,84 +15,85 @@ from m3video.inference.memory.model import (
     MemoryFit,
     MemoryRequest,
     Shape,
+    estimate_memory,
     largest_fit,
-    need,
 )
 from m3video.model.m3.size import read_size
 from m3video.model.m3.text_count import text_around
+from m3video.model.size import ModelSize
 from m3video.utils.system import free_host_memory, has_nvidia
-from m3video.utils.units import ModelSize, parse_size, size_text
+from m3video.utils.units import parse_size, size_text
 
 QUESTION_TOKENS = 64
-"""Kept for a question that is not known yet."""
+"""Reserved for a question that is not known yet."""
 
 TOKENS_A_FRAME, TOKENS_BESIDE = 16, 96
-"""Text around frames where the model's tokenizer is not on this machine; its own templates need 9 to 14, and 60."""
+"""Assumed text around frames if the model's tokenizer is not on this machine; real templates need 9 to 14, and 60."""
 
 LONGEST_CLOCK_SECONDS = 35999.9
-"""No clock text is longer."""
+"""A time whose text is as long as any."""
 
 
 @dataclass(frozen=True, slots=True)
 class FittedSettings:
-    """What fits, and the settings that ask for just that.
+    """Settings reduced to what fits in the memory they name.
 
     Attributes:
         settings: with budget, max_frames and vision_batch as they fit.
-        wanted: the settings as they came.
-        size: the model's numbers.
-        place: the memory and how the model is held in it.
-        fit: the largest question.
+        wanted: the settings before.
+        size: parameters and widths of the model.
+        device: the memory, and the number formats in it.
+        fit: the largest question that fits.
     """
 
     settings: Settings
     wanted: Settings
     size: ModelSize
-    place: DeviceSpec
+    device: DeviceSpec
     fit: MemoryFit
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What an answer should carry: the budget that came out, why, and whatever is smaller than was wished."""
-        return (f"memory: {budget_text(self)}", *shrunk(self), *self.size.notes)
+        """Notes for an answer: the budget found, what limits it, and every reduction."""
+        return (f"memory: {budget_text(self)}", *reductions(self), *self.size.notes)
 
 
 def fit_settings(settings: Settings) -> FittedSettings | None:
-    """The largest budget that fits in `settings.memory`; None where no memory is named.
+    """Return settings with the largest budget that fits in `settings.memory`; None where no memory is named.
 
     Args:
         settings: resolved settings. A budget that was given is a ceiling.
 
     Raises:
-        DoesNotFitError: not even one frame at one token fits; with the numbers and what to change.
-        UsageError: a device that is not there.
-        CheckpointError: no such model.
+        DoesNotFitError: not even one frame at one token fits.
+        UsageError: the device does not exist.
+        CheckpointError: the model does not exist.
     """
     if settings.memory is None:
         return None
     size = read_size(settings.model, vision_tower=settings.vision_tower)
-    place = find_place(settings, size)
-    place = replace(place, correction=kept_correction(size, place))
-    wish = _wish(settings, size)
-    fit = largest_fit(size, place, wish)
+    device = find_device_spec(settings, size)
+    device = replace(device, correction=stored_correction(size, device))
+    request = _request(settings, size)
+    fit = largest_fit(size, device, request)
     if fit is None:
-        raise DoesNotFitError(_refusal(size, place, wish))
+        raise DoesNotFitError(_refusal(size, device, request))
     # Where all frames fit that the tokens can pay, more may still compete for them.
-    is_enough = fit.shape.frames >= min(wish.frames, fit.shape.visual)
+    is_enough = fit.shape.frames >= min(request.frames, fit.shape.visual)
     frames = settings.max_frames if is_enough else min(settings.max_frames, fit.shape.frames)
     found = settings.model_copy(
         update={
             "budget": fit.shape.visual,
             "max_frames": frames,
             "vision_batch": min(settings.vision_batch, max(fit.shape.vision_batch, 1)),
-            "memory": f"{place.memory}B",
+            "memory": f"{device.memory}B",
         }
     )
-    return FittedSettings(found, settings, size, place, fit)
+    return FittedSettings(found, settings, size, device, fit)
 
 
-def find_place(settings: Settings, size: ModelSize) -> DeviceSpec:
-    """Where `settings` let the model run, and how much memory is there."""
+def find_device_spec(settings: Settings, size: ModelSize) -> DeviceSpec:
+    """Return the device that `settings` choose, with the memory to use there."""
     on_gpu = settings.device.startswith("cuda") or (settings.device == "auto" and _has_cuda())
     dtype = settings.dtype
     if dtype == "auto":
@@ -113,7 +114,7 @@ def _has_cuda() -> bool:
 
 
 def _free_on_gpu(device: str) -> int:
-    """What is free on a GPU now, whoever holds the rest."""
+    """Return the bytes free on a GPU now, also beside other processes."""
     import torch
 
     from m3video.model.m3.checkpoint import find_device
@@ -123,8 +124,8 @@ def _free_on_gpu(device: str) -> int:
     return int(torch.cuda.mem_get_info(find_device(device))[0])
 
 
-def _wish(settings: Settings, size: ModelSize) -> MemoryRequest:
-    """Most frames and tokens that are wanted or of use."""
+def _request(settings: Settings, size: ModelSize) -> MemoryRequest:
+    """Return the most frames and tokens that are wanted, or that can be used."""
     frames = min(settings.max_frames, settings.num_frames or settings.max_frames)
     detail = DETAIL[settings.detail]
     useful = frames * detail + sum(max(0, (scale or 0) - detail) for _, scale in settings.pins)
@@ -142,102 +143,106 @@ def _wish(settings: Settings, size: ModelSize) -> MemoryRequest:
 
 
 def budget_text(fitted: FittedSettings) -> str:
-    """The budget and what binds it, in words."""
-    fit, place, wanted = fitted.fit, fitted.place, fitted.wanted
+    """Describe the budget and what limits it."""
+    fit, device, wanted = fitted.fit, fitted.device, fitted.wanted
     shape = fit.shape
     why = {
         "memory": "what the memory allows",
         "context": f"what the model's context of {fitted.size.context} leaves beside {shape.text} of text and answer",
-        "wish": "all that so many frames can use",
+        "request": "all that so many frames can use",
     }[fit.binds]
-    if fit.binds == "wish" and "budget" in wanted.model_fields_set and shape.visual == wanted.budget:
+    if fit.binds == "request" and "budget" in wanted.model_fields_set and shape.visual == wanted.budget:
         why = "--budget"
     more = f"; the memory would allow {fit.by_memory:,}" if fit.binds != "memory" and fit.by_memory < 2**40 else ""
     return (
         f"{shape.visual:,} tokens, up to {shape.frames} frames, {shape.streams} such prompt"
-        f"{'' if shape.streams == 1 else 's'} at a time in {size_text(place.memory)}: {why}{more}"
+        f"{'' if shape.streams == 1 else 's'} at a time in {size_text(device.memory)}: {why}{more}"
     )
 
 
-def need_text(fitted: FittedSettings) -> str:
-    """Where the memory goes, in words."""
-    found, place = fitted.fit.need, fitted.place
-    measured = " (corrected by a measured peak)" if place.correction else ""
-    return (
-        f"{parts_text(found, place)}, together {size_text(found.total)}{measured}; {size_text(place.margin)} kept free"
-    )
+def memory_text(fitted: FittedSettings) -> str:
+    """Describe what the memory is used for."""
+    found, device = fitted.fit.estimate, fitted.device
+    measured = " (corrected by a measured peak)" if device.correction else ""
+    parts, total = parts_text(found, device), size_text(found.total)
+    return f"{parts}, together {total}{measured}; {size_text(device.margin)} kept free"
 
 
-def parts_text(found: MemoryEstimate, place: DeviceSpec) -> str:
-    """The parts of a need."""
-    held = place.dtype if place.quantize == "none" else f"{place.dtype}, layers in {place.quantize}"
+def parts_text(found: MemoryEstimate, device: DeviceSpec) -> str:
+    """Describe the parts of an estimate."""
+    formats = device.dtype if device.quantize == "none" else f"{device.dtype}, layers in {device.quantize}"
     phase, work = max(("vision tower", found.vision), ("prompt and KV cache", found.answer), key=lambda part: part[1])
-    return f"weights {size_text(found.weights)} ({held}), {phase} {size_text(work)}, runtime {size_text(found.runtime)}"
+    return (
+        f"weights {size_text(found.weights)} ({formats}), {phase} {size_text(work)}, runtime {size_text(found.runtime)}"
+    )
 
 
-def shrunk(fitted: FittedSettings) -> tuple[str, ...]:
-    """A line for each wish that was made smaller to fit."""
+def reductions(fitted: FittedSettings) -> tuple[str, ...]:
+    """Return a note for each setting that was reduced to fit."""
     lines = []
     if fitted.settings.vision_batch < min(fitted.wanted.vision_batch, fitted.fit.shape.frames):
         lines.append(
             f"vision batch {fitted.settings.vision_batch} instead of {fitted.wanted.vision_batch}: the larger "
             "one does not fit in the memory"
         )
-    wished = min(fitted.wanted.max_frames, fitted.wanted.num_frames or fitted.wanted.max_frames, fitted.wanted.budget)
-    if fitted.fit.shape.frames < wished:
-        lines.append(f"at most {fitted.fit.shape.frames} frames instead of {wished}: more do not fit")
+    requested = min(
+        fitted.wanted.max_frames, fitted.wanted.num_frames or fitted.wanted.max_frames, fitted.wanted.budget
+    )
+    if fitted.fit.shape.frames < requested:
+        lines.append(f"at most {fitted.fit.shape.frames} frames instead of {requested}: more do not fit")
     return tuple(lines)
 
 
-def _refusal(size: ModelSize, place: DeviceSpec, wish: MemoryRequest) -> str:
-    """Why nothing fits, and the nearest changes that help."""
-    text = wish.text(1)
+def _refusal(size: ModelSize, device: DeviceSpec, request: MemoryRequest) -> str:
+    """Say why nothing fits, and which changes help."""
+    text = request.text(1)
     if size.context <= text:
         return (
             f"{size.name} has a context of {size.context}, and text and answer alone take {text}: "
             "use a smaller --max-new-tokens"
         )
     least = Shape(1, 1, text, 1)
-    found = need(size, place, least)
+    found = estimate_memory(size, device, least)
     return (
-        f"one frame at one token of {size.name} needs {size_text(found.total)} ({parts_text(found, place)}) and "
-        f"{size_text(place.margin)} to spare, more than the {size_text(place.memory)} there are: "
-        f"{ways_out(size, place, least)}"
+        f"one frame at one token of {size.name} needs {size_text(found.total)} ({parts_text(found, device)}) and "
+        f"{size_text(device.margin)} to spare, more than the {size_text(device.memory)} there are: "
+        f"{remedy(size, device, least)}"
     )
 
 
-def ways_out(size: ModelSize, place: DeviceSpec, least: Shape) -> str:
-    """What would help: the least change that does, or how much memory it takes."""
+def remedy(size: ModelSize, device: DeviceSpec, least: Shape) -> str:
+    """Name the smallest change of settings that makes it fit, or the memory needed."""
     helps = []
-    for dtype, quantize in _smaller(place):
-        other = replace(place, dtype=dtype, quantize=quantize)
-        total = need(size, other, least).total + other.margin
-        flags = [f"--dtype {dtype}"] if dtype != place.dtype else []
-        flags += [f"--quantize {quantize}"] if quantize != place.quantize else []
+    for dtype, quantize in _smaller(device):
+        other = replace(device, dtype=dtype, quantize=quantize)
+        total = estimate_memory(size, other, least).total + other.margin
+        flags = [f"--dtype {dtype}"] if dtype != device.dtype else []
+        flags += [f"--quantize {quantize}"] if quantize != device.quantize else []
         helps.append((total, " ".join(flags)))
-        if total <= place.memory:
+        if total <= device.memory:
             return f"use {helps[-1][1]}"
-    here = need(size, place, least).total + place.margin
+    here = estimate_memory(size, device, least).total + device.margin
     total, flags_text = min(helps, default=(here, ""))
     other_way = f", or {size_text(total)} with {flags_text}" if total < 0.95 * here else ""
     return f"it takes {size_text(here)}{other_way}; or use a smaller model"
 
 
 def least_text(settings: Settings) -> str:
-    """What the smallest question to a model takes and what there is now, in words."""
+    """Describe what the smallest question to a model needs, and what is free now."""
     size = read_size(settings.model, vision_tower=settings.vision_tower)
-    place = find_place(settings.model_copy(update={"memory": None}), size)
-    least = Shape(1, 1, _wish(settings, size).text(1), 1)
-    return f"it takes about {size_text(need(size, place, least).total)}, {size_text(place.memory)} are free now"
+    device = find_device_spec(settings.model_copy(update={"memory": None}), size)
+    least = Shape(1, 1, _request(settings, size).text(1), 1)
+    total = estimate_memory(size, device, least).total
+    return f"it takes about {size_text(total)}, {size_text(device.memory)} are free now"
 
 
-def _smaller(place: DeviceSpec) -> Sequence[tuple[str, str]]:
-    """Ways of holding the same model in less, the least change first."""
-    half = "bfloat16" if place.dtype == "float32" else place.dtype
-    kinds = QUANTIZE[QUANTIZE.index(place.quantize) :]
+def _smaller(device: DeviceSpec) -> Sequence[tuple[str, str]]:
+    """Return smaller (dtype, quantize) of the same model, the least change first."""
+    half = "bfloat16" if device.dtype == "float32" else device.dtype
+    kinds = QUANTIZE[QUANTIZE.index(device.quantize) :]
     return [
         (dtype, kind)
         for kind in kinds
-        for dtype in dict.fromkeys((place.dtype, half))
-        if (dtype, kind) != (place.dtype, place.quantize)
+        for dtype in dict.fromkeys((device.dtype, half))
+        if (dtype, kind) != (device.dtype, device.quantize)
     ]

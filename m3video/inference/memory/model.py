@@ -1,8 +1,8 @@
-"""How much memory an answer takes, and which token budget fits in a given one. Numbers in, numbers out.
+"""Estimate the memory an answer needs, and find the largest token budget that fits. Numbers in, numbers out.
 
-Three things are held at once: the runtime and the weights; then, one after the other, the vision tower on its largest
-batch beside the grids that are done, or the decoder reading the whole prompt beside grids and KV cache. The larger of
-those two phases is the peak. Attention scores are never held (sdpa), logits only for the last position.
+Runtime and weights are always in memory. On top of them comes one of two phases: the vision tower on its largest batch,
+beside the grids that are done; or the decoder's prefill of the whole prompt, beside grids and KV cache. The larger
+phase is the peak. Attention scores are never materialized (sdpa); logits exist only for the last position.
 """
 
 from __future__ import annotations
@@ -11,8 +11,9 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+from m3video.model.size import GRID_MEMORY_BYTES, ModelSize
 from m3video.types import FULL_SCALE
-from m3video.utils.units import GIB, MIB, ModelSize
+from m3video.utils.units import GIB, MIB
 
 DTYPE_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 QUANTIZE = ("none", "int8", "int4")
@@ -24,19 +25,16 @@ LIBRARIES_BYTES = 397 * MIB
 """Python with torch, transformers and the decoders imported, before any model is loaded."""
 
 PIXELS = 3 * 336 * 336
-"""Numbers of one picture as the tower takes it."""
+"""Values in one input of the vision tower."""
 
 SQUARE_BYTES = PIXELS
-"""One shown frame as it waits for the tower: RGB bytes on the host."""
+"""One decoded frame waiting for the vision tower: RGB bytes on the host."""
 
-MOST_KEPT = GIB
-"""Bytes of 24x24 grids that a session keeps on the host (`model.grids.MOST_IN_MEMORY`)."""
-
-DECODED_TOGETHER = 16
-"""Frames that are decoded, encoded and pooled before the next ones (`frame_grids.DECODED_TOGETHER`)."""
+FRAME_GROUP = 16
+"""Frames that are decoded, encoded and pooled before the next ones, each waiting as the tower's small square."""
 
 PREPARED_BYTES = 7 * 336 * 336 + 3 * 4 * PIXELS
-"""What preparing one picture of a batch holds: its PIL square (4 bytes a pixel), an array (3), and three of floats."""
+"""Preparing one frame of a batch: its PIL square (4 bytes a pixel), an array (3 bytes), and three float32 arrays."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,10 +43,10 @@ class DeviceSpec:
 
     Attributes:
         memory: bytes that may be used.
-        on_gpu: the memory is a GPU's; pictures then wait elsewhere.
+        on_gpu: the memory is a GPU's; decoded frames then wait on the host, which is not counted.
         dtype: number format of weights and activations, a key of `DTYPE_BYTES`.
-        quantize: one of `QUANTIZE`, how the decoder's linear layers are held.
-        correction: bytes by which a measured peak was above (below: negative) the prediction; 0 without one.
+        quantize: number format of the decoder's linear layers, one of `QUANTIZE`.
+        correction: bytes by which a measured peak exceeded the estimate (negative: was below it); 0 without one.
     """
 
     memory: int
@@ -64,9 +62,10 @@ class DeviceSpec:
 
     @property
     def runtime(self) -> int:
-        """Before any weight: a CUDA context; on the host Python with its libraries, and what a first question brings.
+        """Bytes in use without any weight: a CUDA context, or Python with its libraries on the host.
 
-        That is 30 MiB (tokenizer, buffers of the libraries), and 36 with 16-bit numbers, whose kernels are compiled.
+        On the host a first question adds 30 MiB (tokenizer, buffers of the libraries), and 36 MiB with 16-bit numbers,
+        whose kernels are compiled.
         """
         if self.on_gpu:
             return 512 * MIB
@@ -74,18 +73,18 @@ class DeviceSpec:
 
     @property
     def margin(self) -> int:
-        """Never planned with. On a GPU for the allocator's fragments, on the host for the video decoder and others."""
+        """Bytes always left free: for a GPU allocator's fragmentation, or the video decoder and others on the host."""
         return max(GIB if self.on_gpu else GIB // 2, int(0.08 * self.memory))
 
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """How large a question is.
+    """The size of a question.
 
     Attributes:
-        frames: shown, each held as a 24x24 grid.
-        visual: visual tokens together.
-        text: all other positions: words, times, the question, room for the answer.
+        frames: frames in the prompt, each stored as a 24x24 grid.
+        visual: visual tokens of all frames.
+        text: all other positions: template, times, the question, room for the answer.
         vision_batch: frames in one run of the tower.
         streams: prompts in one run of the decoder.
     """
@@ -98,13 +97,13 @@ class Shape:
 
     @property
     def positions(self) -> int:
-        """Of one prompt with its answer."""
+        """Positions of one prompt with its answer."""
         return self.visual + self.text
 
 
 @dataclass(frozen=True, slots=True)
 class MemoryEstimate:
-    """Bytes by what they are for; `vision` and `answer` never stand at once."""
+    """Bytes by purpose; the `vision` and `answer` phases never overlap."""
 
     runtime: int
     weights: int
@@ -117,99 +116,99 @@ class MemoryEstimate:
         return self.runtime + self.weights + max(self.vision, self.answer) + self.correction
 
 
-def weight_bytes(size: ModelSize, place: DeviceSpec) -> int:
-    """The weights as they are held. Tower, projector, embeddings and output layer are never quantized."""
-    rest = (size.params - size.linear_params) * place.item
-    if place.quantize == "int8":
-        return rest + size.linear_params + size.linear_rows * place.item
-    if place.quantize == "int4":
+def weight_bytes(size: ModelSize, device: DeviceSpec) -> int:
+    """Return the bytes of the weights. Tower, projector, embeddings and output layer are never quantized."""
+    rest = (size.params - size.linear_params) * device.item
+    if device.quantize == "int8":
+        return rest + size.linear_params + size.linear_rows * device.item
+    if device.quantize == "int4":
         return rest + math.ceil(size.linear_params * INT4_BITS / 8)
-    return rest + size.linear_params * place.item
+    return rest + size.linear_params * device.item
 
 
-def kv_bytes_per_token(size: ModelSize, place: DeviceSpec) -> int:
-    """Keys and values of one position in all layers; with grouped queries there are fewer heads of them."""
-    return 2 * size.layers * size.kv_heads * size.head_dim * place.item
+def kv_bytes_per_token(size: ModelSize, device: DeviceSpec) -> int:
+    """Return the bytes of one position's keys and values in all layers; grouped-query attention has fewer heads."""
+    return 2 * size.layers * size.kv_heads * size.head_dim * device.item
 
 
-def grid_bytes(size: ModelSize, place: DeviceSpec) -> int:
-    """One frame's 24x24 grid after the projector."""
-    return FULL_SCALE * size.width * place.item
+def grid_bytes(size: ModelSize, device: DeviceSpec) -> int:
+    """Return the bytes of one frame's projected 24x24 grid."""
+    return FULL_SCALE * size.width * device.item
 
 
-def tower_bytes(size: ModelSize, place: DeviceSpec, frames: int) -> int:
-    """The vision tower and projector on one batch: its pixels, the states that are kept, and the MLP or the grids."""
-    state = frames * size.tower_places * size.tower_width * place.item
-    mlp = size.tower_copies * frames * size.tower_places * size.tower_inner * place.item
-    grids = frames * grid_bytes(size, place)
+def tower_bytes(size: ModelSize, device: DeviceSpec, frames: int) -> int:
+    """Return the bytes of tower and projector on one batch: pixels, the states kept, and the MLP or the grids."""
+    state = frames * size.tower_places * size.tower_width * device.item
+    mlp = size.tower_copies * frames * size.tower_places * size.tower_inner * device.item
+    grids = frames * grid_bytes(size, device)
     # On the host the pixels come as float32 and stay beside their copy in another format.
-    floats = place.item if place.on_gpu else 4 + (0 if place.item == 4 else place.item)
+    floats = device.item if device.on_gpu else 4 + (0 if device.item == 4 else device.item)
     return frames * PIXELS * floats + size.tower_states * state + max(mlp, 2 * grids)
 
 
-def kept_bytes(size: ModelSize, place: DeviceSpec, frames: int) -> int:
-    """Grids of frames that are kept for other plans; a GPU's are copied to the host."""
-    if place.on_gpu:
+def cached_grid_bytes(size: ModelSize, device: DeviceSpec, frames: int) -> int:
+    """Return the bytes of grids cached for other plans; none on a GPU, whose grids are copied to the host."""
+    if device.on_gpu:
         return 0
-    group = min(frames, DECODED_TOGETHER)
-    return min(frames * grid_bytes(size, place), MOST_KEPT + group * grid_bytes(size, place))
+    group = min(frames, FRAME_GROUP)
+    return min(frames * grid_bytes(size, device), GRID_MEMORY_BYTES + group * grid_bytes(size, device))
 
 
-def vision_bytes(size: ModelSize, place: DeviceSpec, shape: Shape) -> int:
-    """The vision phase: pooled tokens and kept grids of earlier frames, then a group of frames, batch by batch.
+def vision_bytes(size: ModelSize, device: DeviceSpec, shape: Shape) -> int:
+    """Return the peak of the vision phase: tokens and grids of earlier frames, then a group of frames, batch by batch.
 
-    At the end of a group its grids are copied together.
+    At the end of a group its grids are concatenated.
     """
-    grid, batch = grid_bytes(size, place), min(shape.vision_batch, shape.frames)
-    group = min(max(1, DECODED_TOGETHER // shape.vision_batch) * shape.vision_batch, shape.frames)
-    work = tower_bytes(size, place, batch)
-    if not place.on_gpu:
+    grid, batch = grid_bytes(size, device), min(shape.vision_batch, shape.frames)
+    group = min(max(1, FRAME_GROUP // shape.vision_batch) * shape.vision_batch, shape.frames)
+    work = tower_bytes(size, device, batch)
+    if not device.on_gpu:
         work = max(work, batch * PREPARED_BYTES)
-    held = shape.visual * size.width * place.item + kept_bytes(size, place, shape.frames - group)
-    pictures = 0 if place.on_gpu else group * SQUARE_BYTES
-    return held + pictures + max((group - batch) * grid + work, 2 * group * grid)
+    earlier = shape.visual * size.width * device.item + cached_grid_bytes(size, device, shape.frames - group)
+    pictures = 0 if device.on_gpu else group * SQUARE_BYTES
+    return earlier + pictures + max((group - batch) * grid + work, 2 * group * grid)
 
 
-def prefill_bytes(size: ModelSize, place: DeviceSpec, shape: Shape) -> int:
-    """What the decoder holds besides the KV cache while it reads one prompt.
+def prefill_bytes(size: ModelSize, device: DeviceSpec, shape: Shape) -> int:
+    """Return the peak of one prompt's prefill besides the KV cache.
 
     The widest moment is the MLP (three arrays [L, inner]); four arrays [L, width] stand beside it: the prompt, a
     layer's input, its state after attention, and that state normalized. Then the visual tokens, the angles of the
     rotary embedding, one logit row with its float32 copy, and an unpacked layer where weights are quantized.
     """
     positions = shape.positions
-    states = (4 * positions + shape.visual) * size.width * place.item
-    mlp = 3 * positions * size.inner * place.item
-    angles = 2 * positions * size.head_dim * place.item
-    logits = size.vocab * (place.item + 4)
-    unpacked = 0 if place.quantize == "none" else size.largest_linear * place.item
+    states = (4 * positions + shape.visual) * size.width * device.item
+    mlp = 3 * positions * size.inner * device.item
+    angles = 2 * positions * size.head_dim * device.item
+    logits = size.vocab * (device.item + 4)
+    unpacked = 0 if device.quantize == "none" else size.largest_linear * device.item
     return states + mlp + angles + logits + unpacked
 
 
-def answer_bytes(size: ModelSize, place: DeviceSpec, shape: Shape) -> int:
-    """The answering phase: kept grids are still there, then for each prompt its reading and its KV cache."""
-    one = prefill_bytes(size, place, shape) + shape.positions * kv_bytes_per_token(size, place)
-    return shape.streams * (one + kept_bytes(size, place, shape.frames))
+def answer_bytes(size: ModelSize, device: DeviceSpec, shape: Shape) -> int:
+    """Return the peak of the answering phase: for each prompt its cached grids, its prefill and its KV cache."""
+    one = prefill_bytes(size, device, shape) + shape.positions * kv_bytes_per_token(size, device)
+    return shape.streams * (one + cached_grid_bytes(size, device, shape.frames))
 
 
-def need(size: ModelSize, place: DeviceSpec, shape: Shape) -> MemoryEstimate:
-    """What a question of this shape takes at its peak."""
+def estimate_memory(size: ModelSize, device: DeviceSpec, shape: Shape) -> MemoryEstimate:
+    """Estimate the peak memory of a question of this shape."""
     return MemoryEstimate(
-        place.runtime,
-        weight_bytes(size, place),
-        vision_bytes(size, place, shape),
-        answer_bytes(size, place, shape),
-        place.correction,
+        device.runtime,
+        weight_bytes(size, device),
+        vision_bytes(size, device, shape),
+        answer_bytes(size, device, shape),
+        device.correction,
     )
 
 
 @dataclass(frozen=True, slots=True)
 class MemoryRequest:
-    """What is asked for; only `visual` is open unless nothing fits.
+    """What to fit in the memory; the number of visual tokens is the result.
 
     Attributes:
         frames: most frames.
-        most_visual: no more visual tokens are wanted, or of use.
+        most_visual: the most visual tokens that are wanted, or that so many frames can use.
         vision_batch: frames in one run of the tower.
         text: frames -> positions besides the visual tokens.
     """
@@ -225,27 +224,27 @@ class MemoryFit:
     """The largest question that fits.
 
     Attributes:
-        shape: its numbers; `shape.visual` is the budget, `shape.streams` how many of it fit at once.
-        need: what one of it takes.
-        binds: what keeps the budget from being larger: "memory", "context" or "wish".
+        shape: its size; `shape.visual` is the budget, `shape.streams` how many such prompts fit at once.
+        estimate: the memory of one such question.
+        binds: what keeps the budget from being larger: "memory", "context" or "request".
         by_memory: the budget that memory alone would allow.
     """
 
     shape: Shape
-    need: MemoryEstimate
+    estimate: MemoryEstimate
     binds: str
     by_memory: int
 
 
-def largest_fit(size: ModelSize, place: DeviceSpec, wish: MemoryRequest) -> MemoryFit | None:
-    """The largest budget in `place`: first with everything as wished, then smaller vision batches, then fewer frames.
+def largest_fit(size: ModelSize, device: DeviceSpec, request: MemoryRequest) -> MemoryFit | None:
+    """Find the largest budget that fits: as requested, else with smaller vision batches, else with fewer frames.
 
     Returns:
         None where one frame at one token does not fit in the memory or in the model's context.
     """
-    frames, batch = wish.frames, min(wish.vision_batch, wish.frames)
+    frames, batch = request.frames, min(request.vision_batch, request.frames)
     while True:
-        found = _largest_visual(size, place, replace(wish, frames=frames, vision_batch=batch))
+        found = _largest_visual(size, device, replace(request, frames=frames, vision_batch=batch))
         if found is not None or (frames, batch) == (1, 1):
             return found
         if batch > 1:
@@ -254,24 +253,26 @@ def largest_fit(size: ModelSize, place: DeviceSpec, wish: MemoryRequest) -> Memo
             frames //= 2
 
 
-def _largest_visual(size: ModelSize, place: DeviceSpec, wish: MemoryRequest) -> MemoryFit | None:
-    """With these frames and this batch, each frame at one token at least."""
-    text = wish.text(wish.frames)
-    shape = Shape(wish.frames, wish.frames, text, wish.vision_batch)
+def _largest_visual(size: ModelSize, device: DeviceSpec, request: MemoryRequest) -> MemoryFit | None:
+    """Find the largest budget with just these frames and this batch, at least one token a frame."""
+    text = request.text(request.frames)
+    shape = Shape(request.frames, request.frames, text, request.vision_batch)
     by_context = size.context - text
-    room = place.memory - place.margin
-    if by_context < wish.frames or need(size, place, shape).total > room:
+    room = device.memory - device.margin
+    if by_context < request.frames or estimate_memory(size, device, shape).total > room:
         return None
-    by_memory = _largest(lambda visual: need(size, place, replace(shape, visual=visual)).total <= room, wish.frames)
-    visual = max(wish.frames, min(by_memory, by_context, wish.most_visual))
+    by_memory = _largest(
+        lambda visual: estimate_memory(size, device, replace(shape, visual=visual)).total <= room, request.frames
+    )
+    visual = max(request.frames, min(by_memory, by_context, request.most_visual))
     shape = replace(shape, visual=visual)
-    streams = _largest(lambda count: need(size, place, replace(shape, streams=count)).total <= room, 1)
-    binds = "memory" if visual == by_memory else "context" if visual == by_context else "wish"
-    return MemoryFit(replace(shape, streams=streams), need(size, place, shape), binds, by_memory)
+    streams = _largest(lambda count: estimate_memory(size, device, replace(shape, streams=count)).total <= room, 1)
+    binds = "memory" if visual == by_memory else "context" if visual == by_context else "request"
+    return MemoryFit(replace(shape, streams=streams), estimate_memory(size, device, shape), binds, by_memory)
 
 
 def _largest(fits: Callable[[int], bool], low: int) -> int:
-    """The largest number that fits, where `low` does and larger ones need more; 2**40 where nothing ends it."""
+    """Return the largest number for which monotonic `fits` holds, given that it does for `low`; at most about 2**40."""
     high = low
     while fits(high) and high < 2**40:
         low, high = high, 2 * high

@@ -1,4 +1,4 @@
-"""The largest planned question run once in a process of its own: its peak beside the prediction, kept for later."""
+"""Run the largest question that fits once, in its own process, and compare its memory peak with the estimate."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from m3video.config import Settings
 from m3video.errors import DoesNotFitError, M3VideoError
 from m3video.inference.memory.fit import FittedSettings
 from m3video.inference.memory.measured import Measured
-from m3video.inference.memory.model import DECODED_TOGETHER, Shape
-from m3video.utils.system import forget_peak, resident_bytes
+from m3video.inference.memory.model import FRAME_GROUP, Shape
+from m3video.utils.system import reset_peak_memory, resident_bytes
 
 if TYPE_CHECKING:
     from m3video.model.m3.checkpoint import LoadedModel
 
 
 def measure(fitted: FittedSettings) -> Measured:
-    """Run the largest question that fits once, and tell what it took.
+    """Run the largest question that fits once and return its memory peak.
 
     Raises:
-        DoesNotFitError: it ran out of memory: the prediction was too low.
+        DoesNotFitError: it ran out of memory: the estimate was too low.
         M3VideoError: the model cannot be loaded.
     """
     shape = fitted.fit.shape
@@ -32,47 +32,53 @@ def measure(fitted: FittedSettings) -> Measured:
     command = [sys.executable, "-m", "m3video.inference.memory.trial"]
     done = subprocess.run(command, input=json.dumps(order), capture_output=True, text=True)
     if done.returncode not in (0, DoesNotFitError.exit_code, M3VideoError.exit_code):
-        said = f"stopped by signal {-done.returncode}" if done.returncode < 0 else done.stderr.strip()[-300:]
-        raise DoesNotFitError(f"the trial with {shape.visual} tokens did not end well ({said}); use less --memory")
+        reason = f"stopped by signal {-done.returncode}" if done.returncode < 0 else done.stderr.strip()[-300:]
+        raise DoesNotFitError(f"the trial with {shape.visual} tokens did not end well ({reason}); use less --memory")
     if done.returncode:
         kind = DoesNotFitError if done.returncode == DoesNotFitError.exit_code else M3VideoError
         raise kind(done.stderr.strip().splitlines()[-1])
-    told = json.loads(done.stdout)
-    predicted = fitted.fit.need.total - fitted.place.correction
-    return Measured(shape.frames, shape.visual, shape.text, shape.vision_batch, predicted, told["peak"], told["before"])
+    reported = json.loads(done.stdout)
+    predicted = fitted.fit.estimate.total - fitted.device.correction
+    return Measured(
+        shape.frames, shape.visual, shape.text, shape.vision_batch, predicted, reported["peak"], reported["before"]
+    )
 
 
 def peak_of(make: Callable[[], LoadedModel], shape: Shape) -> tuple[int, int]:
-    """Load a model and run a shape here; to be called once, in a process that has done nothing else.
+    """Load a model and run a question of this shape; call it once, in a process that has done nothing else.
 
     Args:
         make: loads the model.
-        shape: what is asked; `streams` is not used.
+        shape: of the question; `streams` is not used.
 
     Returns:
-        The peak in bytes, and what of it was there before the model was loaded.
+        The peak in bytes, and the bytes in use before the model was loaded.
+
+    Raises:
+        M3VideoError: the kernel does not let a process reset its peak.
     """
     import torch
-    import transformers.generation  # noqa: F401 - what every question imports is no part of the model
+    import transformers.generation  # noqa: F401 - every question imports it: no part of the model
 
     from m3video.inference import session  # noqa: F401 - likewise
     from m3video.model.m3.dry_run import run_trial
 
     before = resident_bytes()
-    forget_peak()
+    if not reset_peak_memory():
+        raise M3VideoError("this machine does not reset the memory peak of a process: measure on another one")
     loaded = make()
-    step = max(1, DECODED_TOGETHER // shape.vision_batch) * shape.vision_batch
+    step = max(1, FRAME_GROUP // shape.vision_batch) * shape.vision_batch
     run_trial(
         loaded,
         frames=shape.frames,
         visual=shape.visual,
         text=shape.text,
         vision_batch=shape.vision_batch,
-        together=step,
+        group=step,
     )
     if loaded.model.device.type != "cuda":
         return resident_bytes("VmHWM"), before
-    # What the driver counts for this process is the context and what torch has reserved.
+    # The driver counts the CUDA context and what torch has reserved.
     free, total = torch.cuda.mem_get_info(loaded.model.device)
     context = max(0, total - free - torch.cuda.memory_reserved(loaded.model.device))
     return torch.cuda.max_memory_reserved(loaded.model.device) + context, context

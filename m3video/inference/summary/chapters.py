@@ -1,4 +1,4 @@
-"""Shots grouped into chapters: no more than fit the budget, as few as possible, broken where the picture changes most.
+"""Group shots into chapters: as few as the budget allows, with breaks where the picture changes most.
 
 Legend: N frames, M pieces (shots, the long ones cut), K signature values.
 """
@@ -17,17 +17,20 @@ from m3video.planning.shots import find_shots
 from m3video.types import FLAG_CORRUPT, FrameStats
 
 MOST_SECONDS = 120.0
-"""Longest chapter: 16 frames are then 8 s apart at most."""
+"""Longest chapter; 16 frames are then at most 8 s apart."""
 
 TOKENS_PER_SHOT = 36
-"""A chapter holds no more shots than its budget shows at this scale."""
+"""A chapter has no more shots than its budget can show at this scale."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Span:
-    """One chapter: intact frames only, and the half-open range of time [start, end) in seconds.
+    """One chapter.
 
-    `shot_pts` are the ticks at which shots begin within it: the first one may have begun before.
+    Attributes:
+        stats: its intact frames.
+        start_seconds, end_seconds: the half-open range [start, end), in seconds as players count.
+        shot_pts: ticks at which shots begin within it; its first shot may have begun before and is not among them.
     """
 
     stats: FrameStats
@@ -41,7 +44,7 @@ class Span:
 
 
 def find_spans(stats: FrameStats, *, end_pts: int, most_shots: int, most_seconds: float = MOST_SECONDS) -> list[Span]:
-    """Chapters of a video, from the stats of a first pass.
+    """Divide a video into chapters, from the stats of its first pass.
 
     Args:
         stats: the analyzed frames, at least one of them intact.
@@ -77,19 +80,19 @@ def _rows(stats: FrameStats, rows: NDArray[np.int64]) -> FrameStats:
 
 
 def _pieces(pts_N: NDArray[np.int64], shot_M0: NDArray[np.int64], end_pts: int, most_ticks: float) -> NDArray[np.int64]:
-    """Rows where pieces begin: shots, and equal parts of those that are too long."""
+    """Return the rows where pieces begin: shots, and equal parts of shots that are too long."""
     begins: set[int] = set()
     for first, end in zip(shot_M0, [*shot_M0[1:], len(pts_N)], strict=True):
         start, stop = int(pts_N[first]), int(pts_N[end]) if end < len(pts_N) else end_pts
         parts = math.ceil((stop - start) / most_ticks)
-        # A part begins with a frame that is there; a frame that is shown for long cannot be cut.
+        # A part begins with an existing frame; a single frame that is shown for long cannot be cut.
         times = start + (stop - start) * np.arange(parts) / max(1, parts)
         begins |= {int(first), *(int(row) for row in np.searchsorted(pts_N, times) if first <= row < end)}
     return np.array(sorted(begins), np.int64)
 
 
 def _strength(signature_NK: NDArray[np.uint8], begin_M: NDArray[np.int64]) -> NDArray[np.float64]:
-    """How much the mean picture changes from the piece before to each piece, grey levels; 0 for the first."""
+    """Return how much the mean picture changes from the piece before to each piece, grey levels; 0 for the first."""
     counts = np.diff(np.append(begin_M, len(signature_NK)))
     sums = np.add.reduceat(signature_NK, begin_M, axis=0, dtype=np.float64)
     mean = sums / counts[:, None]
@@ -103,7 +106,7 @@ def _best_breaks(
     most_shots: int,
     most_seconds: float,
 ) -> list[int]:
-    """Pieces at which chapters begin, and the end: fewest chapters first, then the strongest changes.
+    """Return the pieces at which chapters begin, and the end: fewest chapters first, then the strongest changes.
 
     Dynamic programming over prefixes: chapters are short, so each prefix has few predecessors.
     """

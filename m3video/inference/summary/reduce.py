@@ -1,7 +1,7 @@
-"""Captions drawn together into one summary, as deep as the context needs, each sentence with the time it rests on.
+"""Merge captions into one summary, in as many levels as the context needs; each sentence cites a time range.
 
-The model is asked to name its sources after each sentence. Where it does not, the sentence rests on everything that
-stood in its prompt: that is less exact, and always true.
+The model is asked to cite its sources after each sentence. A sentence without citations is attributed to everything in
+its prompt: less exact, but always true.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ MOST_SENTENCES = 6
 
 @dataclass(frozen=True, slots=True)
 class Caption:
-    """What a model said and what it read for it."""
+    """A text that the model generated, and the tokens it cost."""
 
     text: str
     prompt_tokens: int = 0
@@ -31,7 +31,7 @@ class Caption:
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A caption, or several drawn together: its time, and the chapters (from 1) it comes from."""
+    """A caption, or several merged: its time range, and the chapters (from 1) it comes from."""
 
     start_seconds: float
     end_seconds: float
@@ -41,19 +41,19 @@ class Line:
 
 @dataclass(slots=True)
 class Reduced:
-    """The sentences, how deep it went, and what was said on the way."""
+    """The sentences of a summary, how many levels of merging it took, and every text generated for it."""
 
     sentences: list[Sentence]
     depth: int = 0
-    told: list[Caption] = field(default_factory=list)
+    generated: list[Caption] = field(default_factory=list)
 
 
-def reduce_lines(lines: Sequence[Line], *, tell: Callable[[str], Caption], fits: Callable[[str], bool]) -> Reduced:
-    """Draw captions together.
+def reduce_lines(lines: Sequence[Line], *, generate: Callable[[str], Caption], fits: Callable[[str], bool]) -> Reduced:
+    """Merge captions into one summary.
 
     Args:
         lines: at least one, in order of time.
-        tell: asks the model, in words only.
+        generate: runs the model on a text prompt.
         fits: whether a prompt and its answer fit in the context.
 
     Raises:
@@ -68,21 +68,21 @@ def reduce_lines(lines: Sequence[Line], *, tell: Callable[[str], Caption], fits:
             ]
         )
     groups = _groups(lines, fits)
-    told, drawn = [], []
+    generated, merged = [], []
     for group in groups:
-        if len(group) == 1:  # it waits for the next level as it is
-            drawn.append(group[0])
+        if len(group) == 1:  # goes unchanged to the next level
+            merged.append(group[0])
             continue
-        told.append(tell(prompt_of(group)))
-        drawn.append(_merged(group, told[-1].text))
+        generated.append(generate(prompt_of(group)))
+        merged.append(_merged(group, generated[-1].text))
     if len(groups) == 1:
-        return Reduced(sentences_of(told[0].text, groups[0]), 1, told)
-    upper = reduce_lines(drawn, tell=tell, fits=fits)
-    return Reduced(upper.sentences, upper.depth + 1, [*told, *upper.told])
+        return Reduced(sentences_of(generated[0].text, groups[0]), 1, generated)
+    upper = reduce_lines(merged, generate=generate, fits=fits)
+    return Reduced(upper.sentences, upper.depth + 1, [*generated, *upper.generated])
 
 
 def _groups(lines: Sequence[Line], fits: Callable[[str], bool]) -> list[list[Line]]:
-    """Consecutive lines in as few groups as fit, even in size; fewer than there are lines, so that it ends."""
+    """Divide lines into as few equal groups as fit; fewer groups than lines, so that the merging ends."""
     for count in range(1, len(lines)):
         edges = [len(lines) * number // count for number in range(count + 1)]
         groups = [list(lines[a:b]) for a, b in itertools.pairwise(edges)]
@@ -94,7 +94,7 @@ def _groups(lines: Sequence[Line], fits: Callable[[str], bool]) -> list[list[Lin
 
 
 def prompt_of(lines: Sequence[Line]) -> str:
-    """The request to draw `lines` together, numbered."""
+    """Return the prompt that asks to merge `lines`, numbered."""
     listed = "\n".join(
         f"[{number}] {clock(round(line.start_seconds))} to {clock(round(line.end_seconds))}: {line.text}"
         for number, line in enumerate(lines, 1)
@@ -113,35 +113,37 @@ def _merged(lines: Sequence[Line], text: str) -> Line:
 
 
 def sentences_of(text: str, lines: Sequence[Line]) -> list[Sentence]:
-    """The sentences of an answer to `prompt_of(lines)`, each with its time."""
+    """Return the sentences of an answer to `prompt_of(lines)`, each with its time range."""
     found = []
     for words, numbers in split_sentences(text):
         cited = [lines[number - 1] for number in numbers if 1 <= number <= len(lines)]
-        rests = sorted(cited or lines, key=lambda line: line.start_seconds)
-        chapters = tuple(sorted({number for line in rests for number in line.chapters}))
+        sources = sorted(cited or lines, key=lambda line: line.start_seconds)
+        chapters = tuple(sorted({number for line in sources for number in line.chapters}))
         found.append(
-            Sentence(words, rests[0].start_seconds, max(line.end_seconds for line in rests), chapters, bool(cited))
+            Sentence(words, sources[0].start_seconds, max(line.end_seconds for line in sources), chapters, bool(cited))
         )
     return found
 
 
-_MARK = re.compile(r"\[\s*((?:\d+\s*(?:-\s*\d+\s*)?)(?:[,;]\s*\d+\s*(?:-\s*\d+\s*)?)*)\]")
+_CITATION = re.compile(r"\[\s*((?:\d+\s*(?:-\s*\d+\s*)?)(?:[,;]\s*\d+\s*(?:-\s*\d+\s*)?)*)\]")
 _END = re.compile(r"(?<=[.!?])\s+|\n+")
 
 
 def split_sentences(text: str) -> list[tuple[str, tuple[int, ...]]]:
-    """Sentences without their marks, and the numbers in the marks.
+    """Split a text into sentences without their citations, and the numbers cited.
 
-    A mark behind the full stop belongs to the sentence before it. Example:
+    A citation after the full stop belongs to the sentence before it. Example:
     `"A dog runs. [1] It sleeps [2-3]."` -> `[("A dog runs.", (1,)), ("It sleeps.", (2, 3))]`.
     """
     sentences: list[tuple[str, tuple[int, ...]]] = []
     for piece in _END.split(text.strip()):
-        while sentences and not sentences[-1][1] and (mark := _MARK.match(piece.lstrip())):
-            sentences[-1] = (sentences[-1][0], _numbers(mark[1]))
-            piece = piece.lstrip()[mark.end() :]
-        numbers = tuple(dict.fromkeys(number for mark in _MARK.finditer(piece) for number in _numbers(mark[1])))
-        words = re.sub(r"\s+([.!?,;])", r"\1", " ".join(_MARK.sub(" ", piece).split()))
+        while sentences and not sentences[-1][1] and (citation := _CITATION.match(piece.lstrip())):
+            sentences[-1] = (sentences[-1][0], _numbers(citation[1]))
+            piece = piece.lstrip()[citation.end() :]
+        numbers = tuple(
+            dict.fromkeys(number for citation in _CITATION.finditer(piece) for number in _numbers(citation[1]))
+        )
+        words = re.sub(r"\s+([.!?,;])", r"\1", " ".join(_CITATION.sub(" ", piece).split()))
         if re.search(r"\w", words):
             sentences.append((words, numbers))
         elif numbers and sentences:

@@ -1,7 +1,7 @@
-"""A video in chapters, each shown to the model under a budget of its own, then one summary of what was said of them.
+"""Summarize a video: chapters, a caption for each under its own budget, then one summary of the captions.
 
-Three steps, so that they can run in different places: `chapters` needs the file and no model, `captions` and `conclude`
-the model and no file.
+Three steps, so that they can run in different places: `chapters` needs the file but no model; `captions` and `conclude`
+need the model but no file.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING
 
 from m3video.config import Settings
 from m3video.errors import M3VideoError, UsageError
-from m3video.inference.offload import FrameBatch, Generation, ask_shown, fetch_shown
-from m3video.inference.pipeline import analyze_video, open_for, scan_note, study_stats
+from m3video.inference.offload import FrameBatch, Generation, ask_batches, fetch_batch
+from m3video.inference.pipeline import analyze_video, open_for, plan_details, scan_note
 from m3video.inference.summary.chapters import TOKENS_PER_SHOT, find_spans
 from m3video.inference.summary.reduce import Caption, Line, reduce_lines
 from m3video.inference.summary.values import Chapter, Sentence, Summary
@@ -30,28 +30,28 @@ if TYPE_CHECKING:
     from m3video.model.m3.checkpoint import LoadedModel
 
 SUMMARY_LENGTH = 4
-"""A summary may be this many times longer than a caption (`max_new_tokens`)."""
+"""A summary may be this many times as long as a caption (`max_new_tokens`)."""
 
 BUNDLED_NOTE = (
-    "the bundled model answers closed questions and writes no captions: each shot of a chapter is told by its "
-    "answers to two, and the summary is these lines; a real checkpoint (--model mucai/llava-v1.5-7b-m3) writes both"
+    "the bundled model answers closed questions and writes no captions: a caption is its answers to two of them for "
+    "each shot, and the summary is these captions; a real checkpoint (--model mucai/llava-v1.5-7b-m3) writes both"
 )
 _CLOSED = ("what is shown", "is it day or night")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ChapterFrames:
-    """What the model is shown of one chapter."""
+    """The frames of one chapter that go to the model."""
 
     start_seconds: float
     end_seconds: float
     shot_pts: tuple[int, ...]
-    shown: FrameBatch
+    batch: FrameBatch
 
 
 @dataclass(frozen=True, slots=True)
-class Watched:
-    """The facts of a video whose chapters are all there."""
+class VideoFacts:
+    """What the summary says of the video itself; known once all chapters are decoded."""
 
     info: VideoInfo
     warnings: tuple[str, ...]
@@ -60,18 +60,18 @@ class Watched:
 
 @dataclass(frozen=True, slots=True)
 class Captioned:
-    """A chapter and what the model said of it."""
+    """A chapter, and the caption that the model generated for it."""
 
     chapter: Chapter
-    told: Caption
+    generated: Caption
     seconds: float
 
 
 def refuse_ranges(settings: Settings) -> None:
-    """UsageError for settings that choose frames by hand: a summary shows every chapter by the same rule."""
+    """Raise UsageError for settings that choose frames by hand: a summary plans every chapter by the same rule."""
     for name in ("start", "end", "fps", "num_frames", "max_gap", "at"):
         if getattr(settings, name) is not None:
-            raise UsageError(f"{name} ({getattr(settings, name)}) is for one look at a video: no summary takes it")
+            raise UsageError(f"{name} ({getattr(settings, name)}) is for single questions: leave it out of a summary")
     if settings.layout != "frames":
         raise UsageError("layout grid is for single questions: leave it out of a summary")
     if settings.saliency != "off":
@@ -80,12 +80,12 @@ def refuse_ranges(settings: Settings) -> None:
 
 def chapters(
     path: str | Path, settings: Settings, *, progress: Progress = silent, on_frame: Callable[[], object] = int
-) -> Iterator[ChapterFrames | Watched]:
-    """Watch a video: its chapters one by one, then its facts.
+) -> Iterator[ChapterFrames | VideoFacts]:
+    """Yield the frames of a video's chapters one by one, then the facts of the video.
 
     Args:
         path: a local video file.
-        settings: resolved; `budget` and `max_frames` are for each chapter.
+        settings: resolved settings; `budget` and `max_frames` are for each chapter.
         progress: draws bars.
         on_frame: called after each full-size frame.
 
@@ -110,68 +110,75 @@ def chapters(
         with progress("chapters", len(spans)) as bar:
             for number, span in enumerate(spans, 1):
                 start = time.perf_counter()
-                study = study_stats(info, span.stats, each)
+                details = plan_details(info, each, stats=span.stats)
                 where = f"{clock(span.start_seconds)} - {clock(span.end_seconds)}"
-                notes += [f"{where}: {warning}" for warning in study.plan.warnings]
-                shown = fetch_shown(reader, study, on_frame=on_frame)
+                notes += [f"{where}: {warning}" for warning in details.plan.warnings]
+                batch = fetch_batch(reader, details, on_frame=on_frame)
                 fetching += time.perf_counter() - start
-                yield ChapterFrames(span.start_seconds, span.end_seconds, span.shot_pts, shown)
+                yield ChapterFrames(span.start_seconds, span.end_seconds, span.shot_pts, batch)
                 bar(number)
     meter.stage_seconds["fetch"] = fetching
-    yield Watched(reader.info_with_damage, (*info.notes, *notes), dict(meter.stage_seconds))
+    yield VideoFacts(reader.info_with_damage, (*info.notes, *notes), dict(meter.stage_seconds))
 
 
-def captions(loaded: LoadedModel, shown: Sequence[ChapterFrames], settings: Settings) -> list[Captioned]:
-    """Ask the model what chapters show, those of several videos in one run if need be.
+def captions(loaded: LoadedModel, found: Sequence[ChapterFrames], settings: Settings) -> list[Captioned]:
+    """Caption chapters, of one video or of several, in one run of the model.
 
     Raises:
         DoesNotFitError: a chapter's tokens and the answer exceed the context.
     """
     start = time.perf_counter()
-    asked = [(chapter.shown, partial(_questions, loaded, chapter)) for chapter in shown]
-    said = ask_shown(loaded, asked, settings)
-    each = (time.perf_counter() - start) / len(shown)
-    return [_captioned(chapter, one, settings, each) for chapter, one in zip(shown, said, strict=True)]
+    asked = [(chapter.batch, partial(_questions, loaded, chapter)) for chapter in found]
+    generations = ask_batches(loaded, asked, settings)
+    each = (time.perf_counter() - start) / len(found)
+    return [_captioned(chapter, one, settings, each) for chapter, one in zip(found, generations, strict=True)]
 
 
-def _captioned(shown: ChapterFrames, said: Generation, settings: Settings, seconds: float) -> Captioned:
+def _captioned(frames: ChapterFrames, generation: Generation, settings: Settings, seconds: float) -> Captioned:
     answers = []
-    for answer in said.answers:
+    for answer in generation.answers:
         if isinstance(answer, M3VideoError):
             raise answer
         answers.append(answer)
     warnings = tuple(dict.fromkeys(warning for answer in answers for warning in answer.warnings))
-    where = f"{clock(shown.start_seconds)} - {clock(shown.end_seconds)}"
-    warnings += tuple(f"{where}: {note}" for note in said.notes)
+    where = f"{clock(frames.start_seconds)} - {clock(frames.end_seconds)}"
+    warnings += tuple(f"{where}: {note}" for note in generation.notes)
     if any(answer.answer_tokens >= settings.max_new_tokens for answer in answers):
         warnings += (f"{where}: the caption was cut off at --max-new-tokens ({settings.max_new_tokens})",)
-    told = Caption(
+    generated = Caption(
         _caption([answer.text for answer in answers]),
         sum(answer.prompt_tokens for answer in answers),
         sum(answer.visual_tokens for answer in answers),
         sum(answer.answer_tokens for answer in answers),
         warnings,
     )
-    plan = said.plan
+    plan = generation.plan
     chapter = Chapter(
-        shown.start_seconds, shown.end_seconds, told.text, len(shown.shot_pts) + 1, len(plan.frames), plan.total_tokens
+        frames.start_seconds,
+        frames.end_seconds,
+        generated.text,
+        len(frames.shot_pts) + 1,
+        len(plan.frames),
+        plan.total_tokens,
     )
-    return Captioned(chapter, told, seconds)
+    return Captioned(chapter, generated, seconds)
 
 
-def _questions(loaded: LoadedModel, shown: ChapterFrames, plan: TokenPlan) -> list[str]:
+def _questions(loaded: LoadedModel, frames: ChapterFrames, plan: TokenPlan) -> list[str]:
     if not is_captioner(loaded):
-        return [f"{question} in frame {number + 1}" for number in _finest(plan, shown.shot_pts) for question in _CLOSED]
+        return [
+            f"{question} in frame {number + 1}" for number in _finest(plan, frames.shot_pts) for question in _CLOSED
+        ]
     return [
-        f"This is the part of a longer video from {clock(round(shown.start_seconds))} to "
-        f"{clock(round(shown.end_seconds))}. Describe in one or two sentences what is seen and what happens."
+        f"This is the part of a longer video from {clock(round(frames.start_seconds))} to "
+        f"{clock(round(frames.end_seconds))}. Describe in one or two sentences what is seen and what happens."
     ]
 
 
 def _finest(plan: TokenPlan, shot_pts: Sequence[int]) -> list[int]:
-    """The frame of each shot that has the most tokens, in order: one frame tells nothing of the other shots.
+    """Return the number of the frame with the most tokens in each shot, in order.
 
-    The shots are those of the whole video: a part of it alone may be divided otherwise.
+    The shots are those of the whole video: a part of it alone might be divided otherwise.
     """
     best: dict[int, int] = {}
     for number, frame in enumerate(plan.frames):
@@ -182,18 +189,18 @@ def _finest(plan: TokenPlan, shot_pts: Sequence[int]) -> list[int]:
 
 
 def _caption(texts: Sequence[str]) -> str:
-    """What was said of each shot; shots in a row of which the same was said, once."""
+    """Join the answers about each shot; equal ones in a row appear once."""
     shots = (", ".join(texts[first : first + len(_CLOSED)]) for first in range(0, len(texts), len(_CLOSED)))
     return "; ".join(text for text, _ in itertools.groupby(shots))
 
 
 def is_captioner(loaded: LoadedModel) -> bool:
-    """Whether the model writes sentences; the bundled one answers closed questions."""
+    """Return whether the model writes sentences; the bundled one only answers closed questions."""
     return loaded.config.prompt_style != "bundled"
 
 
-def conclude(loaded: LoadedModel, watched: Watched, captioned: Sequence[Captioned], settings: Settings) -> Summary:
-    """Draw the captions together.
+def conclude(loaded: LoadedModel, facts: VideoFacts, captioned: Sequence[Captioned], settings: Settings) -> Summary:
+    """Merge the captions into a summary.
 
     Raises:
         DoesNotFitError: not even two captions fit in the context.
@@ -203,53 +210,53 @@ def conclude(loaded: LoadedModel, watched: Watched, captioned: Sequence[Captione
         Line(part.chapter.start_seconds, part.chapter.end_seconds, part.chapter.caption, (number,))
         for number, part in enumerate(captioned, 1)
     ]
-    told = [part.told for part in captioned]
+    generated = [part.generated for part in captioned]
     notes: tuple[str, ...] = loaded.warnings
     if is_captioner(loaded):
-        teller = _Teller(loaded, settings)
-        reduced = reduce_lines(lines, tell=teller.tell, fits=teller.fits)
+        model = _TextModel(loaded, settings)
+        reduced = reduce_lines(lines, generate=model.generate, fits=model.fits)
         sentences, depth = reduced.sentences, reduced.depth
-        told += reduced.told
+        generated += reduced.generated
     else:
         sentences = [Sentence(s.text, s.start_seconds, s.end_seconds, s.chapters, True) for s in lines]
         depth, notes = 0, (*notes, BUNDLED_NOTE)
-    notes += tuple(dict.fromkeys(warning for said in told for warning in said.warnings))
+    notes += tuple(dict.fromkeys(warning for one in generated for warning in one.warnings))
     if not sentences:
-        notes += (f"{loaded.name} said nothing",)
+        notes += (f"{loaded.name} generated no text",)
     return Summary(
-        video=watched.info.path,
+        video=facts.info.path,
         model=loaded.name,
         chapters=tuple(part.chapter for part in captioned),
         sentences=tuple(sentences),
         depth=depth,
         tokens={
-            "visual": sum(said.visual_tokens for said in told),
-            "prompt": sum(said.prompt_tokens for said in told),
-            "answer": sum(said.answer_tokens for said in told),
+            "visual": sum(one.visual_tokens for one in generated),
+            "prompt": sum(one.prompt_tokens for one in generated),
+            "answer": sum(one.answer_tokens for one in generated),
         },
         stage_seconds={
-            **watched.stage_seconds,
+            **facts.stage_seconds,
             "captions": sum(part.seconds for part in captioned),
             "summary": time.perf_counter() - start,
         },
-        warnings=(*watched.warnings, *notes),
+        warnings=(*facts.warnings, *notes),
         config=settings.model_dump(),
-        partial=watched.info.partial,
+        partial=facts.info.partial,
     )
 
 
-class _Teller:
-    """The model asked in words only."""
+class _TextModel:
+    """The model on prompts without frames."""
 
     def __init__(self, loaded: LoadedModel, settings: Settings) -> None:
         self.loaded, self.most = loaded, SUMMARY_LENGTH * settings.max_new_tokens
 
-    def tell(self, text: str) -> Caption:
-        from m3video.model.m3 import answering
+    def generate(self, text: str) -> Caption:
+        from m3video.model.m3.answer import answer_prompt
 
-        said = answering.answer_prompt(self.loaded, self._prompt(text), [], max_new_tokens=self.most)
-        cut = () if said.answer_tokens < self.most else (f"the summary was cut off at {self.most} tokens",)
-        return Caption(said.text, said.prompt_tokens, 0, said.answer_tokens, (*said.warnings, *cut))
+        answer = answer_prompt(self.loaded, self._prompt(text), [], max_new_tokens=self.most)
+        cut = () if answer.answer_tokens < self.most else (f"the summary was cut off at {self.most} tokens",)
+        return Caption(answer.text, answer.prompt_tokens, 0, answer.answer_tokens, (*answer.warnings, *cut))
 
     def fits(self, text: str) -> bool:
         from m3video.model.tokenizer import prompt_ids
@@ -259,7 +266,7 @@ class _Teller:
     def _prompt(self, text: str) -> str:
         from m3video.model.m3.prompt import build_prompt
 
-        # A caption is a model's own words: the mark of a picture in them would stand for a frame.
+        # A caption is generated text: an image mark in it would stand for a frame.
         clean = text.replace("<image>", "")
         return build_prompt(self.loaded.config.prompt_style, clean, num_frames=0, times_seconds=None)
 
@@ -267,11 +274,11 @@ class _Teller:
 def summarize(
     path: str | Path, settings: Settings, *, loaded: LoadedModel | None = None, progress: Progress = silent
 ) -> Summary:
-    """Chapters, captions, and one summary of a video.
+    """Divide a video into chapters, caption them, and merge the captions into one summary.
 
     Args:
         path: a local video file.
-        settings: resolved; `budget`, `max_frames` and `max_new_tokens` are for each chapter.
+        settings: resolved settings; `budget`, `max_frames` and `max_new_tokens` are for each chapter.
         loaded: a model that is already in memory; else `settings.model` is loaded.
         progress: draws bars.
 
@@ -285,10 +292,10 @@ def summarize(
     refuse_ranges(settings)
     captioned: list[Captioned] = []
     for part in chapters(path, settings, progress=progress):
-        if isinstance(part, Watched):
+        if isinstance(part, VideoFacts):
             assert loaded is not None
             made = conclude(loaded, part, captioned, settings)
             return replace(made, warnings=tuple(dict.fromkeys(made.warnings)))
         loaded = loaded or checkpoint.load_for(settings)
         captioned += captions(loaded, [part], settings)
-    raise AssertionError("the facts come last")
+    raise AssertionError("chapters yields the facts last")

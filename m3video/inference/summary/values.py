@@ -1,4 +1,4 @@
-"""A summary: chapters with captions, and sentences that say which time each rests on."""
+"""The values of a summary: chapters with captions, and sentences that cite time ranges."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-SCHEMA = "m3video.inference.summary/2"
-"""In files of schema 1 seconds are those of the file's own timestamps, less `clock_start_seconds` in subtitles."""
+SCHEMA = "m3video.summary/2"
+"""In schema 1 seconds were raw timestamps of the file, from which subtitles subtracted `clock_start_seconds`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Chapter:
-    """A part of the video, in seconds as players count, and what the model said of it."""
+    """A part of the video, in seconds as players count, and its caption."""
 
     start_seconds: float
     end_seconds: float
@@ -24,10 +24,11 @@ class Chapter:
 
 @dataclass(frozen=True, slots=True)
 class Sentence:
-    """One sentence of the summary and the time it rests on.
+    """One sentence of the summary and the time range it is based on.
 
-    `chapters` are numbers from 1. `is_cited`: the model itself named them; else it is all that the model had before it
-    when it wrote the sentence.
+    Attributes:
+        chapters: numbers from 1.
+        is_cited: the model cited these chapters itself; else they are all that stood in its prompt.
     """
 
     text: str
@@ -39,11 +40,12 @@ class Sentence:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """What one video shows.
+    """The summary of one video.
 
-    `depth` is how many times captions were drawn together: 0 for a single chapter, 1 where all captions fit in the
-    context, more for long videos. `tokens` are sums over all prompts and answers. `partial`: frames of the file are
-    missing or damaged.
+    Attributes:
+        depth: levels of merging: 0 for a single chapter, 1 where all captions fit in the context, more for long videos.
+        tokens: sums over all prompts and answers.
+        partial: whether frames of the file are missing or damaged.
     """
 
     video: str
@@ -64,5 +66,5 @@ class Summary:
 
 
 def to_json(summary: Summary) -> dict[str, Any]:
-    """As JSON values."""
+    """Return the summary as JSON values."""
     return {"schema": SCHEMA, "summary": summary.text, **asdict(summary)}

@@ -1,4 +1,4 @@
-"""Folders that hold a part of a model: a LoRA, or a projector alone. `convert --base` merges one into its base."""
+"""Folders with a part of a model: a LoRA, or a projector alone. `convert --base` merges one into its base."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ ADAPTERS = ("adapter_model.safetensors", "adapter_model.bin")
 PROJECTORS = ("mm_projector.safetensors", "mm_projector.bin")
 OF_M3VIDEO = "other_trained.safetensors"
 TRAINED_BESIDE = ("non_lora_trainables.safetensors", "non_lora_trainables.bin", OF_M3VIDEO)
-"""What LLaVA, and `m3video train`, write of a LoRA run that is no LoRA."""
+"""Weights that a LoRA run of LLaVA or of `m3video train` trained whole."""
 
 NAMES = {"lora": "a LoRA", "projector": "a projector alone (mm_projector)"}
 
 
 def part_of(folder: Path) -> Part | None:
-    """Which part of a model a folder holds; None for a whole model, or none at all."""
+    """Return which part of a model a folder holds; None for a whole model, or for no model."""
     if _first(folder, WEIGHTS) is not None:
         return None
     if _first(folder, ("adapter_config.json", *ADAPTERS, *TRAINED_BESIDE)) is not None:
@@ -31,16 +31,16 @@ def part_of(folder: Path) -> Part | None:
 
 
 def projector_beside(folder: Path) -> Path | None:
-    """The file in which LLaVA keeps a projector apart from the other weights."""
+    """Return the file in which LLaVA stores a projector apart from the other weights; None where there is none."""
     return _first(folder, PROJECTORS)
 
 
 def refuse_part(folder: Path, name: str) -> None:
-    """CheckpointError with the command that merges, where a folder holds a part of a model only.
+    """Raise CheckpointError, with the command that merges, where a folder holds only a part of a model.
 
     Args:
-        folder: where its files lie.
-        name: what the user called it.
+        folder: the folder.
+        name: the name or path that the user gave.
     """
     part = part_of(folder)
     if part is not None:
@@ -51,12 +51,12 @@ def refuse_part(folder: Path, name: str) -> None:
 
 
 def base_named(folder: Path) -> str | None:
-    """The base that a part says it was trained on."""
+    """Return the name of the base that a part says it was trained on."""
     for file, key in (("adapter_config.json", "base_model_name_or_path"), ("config.json", "_name_or_path")):
         try:
             found: Any = json.loads((folder / file).read_text(encoding="utf-8"))[key]
         except (OSError, ValueError, KeyError, TypeError, RecursionError):
-            continue  # it is a hint only
+            continue  # the name is only a hint for the user
         if isinstance(found, str) and found.strip() and "\n" not in found:
             return found
     return None

@@ -1,4 +1,4 @@
-"""Loading a model by name or path: find its files, read its settings, fill its parameters shard by shard."""
+"""Load a model by name or path: find its files, read its config, fill its parameters shard by shard."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ from transformers import CLIPVisionConfig
 from m3video.config import Settings
 from m3video.errors import CheckpointError, UsageError
 from m3video.model import quantize as quantizing
-from m3video.model.heap import give_back_at_once
 from m3video.model.m3.config_json import check_tower, is_original, read_config_json, read_tower_json
 from m3video.model.m3.config_rules import TOWER, UNREAD
 from m3video.model.m3.merge import FINAL_NORM, Merged, Plain, Weights, find_merge, is_difference
@@ -34,6 +33,7 @@ from m3video.model.m3.state_dict import (
 from m3video.model.out_of_memory import within_memory
 from m3video.model.safetensors_headers import weight_files
 from m3video.model.tokenizer import TextCodec, load_text
+from m3video.utils.system import return_freed_memory
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 _TOWER = "model.vision_tower."
@@ -46,11 +46,11 @@ class LoadedModel:
     Attributes:
         model: on its device, in evaluation mode.
         codec: its tokenizer.
-        name: what the user called it.
-        folder: where its files lie.
-        context: most positions of prompt and answer together.
-        warnings: what an answer should carry, e.g. that the weights were never trained on nested tokens.
-        tower: where the files of a vision tower lie that is kept apart.
+        name: the name or path that the user gave.
+        folder: the folder of its files.
+        context: most positions of prompt and answer combined.
+        warnings: lines that every answer carries, e.g. that the weights were never trained on nested tokens.
+        tower: the folder of a separate vision tower.
     """
 
     model: M3VideoForConditionalGeneration
@@ -63,7 +63,7 @@ class LoadedModel:
 
     @property
     def is_bundled(self) -> bool:
-        """True for the small model inside the package."""
+        """Whether it is the small model inside the package."""
         return self.name == BUNDLED
 
     @property
@@ -89,29 +89,29 @@ def load(
             a hub name. HF_HOME and HF_HUB_OFFLINE are respected.
         device: "auto" (CUDA when there is one), "cpu", "cuda" or "cuda:N".
         dtype: "auto" (float32 on CPU, the stored half precision on CUDA), "float32", "bfloat16" or "float16".
-        vision_tower: folder of a tower kept apart, where the checkpoint does not say or the place has moved.
-        revision: of a hub name.
+        vision_tower: folder of a separate vision tower, where the checkpoint does not name it or it has moved.
+        revision: branch, tag or commit of a hub model.
         attn: attention implementation of transformers.
-        quantize: "none", "int8" or "int4": how the language model's layers are held.
+        quantize: "none", "int8" or "int4", for the language model's layers.
         base: folder or hub name of the model that a LoRA, a projector or a delta in `name_or_path` is merged into.
 
     Raises:
         CheckpointError: files missing, damaged, or of an unknown layout.
         OutOfMemoryError: the weights do not fit.
-        UsageError: a device that is not there, or a package that is not installed.
+        UsageError: there is no such device, or a package is not installed.
     """
     if quantize != "none":
         quantizing.check_installed(quantize)
     place = find_device(device)
     if place.type == "cpu":
-        give_back_at_once()
+        return_freed_memory()
     if base is None:
         weights: Weights = Plain(find_model(name_or_path, revision=revision, vision_tower=vision_tower))
     else:
         weights = find_merge(name_or_path, base, revision=revision)
     raw = read_config_json(weights.config_folder)
     config, tower = read_config(weights, raw, name=name_or_path, vision_tower=vision_tower)
-    config.m3_trained |= isinstance(weights, Merged) and weights.was_taught_nested
+    config.m3_trained |= isinstance(weights, Merged) and weights.was_trained_on_scales
     number_type = find_dtype(dtype, raw, place)
     with within_memory(f"the model {name_or_path}", "use a smaller --dtype or --quantize", step="load"):
         model = fill(config, weights, tower, device=place, dtype=number_type, attn=attn, quantize=quantize)
@@ -123,7 +123,7 @@ def load(
 
 
 def _notes(name: str, config: M3VideoConfig, raw: dict[str, Any]) -> tuple[str, ...]:
-    """What an answer of this model should carry."""
+    """Return the warnings that every answer of this model carries."""
     notes = []
     if not config.m3_trained:
         notes.append(f"{name} was not trained on nested tokens: expect poor answers below 576 tokens a frame")
@@ -133,7 +133,7 @@ def _notes(name: str, config: M3VideoConfig, raw: dict[str, Any]) -> tuple[str, 
 
 
 def load_for(settings: Settings) -> LoadedModel:
-    """The model that `settings` name, as they want it held."""
+    """Load the model that `settings` name, on their device and in their number format."""
     return load(
         settings.model,
         device=settings.device,
@@ -144,7 +144,11 @@ def load_for(settings: Settings) -> LoadedModel:
 
 
 def find_device(name: str) -> torch.device:
-    """`auto` is CUDA when there is one; UsageError for a device that is not there."""
+    """Return the device that `name` means: `auto` is CUDA when there is one.
+
+    Raises:
+        UsageError: there is no such device.
+    """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
@@ -161,7 +165,7 @@ def find_device(name: str) -> torch.device:
 
 
 def find_dtype(name: str, raw: dict[str, Any], device: torch.device) -> torch.dtype:
-    """`auto` is float32 on CPU; on CUDA the stored half precision, else bfloat16."""
+    """Return the number format: `auto` is float32 on CPU, on CUDA the stored half precision, else bfloat16."""
     if name != "auto":
         return DTYPES[name]
     if device.type == "cpu":
@@ -173,7 +177,7 @@ def find_dtype(name: str, raw: dict[str, Any], device: torch.device) -> torch.dt
 def read_config(
     weights: Weights, raw: dict[str, Any], *, name: str, vision_tower: str | None
 ) -> tuple[M3VideoConfig, Path | None]:
-    """Settings in our form, and the folder of a vision tower that is kept apart (None: it is in the checkpoint)."""
+    """Return the model's config, and the folder of a separate vision tower (None where it is in the checkpoint)."""
     try:
         return _read_config(weights, raw, name=name, vision_tower=vision_tower)
     except (KeyError, TypeError, ValueError, ArithmeticError, AttributeError, StrictDataclassError) as error:
@@ -197,9 +201,9 @@ def _read_config(
 
 
 def _tower_config(tower: Path) -> CLIPVisionConfig:
-    # Only what is checked: a whole CLIP says more, which is not read.
-    told = {key: value for key, value in read_tower_json(tower).items() if key in TOWER.keys() - UNREAD}
-    return CLIPVisionConfig(**told)
+    # Only keys that are checked: a whole CLIP has more.
+    known = {key: value for key, value in read_tower_json(tower).items() if key in TOWER.keys() - UNREAD}
+    return CLIPVisionConfig(**known)
 
 
 def _tower_inside(weights: Weights, raw: dict[str, Any], explicit: str | None) -> CLIPVisionConfig:
@@ -208,8 +212,8 @@ def _tower_inside(weights: Weights, raw: dict[str, Any], explicit: str | None) -
     if f"{_TOWER}embeddings.patch_embedding.weight" not in found:
         raise CheckpointError(f"{folder}: unfreeze_mm_vision_tower is set, but the weights hold no vision tower")
     config = vision_config_of(found)
-    # The number of heads cannot be read off tensors. A tower folder says it; CLIP's own rule is one for every 64
-    # channels, and a width that this rule does not divide is refused.
+    # The number of heads cannot be read off tensors. A tower folder gives it; CLIP has one for every 64 channels, and a
+    # width that 64 does not divide is refused.
     beside = tower_beside(folder, raw) if explicit is None else find_tower(folder, raw, explicit)
     if beside is not None:
         config.num_attention_heads = _tower_config(beside).num_attention_heads
@@ -246,10 +250,10 @@ def fill(
     attn: str,
     quantize: str = "none",
 ) -> M3VideoForConditionalGeneration:
-    """Build the model without memory, then take over one tensor after the other.
+    """Build the model on the meta device, then fill in one tensor after the other.
 
     Raises:
-        CheckpointError: a parameter that is missing, unknown, or of another shape.
+        CheckpointError: a parameter is missing, unknown, or of another shape.
     """
     config._attn_implementation = attn
     with torch.device("meta"):
@@ -273,10 +277,10 @@ def _is_tied(config: M3VideoConfig) -> bool:
 def _for_model(
     model: M3VideoForConditionalGeneration, weights: Weights, tower: Path | None
 ) -> Iterator[tuple[str, Tensor]]:
-    """The checkpoint's tensors by the names that `model` has for them; CheckpointError unless they are just these."""
+    """Yield the checkpoint's tensors under `model`'s names; CheckpointError unless they are exactly its parameters."""
     folder = weights.folder
     expected = {name: parameter.shape for name, parameter in model.named_parameters()}
-    # Before transformers 5.20 the tower's parameters stand one level deeper.
+    # Before transformers 5.20 the tower's parameters are one level deeper.
     deeper = any(name.startswith(f"{_TOWER}vision_model.") for name in expected)
     missing = set(expected)
     for name, tensor in _tensors(weights, model.config, tower):
@@ -307,7 +311,7 @@ def _set(model: nn.Module, name: str, parameter: nn.Parameter) -> None:
 
 
 def restore_buffers(model: M3VideoForConditionalGeneration, device: torch.device) -> None:
-    """Buffers that no checkpoint holds: positions, and the angles of rotary embeddings."""
+    """Make the buffers that no checkpoint stores: positions, and the angles of rotary embeddings."""
     for module in model.modules():
         if any(buffer.is_meta for buffer in module._buffers.values() if buffer is not None):
             if "position_ids" in module._buffers:

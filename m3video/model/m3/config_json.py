@@ -1,7 +1,7 @@
-"""Reading a model's config.json and its like, checked: one check for every way a model is used. Loads no torch.
+"""Read a model's config.json and other JSON files, checked the same way for every use of a model. Loads no torch.
 
-A wrong value is told with its key and its rule before a weight is read; what it would do later is a traceback from deep
-within transformers, or another model without a word.
+A wrong value is reported with its key and its rule before a weight is read. Unchecked, it would cause a traceback deep
+within transformers, or silently another model.
 """
 
 from __future__ import annotations
@@ -44,16 +44,16 @@ from m3video.model.safetensors_headers import read_json
 
 
 def is_original(config: Mapping[str, Any]) -> bool:
-    """True for the original LLaVA / M3 layout."""
+    """Return whether a config has the original LLaVA / M3 layout."""
     kind = config.get("model_type")
     return kind == ORIGINAL or (kind == "llava" and "mm_hidden_size" in config)
 
 
 def read_config_json(folder: Path) -> dict[str, Any]:
-    """A checkpoint folder's config.json, every key that is read checked.
+    """Read a checkpoint folder's config.json; every key that is used is checked.
 
     Raises:
-        CheckpointError: no such file, no JSON object, or the first key whose value is against its rule.
+        CheckpointError: there is no such file, it is no JSON object, or a value is against its rule.
     """
     path = folder / "config.json"
     raw = read_json(path)
@@ -63,7 +63,7 @@ def read_config_json(folder: Path) -> dict[str, Any]:
 
 
 def read_tower_json(folder: Path) -> dict[str, Any]:
-    """The settings of a vision tower that is kept in a folder of its own; errors as for `read_config_json`."""
+    """Read the config of a vision tower in a folder of its own; errors as for `read_config_json`."""
     path = folder / "config.json"
     raw = read_json(path)
     inner = raw.get("vision_config", raw)
@@ -75,7 +75,7 @@ def read_tower_json(folder: Path) -> dict[str, Any]:
 
 
 def read_adapter_json(folder: Path) -> dict[str, Any]:
-    """A LoRA folder's adapter_config.json, what a merge depends on checked; errors as for `read_config_json`."""
+    """Read a LoRA folder's adapter_config.json, checked where a merge uses it; errors as for `read_config_json`."""
     path = folder / "adapter_config.json"
     raw = read_json(path)
     for problem in broken(raw, ADAPTER):
@@ -84,7 +84,7 @@ def read_adapter_json(folder: Path) -> dict[str, Any]:
 
 
 def read_text_json(folder: Path) -> dict[str, Any]:
-    """A tokenizer_config.json, empty where there is none; errors as for `read_config_json`."""
+    """Read a tokenizer_config.json, empty where there is none; errors as for `read_config_json`."""
     path = folder / "tokenizer_config.json"
     raw = read_json(path) if path.is_file() else {}
     for problem in broken(raw, TOKENIZER):
@@ -93,15 +93,15 @@ def read_text_json(folder: Path) -> dict[str, Any]:
 
 
 def check_tower(folder: Path, raw: Mapping[str, Any], vision: Mapping[str, Any]) -> None:
-    """CheckpointError where an original config does not go with the vision tower that was found for it.
+    """Raise CheckpointError where an original config does not fit the vision tower that was found for it.
 
     Args:
-        folder: of the config.
+        folder: the config's folder.
         raw: the config.
-        vision: the tower's settings.
+        vision: the tower's config.
     """
-    told = {**CLIP, **vision}
-    layers, width = told["num_hidden_layers"], told["hidden_size"]
+    tower = {**CLIP, **vision}
+    layers, width = tower["num_hidden_layers"], tower["hidden_size"]
     for problem in _layer_problems("mm_vision_select_layer", raw, layers):
         raise CheckpointError(f"{folder / 'config.json'}: {problem}")
     if raw["mm_hidden_size"] != width:
@@ -110,7 +110,7 @@ def check_tower(folder: Path, raw: Mapping[str, Any], vision: Mapping[str, Any])
 
 
 def _problems(raw: Mapping[str, Any]) -> Iterator[str]:
-    """What is wrong with a config, one line each."""
+    """Yield what is wrong with a config, one line each."""
     kind = raw.get("model_type")
     if not is_original(raw) and kind not in (CONVERTED, *HUGGING_FACE):
         known = f"{CONVERTED}, {ORIGINAL} (original layout), {' or '.join(HUGGING_FACE)}"
@@ -121,7 +121,7 @@ def _problems(raw: Mapping[str, Any]) -> Iterator[str]:
         yield from broken(raw, {**DECODER, **REFERENCE})
         yield from _decoder_problems(raw, "")
         if type(layer := raw.get("mm_vision_select_layer", -2)) is not int:
-            yield f"mm_vision_select_layer ({shown(layer)}) must be a whole number"  # `check_tower` knows its range
+            yield f"mm_vision_select_layer ({shown(layer)}) must be a whole number"  # `check_tower` checks the range
         if raw.get("image_aspect_ratio") == "anyres":
             merge = raw.get("mm_patch_merge_type", "flat")
             if merge != "spatial_unpad":
@@ -144,10 +144,10 @@ def _problems(raw: Mapping[str, Any]) -> Iterator[str]:
             yield f"use_image_newline ({shown(raw.get('use_image_newline'))}) must be true where pictures are anyres"
 
 
-def _decoder_problems(told: Mapping[str, Any], where: str) -> Iterator[str]:
-    """Sizes of the decoder that do not go together."""
+def _decoder_problems(raw: Mapping[str, Any], where: str) -> Iterator[str]:
+    """Yield sizes of the decoder that do not fit together."""
     before = f"{where}." if where else ""
-    text = {**LLAMA, **told}
+    text = {**LLAMA, **raw}
     width, heads, vocab = text["hidden_size"], text["num_attention_heads"], text["vocab_size"]
     kv_heads, pad = text.get("num_key_value_heads") or heads, text.get("pad_token_id")
     if width % heads:
@@ -179,16 +179,16 @@ def _rope_problems(value: object, name: str) -> Iterator[str]:
     yield from broken(value, {"rope_theta": ABOVE, **numbers}, name)
 
 
-def _tower_problems(told: Mapping[str, Any], where: str) -> Iterator[str]:
-    yield from broken(told, TOWER, where)
-    vision, before = {**CLIP, **told}, f"{where}." if where else ""
+def _tower_problems(raw: Mapping[str, Any], where: str) -> Iterator[str]:
+    yield from broken(raw, TOWER, where)
+    vision, before = {**CLIP, **raw}, f"{where}." if where else ""
     width, heads = vision["hidden_size"], vision["num_attention_heads"]
     if width % heads:
         yield f"{before}num_attention_heads ({heads}) must divide {before}hidden_size ({width})"
 
 
 def _layer_problems(key: str, raw: Mapping[str, Any], layers: int) -> Iterator[str]:
-    """The last layer is `layers` or -1; the tower's inputs, which would be 0, are no layer."""
+    """Yield what is wrong with a layer number: the last is `layers` or -1; 0 would be the tower's inputs."""
     value = raw.get(key, -2)
     if type(value) is not int or not 1 <= abs(value) <= layers:
         rule = f"a whole number from {-layers} to {layers}, the layers of its vision tower, and not 0"
@@ -196,9 +196,9 @@ def _layer_problems(key: str, raw: Mapping[str, Any], layers: int) -> Iterator[s
 
 
 def read_pinpoints(stored: object) -> list[list[int]] | None:
-    """The grids of anyres, in the order of the two sides that the file has; None for anything else.
+    """Return the grids of anyres, each with its two sides in the file's order; None for anything else.
 
-    The reference also writes them as text, `"[(336, 672), ...]"`.
+    The reference also stores them as text, `"[(336, 672), ...]"`.
     """
     try:
         pairs: Any = ast.literal_eval(stored) if isinstance(stored, str) else stored

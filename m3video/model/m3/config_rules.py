@@ -1,6 +1,6 @@
-"""What each key of a model's JSON files may say: rules in words and as tests. Loads no torch.
+"""Rules for the keys of a model's JSON files, in words and as tests. Loads no torch.
 
-Only keys that are read have a rule: a config holds many more.
+Only keys that are used have a rule: a config has many more.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ ACTIVATIONS = (
     "tanh",
 )
 DTYPES = ("float32", "float16", "bfloat16", "float64")
-# The kinds of rotary scaling, and what each needs besides its name.
+# The kinds of rotary scaling, and the further keys that each needs.
 ROPE = {
     "default": (),
     "linear": ("factor",),
@@ -75,14 +75,14 @@ _MOST = 2**31 - 1
 
 
 def shown(value: object) -> str:
-    """A value as JSON writes it, short."""
+    """Return a value as JSON, shortened to 60 characters."""
     text = json.dumps(value, ensure_ascii=True, default=str)
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """What a value must be, in words and as a test; `is_needed` where a config that does not say it is none."""
+    """What a value must be, in words and as a test; `is_needed` where a config must have the key."""
 
     says: str
     holds: Callable[[Any], bool]
@@ -90,7 +90,7 @@ class Rule:
 
 
 def broken(values: Mapping[str, Any], rules: Mapping[str, Rule], where: str = "") -> Iterator[str]:
-    """What of `values` is against `rules`, one line each; `where` is the object that holds them."""
+    """Yield a line for each of `values` that is against `rules`; `where` names the object that holds them."""
     for key, rule in rules.items():
         name = f"{where}.{key}" if where else key
         if key not in values:
@@ -101,7 +101,7 @@ def broken(values: Mapping[str, Any], rules: Mapping[str, Rule], where: str = ""
 
 
 def against(name: str, value: object, rule: Rule) -> str:
-    """The line for one value."""
+    """Return the line for one value that is against its rule."""
     return f"{name} ({shown(value)}) must be {rule.says}"
 
 
@@ -114,7 +114,7 @@ def _number(low: float, high: float, says: str) -> Rule:
 
 
 def one_of(*values: object) -> Rule:
-    """One of these, of the same type."""
+    """Return the rule that a value is one of these, of the same type."""
     # 1 == True: only a value of the same type is meant.
     return Rule(
         " or ".join([", ".join(map(shown, values[:-1])), shown(values[-1])]) if len(values) > 1 else shown(values[0]),
@@ -123,12 +123,12 @@ def one_of(*values: object) -> Rule:
 
 
 def or_null(rule: Rule) -> Rule:
-    """The rule, or no value."""
+    """Return the rule that also allows null."""
     return Rule(f"null or {rule.says}", lambda value: value is None or rule.holds(value))
 
 
 def needed(rule: Rule) -> Rule:
-    """The rule, where a config must say it."""
+    """Return the rule for a key that a config must have."""
     return Rule(rule.says, rule.holds, is_needed=True)
 
 
@@ -203,7 +203,7 @@ TOWER = {
     "patch_size": needed(Rule(f"{PATCH}: M3 pools 24x24 patches of {IMAGE_SIDE} pixels", lambda v: v == PATCH)),
 }
 UNREAD = frozenset({"dtype", "torch_dtype", "model_type"})
-"""Keys of the parts that have a rule and change nothing: the folder's own number format holds."""
+"""Keys of a part's config that are checked but not used: the folder's own number format applies."""
 
 _SELECTED = "M3 pools the 24x24 patches, without the class token"
 FOLDED = {

@@ -1,4 +1,4 @@
-"""Writing any checkpoint that loads as one folder that `from_pretrained` and `checkpoint.load` both read."""
+"""Convert any checkpoint that loads into a folder that `from_pretrained` and `checkpoint.load` both read."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ import torch
 from transformers import GenerationConfig
 
 from m3video.errors import CheckpointError, NotFiniteError
-from m3video.model.bars import no_foreign_bars
 from m3video.model.m3 import checkpoint
 from m3video.model.m3.finite import damage
 from m3video.model.m3.model_paths import find_source
+from m3video.model.m3.modeling import without_progress_bars
 from m3video.model.safetensors_headers import read_json
 from m3video.model.tokenizer import TEXT_FILES
 
@@ -33,16 +33,16 @@ def convert(
     max_shard_size: str = "5GB",
     stage: Callable[[str], AbstractContextManager[object]] = nullcontext,
 ) -> Path:
-    """Write `source` as a converted folder, all of it or nothing.
+    """Write `source` as a converted folder, completely or not at all.
 
     Args:
         source: a folder or hub name that `checkpoint.load` accepts.
         target: a folder that does not exist yet, or is empty.
-        dtype: "float32", "bfloat16" or "float16"; None keeps the numbers as they are stored.
-        vision_tower: folder of a tower kept apart.
+        dtype: "float32", "bfloat16" or "float16"; None keeps the stored one.
+        vision_tower: folder of a separate vision tower.
         base: folder or hub name of the model that `source`, a LoRA, a projector or a delta, is merged into.
-        max_shard_size: largest weight file.
-        stage: entered for as long as each long step takes, "load model" and "write model"; shows progress.
+        max_shard_size: size of the largest weight file, e.g. "5GB".
+        stage: context manager around each long step, "load model" and "write model"; shows progress.
 
     Returns:
         `target`.
@@ -64,7 +64,7 @@ def convert(
     try:
         with stage("write model"):
             write(loaded, work, max_shard_size=max_shard_size)
-        # Temporary folders, and files that safetensors writes, are for their owner only.
+        # Temporary folders, and files that safetensors writes, are readable by their owner only.
         work.chmod(0o755)
         for file in work.iterdir():
             file.chmod(0o644)
@@ -84,14 +84,14 @@ def _refuse_full(out: Path) -> None:
 
 
 def stored_dtype(folder: Path) -> str:
-    """The number format that a checkpoint says its weights have; float32 where it says nothing."""
+    """Return the number format that a checkpoint's config states; float32 where it states none."""
     raw = read_json(folder / "config.json")
     name = str(raw.get("dtype") or raw.get("torch_dtype") or "float32").removeprefix("torch.")
     return name if name in checkpoint.DTYPES else "float32"
 
 
 def write(loaded: checkpoint.LoadedModel, folder: Path, *, max_shard_size: str = "5GB") -> None:
-    """Weights, config, generation settings, tokenizer and processor of `loaded` into an existing folder.
+    """Write weights, config, generation settings, tokenizer and processor of `loaded` to an existing folder.
 
     Raises:
         NotFiniteError: a weight is NaN or infinite.
@@ -107,7 +107,7 @@ def write(loaded: checkpoint.LoadedModel, folder: Path, *, max_shard_size: str =
     model.generation_config = GenerationConfig(
         do_sample=False, bos_token_id=codec.bos_id, eos_token_id=codec.eos_id, pad_token_id=codec.pad_id
     )
-    with torch.inference_mode(), no_foreign_bars():
+    with torch.inference_mode(), without_progress_bars():
         model.save_pretrained(folder, max_shard_size=max_shard_size)
     for name in _SHIPPED:
         if (loaded.folder / name).is_file():

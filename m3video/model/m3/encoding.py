@@ -1,6 +1,6 @@
-"""Frames through preprocessing, vision tower, projector and pooling, one micro-batch after the other.
+"""Encode frames: preprocessing, vision tower, projector and pooling, one micro-batch after the other.
 
-While the GPU works on one micro-batch, the next one is decoded and preprocessed: no step of the loop waits for it.
+While the GPU works on one micro-batch, the next one is decoded and preprocessed: no step of the loop waits for the GPU.
 
 Shape legend: N frames, T tokens of all frames, D decoder width, V 256 grey levels.
 """
@@ -17,10 +17,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from m3video.model.m3.answering import Picture
 from m3video.model.m3.checkpoint import LoadedModel
 from m3video.model.m3.finite import is_finite, not_finite_features
 from m3video.model.m3.images import normalise
+from m3video.model.m3.inputs import Picture
 from m3video.model.m3.pooling import VisualTokens, pool
 from m3video.model.m3.square import as_square
 from m3video.model.out_of_memory import within_memory
@@ -39,22 +39,22 @@ def encode_pooled(
     vision_batch: int = 16,
     on_batch: Callable[[int], object] | None = None,
 ) -> VisualTokens:
-    """Frames whose scales are known, as the tokens that the decoder reads; a 24x24 grid lives for one micro-batch only.
+    """Encode frames whose scales are known into the decoder's tokens; 24x24 grids exist for one micro-batch only.
 
     Args:
         loaded: the model.
-        pictures: N RGB uint8 [H, W, 3] arrays, of any sizes. An iterator is read as it is needed: at most
-            `vision_batch` pictures are held, and what it decodes is decoded while the GPU works.
+        pictures: N RGB uint8 [H, W, 3] arrays, of any sizes. An iterator is consumed as needed: at most
+            `vision_batch` pictures are in memory, and it decodes while the GPU works.
         scales: N scales, mixed as the plan says.
         vision_batch: frames in one run of the tower.
-        on_batch: told how many frames are done after each batch.
+        on_batch: called after each batch with the number of frames that are done.
 
     Returns:
-        The packed tokens, those of `nested.pack(encode(...), scales)`.
+        The packed tokens, equal to `pooling.pack(encode(...), scales)`.
 
     Raises:
-        ValueError: no frame, or another number of pictures than of scales.
-        NotFiniteError: there is NaN or infinity in a grid.
+        ValueError: no frame, or the numbers of pictures and scales differ.
+        NotFiniteError: a grid holds NaN or infinity.
         OutOfMemoryError: a batch does not fit in the memory.
     """
     offsets = [0, *itertools.accumulate(check_scale(scale) for scale in scales)]
@@ -66,7 +66,7 @@ def encode_pooled(
         if tokens_TD is None:
             tokens_TD = grids.new_empty(offsets[-1], grids.shape[2])
         for grid in grids:
-            # Copied out: a view would keep the grids of the whole batch.
+            # Copied: a view would keep the grids of the whole batch in memory.
             tokens_TD[offsets[done] : offsets[done + 1]] = pool(grid[None], scales[done])[0]
             done += 1
         del grids, grid  # before the tower makes the next ones
@@ -85,7 +85,7 @@ def encode(
     vision_batch: int = 16,
     on_batch: Callable[[int], object] | None = None,
 ) -> Tensor:
-    """Frames whose grids are kept, to be pooled later; arguments and errors as for `encode_pooled`.
+    """Encode frames into grids that are pooled later; arguments and errors as for `encode_pooled`.
 
     Returns:
         [N, 576, D] projected grids on the model's device, not pooled.
@@ -102,7 +102,7 @@ def encode(
 
 
 def grid_batches(loaded: LoadedModel, pictures: Iterable[Picture], *, vision_batch: int = 16) -> Iterator[Tensor]:
-    """Projected grids [up to `vision_batch`, 576, D], not pooled; arguments and errors as for `encode_pooled`."""
+    """Yield projected grids [up to `vision_batch`, 576, D], not pooled; arguments and errors as for `encode_pooled`."""
     device = loaded.model.device
     batches = _pixel_batches(iter(pictures), vision_batch, device, loaded.model.dtype)
     running: list[_Running] = []
@@ -120,7 +120,7 @@ def grid_batches(loaded: LoadedModel, pictures: Iterable[Picture], *, vision_bat
             event = torch.cuda.Event()
             event.record(torch.cuda.current_stream(device))
         running.append(_Running(pixels, sure, event))
-        # Two micro-batches are under way at most: what is prepared ahead must not fill the memory.
+        # At most two micro-batches are in flight: what is prepared ahead must not fill the memory.
         if event is None or len(running) > 1:
             running.pop(0).finish(loaded)
     for one in running:
@@ -129,14 +129,14 @@ def grid_batches(loaded: LoadedModel, pictures: Iterable[Picture], *, vision_bat
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Running:
-    """A micro-batch that a GPU may still work on; `sure` says, when `event` has passed, that its grids are finite."""
+    """A micro-batch that a GPU may still work on; once `event` has passed, `sure` says whether its grids are finite."""
 
     pixels: Tensor
     sure: Tensor
     event: torch.cuda.Event | None
 
     def finish(self, loaded: LoadedModel) -> None:
-        """Wait for it. NotFiniteError unless its grids are finite."""
+        """Wait for it; raise NotFiniteError unless its grids are finite."""
         if self.event is not None:
             self.event.synchronize()
         if not self.sure:
@@ -151,7 +151,7 @@ def _grids(loaded: LoadedModel, pixels: Tensor) -> Tensor:
 def _pixel_batches(
     pictures: Iterator[Picture], size: int, device: torch.device, dtype: torch.dtype
 ) -> Iterator[Tensor]:
-    """What the tower takes, [up to `size`, 3, 336, 336]; one picture is decoded while others are resized."""
+    """Yield the tower's inputs, [up to `size`, 3, 336, 336]; one picture is decoded while others are resized."""
     threads = min(_MOST_THREADS, len(os.sched_getaffinity(0)))
     with ThreadPoolExecutor(threads, thread_name_prefix="square") as workers:
         while tasks := [workers.submit(as_square, picture) for picture in itertools.islice(pictures, size)]:

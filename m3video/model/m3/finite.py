@@ -1,7 +1,7 @@
-"""Numbers of a model that are not finite: noticed where they would be used, explained by a search when they are.
+"""NaN and infinity in a model: detected in its results, then traced to a damaged weight or an overflow.
 
-Noticing costs one pass over results that are small beside what they are made from. The search, which runs the vision
-tower again and reads weights, is paid for by a failure only.
+Detection is one pass over results, which are small beside what they are computed from. The search, which runs the
+vision tower again and reads weights, runs only after a failure.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from m3video.model.safetensors_headers import weight_files
 
 DECODER = "language model"
 _KNOWN: WeakKeyDictionary[nn.Module, str] = WeakKeyDictionary()
-"""What is wrong with a model's weights ("" for nothing): in a batch each item may ask."""
+"""What is wrong with a model's weights ("" for nothing), cached since each item of a batch may ask."""
 
 
 def is_finite(numbers: Tensor) -> Tensor:
-    """Bool without a shape, on the device of `numbers`, which is not waited for; True where there are none.
+    """Return whether all numbers are finite, as a bool tensor on their device, without waiting for it.
 
-    NaN is the least and the greatest of all that it is among. One pass and no copy: `isfinite` takes 20 times as long.
+    aminmax returns NaN where there is any. It is one pass without a copy: `isfinite` takes 20 times as long.
     """
     if not numbers.numel():
         return torch.ones((), dtype=torch.bool, device=numbers.device)
@@ -36,7 +36,7 @@ def is_finite(numbers: Tensor) -> Tensor:
 
 
 def check_features(loaded: LoadedModel, features: Tensor, pixels_N3HW: Tensor) -> None:
-    """Refuse projected features with NaN or infinity in them.
+    """Refuse projected features that hold NaN or infinity.
 
     Args:
         loaded: the model.
@@ -44,14 +44,14 @@ def check_features(loaded: LoadedModel, features: Tensor, pixels_N3HW: Tensor) -
         pixels_N3HW: [N, 3, 336, 336], normalised.
 
     Raises:
-        NotFiniteError: naming the damaged tensor, or the part whose sums exceed the number format.
+        NotFiniteError: it names the damaged tensor, or the part whose sums exceed the number format.
     """
     if not is_finite(features):
         raise not_finite_features(loaded, pixels_N3HW)
 
 
 def not_finite_features(loaded: LoadedModel, pixels_N3HW: Tensor) -> NotFiniteError:
-    """Why the projected features of these pixels are not finite; the tower runs again to tell it from the projector."""
+    """Return why these pixels' features are not finite; the tower runs again, to tell it from the projector."""
     seen: list[bool] = []
     projector = loaded.model.model.multi_modal_projector
     hook = projector.register_forward_pre_hook(lambda _, inputs: seen.append(bool(is_finite(inputs[0]))))
@@ -64,11 +64,11 @@ def not_finite_features(loaded: LoadedModel, pixels_N3HW: Tensor) -> NotFiniteEr
 
 
 def not_finite(loaded: LoadedModel, part: str) -> NotFiniteError:
-    """Why numbers of a model are not finite.
+    """Return the error that says why numbers of a model are not finite.
 
     Args:
         loaded: the model.
-        part: which made the first of them: "vision tower", "projector" or `DECODER`.
+        part: the part that computed the first of them: "vision tower", "projector" or `DECODER`.
     """
     if loaded.model not in _KNOWN:
         _KNOWN[loaded.model] = damage(loaded)
@@ -85,11 +85,11 @@ def _overflow(loaded: LoadedModel, part: str) -> str:
 
 
 def damage(loaded: LoadedModel) -> str:
-    """Which weight of a model is not finite and what to do; "" where all are finite."""
+    """Return which weight of a model is not finite and what to do; "" where all are finite."""
     for key, parameter in loaded.model.named_parameters():
-        # Layers that are held with fewer bits have no plain numbers: those of their files are looked at below.
+        # Quantized layers have no plain numbers: their files are checked below.
         if type(parameter.data) is Tensor and parameter.is_floating_point() and not is_finite(parameter):
-            key = key.replace(".base_layer.", ".")  # so peft calls what a LoRA is added to
+            key = key.replace(".base_layer.", ".")  # peft's name for a layer that a LoRA is added to
             stored = next(_stored(loaded, key), None)
             if stored is not None and is_finite(stored[2]) and not parameter.isnan().any():
                 return f"tensor {stored[0]} of {stored[1]} exceeds {_dtype(parameter)}: use bfloat16 or float32"
@@ -107,7 +107,7 @@ def _damaged(tensor: str, where: object) -> str:
 
 
 def _stored(loaded: LoadedModel, key: str | None) -> Iterator[tuple[str, Path, Tensor]]:
-    """Name, file and numbers of weights as they are stored: of what the model has as `key`, or of its decoder."""
+    """Yield name, file and numbers of stored weights: of the parameter `key`, or of the decoder."""
 
     def is_wanted(name: str) -> bool:
         if key is None:
@@ -115,17 +115,17 @@ def _stored(loaded: LoadedModel, key: str | None) -> Iterator[tuple[str, Path, T
         return our_name(key) in (our_name(name), tower_name(name))
 
     try:
-        # A tower that is kept apart stands for one in the checkpoint, which is then not used.
+        # A separate tower replaces the one in the checkpoint.
         for folder in (loaded.tower, loaded.folder):
             for file in [] if folder is None else weight_files(folder):
                 for name, tensor in read_tensors(file, keep=is_wanted):
                     yield name, file, tensor
     except CheckpointError:
-        return  # the files are there no more: what is in memory has to do
+        return  # the files are gone: what is in memory has to do
 
 
-def _dtype(held: Tensor | M3VideoForConditionalGeneration) -> str:
-    return str(held.dtype).removeprefix("torch.")
+def _dtype(numbers: Tensor | M3VideoForConditionalGeneration) -> str:
+    return str(numbers.dtype).removeprefix("torch.")
 
 
 def _is_quantized(loaded: LoadedModel) -> bool:

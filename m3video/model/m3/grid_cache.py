@@ -1,105 +1,110 @@
-"""Projected 24x24 grids of single frames, kept so that no frame goes through the vision tower twice.
+"""Cached 24x24 grids of projected tokens, one for each frame, so that no frame goes through the vision tower twice.
 
 Every scale is pooled from such a grid, so it serves any plan and any question. Shape legend: D decoder width.
 
-A grid is kept under everything that it depends on: the bytes of the video (fingerprint), the frame (pts), the decoder
-that made its pixels (backend), the very numbers of vision tower and projector, their config, number format and device,
+The key of a grid is everything that it depends on: the bytes of the video (fingerprint), the frame (pts), the decoder
+that made its pixels (backend), the weights of vision tower and projector, their config, number format and device,
 this package's code that decodes, prepares and encodes, and the libraries under it. Not part of the key is what changes
 last bits at most: the pictures that shared a batch, and the number of threads.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections import OrderedDict
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from m3video.model.m3.checkpoint import LoadedModel
+from m3video.model.size import GRID_MEMORY_BYTES
 from m3video.utils.cache import DECODERS, Arrays, Cache, Key, code_digest, versions
-
-MOST_IN_MEMORY = 1 << 30
-"""Bytes of grids that a session holds in memory: 2,400 frames of the bundled model, 220 of a 7B model at 16 bits."""
+from m3video.utils.digest import digest_of
 
 
 class Grids:
     """The grids of one video's frames, in memory and, with a cache, on disk."""
 
-    def __init__(self, cache: Cache | None, key: Key, *, about: dict[str, str], most_bytes: int = MOST_IN_MEMORY):
-        """Empty in memory.
+    def __init__(self, cache: Cache | None, key: Key, *, about: dict[str, str], most_bytes: int = GRID_MEMORY_BYTES):
+        """Start with nothing in memory.
 
         Args:
-            cache: None to keep nothing on disk.
-            key: as `grids_key` makes it.
-            about: what `cache ls` tells people.
-            most_bytes: in memory; the least recently used grids beyond it are dropped.
+            cache: None to store nothing on disk.
+            key: as `grids_key` returns it.
+            about: what `cache ls` shows.
+            most_bytes: limit in memory; the least recently used grids beyond it are dropped.
         """
         self._cache, self._key, self._about, self._most = cache, key, about, most_bytes
-        self._held: OrderedDict[int, Tensor] = OrderedDict()
+        self._in_memory: OrderedDict[int, Tensor] = OrderedDict()
         self._bytes = 0
 
     def find(self, pts: int) -> Tensor | None:
-        """The grid [576, D] of the frame at `pts`, on the CPU; None where it has to be made."""
-        grid = self._held.get(pts)
+        """Return the grid [576, D] of the frame at `pts`, on the CPU; None where it is not cached."""
+        grid = self._in_memory.get(pts)
         if grid is not None:
-            self._held.move_to_end(pts)
+            self._in_memory.move_to_end(pts)
             return grid
         stored = None if self._cache is None else self._cache.load("grids", self._key, str(pts))
         if stored is None:
             return None
         grid = _to_tensor(stored)
-        self._hold(pts, grid)
+        self._add(pts, grid)
         return grid
 
     def keep(self, pts: int, grid_SD: Tensor) -> None:
-        """Keep a grid that was made."""
+        """Store the grid of the frame at `pts`."""
         grid = grid_SD.cpu()
-        self._hold(pts, grid)
+        self._add(pts, grid)
         if self._cache is not None:
             self._cache.save("grids", self._key, str(pts), _to_arrays(grid), about=self._about)
 
-    def _hold(self, pts: int, grid: Tensor) -> None:
-        self._held[pts] = grid
+    def _add(self, pts: int, grid: Tensor) -> None:
+        self._in_memory[pts] = grid
         self._bytes += grid.nbytes
-        while self._bytes > self._most and len(self._held) > 1:
-            _, dropped = self._held.popitem(last=False)
+        while self._bytes > self._most and len(self._in_memory) > 1:
+            _, dropped = self._in_memory.popitem(last=False)
             self._bytes -= dropped.nbytes
 
 
 def grids_key(loaded: LoadedModel, *, fingerprint: str, backend: str) -> Key | None:
-    """What every grid of one video depends on, but for its pts; None for weights that have no plain numbers.
+    """Return everything that the grids of a video depend on except the pts; None for quantized weights.
 
     Args:
         loaded: the model.
         fingerprint: of the video's bytes.
-        backend: which decoder makes its pixels.
+        backend: the decoder of its pixels.
     """
     weights = grid_weights(loaded)
     if weights is None:
         return None
-    place = loaded.model.device
+    device = loaded.model.device
     return {
         "video": fingerprint,
         "backend": backend,
         "weights": weights,
         "dtype": str(loaded.model.dtype),
-        "device": torch.cuda.get_device_name(place) if place.type == "cuda" else place.type,
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
         "code": code_digest("video/*.py", "model/*.py", "model/m3/*.py", "types/*.py"),
         "libraries": versions(*DECODERS, "torch", "transformers", "numpy", "pillow"),
     }
 
 
 def grid_weights(loaded: LoadedModel) -> str | None:
-    """Digest of the numbers that make a grid, as they lie in memory: vision tower, projector and their config.
+    """Return a digest of the weights in memory that make a grid: vision tower, projector, and their config.
 
     The language model is not part of it: fine-tuned decoders over one tower share their grids. None where weights are
-    quantized into something else than plain tensors.
+    quantized, so that they are no plain tensors.
     """
-    config: Any = loaded.config
-    seen = hashlib.blake2b(digest_size=16)
+    parts: tuple[nn.Module, ...] = (loaded.model.model.vision_tower, loaded.model.model.multi_modal_projector)
+    tensors = [(name, tensor) for part in parts for name, tensor in part.state_dict().items()]
+    if any(type(tensor) is not Tensor for _, tensor in tensors):
+        return None
+    return digest_of(_grid_numbers(loaded.config, tensors), size=16)
+
+
+def _grid_numbers(config: Any, tensors: Sequence[tuple[str, Tensor]]) -> Iterator[bytes | memoryview]:
     facts = [
         config.vision_config.to_dict(),
         config.vision_feature_layer,
@@ -107,19 +112,14 @@ def grid_weights(loaded: LoadedModel) -> str | None:
         config.projector_hidden_act,
         config._attn_implementation,
     ]
-    seen.update(json.dumps(facts, sort_keys=True, default=str).encode())
-    parts: tuple[nn.Module, ...] = (loaded.model.model.vision_tower, loaded.model.model.multi_modal_projector)
-    for part in parts:
-        for name, tensor in part.state_dict().items():
-            if type(tensor) is not Tensor:
-                return None
-            seen.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-            seen.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
-    return seen.hexdigest()
+    yield json.dumps(facts, sort_keys=True, default=str).encode()
+    for name, tensor in tensors:
+        yield f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode()
+        yield tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data
 
 
 def _to_arrays(grid: Tensor) -> Arrays:
-    """NumPy knows no bfloat16: such a grid is kept as the 16-bit integers of the same bits."""
+    """Convert a grid to arrays; NumPy has no bfloat16, so its bits are stored as 16-bit integers."""
     if grid.dtype == torch.bfloat16:
         return {"bfloat16": grid.contiguous().view(torch.int16).numpy()}
     return {"grid": grid.numpy()}

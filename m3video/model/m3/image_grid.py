@@ -1,4 +1,4 @@
-"""IG-VLM: six frames in one picture, its prompts, and how its answers are read. The protocol of M3's video table.
+"""IG-VLM: six frames in one picture, its prompts, and the parsing of its answers, as in M3's video results.
 
 Source: IG-VLM's evaluation scripts as the M3 repository uses them, quirks included.
 """
@@ -27,13 +27,13 @@ def igvlm_indices(
     start_seconds: float | None = None,
     end_seconds: float | None = None,
 ) -> list[int]:
-    """Which frames (numbers in display order) the reference shows.
+    """Return the numbers, in display order, of the frames that the reference shows.
 
     Args:
         duration_seconds: of the whole video, as its container says.
         fps: frames per second, as the container says.
         num_frames: pictures in the grid.
-        start_seconds: beginning of the part that is asked about; None for the whole video.
+        start_seconds: beginning of the part to show; None for the whole video.
         end_seconds: its end.
 
     Returns:
@@ -54,13 +54,13 @@ def igvlm_indices(
 
 
 def make_grid(frames: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:
-    """Frames as one picture, row by row, in `round(sqrt(N))` columns.
+    """Return frames as one picture, row by row, in `round(sqrt(N))` columns.
 
     Args:
         frames: N RGB uint8 [H, W, 3] arrays; where sizes differ, all are resized to the smallest.
 
     Returns:
-        RGB uint8 [rows * H, columns * W, 3]; places without a frame are white.
+        RGB uint8 [rows * H, columns * W, 3]; cells without a frame are white.
     """
     import cv2
 
@@ -78,7 +78,7 @@ def make_grid(frames: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:
 
 
 def mc_prompt(question: str, options: Sequence[str]) -> str:
-    """The multiple-choice prompt; the reference has five options, other numbers are lettered the same way.
+    """Return the multiple-choice prompt; the reference has five options, other numbers are lettered the same way.
 
     Args:
         question: without the options.
@@ -94,7 +94,7 @@ def mc_prompt(question: str, options: Sequence[str]) -> str:
 
 
 def oe_prompt(question: str) -> str:
-    """The open-ended prompt; the question's own question mark is not doubled."""
+    """Return the open-ended prompt; a question mark at the question's end is not doubled."""
     return (
         f"USER: <image>\n{_GRID_VIEW}Answer concisely with overall content and context of the video, highlighting any "
         "significant events, characters, or objects that appear throughout the frames. "
@@ -103,7 +103,7 @@ def oe_prompt(question: str) -> str:
 
 
 def parse_mc(text: str, num_options: int = 5) -> int | None:
-    """Which option an answer names, from 0; None when it names none.
+    """Return the option that an answer names, from 0; None when it names none.
 
     Args:
         text: what the model said, prompt or not (everything up to the last "ASSISTANT:" is left out).
@@ -111,7 +111,7 @@ def parse_mc(text: str, num_options: int = 5) -> int | None:
 
     Returns:
         The first letter when it is an option's; overridden by the first option, in letter order, whose `A:` or `A)`
-        stands in the text from "answer is" on (the whole text without those words).
+        appears in the text from "answer is" on, or in the whole text where it lacks those words.
     """
     letters = string.ascii_uppercase[:num_options]
     said = text.split("ASSISTANT:")[-1].strip()

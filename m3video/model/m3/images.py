@@ -1,4 +1,4 @@
-"""From RGB pictures to what the vision tower takes, bit-equal to the reference: PIL bicubic, never torchvision.
+"""Preprocess RGB pictures for the vision tower, bit-equal to the reference: PIL bicubic, never torchvision.
 
 Shape legend: N pictures, P tiles of one picture, H W = 336, V 256 grey levels.
 """
@@ -24,13 +24,13 @@ Size = tuple[int, int]
 
 
 def to_pixels(pictures: Sequence[Image.Image]) -> Tensor:
-    """CLIP's own preprocessing of ready pictures: [N, 3, 336, 336] float32."""
+    """Return square pictures after CLIP's own preprocessing, float32 [N, 3, 336, 336]."""
     pixels = _PROCESSOR(images=list(pictures), return_tensors="np")["pixel_values"]
     return torch.from_numpy(np.ascontiguousarray(pixels, dtype=np.float32))
 
 
 def pad_pixels(pictures: Sequence[NDArray[np.uint8] | Image.Image]) -> Tensor:
-    """Pictures as LLaVA-1.5 and every video frame is preprocessed.
+    """Preprocess pictures as LLaVA-1.5 does, and as every video frame is.
 
     Args:
         pictures: RGB uint8 [H, W, 3] arrays or PIL pictures, of any sizes.
@@ -42,7 +42,7 @@ def pad_pixels(pictures: Sequence[NDArray[np.uint8] | Image.Image]) -> Tensor:
 
 
 def normalise(squares_NHW3: Tensor) -> Tensor:
-    """Ready squares with CLIP's mean and deviation, the same numbers on every device as `to_pixels` gives.
+    """Normalise square pictures with CLIP's mean and deviation; on every device the numbers of `to_pixels`.
 
     Args:
         squares_NHW3: uint8 [N, 336, 336, 3], on any device.
@@ -58,7 +58,7 @@ def normalise(squares_NHW3: Tensor) -> Tensor:
 
 @functools.cache
 def _levels(device: torch.device) -> Tensor:
-    """What CLIP's own preprocessing makes of each grey level, float32 [3, V]; kept, since a copy to a GPU waits."""
+    """Return CLIP's preprocessed value of each grey level, float32 [3, V]; cached, since a copy to a GPU blocks."""
     square = np.zeros((SIDE * SIDE, 3), np.uint8)
     square[:256] = np.arange(256)[:, None]
     pixels = to_pixels([Image.fromarray(square.reshape(SIDE, SIDE, 3), "RGB")])
@@ -67,25 +67,25 @@ def _levels(device: torch.device) -> Tensor:
 
 
 def best_size(size_wh: Size, pinpoints_wh: Sequence[Sequence[int]]) -> Size:
-    """The (width, height) of `pinpoints_wh` that keeps most of the picture and wastes least.
+    """Return the (width, height) of `pinpoints_wh` that retains most of the picture and wastes least.
 
     Source: reference `select_best_resolution`. It reads pinpoints as (width, height); transformers reads them as
     (height, width) and so picks another grid at ties.
     """
     width, height = size_wh
-    best, best_kept, least_waste = None, 0, math.inf
+    best, best_area, least_waste = None, 0, math.inf
     for grid_w, grid_h in pinpoints_wh:
         scale = min(grid_w / width, grid_h / height)
-        kept = min(int(width * scale) * int(height * scale), width * height)
-        waste = grid_w * grid_h - kept
-        if kept > best_kept or (kept == best_kept and waste < least_waste):
-            best, best_kept, least_waste = (int(grid_w), int(grid_h)), kept, waste
+        area = min(int(width * scale) * int(height * scale), width * height)
+        waste = grid_w * grid_h - area
+        if area > best_area or (area == best_area and waste < least_waste):
+            best, best_area, least_waste = (int(grid_w), int(grid_h)), area, waste
     assert best is not None
     return best
 
 
 def anyres_tiles(picture: Image.Image, pinpoints_wh: Sequence[Sequence[int]]) -> list[Image.Image]:
-    """The whole picture stretched to 336x336, then the tiles of its best grid, row-major.
+    """Return the whole picture stretched to 336x336, then the tiles of its best grid, row-major.
 
     Source: reference `process_anyres_image`.
     """
@@ -106,12 +106,12 @@ def anyres_tiles(picture: Image.Image, pinpoints_wh: Sequence[Sequence[int]]) ->
 
 
 def anyres_pixels(picture: NDArray[np.uint8] | Image.Image, pinpoints_wh: Sequence[Sequence[int]]) -> Tensor:
-    """One picture as LLaVA-NeXT sees it: [P, 3, 336, 336], the base tile first."""
+    """Preprocess one picture as LLaVA-NeXT does: [P, 3, 336, 336], the base tile first."""
     return to_pixels(anyres_tiles(as_picture(picture), pinpoints_wh))
 
 
 def merge_tiles(tokens_PSD: Tensor, size_wh: Size, pinpoints_wh: Sequence[Sequence[int]], newline_D: Tensor) -> Tensor:
-    """Pooled tiles as one sequence: the base tile, then the grid row by row without padding, a newline ending each row.
+    """Merge pooled tiles: the base tile, then the grid row by row without padding, a newline ending each row.
 
     Args:
         tokens_PSD: [P, scale, D], each tile pooled to the same scale.
@@ -135,7 +135,7 @@ def merge_tiles(tokens_PSD: Tensor, size_wh: Size, pinpoints_wh: Sequence[Sequen
 
 
 def unpad(map_HWD: Tensor, size_wh: Size) -> Tensor:
-    """Cut off the rows or columns that only hold padding.
+    """Cut off the rows or columns that are only padding.
 
     Source: reference `unpad_image`; it truncates where transformers rounds to seven digits first.
     """

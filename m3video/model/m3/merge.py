@@ -1,4 +1,4 @@
-"""Where a model's tensors come from: one folder, or a LoRA, projector or delta of LLaVA merged into its base.
+"""Sources of a model's tensors: one folder, or a LoRA, projector or delta of LLaVA merged into its base.
 
 A part is merged while the base is read, tensor by tensor, in float32: no library is needed and nothing is written.
 """
@@ -25,14 +25,14 @@ from m3video.model.tokenizer import has_text
 
 FINAL_NORM = "model.language_model.norm.weight"
 LEAST_NORM = 0.05
-"""Llama's final norm multiplies by about 1 to 2; of differences between two of them no weight is far from 0."""
+"""The weights of Llama's final norm are about 1 to 2; in a difference between two models they are all near 0."""
 
 Keep = Callable[[str], bool]
 _LORA = re.compile(r"(?P<module>.+)\.lora_(?P<side>[AB])(\.\w+)?\.weight")
 
 
 class Weights(Protocol):
-    """Where a model's files lie: its own folder, whose config.json holds for it, whose tokenizer it has."""
+    """The folders of a model: of its weights, of the config.json that applies, and of its tokenizer."""
 
     @property
     def folder(self) -> Path: ...
@@ -44,12 +44,12 @@ class Weights(Protocol):
     def text_folder(self) -> Path: ...
 
     def read(self, keep: Keep) -> Iterator[tuple[str, Tensor]]:
-        """Name and tensor of everything that `keep` wants, under any layout's names."""
+        """Yield name and tensor of everything that `keep` accepts, under the names of any layout."""
 
 
 @dataclass(frozen=True, slots=True)
 class Plain:
-    """A folder that holds a whole model."""
+    """A folder with a whole model."""
 
     folder: Path
 
@@ -73,7 +73,7 @@ class Merged:
         folder: of the part.
         base: folder of a whole model: an original LLaVA, a converted one, or the language model alone.
         kind: "lora", "projector" or "delta".
-        config_folder: whose config.json holds for the two together.
+        config_folder: the folder whose config.json applies to the merged model.
     """
 
     folder: Path
@@ -83,13 +83,13 @@ class Merged:
 
     @property
     def text_folder(self) -> Path:
-        """The base's tokenizer, or a delta's own, as the reference has it; the other's where that has none."""
+        """The tokenizer's folder: the base, or as in the reference the delta; the other where that has none."""
         first, second = (self.folder, self.base) if self.kind == "delta" else (self.base, self.folder)
         return first if has_text(first) else second
 
     @property
-    def was_taught_nested(self) -> bool:
-        """Whether the part was trained on nested tokens: by `m3video train`, or as its config says."""
+    def was_trained_on_scales(self) -> bool:
+        """Whether the part was trained on pooled tokens: by `m3video train`, or as its config says."""
         own = self.folder / "config.json"
         says_so = own.is_file() and "matryoshka_vis_token_scale" in read_json(own)
         return says_so or (self.folder / OF_M3VIDEO).is_file()
@@ -101,15 +101,15 @@ class Merged:
 
 
 def find_merge(name: str, base: str, *, revision: str | None = None) -> Merged:
-    """A part of a model, and the base that it is to be merged into.
+    """Find a part of a model, and the base that it is to be merged into.
 
     Args:
         name: folder or hub name of a LoRA, a projector or a delta.
         base: folder or hub name of a whole model.
-        revision: of `name`.
+        revision: branch, tag or commit of `name`.
 
     Raises:
-        CheckpointError: no such folder, a whole model instead of a part, a part as the base, or no config.
+        CheckpointError: there is no such folder, a whole model in place of a part, a part as the base, or no config.
     """
     folder, base_folder = find_any(name, revision=revision), find_source(name, base)
     kind: str | None = part_of(folder)
@@ -129,12 +129,12 @@ def find_merge(name: str, base: str, *, revision: str | None = None) -> Merged:
 
 
 def is_difference(norm_D: Tensor) -> bool:
-    """Whether a final norm is a difference between two models' norms rather than a model's own."""
+    """Return whether a final norm is a difference between two models' norms rather than a model's own."""
     return bool(norm_D.float().abs().mean() < LEAST_NORM)
 
 
 def _with_part(folder: Path, base: Path, keep: Keep) -> Iterator[tuple[str, Tensor]]:
-    """The base with a LoRA added, and with the tensors that were trained whole in place of its own."""
+    """Yield the base's tensors, a LoRA added, with the tensors that were trained whole in place of its own."""
     replaced = dict(_trained_whole(folder))
     pairs = _Pairs(folder, replaced) if part_of(folder) == "lora" else None
     for name, tensor in read_folder(base, keep=lambda name: keep(our_name(name) or name)):
@@ -148,7 +148,7 @@ def _with_part(folder: Path, base: Path, keep: Keep) -> Iterator[tuple[str, Tens
 
 
 def _trained_whole(folder: Path) -> Iterator[tuple[str, Tensor]]:
-    """What lies beside a LoRA, and a projector that lies apart."""
+    """Yield the tensors beside a LoRA, and those of a projector file."""
     beside = projector_beside(folder)
     files = [folder / name for name in TRAINED_BESIDE if (folder / name).is_file()]
     for file in files if beside is None else [beside, *files]:
@@ -159,17 +159,17 @@ def _trained_whole(folder: Path) -> Iterator[tuple[str, Tensor]]:
 
 
 class _Pairs:
-    """The two factors that a LoRA has for each matrix it changes.
+    """The two factors of a LoRA for each matrix it changes.
 
     Attributes:
-        left: matrices that were not met in the base yet.
+        left: matrices that were not found in the base yet.
     """
 
     def __init__(self, folder: Path, replaced: dict[str, Tensor]) -> None:
         file = next((folder / name for name in ADAPTERS if (folder / name).is_file()), None)
         if file is None:
             raise CheckpointError(f"{folder} is a LoRA without its weights: {' or '.join(ADAPTERS)} is missing")
-        self.file, self._told = file, read_adapter_json(folder)
+        self.file, self._config = file, read_adapter_json(folder)
         self._factors: dict[str, dict[str, tuple[str, Tensor]]] = {}
         for name, tensor in read_tensors(file):
             found = _LORA.fullmatch(name)
@@ -185,7 +185,7 @@ class _Pairs:
         self.left = set(self._factors)
 
     def added(self, name: str, tensor: Tensor) -> Tensor:
-        """W + s B A in float32 where the LoRA changes this matrix.
+        """Return W + s B A in float32 where the LoRA changes this matrix, else W.
 
         Source: LoRA (arXiv 2106.09685), section 4.1; s = alpha / r, or alpha / sqrt(r) for rsLoRA (2312.03732).
         """
@@ -199,26 +199,26 @@ class _Pairs:
         return tensor.float() + self._scale(module, len(down_RI)) * (up_OR.float() @ down_RI.float())
 
     def _scale(self, module: str, rank: int) -> float:
-        alpha = self._told.get("lora_alpha", 8)
-        for pattern, special in (self._told.get("alpha_pattern") or {}).items():
+        alpha = self._config.get("lora_alpha", 8)
+        for pattern, special in (self._config.get("alpha_pattern") or {}).items():
             if re.fullmatch(rf"(.*\.)?({pattern})", module):
                 alpha = special
                 break
-        return float(alpha) / (math.sqrt(rank) if self._told.get("use_rslora") else rank)
+        return float(alpha) / (math.sqrt(rank) if self._config.get("use_rslora") else rank)
 
 
 def _with_delta(folder: Path, base: Path, keep: Keep) -> Iterator[tuple[str, Tensor]]:
-    """The sum of a delta and its base; what the base has not is the delta's own, and so are further rows of words.
+    """Yield the sum of a delta and its base; tensors and embedding rows that the base lacks are the delta's own.
 
     Source: `apply_delta.py` of the reference.
     """
-    # Mapped files: a tensor takes memory when it is read.
-    held = {our_name(name): tensor for name, tensor in read_folder(base)}
+    # The files are memory-mapped: a tensor takes memory when it is read.
+    base_tensors = {our_name(name): tensor for name, tensor in read_folder(base)}
     for name, tensor in read_folder(folder, keep=lambda name: keep(our_name(name) or name)):
         ours = our_name(name)
         if ours is None:
             continue
-        below = held.get(ours)
+        below = base_tensors.get(ours)
         if below is not None:
             rows, columns = len(below), below.shape[1:]
             if tensor.shape[1:] != columns or len(tensor) < rows:

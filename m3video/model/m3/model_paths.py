@@ -1,4 +1,4 @@
-"""Where a model's files lie: the bundled folder, a path, the hub, and the vision tower that is kept apart."""
+"""Find a model's files: the bundled folder, a path, the hub, and a separate vision tower."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from m3video.errors import CheckpointError
-from m3video.model.hub import ACCEPTED, from_hub
+from m3video.model.hub import ACCEPTED, cached_folder, from_hub, what_lacks
 from m3video.model.m3.adapters import refuse_part
 from m3video.model.m3.config_json import check_tower, is_original, read_config_json, read_tower_json
 from m3video.model.safetensors_headers import weight_files
@@ -17,15 +17,15 @@ BUNDLED_FOLDER = Path(__file__).parents[2] / "assets" / "bundled"
 
 
 def find_model(name_or_path: str, *, revision: str | None = None, vision_tower: str | None = None) -> Path:
-    """The folder of a model that can be loaded as it is: what can be told of it without torch is checked.
+    """Return the folder of a whole model, after the checks that need no torch.
 
     Args:
         name_or_path: "bundled", a folder or a hub name.
-        revision: of a hub name.
-        vision_tower: folder of a tower kept apart, as for loading.
+        revision: branch, tag or commit of a hub model.
+        vision_tower: folder of a separate vision tower, as for loading.
 
     Raises:
-        CheckpointError: no such model, a part of one, a shard or a tower that is missing, or a config that is none.
+        CheckpointError: there is no such model, only a part of one, a shard or tower is missing, or a config is wrong.
     """
     folder = find_folder(name_or_path, revision=revision)
     raw = read_config_json(folder)
@@ -36,7 +36,7 @@ def find_model(name_or_path: str, *, revision: str | None = None, vision_tower: 
 
 
 def find_source(name_or_path: str, base: str | None, *, vision_tower: str | None = None) -> Path:
-    """The folder of what is converted, or of the base that it is merged into; errors as for `find_model`."""
+    """Return the folder that is converted, or of the base that it is merged into; errors as for `find_model`."""
     if base is None:
         return find_model(name_or_path, vision_tower=vision_tower)
     find_any(name_or_path)
@@ -46,10 +46,10 @@ def find_source(name_or_path: str, base: str | None, *, vision_tower: str | None
 
 
 def find_folder(name_or_path: str, *, revision: str | None = None) -> Path:
-    """The bundled folder, a local folder with a config.json, or one from the hub.
+    """Return the bundled folder, a local folder with a config.json, or one from the hub.
 
     Raises:
-        CheckpointError: none of these, or a part of a model only.
+        CheckpointError: it is none of these, or only a part of a model.
     """
     folder = find_any(name_or_path, revision=revision)
     refuse_part(folder, name_or_path)
@@ -59,7 +59,7 @@ def find_folder(name_or_path: str, *, revision: str | None = None) -> Path:
 
 
 def find_any(name_or_path: str, *, revision: str | None = None) -> Path:
-    """The same, with a config.json or without one: a LoRA may lie alone."""
+    """Return the same, with or without a config.json: a LoRA may come without one."""
     if name_or_path == BUNDLED:
         if not (BUNDLED_FOLDER / "config.json").is_file():
             raise CheckpointError(
@@ -75,7 +75,7 @@ def find_any(name_or_path: str, *, revision: str | None = None) -> Path:
 
 
 def find_config(name_or_path: str) -> Path:
-    """A folder with the model's config.json; of a hub model only that is fetched, not its gigabytes.
+    """Return a folder with the model's config.json; of a hub model only that file is fetched, not its gigabytes.
 
     Raises:
         CheckpointError: there is none.
@@ -85,15 +85,31 @@ def find_config(name_or_path: str) -> Path:
     return from_hub(name_or_path, only_config=True)
 
 
+def find_here(name_or_path: str, *, whole: bool = False) -> Path | None:
+    """Return the folder or path of a model on this machine; None for a hub model that is not cached.
+
+    Args:
+        name_or_path: "bundled", a folder or a hub name.
+        whole: a hub model counts only when all of it was downloaded.
+    """
+    if name_or_path == BUNDLED:
+        return BUNDLED_FOLDER
+    path = local_path(name_or_path)
+    if path is not None:
+        return path
+    folder = cached_folder(name_or_path)
+    return None if folder is None or (whole and what_lacks(folder)) else folder
+
+
 def local_path(name_or_path: str) -> Path | None:
-    """The path that is meant, whether or not it is there; None where it can only be a hub name."""
+    """Return the path that is meant, whether or not it exists; None where it can only be a hub name."""
     path = Path(os.path.expanduser(name_or_path))  # unlike Path.expanduser it leaves an unknown ~user as it is
     is_path = path.exists() or name_or_path.count("/") != 1 or name_or_path.startswith((".", "/", "~"))
     return path if is_path else None
 
 
 def find_tower(folder: Path, raw: dict[str, Any], explicit: str | None) -> Path:
-    """Where a separate vision tower lies: as told, as the config says, beside the checkpoint, or on the hub."""
+    """Return a separate vision tower's folder: as given, as the config says, near the checkpoint, or on the hub."""
     if explicit is not None:
         if (Path(explicit) / "config.json").is_file():
             return Path(explicit)
@@ -119,7 +135,7 @@ def _tower_named(raw: dict[str, Any]) -> str:
 
 
 def tower_beside(folder: Path, raw: dict[str, Any]) -> Path | None:
-    """The tower the config names, in the working folder or near the checkpoint; None when it is nowhere here."""
+    """Return the folder of the tower that the config names, in the working folder or near the checkpoint; else None."""
     named, resolved = _tower_named(raw), folder.resolve()
     for base in (Path.cwd(), resolved, *list(resolved.parents)[:3]):
         for candidate in (base / named, base / Path(named).name):

@@ -5,6 +5,8 @@ Shape legend: N pictures, D decoder width.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -16,6 +18,7 @@ from transformers import (
     LlavaConfig,
     LlavaForConditionalGeneration,
 )
+from transformers.utils import logging as transformers_logging
 
 from m3video.model.m3.pooling import pack
 from m3video.types import FULL_SCALE, SCALES
@@ -25,15 +28,15 @@ PROMPT_STYLES = ("vicuna_v1", "llava_v1", "llava_v0", "plain", "bundled")
 
 
 class M3VideoConfig(LlavaConfig):
-    """`LlavaConfig` plus what M3 on video needs.
+    """`LlavaConfig` and the settings of M3 on video.
 
     Attributes:
-        token_scales: the nested scales the model was trained on.
+        token_scales: the token scales the model was trained on.
         prompt_style: one of `PROMPT_STYLES`.
         image_aspect_ratio: "pad" (LLaVA-1.5) or "anyres" (LLaVA-NeXT) for single pictures.
         image_grid_pinpoints: (width, height) sizes that anyres may choose, in the reference's order.
         use_image_newline: the model has a learned end-of-row token (LLaVA-NeXT).
-        max_context: most positions of prompt and answer together (`tokenizer_model_max_length` of the original).
+        max_context: most positions of prompt and answer combined (`tokenizer_model_max_length` of the original).
         m3_trained: False for a plain LLaVA: pooled tokens then cost it far more accuracy than an M3 model.
         origin: where the weights came from.
     """
@@ -51,7 +54,7 @@ class M3VideoConfig(LlavaConfig):
 
 
 class M3VideoForConditionalGeneration(LlavaForConditionalGeneration):
-    """LLaVA whose visual tokens nest; parameters have the names of `LlavaForConditionalGeneration`."""
+    """LLaVA whose visual tokens are pooled to a scale; parameters have the names of `LlavaForConditionalGeneration`."""
 
     config_class = M3VideoConfig
     config: M3VideoConfig
@@ -82,7 +85,7 @@ class M3VideoForConditionalGeneration(LlavaForConditionalGeneration):
         frame_scales: Tensor | None = None,
         **kwargs: Any,
     ) -> Any:
-        """What the parent takes; with `pixel_values`, each picture may have its own scale.
+        """Run the model on the parent's inputs; with `pixel_values`, each picture may have its own scale.
 
         Args:
             input_ids: [1, L] with `image_token_index` as often as the scales add up to.
@@ -113,7 +116,7 @@ class M3VideoForConditionalGeneration(LlavaForConditionalGeneration):
         )
 
     def visual_grids(self, pixels_N3HW: Tensor, *, batch_size: int = 16) -> Tensor:
-        """Projected 24x24 grids of pictures that are already preprocessed.
+        """Return projected 24x24 grids of preprocessed pictures.
 
         Args:
             pixels_N3HW: [N, 3, 336, 336], normalised with CLIP's mean and deviation.
@@ -131,6 +134,18 @@ class M3VideoForConditionalGeneration(LlavaForConditionalGeneration):
         if grid_NSD.shape[1] != FULL_SCALE:
             raise ValueError(f"the vision tower gives {grid_NSD.shape[1]} tokens a picture; M3 needs {FULL_SCALE}")
         return grid_NSD
+
+
+@contextmanager
+def without_progress_bars() -> Iterator[None]:
+    """Keep transformers from drawing its own progress bars, which it does even into a log."""
+    were_shown = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if were_shown:
+            transformers_logging.enable_progress_bar()
 
 
 AutoConfig.register(MODEL_TYPE, M3VideoConfig, exist_ok=True)

@@ -26,7 +26,7 @@ def pool(grid_NSD: Tensor, scale: int) -> Tensor:
         [N, scale, D]; at 576 the grid itself, bit for bit.
 
     Raises:
-        ValueError: another scale, or another grid.
+        ValueError: the scale is none of these, or the grid has another shape.
 
     Source: M3 paper section 3; `llava_arch.py` of the reference (average pooling after the projector).
     """
@@ -59,7 +59,7 @@ class VisualTokens:
         return len(self.scale_N)
 
     def frame(self, n: int) -> Tensor:
-        """Tokens of frame `n`, [tokens of that frame, D]."""
+        """Return the tokens of frame `n`, [tokens of that frame, D]."""
         return self.tokens_TD[self.offsets_N[n] : self.offsets_N[n + 1]]
 
     def __repr__(self) -> str:
@@ -79,10 +79,10 @@ def pack(grid_NSD: Tensor, scales: Sequence[int]) -> VisualTokens:
 
     Args:
         grid_NSD: [N, 576, D] projected grids.
-        scales: N scales, mixed as the plan says.
+        scales: N scales, in any mix.
 
     Raises:
-        ValueError: no frame, or another number of scales than frames.
+        ValueError: no frame, or the numbers of scales and frames differ.
     """
     if len(grid_NSD) != len(scales) or not scales:
         raise ValueError(

@@ -1,42 +1,41 @@
-"""Frames that the language model reads once, and any number of questions about them.
+"""Frames that the language model reads once, for any number of questions about them.
 
-A prompt is cut at the first token that depends on the question. What stands before (system prompt, times, frames) is
-read once and its KV cache kept; what a question and its answer add is cropped off again. Where the cut is depends on
-the frames and the question alone, never on what was asked before, so a follow-up does the very same sums on the very
-same numbers as a first question: its answer is the same token by token, not just nearly.
+A prompt is cut at the first token that depends on the question. The part before it (system prompt, times, frames) is
+read once and its KV cache stays; the positions of a question and its answer are cropped off again. The place of the cut
+depends on the frames and the question alone, never on earlier questions, so a follow-up does the same sums on the same
+numbers as a first question: its answer is the same token by token.
 
 Shape legend: L positions of the prompt, D decoder width.
 """
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from transformers import DynamicCache
+from torch import Tensor
 from transformers.cache_utils import DynamicLayer
 
-from m3video.model.m3 import answering
-from m3video.model.m3.answering import GeneratedAnswer, Timestamps
+from m3video.model import generation
+from m3video.model.m3 import inputs
+from m3video.model.m3.answer import GeneratedAnswer
 from m3video.model.m3.checkpoint import LoadedModel
+from m3video.model.m3.inputs import Timestamps
 from m3video.model.m3.pooling import VisualTokens
 from m3video.model.m3.prompt import worded
-from m3video.model.out_of_memory import within_memory
 from m3video.model.tokenizer import IMAGE_ID, prompt_ids
 
 
 def common_length(first: Sequence[int], second: Sequence[int]) -> int:
-    """How many ids two prompts share from the beginning."""
+    """Return how many ids two prompts share from the beginning."""
     length = min(len(first), len(second))
-    return next((place for place in range(length) if first[place] != second[place]), length)
+    return next((n for n in range(length) if first[n] != second[n]), length)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Held:
+class _CachedPrefix:
     """What the decoder has read: the ids, their embeddings, and its KV cache of exactly these positions."""
 
     ids: list[int]
@@ -56,24 +55,24 @@ class Prefix:
         shots_seconds: Sequence[float] = (),
         timestamps: Timestamps = "auto",
     ) -> None:
-        """Nothing is read yet.
+        """Set up without reading anything yet.
 
         Args:
             loaded: the model.
             visual: the frames' tokens, one scale for each.
             times_seconds: the frames' times, N numbers, or None where they are not known.
-            shots_seconds: when each shot begins and when the last one ends; a time in a question is told by a frame of
-                its shot.
+            shots_seconds: when each shot begins and when the last one ends; a time in a question is replaced
+                by a frame of its shot.
             timestamps: whether times are written before the frames.
         """
         self._loaded, self._visual = loaded, visual
         self._times, self._shots, self._timestamps = times_seconds, shots_seconds, timestamps
-        self._blocks = answering.frame_blocks(loaded, visual)
+        self._blocks = inputs.frame_blocks(loaded, visual)
         self._without_question = self._ids(self._prompt(""))
-        self._held: _Held | None = None
+        self._cached: _CachedPrefix | None = None
 
     def answer(self, question: str, *, max_new_tokens: int = 64) -> GeneratedAnswer:
-        """Answer one question as if it were the only one; `reused_tokens` tells what did not have to be read again.
+        """Answer one question as if it were the only one; `reused_tokens` of its prompt were not read again.
 
         Args:
             question: the user's words.
@@ -82,7 +81,7 @@ class Prefix:
         Raises:
             DoesNotFitError: the prompt and the answer exceed the context; nothing is ever cut off.
             NotFiniteError: the model's numbers are not finite.
-            UsageError: a question that holds an image mark.
+            UsageError: the question contains an image mark.
         """
         asked, notes = worded(
             self._loaded.config.prompt_style,
@@ -96,20 +95,20 @@ class Prefix:
         ids = self._ids(prompt)
         in_blocks, visual = sum(map(len, self._blocks)), len(self._visual.tokens_TD)
         text = len(ids) - len(self._blocks) + in_blocks - visual
-        answering.refuse_beyond(self._loaded, visual=visual, text=text, answer=max_new_tokens)
-        said, reused, more = self._generate(ids, max_new_tokens)
+        inputs.refuse_beyond(self._loaded, visual=visual, text=text, answer=max_new_tokens)
+        new_ids, reused, more = self._generate(ids, max_new_tokens)
         return GeneratedAnswer(
-            text=self._loaded.codec.decode(said).strip(),
+            text=self._loaded.codec.decode(new_ids).strip(),
             prompt_tokens=visual + text,
             visual_tokens=visual,
             text_tokens=text,
-            answer_tokens=len(said),
+            answer_tokens=len(new_ids),
             reused_tokens=reused,
-            warnings=(*answering.unknown_words_warning(self._loaded, prompt), *notes, *more),
+            warnings=(*inputs.unknown_words_warning(self._loaded, prompt), *notes, *more),
         )
 
     def _prompt(self, question: str) -> str:
-        return answering.frames_prompt(
+        return inputs.frames_prompt(
             self._loaded,
             question,
             num_frames=len(self._visual),
@@ -122,47 +121,30 @@ class Prefix:
 
     @torch.inference_mode()
     def _generate(self, ids: list[int], max_new_tokens: int) -> tuple[list[int], int, tuple[str, ...]]:
-        """Greedy ids, how many positions were read before, and a line when the next question cannot reuse all."""
+        """Return greedy ids, how many positions were cached, and a warning when the next question cannot reuse them."""
         # The last token has to be read in any case: its output is the first word of the answer.
         cut = min(common_length(ids, self._without_question), len(ids) - 1)
-        held, self._held = self._held, None  # dropped unless all goes well: an interrupted pass leaves layers uneven
-        if held is not None and held.ids != ids[:cut]:
-            held = None
-        reused = 0 if held is None else held.embeds_1LD.shape[1]
+        # Dropped unless all goes well: an interrupted pass leaves the layers uneven.
+        cached, self._cached = self._cached, None
+        if cached is not None and cached.ids != ids[:cut]:
+            cached = None
+        reused = 0 if cached is None else cached.embeds_1LD.shape[1]
         shown = ids[:cut].count(IMAGE_ID)
-        if held is None:
-            embeds = answering.embed(self._loaded, ids[:cut], self._blocks[:shown])
-            held = _Held(ids[:cut], embeds, prefill(self._loaded, embeds))
-        after = answering.embed(self._loaded, ids[cut:], self._blocks[shown:])
-        said = answering.generate(
-            self._loaded,
-            torch.cat([held.embeds_1LD, after], dim=1),
-            max_new_tokens=max_new_tokens,
-            cache={cache_name(self._loaded.model.model.language_model): held.cache},
-        )
-        if not is_croppable(held.cache):
-            return said, reused, ("this model's KV cache cannot be cropped: every question reads all frames again",)
-        held.cache.crop(held.embeds_1LD.shape[1] - held.cache.get_seq_length())
-        self._held = held
+        if cached is None:
+            embeds = inputs.embed(self._loaded, ids[:cut], self._blocks[:shown])
+            cached = _CachedPrefix(ids[:cut], embeds, generation.prefill(self._loaded, embeds))
+        after = inputs.embed(self._loaded, ids[cut:], self._blocks[shown:])
+        whole = torch.cat([cached.embeds_1LD, after], dim=1)
+        new_ids = generation.generate(self._loaded, whole, max_new_tokens=max_new_tokens, cache=cached.cache)
+        if not is_croppable(cached.cache):
+            return new_ids, reused, ("this model's KV cache cannot be cropped: every question reads all frames again",)
+        cached.cache.crop(cached.embeds_1LD.shape[1] - cached.cache.get_seq_length())
+        self._cached = cached
         if shown < len(self._blocks):
-            return said, reused, ("this prompt puts the question before frames: they are read again for each",)
-        return said, reused, ()
-
-
-def prefill(loaded: LoadedModel, embeds_1LD: Tensor) -> Any:
-    """The decoder's KV cache of a prompt's beginning, of the kind that the model itself would make."""
-    decoder = loaded.model.model.language_model
-    cache = DynamicCache(config=loaded.config.text_config)
-    with within_memory(f"a prompt of {embeds_1LD.shape[1]} tokens", "use a smaller --budget", step="answer"):
-        decoder(inputs_embeds=embeds_1LD, use_cache=True, **{cache_name(decoder): cache})
-    return cache
-
-
-def cache_name(module: nn.Module) -> str:
-    """transformers 5.24 calls the argument `cache`, versions before `past_key_values`."""
-    return "cache" if "cache" in inspect.signature(module.forward).parameters else "past_key_values"
+            return new_ids, reused, ("this prompt puts the question before frames: they are read again for each",)
+        return new_ids, reused, ()
 
 
 def is_croppable(cache: Any) -> bool:
-    """Whether every layer holds all positions, so that the latest can be taken off (a sliding window does not)."""
+    """Return whether every layer stores all positions, so that the latest can be cropped; sliding windows do not."""
     return all(type(layer) is DynamicLayer for layer in cache.layers)

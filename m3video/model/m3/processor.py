@@ -1,6 +1,6 @@
-"""The transformers processor: frames and words to what `M3VideoForConditionalGeneration` takes.
+"""The transformers processor: frames and text to the inputs of `M3VideoForConditionalGeneration`.
 
-It needs no torchvision and no video decoder: frames come as arrays, with their times, from whoever decoded them.
+It needs no torchvision and no video decoder: the caller decodes frames and passes them as arrays, with their times.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from transformers import (
 from m3video.errors import CheckpointError
 from m3video.model.m3.images import SIDE, pad_pixels
 from m3video.model.m3.modeling import M3VideoConfig
-from m3video.model.m3.prompt import build_prompt
-from m3video.model.tokenizer import IMAGE, first_line
+from m3video.model.m3.prompt import IMAGE, build_prompt
 from m3video.types import FULL_SCALE, check_scale
+from m3video.utils.text import first_line
 
 
 class M3VideoProcessor(ProcessorMixin):
-    """Frames, their scales and times, and a question, as model inputs.
+    """A processor of frames, their scales and times, and a question, into model inputs.
 
     Example: `processor(videos=frames, text=question, frame_scales=[36, 9], times_seconds=[0.5, 4.0])`
     """
@@ -48,7 +48,7 @@ class M3VideoProcessor(ProcessorMixin):
         super().__init__(image_processor, tokenizer, **kwargs)
 
     def frames_text(self, frame_scales: Sequence[int], times_seconds: Sequence[float] | None, text: str) -> str:
-        """The whole prompt, each frame as `scale` image marks behind its time."""
+        """Return the whole prompt, each frame as `scale` image marks after its time."""
         prompt = build_prompt(self.prompt_style, text, num_frames=len(frame_scales), times_seconds=times_seconds)
         pieces = prompt.split(IMAGE)
         marks = [IMAGE * check_scale(scale) for scale in frame_scales]
@@ -64,7 +64,7 @@ class M3VideoProcessor(ProcessorMixin):
         times_seconds: Sequence[float] | None = None,
         **kwargs: Any,
     ) -> BatchFeature:
-        """Inputs for one question about one video (or about some pictures, which are treated as its frames).
+        """Return inputs for one question about a video (or about pictures, which are treated as its frames).
 
         Args:
             images: N pictures; give these or `videos`.
@@ -99,7 +99,7 @@ class M3VideoProcessor(ProcessorMixin):
         )
 
     def _ids(self, prompt: str) -> list[int]:
-        """Each piece between image marks alone, as the reference does."""
+        """Tokenize each piece between image marks alone, as the reference does."""
         ids = [] if self.tokenizer.bos_token_id is None else [self.tokenizer.bos_token_id]
         for number, piece in enumerate(prompt.split(IMAGE)):
             if number:
@@ -116,9 +116,9 @@ class M3VideoProcessor(ProcessorMixin):
 
 
 def read_tokenizer(folder: Path) -> Any:
-    """The folder's tokenizer as transformers knows it.
+    """Read a folder's tokenizer as a transformers tokenizer.
 
-    A `tokenizer.model` is turned into a fast tokenizer here: transformers itself would need protobuf for it.
+    A `tokenizer.model` is converted to a fast tokenizer here: transformers itself would need protobuf for it.
     """
     if (folder / "tokenizer.json").is_file() or not (folder / "tokenizer.model").is_file():
         return AutoTokenizer.from_pretrained(folder)
@@ -139,7 +139,7 @@ def read_tokenizer(folder: Path) -> Any:
 
 
 def merges_of(vocab: Mapping[str, int]) -> list[tuple[str, str]]:
-    """The merges of a BPE vocabulary: a piece's number is its rank, and it is made of any two pieces that spell it."""
+    """Return the merges of a BPE vocabulary: a piece's id is its rank, and any two pieces that spell it make it."""
     found = []
     for piece, rank in vocab.items():
         for cut in range(1, len(piece)):
@@ -164,10 +164,10 @@ def write_processor(folder: Path) -> None:
     processor = M3VideoProcessor(
         pictures, tokenizer, image_token_id=config.image_token_index, prompt_style=config.prompt_style
     )
-    kept = {file.name: file.read_bytes() for file in folder.glob("tokenizer*")}
+    originals = {file.name: file.read_bytes() for file in folder.glob("tokenizer*")}
     processor.save_pretrained(folder)
     # The tokenizer's own files stay what they were: they decide the ids.
-    for name, content in kept.items():
+    for name, content in originals.items():
         (folder / name).write_bytes(content)
 
 

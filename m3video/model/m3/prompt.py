@@ -1,4 +1,4 @@
-"""Prompt templates: where the frames, their times and the question stand."""
+"""Prompt templates: the places of the frames, their times and the question."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ import re
 from collections.abc import Sequence
 
 from m3video.errors import UsageError
-from m3video.model.tokenizer import IMAGE
-from m3video.utils.clock import CLOCK, clock, is_outside, shot_named, whole_seconds
+from m3video.utils.clock import CLOCK, clock, is_outside, shot_named, whole_clock, whole_seconds
+
+IMAGE = "<image>"
+"""Stands for a picture in the text of a prompt."""
 
 _USER = (
     "A chat between a curious user and an artificial intelligence assistant. The assistant gives helpful, detailed, "
@@ -28,7 +30,7 @@ TEMPLATES: dict[str, tuple[str, str]] = {
 
 
 def build_prompt(style: str, question: str, *, num_frames: int, times_seconds: Sequence[float] | None) -> str:
-    """The whole prompt with one `<image>` for each frame.
+    """Return the whole prompt, with one `<image>` for each frame.
 
     Args:
         style: one of `TEMPLATES`, or "bundled".
@@ -37,7 +39,7 @@ def build_prompt(style: str, question: str, *, num_frames: int, times_seconds: S
         times_seconds: their times to write before them, or None for no timestamps.
 
     Raises:
-        UsageError: a question that contains `<image>`.
+        UsageError: the question contains `<image>`.
     """
     if IMAGE in question:
         raise UsageError(f"the question contains {IMAGE}, which stands for a frame: leave it out")
@@ -54,7 +56,7 @@ def build_prompt(style: str, question: str, *, num_frames: int, times_seconds: S
 
 
 def _bundled(question: str, *, num_frames: int, times_seconds: Sequence[float] | None) -> str:
-    """The word-level prompt of the bundled model: `frame 1 0:03 <image> ... question ... answer`."""
+    """Return the word-level prompt of the bundled model: `frame 1 0:03 <image> ... question ... answer`."""
     words = []
     for number in range(num_frames):
         words += ["frame", str(number + 1)]
@@ -73,14 +75,15 @@ def worded(
     shots_seconds: Sequence[float] = (),
     timestamps: bool | str,
 ) -> tuple[str, tuple[str, ...]]:
-    """The question as a model of this style was taught to read it, and a line for each time in it that is told by
-    another one, or by none.
+    """Return the question in the form that a model of this style was trained on, and notes on times in it.
+
+    There is a note for each time that is replaced by that of another frame, or by none.
 
     Args:
         style: one of `TEMPLATES`, or "bundled".
         question: the user's words.
         times_seconds: the shown frames' times, or None where they are not known.
-        scales: the shown frames' tokens.
+        scales: the shown frames' token scales.
         shots_seconds: when each shot begins and when the last one ends, increasing; empty where that is not known.
         timestamps: whether times are written before the frames.
     """
@@ -95,17 +98,17 @@ _AT_CLOCK = re.compile(rf"(\bat )?({CLOCK.pattern})", re.IGNORECASE)
 def name_times(
     question: str, times_seconds: Sequence[float], *, scales: Sequence[int], shots_seconds: Sequence[float] = ()
 ) -> tuple[str, tuple[str, ...]]:
-    """Each time that a question names ("at 0:07") as a frame that is shown ("in frame 3").
+    """Replace each time in a question ("at 0:07") by a frame that is shown ("in frame 3").
 
-    For the bundled model, which was only ever asked about frames before it. A shot is told by the one of its frames
-    that has most tokens; where no frame of the shot is shown, by the nearest frame of all. A time outside the shots
-    is told by none: it stays as it is.
+    This is for the bundled model, which was trained on questions about numbered frames. A time is replaced by the frame
+    of its shot with most tokens; where no frame of the shot is shown, by the nearest frame. A time outside the shots
+    stays as it is.
 
     Args:
         question, times_seconds, scales, shots_seconds: as for `worded`.
 
     Returns:
-        The question to ask, and a line for each time that is told by another one, or by none.
+        The question to ask, and a line for each time that is replaced by another one, or by none.
     """
     notes = []
 
@@ -127,17 +130,9 @@ def name_times(
 
 
 def _telling(second: int, times: Sequence[float], scales: Sequence[int], shots: Sequence[float]) -> tuple[int, bool]:
-    """The shown frame that tells most of the second that begins at `second`, and whether it is of the same shot."""
+    """Return the shown frame that stands for the second from `second` on, and whether it is of the same shot."""
     near = sorted(range(len(times)), key=lambda frame: abs(times[frame] - second - 0.5))
     starts = shots[:-1]
     shot = shot_named(second, starts)
     inside = [frame for frame in near if shots and max(0, bisect.bisect_right(starts, times[frame]) - 1) == shot]
     return (max(inside, key=lambda frame: scales[frame]), True) if inside else (near[0], False)
-
-
-def whole_clock(value: float) -> str:
-    """Whole seconds, rounded down, as the bundled model was taught: `67.9` -> `1:07`; hours from ten minutes on."""
-    total = max(0, int(value))
-    if total < 600:
-        return f"{total // 60}:{total % 60:02d}"
-    return f"{total // 3600}:{total % 3600 // 60:02d}:{total % 60:02d}"

@@ -1,10 +1,10 @@
-"""Where the language model looks for a question: how its last position attends to the frames.
+"""Which frames the language model attends to for a question: the attention of the prompt's last position.
 
-The last position of the prompt is where the answer begins, and its attention in the layer that fetches what was seen
-tells which frames it fetches from. Only that one row is computed, from the input of each attention layer and the keys
+The answer begins at the last position of the prompt, and its attention, in the layer that attends to the frames most,
+shows which frames it uses. Only that one row is computed, from the input of each attention layer and the keys
 in the KV cache: whatever attention the model runs (sdpa, flash), no layer's full attention is ever made, and one layer
-needs heads x positions numbers. Some frames draw attention whatever is asked (the first, the last, bright ones), so
-that of a question that asks for nothing in particular is taken off.
+needs heads x positions numbers. Some frames draw attention whatever the question (the first, the last, bright
+ones), so the attention for a neutral question is subtracted.
 
 Shape legend: N frames, L positions, H heads, G key-value heads, K width of a head, Y layers, D decoder width.
 """
@@ -22,12 +22,13 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from m3video.errors import UsageError
-from m3video.model.m3 import answering
-from m3video.model.m3.answering import Timestamps
+from m3video.model.generation import prefill, run_decoder
+from m3video.model.m3 import inputs
 from m3video.model.m3.checkpoint import LoadedModel
 from m3video.model.m3.finite import DECODER, not_finite
+from m3video.model.m3.inputs import Timestamps
 from m3video.model.m3.pooling import VisualTokens
-from m3video.model.m3.prefix import cache_name, common_length, is_croppable, prefill
+from m3video.model.m3.prefix import common_length, is_croppable
 from m3video.model.m3.prompt import worded
 from m3video.model.tokenizer import IMAGE_ID, prompt_ids
 
@@ -35,12 +36,12 @@ NEUTRAL = "what is shown"
 """A question about nothing in particular, in words that the bundled model knows."""
 
 FIRST_LAYER = 0.5
-"""Layers before this share of all are not looked at: there attention spreads over all that is near, not over what the
-question is about."""
+"""Layers before this share of all are ignored: their attention goes to what is near, not to what the question is
+about."""
 
 
 class Look(NamedTuple):
-    """Where a question makes the model look, beyond a neutral one.
+    """The frames that a question directs the model's attention to, beyond a neutral question.
 
     `relevance_N` is float64 [N], >= 0, sum 1 (all equal where the question moves nothing); `moved` is the share of the
     attention that the question moves, 0 to 1: 0 for a question that asks for nothing in particular.
@@ -51,7 +52,7 @@ class Look(NamedTuple):
 
 
 class CoarseAttention:
-    """Frames that the model has read coarsely once, and where any number of questions make it look."""
+    """Frames at coarse scales that the model reads once, for the attention of any number of questions."""
 
     def __init__(
         self,
@@ -61,7 +62,7 @@ class CoarseAttention:
         times_seconds: Sequence[float] | None,
         timestamps: Timestamps = "auto",
     ) -> None:
-        """Nothing is read yet.
+        """Set up without reading anything yet.
 
         Args:
             loaded: the model.
@@ -71,19 +72,19 @@ class CoarseAttention:
         """
         self._loaded, self._visual = loaded, visual
         self._times, self._timestamps = times_seconds, timestamps
-        self._blocks = answering.frame_blocks(loaded, visual)
+        self._blocks = inputs.frame_blocks(loaded, visual)
         self._ids = self._prompt_ids("")
-        self._held: Any = None
+        self._cache: Any = None
         self._neutral_YN: NDArray[np.float64] | None = None
 
     @torch.inference_mode()
     def look(self, question: str) -> Look:
-        """Where the model looks for `question`; another question reads only its own words.
+        """Return which frames the model attends to for `question`; a further question reads only its own words.
 
         Raises:
             DoesNotFitError: the prompt exceeds the context.
             NotFiniteError: the model's numbers are not finite.
-            UsageError: a question that holds an image mark, or a model whose attention cannot be watched.
+            UsageError: the question contains an image mark, or the model's attention cannot be watched.
         """
         if self._neutral_YN is None:
             self._neutral_YN = self._attention(NEUTRAL)
@@ -103,46 +104,46 @@ class CoarseAttention:
             scales=self._visual.scale_N,
             timestamps=self._timestamps,
         )
-        prompt = answering.frames_prompt(
+        prompt = inputs.frames_prompt(
             self._loaded, asked, num_frames=len(self._visual), times_seconds=self._times, timestamps=self._timestamps
         )
         return prompt_ids(self._loaded.codec, prompt)
 
     def _attention(self, question: str) -> NDArray[np.float64]:
-        """Attention of the prompt's last position to each frame in each layer, mean over heads, float64 [Y, N]."""
+        """Return the last position's attention to each frame in each layer, mean over heads, float64 [Y, N]."""
         ids = self._prompt_ids(question)
         in_blocks, visual = sum(map(len, self._blocks)), len(self._visual.tokens_TD)
         text = len(ids) - len(self._blocks) + in_blocks - visual
-        answering.refuse_beyond(self._loaded, visual=visual, text=text, answer=0)
-        # What all questions share is read once; the last token always anew, its attention is what is looked at.
+        inputs.refuse_beyond(self._loaded, visual=visual, text=text, answer=0)
+        # What all questions share is read once. The last token is always read anew: its attention is the result.
         cut = min(common_length(ids, self._ids), len(ids) - 1)
         shown = ids[:cut].count(IMAGE_ID)
-        held, self._held = self._held, None  # dropped unless all goes well
-        if held is None or held.get_seq_length() != _length(ids[:cut], self._blocks):
-            held = prefill(self._loaded, answering.embed(self._loaded, ids[:cut], self._blocks[:shown]))
-        before = held.get_seq_length()
-        after = answering.embed(self._loaded, ids[cut:], self._blocks[shown:])
-        found = last_row(self._loaded, after, held, frame_spans(ids, self._blocks))
-        if is_croppable(held):
-            held.crop(before - held.get_seq_length())
-            self._held = held
+        cache, self._cache = self._cache, None  # dropped unless all goes well
+        if cache is None or cache.get_seq_length() != _length(ids[:cut], self._blocks):
+            cache = prefill(self._loaded, inputs.embed(self._loaded, ids[:cut], self._blocks[:shown]))
+        before = cache.get_seq_length()
+        after = inputs.embed(self._loaded, ids[cut:], self._blocks[shown:])
+        found = last_row(self._loaded, after, cache, frame_spans(ids, self._blocks))
+        if is_croppable(cache):
+            cache.crop(before - cache.get_seq_length())
+            self._cache = cache
         return found
 
 
 def _length(ids: Sequence[int], blocks: Sequence[Tensor]) -> int:
-    """Positions of a prompt's beginning."""
+    """Return the number of positions of a prompt's beginning."""
     shown = list(ids).count(IMAGE_ID)
     return len(ids) - shown + sum(map(len, blocks[:shown]))
 
 
 def _looking_layer(attention_YN: NDArray[np.float64]) -> int:
-    """The layer of the later ones whose last position looks at the frames most."""
+    """Return the later layer whose last position attends to the frames most."""
     first = int(len(attention_YN) * FIRST_LAYER)
     return first + int(attention_YN[first:].sum(axis=1).argmax())
 
 
 def frame_spans(ids: Sequence[int], blocks: Sequence[Tensor]) -> list[tuple[int, int]]:
-    """The positions of each frame's tokens, half-open, where `ids` has `IMAGE_ID` for each block."""
+    """Return the positions of each frame's tokens, half-open, where `ids` has `IMAGE_ID` for each block."""
     spans, position, shown = [], 0, iter(blocks)
     for token in ids:
         length = len(next(shown)) if token == IMAGE_ID else 1
@@ -155,11 +156,11 @@ def frame_spans(ids: Sequence[int], blocks: Sequence[Tensor]) -> list[tuple[int,
 def last_row(
     loaded: LoadedModel, embeds_1LD: Tensor, cache: Any, spans: Sequence[tuple[int, int]]
 ) -> NDArray[np.float64]:
-    """Run the decoder over the rest of a prompt and tell how its last position attends to the frames.
+    """Run the decoder over the rest of a prompt and return its last position's attention to the frames.
 
     Args:
         loaded: the model.
-        embeds_1LD: the embeddings that follow what the cache holds.
+        embeds_1LD: the embeddings that follow the cached positions.
         cache: the KV cache of the prompt's beginning; it grows.
         spans: each frame's positions in the whole prompt, half-open.
 
@@ -167,12 +168,12 @@ def last_row(
         float64 [Y, N]: in each layer the mean over heads of the attention to all tokens of each frame.
 
     Raises:
-        NotFiniteError: there is NaN in its attention.
+        NotFiniteError: the attention holds NaN.
         UsageError: a decoder whose attention layers have other parts.
     """
     decoder = loaded.model.model.language_model
     with _last_queries(loaded) as queries:
-        decoder(inputs_embeds=embeds_1LD, use_cache=True, **{cache_name(decoder): cache})
+        run_decoder(loaded, cache, inputs_embeds=embeds_1LD)
     rows = []
     for layer, query_HK in enumerate(queries):
         keys_GLK = cache.layers[layer].keys[0]
@@ -185,7 +186,7 @@ def last_row(
 
 
 def attention_row(query_HK: Tensor, keys_GLK: Tensor, *, scaling: float) -> Tensor:
-    """Attention of the last of L positions, mean over heads, float32 [L].
+    """Return the attention of the last of L positions, mean over heads, float32 [L].
 
     Args:
         query_HK: the last position's queries, rotated; H a multiple of G.
@@ -199,7 +200,7 @@ def attention_row(query_HK: Tensor, keys_GLK: Tensor, *, scaling: float) -> Tens
 
 @contextmanager
 def _last_queries(loaded: LoadedModel) -> Iterator[list[Tensor]]:
-    """Fills a list with each layer's queries [H, K] of the last position, rotated, as the decoder runs."""
+    """Fill a list with each layer's queries [H, K] of the last position, rotated, as the decoder runs."""
     found: list[Tensor] = []
 
     def watch(attention: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -221,7 +222,7 @@ def _last_queries(loaded: LoadedModel) -> Iterator[list[Tensor]]:
 
 
 def _refuse_unknown(loaded: LoadedModel, attention: nn.Module) -> None:
-    """Queries are made as Llama, Mistral and their kin make them; a model that does more to them is refused."""
+    """Refuse attention whose queries are not computed as in Llama and Mistral."""
     known = hasattr(attention, "q_proj") and hasattr(attention, "head_dim") and not hasattr(attention, "q_norm")
     if not known:
         raise UsageError(

@@ -1,4 +1,4 @@
-"""How large a model is, from config.json and safetensors headers alone: no weight is read, torch not imported."""
+"""A model's size, from config.json and safetensors headers alone: no weight is read. Loads no torch."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from m3video.model.m3.config_json import check_tower, is_original, read_config_j
 from m3video.model.m3.config_rules import CLIP, CLIP_L_336, LLAMA
 from m3video.model.m3.model_paths import find_config, local_path, tower_beside
 from m3video.model.safetensors_headers import read_header, weight_files
-from m3video.model.tokenizer import first_line
-from m3video.utils.units import ModelSize
+from m3video.model.size import ModelSize
+from m3video.utils.text import first_line
 
 _LINEAR = re.compile(r"\.layers\.\d+\.(self_attn|mlp)\.\w+_proj\.weight$")
 _NO_PARAMETER = re.compile(r"(position_ids|rotary_emb\.inv_freq)$")
@@ -27,7 +27,7 @@ _IN_PROJECTOR = re.compile(r"mm_projector|multi_modal_projector")
 
 @dataclass(frozen=True, slots=True)
 class _Counts:
-    """Weights by where they stand; `linear` are those that quantization makes small."""
+    """Numbers of weights by part; `linear` are those that quantization makes smaller."""
 
     linear: int
     linear_rows: int
@@ -38,15 +38,15 @@ class _Counts:
 
 
 def read_size(name: str, *, vision_tower: str | None = None) -> ModelSize:
-    """The numbers that a model's memory depends on.
+    """Read the numbers that a model's memory depends on.
 
     Args:
         name: "bundled", a checkpoint folder of any layout that loads, or a hub name; of one that is not on this
             machine only config.json is fetched.
-        vision_tower: folder of a tower kept apart, as for loading.
+        vision_tower: folder of a separate vision tower, as for loading.
 
     Raises:
-        CheckpointError: no such model, or a config that is none.
+        CheckpointError: there is no such model, or its config is wrong.
     """
     folder = find_config(name)
     refuse_part(folder, name)
@@ -62,14 +62,14 @@ def _size(name: str, folder: Path, raw: Mapping[str, Any], vision_tower: str | N
     text = {**LLAMA, **(raw if original else raw.get("text_config") or {})}
     is_inside = not original or bool(raw.get("unfreeze_mm_vision_tower"))
     shapes, notes = _shapes(folder)
-    # Of a tower in a bin file only a copy that lies beside it can tell the sizes.
+    # The sizes of a tower in a bin file are known only from a copy beside it.
     apart = _tower_folder(folder, raw, vision_tower) if original and not (is_inside and shapes) else None
     if not original:
         vision = {**CLIP, **(raw.get("vision_config") or CLIP_L_336)}
     elif apart is not None:
         vision = {**CLIP, **read_tower_json(apart)}
-    elif is_inside and (held := _vision_of(shapes)):
-        vision = held
+    elif is_inside and (inside := _vision_of(shapes)):
+        vision = inside
     else:
         vision, notes = CLIP_L_336, (*notes, "its vision tower is taken to be CLIP-L/14 at 336 pixels")
         if raw["mm_hidden_size"] != vision["hidden_size"]:
@@ -84,7 +84,7 @@ def _size(name: str, folder: Path, raw: Mapping[str, Any], vision_tower: str | N
         or (original and raw.get("image_aspect_ratio") == "anyres")
     )
     heads, width, positions = text["num_attention_heads"], text["hidden_size"], int(text["max_position_embeddings"])
-    told = raw.get("tokenizer_model_max_length") or positions if original else raw.get("max_context") or positions
+    stated = raw.get("tokenizer_model_max_length") or positions if original else raw.get("max_context") or positions
     return ModelSize(
         name=name,
         linear_params=counts.linear,
@@ -106,7 +106,7 @@ def _size(name: str, folder: Path, raw: Mapping[str, Any], vision_tower: str | N
         tower_places=_places(vision),
         tower_states=4 if _keeps_one_state() else vision["num_hidden_layers"] + 2,
         tower_copies=3 if vision["hidden_act"] == "quick_gelu" else 2,
-        context=min(int(told), positions),
+        context=min(int(stated), positions),
         stored_dtype=str(raw.get("dtype") or raw.get("torch_dtype") or "").removeprefix("torch."),
         newlines=newlines,
         notes=notes,
@@ -114,13 +114,13 @@ def _size(name: str, folder: Path, raw: Mapping[str, Any], vision_tower: str | N
 
 
 def _keeps_one_state() -> bool:
-    """Whether this transformers keeps only the layer's output that is asked for; known of 5.24, others are not safe."""
+    """Return whether transformers keeps only the requested layer's output: known for 5.24 and later only."""
     major, minor = importlib.metadata.version("transformers").split(".")[:2]
     return (int(major), int(minor)) >= (5, 24)
 
 
 def _shapes(folder: Path) -> tuple[dict[str, tuple[int, ...]], tuple[str, ...]]:
-    """Names and shapes of the weights; none, with a note, where only config.json can tell."""
+    """Return names and shapes of the weights; none, with a note, where only config.json gives sizes."""
     try:
         files = weight_files(folder)
     except CheckpointError:
@@ -131,7 +131,7 @@ def _shapes(folder: Path) -> tuple[dict[str, tuple[int, ...]], tuple[str, ...]]:
 
 
 def _tower_folder(folder: Path, raw: Mapping[str, Any], explicit: str | None) -> Path | None:
-    """A tower kept apart, if it is on this machine."""
+    """Return the folder of a separate vision tower, if it is on this machine."""
     if explicit is not None:
         path = local_path(explicit)
         if path is not None and not (path / "config.json").is_file():
@@ -145,7 +145,7 @@ def _places(vision: Mapping[str, Any]) -> int:
 
 
 def _vision_of(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Any] | None:
-    """The settings of a tower that stands in the checkpoint, read off its shapes."""
+    """Return the config of a tower inside the checkpoint, read off its shapes."""
     tower = {name.rpartition("vision_model.")[2]: shape for name, shape in shapes.items() if _IN_TOWER.search(name)}
     patches = tower.get("embeddings.patch_embedding.weight")
     if patches is None:
@@ -165,11 +165,11 @@ def _vision_of(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Any] | None:
 def _by_shapes(
     shapes: Mapping[str, tuple[int, ...]], apart: Path | None, *, is_inside: bool, by_config: _Counts
 ) -> _Counts:
-    """Weights as the headers say; a tower that is not on this machine as its config says."""
+    """Count weights by the headers; those of a tower that is not on this machine by its config."""
     inside = {name: shape for name, shape in shapes.items() if not _NO_PARAMETER.search(name)}
     tower = _sum(shape for name, shape in inside.items() if _IN_TOWER.search(name)) if is_inside else by_config.tower
-    if apart is not None and (held := _shapes(apart)[0]):
-        tower = _sum(s for name, s in held.items() if _IN_TOWER.search(name) and not _NO_PARAMETER.search(name))
+    if apart is not None and (stored := _shapes(apart)[0]):
+        tower = _sum(s for name, s in stored.items() if _IN_TOWER.search(name) and not _NO_PARAMETER.search(name))
     rest = {name: shape for name, shape in inside.items() if not _IN_TOWER.search(name)}
     linear = [shape for name, shape in rest.items() if _LINEAR.search(name)]
     projector = _sum(shape for name, shape in rest.items() if _IN_PROJECTOR.search(name))
@@ -179,7 +179,7 @@ def _by_shapes(
         max(map(math.prod, linear), default=0),
         _sum(rest.values()) - _sum(linear) - projector,
         tower,
-        projector or by_config.projector,  # a mm_projector.bin that lies beside has no header
+        projector or by_config.projector,  # a separate mm_projector.bin has no header
     )
 
 
@@ -188,7 +188,7 @@ def _sum(shapes: Iterable[tuple[int, ...]]) -> int:
 
 
 def _by_config(text: Mapping[str, Any], vision: Mapping[str, Any]) -> _Counts:
-    """The same by arithmetic: Llama's layers, CLIP's tower (biases and all), LLaVA's two projector layers."""
+    """Count weights by arithmetic: Llama's layers, CLIP's tower (biases and all), LLaVA's two projector layers."""
     width, inner, heads, layers = (
         text[key] for key in ("hidden_size", "intermediate_size", "num_attention_heads", "num_hidden_layers")
     )

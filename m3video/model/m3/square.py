@@ -1,4 +1,7 @@
-"""A video frame as the square picture that the vision tower sees; no torch, so that many processes can do it."""
+"""A video frame as the square picture that the vision tower sees.
+
+Loads no torch, unlike `images`: processes that only decode video make these squares too.
+"""
 
 from __future__ import annotations
 
@@ -23,12 +26,12 @@ def pad_to_square(picture: Image.Image) -> Image.Image:
 
 
 def as_picture(picture: NDArray[np.uint8] | Image.Image) -> Image.Image:
-    """An RGB PIL picture."""
+    """Return a picture as an RGB PIL image."""
     return picture.convert("RGB") if isinstance(picture, Image.Image) else Image.fromarray(picture, "RGB")
 
 
 def as_square(picture: NDArray[np.uint8] | Image.Image) -> NDArray[np.uint8]:
-    """The picture padded and resized to RGB uint8 [336, 336, 3]: `images.pad_pixels` gives the same for both."""
+    """Return the picture padded and resized to RGB uint8 [336, 336, 3], unchanged where it has that size already."""
     if isinstance(picture, np.ndarray) and picture.shape == (SIDE, SIDE, 3):
         return picture
     square = pad_to_square(as_picture(picture))

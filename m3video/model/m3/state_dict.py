@@ -1,4 +1,4 @@
-"""The layouts weights come in, and how their names and settings read in ours.
+"""The layouts of checkpoints, and their names and configs in our form.
 
 Three are known: the original LLaVA / M3 layout (`model_type` llava_llama), transformers' llava and llava_next, and our
 own converted folders (m3video).
@@ -23,7 +23,7 @@ from m3video.model.m3.config_json import read_pinpoints
 from m3video.model.m3.config_rules import DECODER, UNREAD
 from m3video.model.m3.modeling import MODEL_TYPE, M3VideoConfig
 from m3video.model.safetensors_headers import weight_files
-from m3video.model.tokenizer import first_line
+from m3video.utils.text import first_line
 
 NEXT_PINPOINTS = [[336, 672], [672, 336], [672, 672], [1008, 336], [336, 1008]]
 
@@ -48,7 +48,7 @@ _RULES: tuple[tuple[re.Pattern[str], str], ...] = tuple(
 
 
 def our_name(name: str) -> str | None:
-    """The parameter's name in `M3VideoForConditionalGeneration`; None for a tensor that is not a parameter."""
+    """Return a parameter's name in `M3VideoForConditionalGeneration`; None for a tensor that is not a parameter."""
     for pattern, replacement in _RULES:
         if pattern.match(name):
             renamed = pattern.sub(replacement, name, count=1)
@@ -57,14 +57,14 @@ def our_name(name: str) -> str | None:
 
 
 def tower_name(name: str) -> str | None:
-    """The same for a vision tower kept in a folder of its own (a whole CLIP: its text half is left out)."""
+    """Return the same for a tensor of a separate vision tower; None for those of CLIP's text half."""
     if not name.startswith("vision_model.") or name.endswith("position_ids"):
         return None
     return "model.vision_tower." + name.removeprefix("vision_model.")
 
 
 def read_tensors(path: Path, *, keep: Callable[[str], bool] = lambda name: True) -> Iterator[tuple[str, Tensor]]:
-    """Name and tensor of everything in one file that `keep` wants; bin files are read without running code in them."""
+    """Yield name and tensor of everything in one file that `keep` accepts; code in bin files is never run."""
     try:
         if path.suffix == ".safetensors":
             with safe_open(str(path), framework="pt") as file:
@@ -72,11 +72,11 @@ def read_tensors(path: Path, *, keep: Callable[[str], bool] = lambda name: True)
                     yield name, file.get_tensor(name)
         else:
             # Files from before torch 1.6 are no zip archives and cannot be mapped.
-            held = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
-            for name in filter(keep, held):
-                if not isinstance(held[name], Tensor):
+            tensors = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+            for name in filter(keep, tensors):
+                if not isinstance(tensors[name], Tensor):
                     raise TypeError(f"{name} in it is no tensor")
-                yield name, held[name]
+                yield name, tensors[name]
     except (SafetensorError, OSError, EOFError) as error:
         raise CheckpointError(f"{path} is damaged or cut off: {first_line(error)}") from None
     except Exception as error:
@@ -89,7 +89,7 @@ def read_tensors(path: Path, *, keep: Callable[[str], bool] = lambda name: True)
 
 
 def read_folder(folder: Path, *, keep: Callable[[str], bool] = lambda name: True) -> Iterator[tuple[str, Tensor]]:
-    """Name and tensor of all weights of a folder that `keep` wants; the projector may lie in a file beside the others.
+    """Yield name and tensor of all weights of a folder that `keep` accepts; the projector may be in a separate file.
 
     Source: `mm_projector.bin` of the reference, which its own loader reads where it names a base.
     """
@@ -105,13 +105,13 @@ def read_folder(folder: Path, *, keep: Callable[[str], bool] = lambda name: True
 
 
 def plain_name(name: str) -> str:
-    """A name without what peft and LLaVA's savers put before it: `base_model.model.lm_head.weight`."""
+    """Return a name without the prefixes of peft and LLaVA's savers: `base_model.model.lm_head.weight`."""
     name = name.removeprefix("module.").removeprefix("base_model.model.")
     return f"model.{name}" if name.startswith("mm_projector.") else name
 
 
 def vision_config_of(tensors: Mapping[str, Tensor], prefix: str = "model.vision_tower.") -> CLIPVisionConfig:
-    """The tower's sizes, read off its tensors (used where only the checkpoint itself holds the tower)."""
+    """Return a tower's config, read off its tensors (for a tower that is only in the checkpoint)."""
     patches = tensors[f"{prefix}embeddings.patch_embedding.weight"]
     width, _, patch, _ = patches.shape
     layers = 1 + max(
@@ -131,7 +131,7 @@ def vision_config_of(tensors: Mapping[str, Tensor], prefix: str = "model.vision_
 
 
 def original_config(config: Mapping[str, Any], vision: CLIPVisionConfig, *, origin: str) -> M3VideoConfig:
-    """Settings of an original checkpoint as `M3VideoConfig`.
+    """Return the config of an original checkpoint as `M3VideoConfig`.
 
     Source: `llava_arch.py`, `builder.py` of the reference. Its scales are in `matryoshka_vis_token_scale`; a plain
     LLaVA has none.
@@ -159,12 +159,12 @@ def original_config(config: Mapping[str, Any], vision: CLIPVisionConfig, *, orig
 
 
 def hf_config(config: dict[str, Any], *, origin: str) -> M3VideoConfig:
-    """Settings of a transformers llava or llava_next checkpoint as `M3VideoConfig`."""
+    """Return the config of a transformers llava or llava_next checkpoint as `M3VideoConfig`."""
     anyres = config["model_type"] == "llava_next"
     pinpoints = read_pinpoints(config.get("image_grid_pinpoints")) or NEXT_PINPOINTS
-    kept = {key: value for key, value in config.items() if key in HF_FIELDS}
+    fields = {key: value for key, value in config.items() if key in HF_FIELDS}
     made = M3VideoConfig(
-        **kept,
+        **fields,
         image_aspect_ratio="anyres" if anyres else "pad",
         # transformers writes (height, width), the reference (width, height).
         image_grid_pinpoints=[[w, h] for h, w in pinpoints] if anyres else None,
@@ -191,7 +191,7 @@ HF_FIELDS = (
 
 
 def our_config(folder: Path) -> M3VideoConfig:
-    """Settings of a converted folder."""
+    """Return the config of a converted folder."""
     try:
         return M3VideoConfig.from_pretrained(folder)
     except (OSError, ValueError, TypeError) as error:

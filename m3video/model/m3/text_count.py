@@ -1,4 +1,4 @@
-"""How many text tokens stand around the frames of a plan: reads the tokenizer alone, loads no model and no torch."""
+"""The number of text tokens around the frames of a plan, from the tokenizer alone. Loads no model and no torch."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from m3video.errors import CheckpointError
-from m3video.model.m3.model_paths import BUNDLED, BUNDLED_FOLDER, local_path
-from m3video.model.m3.prompt import TEMPLATES, build_prompt
-from m3video.model.tokenizer import IMAGE, load_text, prompt_ids
+from m3video.model.m3.model_paths import find_here
+from m3video.model.m3.prompt import IMAGE, TEMPLATES, build_prompt
+from m3video.model.tokenizer import load_text, prompt_ids
 
 
 def text_around(model: str, *, times_seconds: Sequence[float], timestamps: bool) -> int | None:
-    """Tokens of the prompt that are neither visual nor the question's: times, frame numbers, the template's words.
+    """Return how many tokens of the prompt are neither visual nor the question's: times, numbers, the template.
 
     Args:
         model: "bundled", a checkpoint folder, or a hub name.
@@ -22,10 +22,10 @@ def text_around(model: str, *, times_seconds: Sequence[float], timestamps: bool)
         timestamps: whether they are written before the frames.
 
     Returns:
-        The number, or None where the model's tokenizer is not on this machine (nothing is downloaded for it).
+        Their number, or None where the model's tokenizer is not on this machine (nothing is downloaded for it).
     """
     try:
-        folder = _folder_here(model)
+        folder = find_here(model)
         if folder is None:
             return None
         raw = json.loads((folder / "config.json").read_text(encoding="utf-8"))
@@ -46,18 +46,6 @@ def text_around(model: str, *, times_seconds: Sequence[float], timestamps: bool)
         or raw.get("model_type") == "llava_next"
     )
     return words + (len(times_seconds) if has_newline else 0)
-
-
-def _folder_here(model: str) -> Path | None:
-    if model == BUNDLED:
-        return BUNDLED_FOLDER
-    path = local_path(model)
-    if path is not None:
-        return path
-    from huggingface_hub import try_to_load_from_cache
-
-    held = try_to_load_from_cache(model, "config.json")
-    return Path(held).parent if isinstance(held, str) else None
 
 
 def _count(folder: Path, prompt: str) -> int:

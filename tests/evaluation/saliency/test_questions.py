@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from m3video.evaluation.footage_set import FootageSpec, make_recipe
-from m3video.evaluation.methods import GLANCE, make_methods, shown, spent
+from m3video.evaluation.methods import COARSE, make_methods, shown, spent
 from m3video.evaluation.records import Record
 from m3video.evaluation.saliency.questions import kind_of, without_time
 from m3video.model.m3.saliency import Look
@@ -32,7 +32,7 @@ def test_what_is_asked_without_a_time_is_in_one_shot_only(index: int) -> None:
 
 @pytest.mark.parametrize("budget", [20, 144, 720])
 @pytest.mark.parametrize("place", ["one", "none"])
-def test_the_first_look_is_spent_and_not_shown(budget: int, place: str) -> None:
+def test_the_coarse_pass_is_spent_and_not_shown(budget: int, place: str) -> None:
     clip = view(3, 90, max_frames=12)
     looked: list[int] = []
 
@@ -45,7 +45,7 @@ def test_the_first_look_is_spent_and_not_shown(budget: int, place: str) -> None:
     (method,) = make_methods(["saliency-attention"], max_frames=12)
     plan = method.plan(clip, budget, record(1))
     assert spent(plan) <= budget
-    assert sum(piece.tokens for piece in plan if piece.how == GLANCE) == sum(looked)
+    assert sum(piece.tokens for piece in plan if piece.how == COARSE) == sum(looked)
     assert spent(plan) - spent(shown(plan)) == sum(looked) > 0
     if place == "one":
         assert len(shown(plan)) == 1
@@ -54,7 +54,7 @@ def test_the_first_look_is_spent_and_not_shown(budget: int, place: str) -> None:
         assert shown(plan) == adaptive.plan(clip, budget - sum(looked), record(1))
 
 
-def test_a_named_time_is_shown_alone_without_a_first_look() -> None:
+def test_a_named_time_is_shown_alone_without_a_coarse_pass() -> None:
     clip = view(3, 90, max_frames=12)
     (method,) = make_methods(["saliency-times"], max_frames=12)
     plan = method.plan(clip, 144, record(1, question="what is it at 0:05", moment=5.0, reference="at 0:05"))

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from m3video.distributed.items import read_questions as batch_questions
+from m3video.distributed.items import read_batch_questions as batch_questions
 from m3video.errors import UsageError
 from m3video.evaluation.records import save_records
 from m3video.evaluation.tuning.questions import is_right_or_agrees, read_questions, records_of

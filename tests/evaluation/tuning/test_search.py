@@ -10,7 +10,7 @@ from m3video.config import Settings
 from m3video.errors import DoesNotFitError, OutOfMemoryError, UsageError, VideoError
 from m3video.evaluation.records import Record
 from m3video.evaluation.tuning.search import FULL, Setting, fitting_budgets, tune
-from m3video.inference.pipeline import SAMPLE
+from m3video.inference.evidence import SAMPLE
 from m3video.inference.session import VideoSession, ask
 from m3video.model.m3.checkpoint import LoadedModel
 from m3video.video._pyav import Reader
@@ -81,7 +81,7 @@ def test_the_reference_is_cut_to_the_context(loaded: LoadedModel) -> None:
         from m3video.evaluation.tuning.search import _plan
 
         plan = _plan(session, Setting(FULL, 2 * 576))
-        candidates = session.study(budget=2 * 576).selection.pts_N.tolist()
+        candidates = session.plan_details(budget=2 * 576).selection.pts_N.tolist()
     assert [frame.scale for frame in plan.frames] == [576, 576]
     assert [candidates.index(frame.pts) for frame in plan.frames] == [1, 3]
 

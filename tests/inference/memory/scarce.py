@@ -1,4 +1,4 @@
-"""Machines with less memory than this one."""
+"""Simulated machines with little memory."""
 
 from __future__ import annotations
 
@@ -9,15 +9,16 @@ import pytest
 import torch
 
 from m3video.errors import OutOfMemoryError
-from m3video.model.m3 import encoding, prefix
+from m3video.model import generation
+from m3video.model.m3 import encoding
 from m3video.model.m3.checkpoint import LoadedModel
 
 Limit = Callable[[pytest.MonkeyPatch, int], None]
-"""Leaves room for so much of something."""
+"""Limits how much of something fits in the memory."""
 
 
 def limit_batch(monkeypatch: pytest.MonkeyPatch, most: int) -> None:
-    """The vision tower has room for so many frames."""
+    """Let the vision tower run out of memory beyond `most` frames."""
     whole = encoding.normalise
 
     def normalise(squares: torch.Tensor) -> torch.Tensor:
@@ -29,12 +30,12 @@ def limit_batch(monkeypatch: pytest.MonkeyPatch, most: int) -> None:
 
 
 def limit_tokens(monkeypatch: pytest.MonkeyPatch, most: int) -> None:
-    """The language model has room for so many positions."""
-    whole = prefix.prefill
+    """Let the language model run out of memory beyond `most` positions."""
+    whole = generation.prefill
 
     def prefill(loaded: LoadedModel, embeds: torch.Tensor) -> Any:
         if embeds.shape[1] > most:
             raise OutOfMemoryError("a prompt needs more memory than there is", step="answer")
         return whole(loaded, embeds)
 
-    monkeypatch.setattr(prefix, "prefill", prefill)
+    monkeypatch.setattr(generation, "prefill", prefill)

@@ -1,4 +1,4 @@
-"""Memory that runs out: what is made smaller, in which order, and that it is said."""
+"""Memory that runs out: what is reduced, in which order, and the notes on it."""
 
 from __future__ import annotations
 
@@ -73,11 +73,13 @@ def test_a_plan_that_was_given_stays_as_it_is(loaded: checkpoint.LoadedModel, mo
         ask(SAMPLE, QUESTION, settings, plan=plan, loaded=loaded)
 
 
-def test_so_does_one_of_the_sessions_own(loaded: checkpoint.LoadedModel, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_plan_that_the_session_made_stays_when_it_is_given(
+    loaded: checkpoint.LoadedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
     limit_tokens(monkeypatch, 130)
     with VideoSession(SAMPLE, Settings(cache=False, max_frames=4, budget=500), loaded=loaded) as session:
-        study = session.study()
-        for given in (session.plan_with(study, [144, 0, 144, 36]), study.plan):
+        details = session.plan_details()
+        for given in (session.plan_with(details, [144, 0, 144, 36]), details.plan):
             with pytest.raises(OutOfMemoryError, match="the plan that was given stays as it is"):
                 session.ask(QUESTION, plan=given)
         assert session.ask(QUESTION).plan.total_tokens < 130
@@ -99,7 +101,7 @@ def test_a_smaller_plan_is_about_the_same_question(
         assert all(changed.video.pts_seconds(frame.pts) >= 6 for frame in changed.frames)
 
 
-def test_memory_that_runs_out_at_the_first_look_costs_the_look(
+def test_out_of_memory_in_the_coarse_attention_pass_plans_without_it(
     loaded: checkpoint.LoadedModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from m3video.model.m3 import saliency
@@ -118,7 +120,7 @@ def test_memory_that_runs_out_at_the_first_look_costs_the_look(
     answer = ask(SAMPLE, "what does the sign say", settings, loaded=loaded)
     assert answer.plan.focus is None
     assert answer.plan.frames == plan_video(SAMPLE, Settings(budget=360)).frames
-    assert "memory ran out at the first look: the frames were chosen without the question" in answer.warnings
+    assert "memory ran out in the coarse attention pass: the frames were chosen without the question" in answer.warnings
 
 
 def test_pinned_frames_are_not_given_up(loaded: checkpoint.LoadedModel, monkeypatch: pytest.MonkeyPatch) -> None:

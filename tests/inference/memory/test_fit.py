@@ -1,4 +1,4 @@
-"""From a memory to settings, its words, and measured peaks that are used the next time."""
+"""From a memory size to settings, their description, and corrections by measured peaks."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from m3video.config import Settings
 from m3video.errors import DoesNotFitError, M3VideoError
 from m3video.inference.memory import fit as fitting
 from m3video.inference.memory import measured
-from m3video.inference.memory.fit import budget_text, fit_settings, need_text, shrunk
-from m3video.inference.memory.measured import Measured, keep, kept_correction
+from m3video.inference.memory.fit import budget_text, fit_settings, memory_text, reductions
+from m3video.inference.memory.measured import Measured, save_peak, stored_correction
 from m3video.inference.memory.model import LIBRARIES_BYTES
 from m3video.inference.memory.trial import measure
 from m3video.utils.units import MIB
@@ -35,7 +35,7 @@ def test_the_largest_budget_that_fits_is_taken_and_explained() -> None:
     assert found.settings.budget == found.fit.shape.visual > 720
     assert found.fit.binds == "memory"
     assert "in 1.0 GiB: what the memory allows" in budget_text(found)
-    assert "weights 16 MiB (float32)" in need_text(found)
+    assert "weights 16 MiB (float32)" in memory_text(found)
     assert fit_settings(found.settings).settings == found.settings, "settings that fit, fit"  # type: ignore[union-attr]
 
 
@@ -58,19 +58,21 @@ def test_the_context_binds() -> None:
     assert found.fit.shape.positions == 8192
 
 
-def test_detail_says_how_much_is_of_use() -> None:
+def test_detail_bounds_the_useful_budget() -> None:
     found = fit(memory="4GiB", detail="low")
     assert found.settings.budget == 16 * 36
     assert "all that so many frames can use" in budget_text(found)
 
 
-def test_what_is_made_smaller_is_told() -> None:
+def test_reductions_are_noted() -> None:
     found = fit(memory="985MiB")
     assert found.settings.vision_batch < 8
-    assert any(line.startswith(f"vision batch {found.settings.vision_batch} instead of 8") for line in shrunk(found))
+    assert any(
+        line.startswith(f"vision batch {found.settings.vision_batch} instead of 8") for line in reductions(found)
+    )
 
 
-def test_the_refusal_has_the_numbers_and_a_way_out() -> None:
+def test_the_refusal_has_numbers_and_a_remedy() -> None:
     with pytest.raises(DoesNotFitError) as error:
         fit(memory="600MiB")
     assert error.value.exit_code == 4
@@ -79,7 +81,7 @@ def test_the_refusal_has_the_numbers_and_a_way_out() -> None:
         fit(memory="4GiB", max_new_tokens=9000)
 
 
-def test_a_large_model_is_told_to_be_quantized(tmp_path: Path) -> None:
+def test_a_large_model_should_be_quantized(tmp_path: Path) -> None:
     model = str(write_config("llava-1.5-7b", tmp_path))
     with pytest.raises(DoesNotFitError, match="use --quantize int4"):
         fit_settings(Settings(memory="8GiB", device="cuda", model=model))
@@ -94,14 +96,16 @@ def test_a_measured_peak_corrects_the_next_plan(tmp_path: Path) -> None:
     file, found = measured.default_file(), fit(memory="1GiB")
     peak = Measured(16, 720, 300, 8, predicted=500 * MIB, peak=510 * MIB, before=400 * MIB)
     try:
-        keep(file, found.size, found.place, peak)
+        save_peak(file, found.size, found.device, peak)
         again = fit(memory="1GiB")
-        assert again.place.correction == 10 * MIB
+        assert again.device.correction == 10 * MIB
         assert again.settings.budget < found.settings.budget
-        assert "corrected by a measured peak" in need_text(again)
-        assert fit(memory="1GiB", dtype="bfloat16").place.correction == 0, "another format is another model"
-        keep(file, found.size, found.place, replace(peak, peak=100 * MIB))
-        assert kept_correction(found.size, found.place) == -found.place.margin // 2, "never more than half the margin"
+        assert "corrected by a measured peak" in memory_text(again)
+        assert fit(memory="1GiB", dtype="bfloat16").device.correction == 0, "another format is another model"
+        save_peak(file, found.size, found.device, replace(peak, peak=100 * MIB))
+        assert stored_correction(found.size, found.device) == -found.device.margin // 2, (
+            "never more than half the margin"
+        )
         file.write_text("{")
         assert fit(memory="1GiB").settings == found.settings, "a damaged file holds nothing"
     finally:
@@ -113,8 +117,8 @@ def test_predicted_and_measured_differ_by_less_than_a_tenth(tmp_path: Path) -> N
     found = fit(memory="2GiB", budget=2880)
     took = measure(found)
     assert took.peak - took.before == pytest.approx(took.predicted - LIBRARIES_BYTES, rel=0.1)
-    keep(tmp_path / "memory.json", found.size, found.place, took)
-    assert kept_correction(found.size, found.place, file=tmp_path / "memory.json") == took.peak - took.predicted
+    save_peak(tmp_path / "memory.json", found.size, found.device, took)
+    assert stored_correction(found.size, found.device, file=tmp_path / "memory.json") == took.peak - took.predicted
 
 
 @pytest.mark.parametrize(

@@ -13,13 +13,14 @@ from m3video.inference.memory.model import (
     DeviceSpec,
     MemoryRequest,
     Shape,
+    estimate_memory,
     grid_bytes,
     kv_bytes_per_token,
     largest_fit,
-    need,
     weight_bytes,
 )
-from m3video.utils.units import GIB, MIB, ModelSize
+from m3video.model.size import ModelSize
+from m3video.utils.units import GIB, MIB
 
 M3_7B = ModelSize(
     name="m3-7b",
@@ -48,9 +49,9 @@ M3_7B = ModelSize(
 BF16, INT8, NF4 = (DeviceSpec(16 * GIB, True, "bfloat16", kind) for kind in ("none", "int8", "int4"))
 
 
-@pytest.mark.parametrize(("place", "published"), [(BF16, 13.2), (INT8, 7.1), (NF4, 4.2)])
-def test_published_weights(place: DeviceSpec, published: float) -> None:
-    assert weight_bytes(M3_7B, place) / GIB == pytest.approx(published, abs=0.05)
+@pytest.mark.parametrize(("device", "published"), [(BF16, 13.2), (INT8, 7.1), (NF4, 4.2)])
+def test_published_weights(device: DeviceSpec, published: float) -> None:
+    assert weight_bytes(M3_7B, device) / GIB == pytest.approx(published, abs=0.05)
 
 
 def test_published_weights_of_tower_and_projector() -> None:
@@ -100,9 +101,9 @@ def test_published_margin() -> None:
 
 def room_for_kv(card: int, quantize: str) -> float:
     """As the table was made: margin, weights, and 0.9 GiB for context and activations of 4,096 positions."""
-    place = DeviceSpec(card * GIB, True, "bfloat16", quantize)
-    activations = model.prefill_bytes(M3_7B, place, Shape(16, 3800, 296, 8))
-    return place.memory - place.margin - place.runtime - weight_bytes(M3_7B, place) - activations
+    device = DeviceSpec(card * GIB, True, "bfloat16", quantize)
+    activations = model.prefill_bytes(M3_7B, device, Shape(16, 3800, 296, 8))
+    return device.memory - device.margin - device.runtime - weight_bytes(M3_7B, device) - activations
 
 
 @pytest.mark.parametrize(("card", "quantize", "tokens"), [(8, "int4", 3900), (16, "none", 1300), (24, "none", 16_000)])
@@ -113,8 +114,8 @@ def test_published_cards_tokens(card: int, quantize: str, tokens: int) -> None:
 @pytest.mark.parametrize(("card", "quantize"), [(8, "none"), (8, "int8"), (12, "none")])
 def test_published_cards_that_are_too_small(card: int, quantize: str) -> None:
     assert room_for_kv(card, quantize) < 0
-    place = DeviceSpec(card * GIB, True, "bfloat16", quantize)
-    assert largest_fit(M3_7B, place, MemoryRequest(1, 576, 1, lambda frames: 200)) is None
+    device = DeviceSpec(card * GIB, True, "bfloat16", quantize)
+    assert largest_fit(M3_7B, device, MemoryRequest(1, 576, 1, lambda frames: 200)) is None
 
 
 @pytest.mark.parametrize(
@@ -125,7 +126,7 @@ def test_published_cards_streams(card: int, quantize: str, low: int, high: int) 
     assert low <= int(room_for_kv(card, quantize) / (4096 * kv_bytes_per_token(M3_7B, BF16))) <= high
 
 
-def wish(frames: int = 16, **more: object) -> MemoryRequest:
+def request(frames: int = 16, **more: object) -> MemoryRequest:
     values = {
         "frames": frames,
         "most_visual": frames * 576,
@@ -137,22 +138,22 @@ def wish(frames: int = 16, **more: object) -> MemoryRequest:
 
 
 def test_the_context_binds_before_the_memory() -> None:
-    fit = largest_fit(M3_7B, DeviceSpec(12 * GIB, True, "bfloat16", "int4"), wish())
+    fit = largest_fit(M3_7B, DeviceSpec(12 * GIB, True, "bfloat16", "int4"), request())
     assert fit is not None
     assert (fit.binds, fit.shape.visual, fit.shape.streams) == ("context", 4096 - 200 - 14 * 16, 2)
     assert fit.by_memory > fit.shape.visual
 
 
 def test_what_is_not_wanted_is_not_spent() -> None:
-    fit = largest_fit(M3_7B, DeviceSpec(24 * GIB, True), wish(most_visual=500))
+    fit = largest_fit(M3_7B, DeviceSpec(24 * GIB, True), request(most_visual=500))
     assert fit is not None
-    assert (fit.binds, fit.shape.visual) == ("wish", 500)
+    assert (fit.binds, fit.shape.visual) == ("request", 500)
 
 
 def test_a_smaller_vision_batch_before_fewer_frames() -> None:
-    place = DeviceSpec(15 * GIB + 350 * MIB, True)
+    device = DeviceSpec(15 * GIB + 350 * MIB, True)
     sizes = [14.85, 14.95, 15.1, 15.3, 15.6]
-    fits = [largest_fit(M3_7B, replace(place, memory=int(size * GIB)), wish()) for size in sizes]
+    fits = [largest_fit(M3_7B, replace(device, memory=int(size * GIB)), request()) for size in sizes]
     batches = [fit.shape.vision_batch for fit in fits if fit is not None]
     assert batches == sorted(batches)
     assert batches[0] < 8
@@ -161,8 +162,8 @@ def test_a_smaller_vision_batch_before_fewer_frames() -> None:
 
 
 def test_a_measured_peak_counts() -> None:
-    plain = largest_fit(M3_7B, DeviceSpec(16 * GIB, True), wish())
-    more = largest_fit(M3_7B, DeviceSpec(16 * GIB, True, correction=200 * MIB), wish())
+    plain = largest_fit(M3_7B, DeviceSpec(16 * GIB, True), request())
+    more = largest_fit(M3_7B, DeviceSpec(16 * GIB, True, correction=200 * MIB), request())
     assert plain is not None
     assert more is not None
     assert plain.by_memory - more.by_memory == pytest.approx(200 * MIB / (0.61 * MIB), rel=0.1)
@@ -180,30 +181,27 @@ def test_a_measured_peak_counts() -> None:
 def test_what_fits_fits_and_nothing_larger_does(
     size: int, frames: int, quantize: str, dtype: str, on_gpu: bool, batch: int
 ) -> None:
-    place = DeviceSpec(size, on_gpu, dtype, quantize)
-    fit = largest_fit(M3_7B, place, wish(frames, vision_batch=batch))
-    least = need(M3_7B, place, Shape(1, 1, 214, 1)).total
+    device = DeviceSpec(size, on_gpu, dtype, quantize)
+    fit = largest_fit(M3_7B, device, request(frames, vision_batch=batch))
+    least = estimate_memory(M3_7B, device, Shape(1, 1, 214, 1)).total
     if fit is None:
-        assert least > size - place.margin
+        assert least > size - device.margin
         return
     shape = fit.shape
-    assert fit.need.total <= size - place.margin
+    assert fit.estimate.total <= size - device.margin
     assert shape.positions <= M3_7B.context
     assert shape.frames <= shape.visual <= 576 * frames
     one = replace(shape, streams=1)
     if fit.binds == "memory":
-        assert need(M3_7B, place, replace(one, visual=shape.visual + 1)).total > size - place.margin
-    assert need(M3_7B, place, shape).total <= size - place.margin or shape.streams == 1
-    assert need(M3_7B, place, replace(shape, streams=shape.streams + 1)).total > size - place.margin
+        assert estimate_memory(M3_7B, device, replace(one, visual=shape.visual + 1)).total > size - device.margin
+    assert estimate_memory(M3_7B, device, shape).total <= size - device.margin or shape.streams == 1
+    assert estimate_memory(M3_7B, device, replace(shape, streams=shape.streams + 1)).total > size - device.margin
 
 
-def test_constants_are_those_of_the_rooms_that_have_them() -> None:
+def test_constants_equal_those_of_the_packages_they_describe() -> None:
     from m3video import config
-    from m3video.inference import features
-    from m3video.model.m3 import checkpoint, grid_cache
+    from m3video.model.m3 import checkpoint
 
-    assert model.DECODED_TOGETHER == features.DECODED_TOGETHER
-    assert model.MOST_KEPT == grid_cache.MOST_IN_MEMORY
     assert set(model.DTYPE_BYTES) == set(checkpoint.DTYPES)
     kinds = config.Settings.model_fields["quantize"].annotation
     assert all(repr(kind) in str(kinds) for kind in model.QUANTIZE)

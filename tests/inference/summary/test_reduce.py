@@ -1,4 +1,4 @@
-"""Captions drawn together: every sentence knows its time, and any context is deep enough for two captions."""
+"""Merging captions: every sentence has its time range, and any context that holds two captions is enough."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ LINES = [Line(10.0 * n, 10.0 * n + 10, f"caption {n + 1}.", (n + 1,)) for n in r
         (" \n ", []),
     ],
 )
-def test_marks_belong_to_the_sentence_before_them(text: str, expected: list[tuple[str, tuple[int, ...]]]) -> None:
+def test_citations_belong_to_the_sentence_before_them(text: str, expected: list[tuple[str, tuple[int, ...]]]) -> None:
     if expected[1:] and expected[1][0].startswith("[2]"):
         expected = [expected[0], ("It sleeps.", (2,))]  # the sentence before it has marks of its own
     assert split_sentences(text) == expected
@@ -46,24 +46,24 @@ def test_a_sentence_rests_on_what_it_cites_or_on_all() -> None:
 
 
 def test_one_chapter_is_its_own_summary() -> None:
-    made = reduce_lines(LINES[:1], tell=pytest.fail, fits=pytest.fail)  # type: ignore[arg-type]
+    made = reduce_lines(LINES[:1], generate=pytest.fail, fits=pytest.fail)  # type: ignore[arg-type]
     assert [sentence.text for sentence in made.sentences] == ["caption 1."]
-    assert (made.depth, made.told) == (0, [])
+    assert (made.depth, made.generated) == (0, [])
 
 
 @given(st.integers(2, 70), st.integers(2, 9))
-def test_as_deep_as_the_context_needs(count: int, most: int) -> None:
+def test_merging_takes_as_many_levels_as_the_context_needs(count: int, most: int) -> None:
     lines = [Line(float(n), n + 1.0, f"caption {n}", (n + 1,)) for n in range(count)]
     asked: list[str] = []
 
-    def tell(prompt: str) -> Caption:
+    def generate(prompt: str) -> Caption:
         asked.append(prompt)
         return Caption("All of it. [1]" if len(asked) % 2 else "Part one [1-2]. Part two.", answer_tokens=5)
 
-    made = reduce_lines(lines, tell=tell, fits=lambda prompt: prompt.count("\n[") <= most)
+    made = reduce_lines(lines, generate=generate, fits=lambda prompt: prompt.count("\n[") <= most)
     assert all(prompt.count("\n[") <= most for prompt in asked)
     assert made.depth == 1 if count <= most else made.depth > 1
-    assert len(made.told) == len(asked)
+    assert len(made.generated) == len(asked)
     for sentence in made.sentences:
         # Whatever was cited at whatever depth: the time is that of the chapters named.
         assert sentence.start_seconds == min(sentence.chapters) - 1
@@ -71,9 +71,9 @@ def test_as_deep_as_the_context_needs(count: int, most: int) -> None:
     assert any(set(sentence.chapters) == set(range(1, count + 1)) or sentence.is_cited for sentence in made.sentences)
 
 
-def test_a_context_that_holds_no_two_captions_is_refused() -> None:
+def test_a_context_too_small_for_two_captions_is_refused() -> None:
     with pytest.raises(DoesNotFitError, match="two captions"):
-        reduce_lines(LINES, tell=pytest.fail, fits=lambda prompt: False)  # type: ignore[arg-type]
+        reduce_lines(LINES, generate=pytest.fail, fits=lambda prompt: False)  # type: ignore[arg-type]
 
 
 def test_the_prompt_numbers_the_notes() -> None:

@@ -16,7 +16,7 @@ from tests.model.tiny import load_tiny
 from tests.paths import SAMPLE
 
 
-def test_the_bundled_model_tells_each_chapter_by_closed_questions() -> None:
+def test_the_bundled_model_captions_by_closed_questions() -> None:
     loaded = checkpoint.load("bundled", device="cpu")
     made = summarize(SAMPLE, Settings(max_frames=2, budget=360), loaded=loaded)
     # Two frames: no more than two shots in a chapter, and the sample has four.
@@ -29,7 +29,7 @@ def test_the_bundled_model_tells_each_chapter_by_closed_questions() -> None:
 
 
 @pytest.mark.parametrize(("max_frames", "budget", "shots"), [(16, 720, [4]), (3, 720, [2, 2]), (16, 108, [2, 2])])
-def test_every_shot_is_told_however_few_chapters_there_are(max_frames: int, budget: int, shots: list[int]) -> None:
+def test_every_shot_is_captioned_however_few_chapters_there_are(max_frames: int, budget: int, shots: list[int]) -> None:
     loaded = checkpoint.load("bundled", device="cpu")
     made = summarize(SAMPLE, Settings(max_frames=max_frames, budget=budget), loaded=loaded)
     assert [c.num_shots for c in made.chapters] == shots == [len(c.caption.split("; ")) for c in made.chapters]
@@ -38,7 +38,7 @@ def test_every_shot_is_told_however_few_chapters_there_are(max_frames: int, budg
     assert "night" in told[1]  # at a few tokens the star in it is not seen
 
 
-def test_a_shot_is_told_by_its_finest_frame_and_the_same_is_said_once() -> None:
+def test_a_shot_is_captioned_by_its_finest_frame_and_repeats_are_dropped() -> None:
     scales = [(0, 9), (10, 36), (19, 36), (20, 1), (40, 9), (50, 144)]
     plan = SimpleNamespace(frames=[SimpleNamespace(pts=pts, scale=scale) for pts, scale in scales])
     assert _finest(cast("Any", plan), [20, 30, 40]) == [1, 3, 5]
@@ -49,7 +49,7 @@ def test_a_shot_is_told_by_its_finest_frame_and_the_same_is_said_once() -> None:
     assert _caption(["A writing model says one thing."]) == "A writing model says one thing."
 
 
-def test_a_writing_checkpoint_captions_and_concludes(tmp_path: Path) -> None:
+def test_a_checkpoint_that_writes_captions_and_summarizes(tmp_path: Path) -> None:
     loaded = load_tiny(tmp_path / "m", prompt_style="vicuna_v1", max_context=1024)
     settings = Settings(max_frames=1, budget=36, max_new_tokens=4)
     made = summarize(SAMPLE, settings, loaded=loaded)
@@ -68,6 +68,6 @@ def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:
         summarize(SAMPLE, Settings(max_frames=1, budget=36, max_new_tokens=8), loaded=loaded)
 
 
-def test_ranges_are_for_one_look() -> None:
+def test_a_summary_refuses_ranges() -> None:
     with pytest.raises(UsageError, match="start"):
         summarize(SAMPLE, Settings(start=3.0))

@@ -1,32 +1,23 @@
-"""Every key that is read from a model's JSON files has a rule; what is against it is one line, whatever the way in."""
+"""Every key that is read from a model's JSON files has a rule; a value against it is refused in one line."""
 
 from __future__ import annotations
 
 import json
-import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-import typer
 from transformers.activations import ACT2FN
 
-from m3video.cli.app import app
-from m3video.config import Settings
-from m3video.errors import CheckpointError, M3VideoError
+from m3video.errors import CheckpointError
 from m3video.model.m3 import checkpoint
 from m3video.model.m3.config_rules import ACTIVATIONS, CONVERTED_ONLY
-from m3video.model.m3.convert import convert
-from m3video.model.m3.model_paths import BUNDLED_FOLDER, find_model
+from m3video.model.m3.model_paths import find_model
 from m3video.model.m3.modeling import PROMPT_STYLES
 from m3video.model.m3.size import read_size
-from m3video.model.tokenizer import load_text
-from tests.model.tiny import save_original, save_tiny
+from tests.model.m3.layouts import GONE, editing, save_layouts
 
-SAMPLE = BUNDLED_FOLDER.parent / "sample.mp4"
-GONE = object()
 ANYRES = {"image_aspect_ratio": "anyres", "use_image_newline": True, "image_grid_pinpoints": [[336, 672]]}
 
 
@@ -37,39 +28,14 @@ def _offline(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """One tiny checkpoint in each layout; a test changes the config only, and puts it back."""
-    root = tmp_path_factory.mktemp("models")
-    found = {"converted": save_tiny(root / "converted"), "original": save_original(root / "original")}
-    hugging_face = shutil.copytree(found["converted"], root / "llava")
-    config = json.loads((hugging_face / "config.json").read_text())
-    config = {key: value for key, value in config.items() if key not in CONVERTED_ONLY}
-    (hugging_face / "config.json").write_text(json.dumps({**config, "model_type": "llava"}))
-    return {**found, "llava": hugging_face, "tower": root / "tower"}
+    return save_layouts(tmp_path_factory.mktemp("models"))
 
 
 @pytest.fixture
 def edited(folders: dict[str, Path]) -> Any:
-    """`edited(layout, key=value)` changes a config.json; `__` stands for the dot of a key within another."""
-    before = {folder / "config.json": (folder / "config.json").read_bytes() for folder in folders.values()}
-
-    def edit(layout: str, changes: dict[str, Any]) -> Path:
-        path = folders[layout] / "config.json"
-        raw = json.loads(path.read_text())
-        for key, value in changes.items():
-            held, leaf = raw, key
-            if "." in key:
-                outer, leaf = key.split(".")
-                held = raw[outer]
-            if value is GONE:
-                held.pop(leaf, None)
-            else:
-                held[leaf] = value
-        path.write_text(json.dumps(raw))
-        return folders["original" if layout == "tower" else layout]
-
-    yield edit
-    for path, content in before.items():
-        path.write_bytes(content)
+    """`edited(layout, {key: value})` changes a config.json for one test."""
+    with editing(folders) as edit:
+        yield edit
 
 
 # Layout, key, wrong value, and what the line says after "key (value) must be".
@@ -334,117 +300,3 @@ def test_no_odd_value_of_any_key_ends_in_a_traceback(layout: str, folders: dict[
     assert not any("\n" in line for line in said)
     assert len(said) > len(keys)
     assert run > 0
-
-
-TOKENIZERS = [
-    ({"legacy": "no"}, 'legacy ("no") must be null or true or false'),
-    ({"bos_token": 5}, "bos_token (5) must be null or text"),
-    ({"eos_token": {"text": "</s>"}}, 'eos_token ({"text": "</s>"}) must be null or text'),
-    ({"tokenizer_class": ["Fast"]}, 'tokenizer_class (["Fast"]) must be null or text'),
-    ("[]", "must hold a JSON object"),
-    ("{", "is not JSON"),
-    (b"\xff\xfe", "is not JSON"),
-]
-
-
-@pytest.mark.parametrize(("content", "line"), TOKENIZERS)
-@pytest.mark.parametrize("has_pieces", [False, True])
-def test_a_wrong_tokenizer_config_is_told(content: Any, line: str, has_pieces: bool, tmp_path: Path) -> None:
-    for name in ("tokenizer.json", "tokenizer_config.json"):
-        shutil.copy(BUNDLED_FOLDER / name, tmp_path)
-    if has_pieces:
-        (tmp_path / "tokenizer.model").write_bytes(b"never read")
-    raw = json.dumps(content) if isinstance(content, dict) else content
-    (tmp_path / "tokenizer_config.json").write_bytes(raw if isinstance(raw, bytes) else raw.encode())
-    with pytest.raises(CheckpointError) as error:
-        load_text(tmp_path)
-    assert f"{tmp_path / 'tokenizer_config.json'}" in str(error.value)
-    assert line in str(error.value)
-    assert "\n" not in str(error.value)
-
-
-@pytest.mark.parametrize(
-    "content", [b"", b"{", b"[]", b"{}", b"null", b"\xff\xfe", b'{"model": 5}', b'{"model": {"type": "Bogus"}}']
-)
-def test_a_wrong_tokenizer_is_told(content: bytes, tmp_path: Path) -> None:
-    shutil.copy(BUNDLED_FOLDER / "tokenizer_config.json", tmp_path)
-    (tmp_path / "tokenizer.json").write_bytes(content)
-    with pytest.raises(CheckpointError, match=r"tokenizer\.json is no tokenizer") as error:
-        load_text(tmp_path)
-    assert "\n" not in str(error.value)
-
-
-def questions(folder: Path) -> Path:
-    path = folder / "q.jsonl"
-    path.write_text(json.dumps({"question": "is it day", "answer": "yes"}) + "\n")
-    return path
-
-
-def recipe(folder: Path, base: Path) -> Path:
-    path = folder / "r.yaml"
-    path.write_text(f"base: {base}\ndata: [{{conversations: {folder}/none.json, files: {folder}}}]\n")
-    return path
-
-
-WAYS: dict[str, Callable[[str, Path], list[object]]] = {
-    "ask": lambda model, _: ["ask", SAMPLE, "what?", "--model", model],
-    "ask grid": lambda model, _: ["ask", SAMPLE, "what?", "--layout", "grid", "--model", model],
-    "ask memory": lambda model, _: ["ask", SAMPLE, "what?", "--memory", "2GiB", "--model", model],
-    "chat": lambda model, _: ["chat", SAMPLE, "--model", model],
-    "plan memory": lambda model, _: ["plan", SAMPLE, "--memory", "2GiB", "--model", model],
-    "summarize": lambda model, _: ["summarize", SAMPLE, "--model", model],
-    "batch ask": lambda model, f: [
-        "batch",
-        SAMPLE.parent,
-        "--task",
-        "ask",
-        "--question",
-        "what?",
-        "-o",
-        f / "o",
-        "--model",
-        model,
-    ],
-    "batch summarize": lambda model, f: [
-        "batch",
-        SAMPLE.parent,
-        "--task",
-        "summarize",
-        "-o",
-        f / "o",
-        "--model",
-        model,
-    ],
-    "tune": lambda model, f: ["tune", SAMPLE, "--questions", questions(f), "--model", model],
-    "eval": lambda model, _: ["eval", "footage", "--model", model],
-    "convert": lambda model, f: ["convert", model, f / "new"],
-    "train": lambda model, f: ["train", recipe(f, Path(model)), "--run-dir", f / "run"],
-}
-
-
-@pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize(
-    ("layout", "key", "value"), [("converted", "max_context", "8192"), ("original", "mm_vision_select_layer", -9)]
-)
-def test_every_way_in_says_the_same(way: str, layout: str, key: str, value: Any, edited: Any, tmp_path: Path) -> None:
-    model = edited(layout, {key: value})
-    (tmp_path / "q").mkdir()
-    arguments = [str(argument) for argument in WAYS[way](str(model), tmp_path)]
-    with pytest.raises(M3VideoError) as error:
-        typer.main.get_command(app)(arguments, standalone_mode=False)
-    assert type(error.value) is CheckpointError
-    assert f"{model / 'config.json'}: {key} ({json.dumps(value)}) must be a whole number from " in str(error.value)
-    assert not any((tmp_path / name).exists() for name in ("o", "new", "run"))
-
-
-def test_the_python_api_says_the_same_before_it_looks_at_the_video(
-    edited: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from m3video.inference import session
-
-    model = edited("converted", {"prompt_style": "llama3"})
-    monkeypatch.setattr(session, "analyze_once", lambda *args, **kwargs: pytest.fail("the video was read"))
-    with pytest.raises(CheckpointError, match=r'prompt_style \("llama3"\) must be'):
-        session.ask(SAMPLE, "what?", Settings(model=str(model)))
-    with pytest.raises(CheckpointError, match=r'prompt_style \("llama3"\) must be'):
-        convert(model, model.parent / "new")

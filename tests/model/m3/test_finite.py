@@ -15,8 +15,8 @@ from safetensors.torch import load_file, save_file
 from m3video.errors import NotFiniteError
 from m3video.evaluation.asking import answer_many
 from m3video.evaluation.features import encode_frames
-from m3video.model.m3 import answering, checkpoint, encoding
-from m3video.model.m3.answering import GeneratedAnswer
+from m3video.model.m3 import checkpoint, encoding, inputs
+from m3video.model.m3.answer import FramesQuestion, GeneratedAnswer, answer_batch, answer_prompt
 from m3video.model.m3.checkpoint import LoadedModel
 from m3video.model.m3.convert import convert
 from m3video.model.m3.encoding import encode, encode_pooled
@@ -24,7 +24,6 @@ from m3video.model.m3.finite import is_finite
 from m3video.model.m3.pooling import pack
 from m3video.model.m3.prefix import Prefix
 from m3video.model.m3.saliency import CoarseAttention
-from m3video.model.m3.together import Asked, answer_together
 from tests.model.tiny import WORDS, load_tiny, save_original, save_tiny, tiny_config
 
 PICTURES = list(np.random.default_rng(1).integers(0, 255, (3, 30, 40, 3), dtype=np.uint8))
@@ -68,7 +67,7 @@ def session(loaded: LoadedModel) -> object:
 
 def batch(loaded: LoadedModel) -> object:
     visual = encode_pooled(loaded, PICTURES, [9, 36, 1])
-    one, two = answer_together(loaded, [Asked(visual, QUESTION, TIMES), Asked(visual, "is it", TIMES)])
+    one, two = answer_batch(loaded, [FramesQuestion(visual, QUESTION, TIMES), FramesQuestion(visual, "is it", TIMES)])
     assert isinstance(two, NotFiniteError)
     assert isinstance(one, NotFiniteError)
     raise one
@@ -80,8 +79,8 @@ def evaluation(loaded: LoadedModel) -> object:
 
 
 def image(loaded: LoadedModel) -> object:
-    block = answering.encode_image(loaded, PICTURES[0], scale=9)
-    return answering.answer_prompt(loaded, "frame <image> what", [block], max_new_tokens=4)
+    block = inputs.encode_image(loaded, PICTURES[0], scale=9)
+    return answer_prompt(loaded, "frame <image> what", [block], max_new_tokens=4)
 
 
 def first_look(loaded: LoadedModel) -> object:
@@ -174,11 +173,11 @@ def test_float32_itself_can_be_too_small(tmp_path: Path) -> None:
 def test_one_of_a_batch_does_not_spoil_the_others(bad: int, tmp_path: Path) -> None:
     whole = load_tiny(tmp_path / "m")
     visual = pack(encode(whole, PICTURES), [9, 36, 1])
-    asked = [Asked(visual, "is it" if number != bad else "is it red", TIMES) for number in range(3)]
-    good = answer_together(whole, asked, max_new_tokens=6)
+    asked = [FramesQuestion(visual, "is it" if number != bad else "is it red", TIMES) for number in range(3)]
+    good = answer_batch(whole, asked, max_new_tokens=6)
     with torch.inference_mode():
         whole.model.get_input_embeddings().weight[WORDS.index("red")] = math.nan
-    said = answer_together(whole, asked, max_new_tokens=6)
+    said = answer_batch(whole, asked, max_new_tokens=6)
     assert isinstance(said[bad], NotFiniteError)
     assert "embed_tokens" in str(said[bad])
     for number in {0, 1, 2} - {bad}:
@@ -189,7 +188,7 @@ def test_one_of_a_batch_does_not_spoil_the_others(bad: int, tmp_path: Path) -> N
 def test_a_row_that_has_ended_is_not_blamed_for_its_padding(tmp_path: Path) -> None:
     loaded = load_tiny(tmp_path / "m")
     visual = pack(encode(loaded, PICTURES), [9, 36, 1])
-    asked = [Asked(visual, question, TIMES) for question in ("is it", "what is it red", "frame 3")]
+    asked = [FramesQuestion(visual, question, TIMES) for question in ("is it", "what is it red", "frame 3")]
     rows: list[list[int]] = [[7, 2], [7, 8, 9, 8], [2]]
     step = 0
 
@@ -205,7 +204,7 @@ def test_a_row_that_has_ended_is_not_blamed_for_its_padding(tmp_path: Path) -> N
         return told
 
     hook = loaded.model.lm_head.register_forward_hook(speak)
-    said = answer_together(loaded, asked, max_new_tokens=4)
+    said = answer_batch(loaded, asked, max_new_tokens=4)
     hook.remove()
     assert [one.answer_tokens for one in said if isinstance(one, GeneratedAnswer)] == [1, 4, 0]
 

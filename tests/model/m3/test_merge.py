@@ -1,4 +1,4 @@
-"""LoRAs, projectors and deltas as LLaVA releases them: merged into their base to the bit, or told in one line."""
+"""LoRAs, projectors and deltas as LLaVA releases them are merged into their base to the bit."""
 
 from __future__ import annotations
 
@@ -6,27 +6,34 @@ import json
 import math
 import shutil
 import warnings
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from torch import Tensor
 
 from m3video.errors import CheckpointError
 from m3video.model.m3 import checkpoint
 from m3video.model.m3.convert import convert
-from m3video.model.m3.model_paths import find_model
 from m3video.model.m3.size import read_size
+from tests.model.m3.parts import (
+    LAYERS,
+    MATRICES,
+    PROJECTOR,
+    Tensors,
+    assert_same,
+    loaded,
+    made_by_hand,
+    projector,
+    save_lora,
+    some,
+    vicuna,
+    with_config,
+    write,
+)
 from tests.model.parity import ABSENT, ROOT
 from tests.model.tiny import save_original, save_tiny, tiny_model
-
-Tensors = dict[str, Tensor]
-PROJECTOR = "model.mm_projector."
-LAYERS = [f"model.layers.{n}." for n in range(2)]
-MATRICES = ["self_attn.q_proj", "self_attn.v_proj", "self_attn.o_proj", "mlp.gate_proj", "mlp.down_proj"]
 
 
 @pytest.fixture(autouse=True)
@@ -38,102 +45,6 @@ def _offline(monkeypatch: pytest.MonkeyPatch) -> None:
 def whole(tmp_path: Path) -> Path:
     """A LLaVA in the original layout, its tower beside it."""
     return save_original(tmp_path / "llava")
-
-
-def vicuna(whole: Path, *, as_bin: bool = False) -> Path:
-    """The language model alone, as LLaVA-1.5 was trained from; its numbers are half of the LLaVA's."""
-    folder = whole.parent / "vicuna"
-    shutil.copytree(whole, folder)
-    tensors = {
-        name: tensor / 2
-        for name, tensor in load_file(whole / "model.safetensors").items()
-        if not name.startswith(PROJECTOR)
-    }
-    (folder / "model.safetensors").unlink()
-    write(folder / ("pytorch_model.bin" if as_bin else "model.safetensors"), tensors)
-    config = json.loads((folder / "config.json").read_text())
-    config = {key: value for key, value in config.items() if "mm_" not in key and "image" not in key}
-    (folder / "config.json").write_text(json.dumps({**config, "model_type": "llama"}))
-    return folder
-
-
-def write(path: Path, tensors: Tensors) -> None:
-    if path.suffix == ".bin":
-        torch.save(tensors, path)
-    else:
-        save_file(tensors, path)
-
-
-def some(*shape: int, seed: int) -> Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed)) / 8
-
-
-def save_lora(
-    folder: Path,
-    base: Path,
-    *,
-    rank: int = 4,
-    as_bin: bool = True,
-    trained: Tensors | None = None,
-    suffix: str = "",
-    **told: Any,
-) -> Callable[[str, Tensor], Tensor]:
-    """A LoRA folder as LLaVA writes it; returns what it makes of a tensor of the base, computed by hand."""
-    folder.mkdir(exist_ok=True)
-    factors: Tensors = {}
-    tensors = dict(load_file(base / "model.safetensors"))
-    names = [layer + matrix for layer in LAYERS for matrix in MATRICES]
-    for number, name in enumerate(names):
-        rows, columns = tensors[f"{name}.weight"].shape
-        factors[f"base_model.model.{name}.lora_A{suffix}.weight"] = some(rank, columns, seed=number)
-        factors[f"base_model.model.{name}.lora_B{suffix}.weight"] = some(rows, rank, seed=1000 + number)
-    write(folder / f"adapter_model.{'bin' if as_bin else 'safetensors'}", factors)
-    settings = {"peft_type": "LORA", "r": rank, "lora_alpha": 8, "base_model_name_or_path": "lmsys/vicuna", **told}
-    (folder / "adapter_config.json").write_text(json.dumps(settings))
-    if trained is not None:
-        torch.save(
-            {f"base_model.model.{name}": tensor for name, tensor in trained.items()}, folder / "non_lora_trainables.bin"
-        )
-
-    def by_hand(name: str, tensor: Tensor) -> Tensor:
-        stem = f"base_model.model.{name.removesuffix('.weight')}.lora_"
-        if f"{stem}A{suffix}.weight" not in factors:
-            return tensor
-        product = factors[f"{stem}B{suffix}.weight"] @ factors[f"{stem}A{suffix}.weight"]
-        return tensor.float() + settings["lora_alpha"] / settings["r"] * product
-
-    return by_hand
-
-
-def projector(seed: int = 7) -> Tensors:
-    return {
-        f"{PROJECTOR}{layer}.{kind}": some(*shape, seed=seed + layer)
-        for layer in (0, 2)
-        for kind, shape in (("weight", (16, 16)), ("bias", (16,)))
-    }
-
-
-def with_config(folder: Path, whole: Path) -> Path:
-    folder.mkdir(exist_ok=True)
-    shutil.copy(whole / "config.json", folder)
-    return folder
-
-
-def loaded(folder: Path, **more: Any) -> Tensors:
-    return checkpoint.load(str(folder), device="cpu", **more).model.state_dict()
-
-
-def made_by_hand(tensors: Tensors, whole: Path) -> Tensors:
-    """What a whole LLaVA of these tensors loads as: the merge by hand, through a folder that any loader reads."""
-    folder = whole.parent / "by-hand"
-    shutil.copytree(whole, folder)
-    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, folder / "model.safetensors")
-    return loaded(folder)
-
-
-def assert_same(left: Tensors, right: Tensors) -> None:
-    assert left.keys() == right.keys()
-    assert [name for name in left if not torch.equal(left[name], right[name])] == []
 
 
 @pytest.mark.parametrize("as_bin", [False, True])
@@ -292,142 +203,6 @@ def test_a_delta(rows: int, whole: Path) -> None:
     with pytest.raises(CheckpointError, match=r"a delta.*m3video convert .*LLaVA-7b-delta-v0 NEW_FOLDER --base BASE"):
         loaded(delta)
     assert_same(loaded(convert(delta, whole.parent / "new", base=str(base))), loaded(whole))
-
-
-def damaged(folder: Path, what: str) -> str:
-    """Spoil a LoRA folder; what is said then."""
-    adapter, config = folder / "adapter_model.bin", folder / "adapter_config.json"
-    factors = torch.load(adapter, weights_only=True)
-    first = min(factors)
-    told = json.loads(config.read_text())
-    match what:
-        case "no weights":
-            adapter.unlink()
-            return "is a LoRA without its weights: adapter_model.safetensors or adapter_model.bin is missing"
-        case "cut":
-            adapter.write_bytes(adapter.read_bytes()[:1000])
-            return "is no plain weights file"
-        case "no config":
-            config.unlink()
-            return "adapter_config.json cannot be read"
-        case "half a pair":
-            del factors[first]
-            torch.save(factors, adapter)
-            return "has only one of lora_A and lora_B"
-        case "another width":
-            factors[first] = torch.zeros(4, 17)
-            torch.save(factors, adapter)
-            return "is changed by [16, 4] x [4, 17], the base has [16, 16]"
-        case "more layers":
-            for side, shape in (("A", (4, 16)), ("B", (16, 4))):
-                factors[f"base_model.model.model.layers.9.self_attn.q_proj.lora_{side}.weight"] = torch.zeros(shape)
-            torch.save(factors, adapter)
-            return "llava has not: it is of another base"
-        case "unknown tensor":
-            torch.save({**factors, "base_model.model.other.weight": torch.zeros(1)}, adapter)
-            return "tensor other.weight belongs to no part"
-        case _:
-            key, value = what.split("=")
-            config.write_text(json.dumps({**told, key: json.loads(value)}))
-            return f"adapter_config.json: {key} ({value}) must be "
-
-
-@pytest.mark.parametrize(
-    "what",
-    [
-        "no weights",
-        "cut",
-        "no config",
-        "half a pair",
-        "another width",
-        "more layers",
-        "unknown tensor",
-        'peft_type="IA3"',
-        'r="8"',
-        "r=0",
-        "lora_alpha=null",
-        'lora_alpha="16"',
-        "use_dora=true",
-        "fan_in_fan_out=true",
-        'init_lora_weights="pissa_niter_16"',
-        'alpha_pattern={"q_proj": "2"}',
-        'alpha_pattern={"(": 2}',
-        "use_rslora=1",
-    ],
-)
-def test_a_spoilt_lora_is_told(what: str, whole: Path) -> None:
-    lora = whole.parent / "lora"
-    save_lora(lora, whole)
-    line = damaged(lora, what)
-    with pytest.raises(CheckpointError) as error:
-        convert(lora, whole.parent / "new", base=str(whole))
-    assert line in str(error.value)
-    assert "\n" not in str(error.value)
-    assert not (whole.parent / "new").exists()
-
-
-class Bomb:
-    def __reduce__(self) -> tuple[Any, ...]:
-        return exec, ("raise SystemExit('code in it was run')",)
-
-
-@pytest.mark.parametrize("name", ["adapter_model.bin", "non_lora_trainables.bin", "mm_projector.bin"])
-def test_no_code_in_a_part_is_run(name: str, whole: Path) -> None:
-    lora = whole.parent / "lora"
-    save_lora(lora, whole, trained=projector())
-    torch.save({f"{PROJECTOR}0.weight": Bomb()}, lora / name)
-    with pytest.raises(CheckpointError, match="code in it is never run"):
-        convert(lora, whole.parent / "new", base=str(whole))
-
-
-def parts(whole: Path) -> dict[str, Path]:
-    root = whole.parent
-    save_lora(root / "with config", whole, trained=projector())
-    with_config(root / "with config", whole)
-    save_lora(root / "lora", whole)
-    (root / "beside").mkdir()
-    torch.save(projector(), root / "beside" / "non_lora_trainables.bin")
-    pretrained = with_config(root / "pretrained", whole)
-    torch.save(projector(), pretrained / "mm_projector.bin")
-    return {
-        "a LoRA of lmsys/vicuna": root / "with config",
-        "a LoRA of lmsys/vicuna,": root / "lora",
-        "a LoRA, no whole model": root / "beside",
-        "a projector alone (mm_projector)": pretrained,
-    }
-
-
-def test_a_part_is_told_with_the_command_that_merges_it(whole: Path) -> None:
-    for words, folder in parts(whole).items():
-        base = "lmsys/vicuna" if "vicuna" in words else "BASE"
-        shown = f"'{folder}'" if " " in folder.name else f"{folder}"
-        for use in (find_model, read_size, checkpoint.load, lambda name: convert(name, whole.parent / "new")):
-            with pytest.raises(CheckpointError) as error:
-                use(str(folder))  # type: ignore[operator]
-            assert str(error.value).startswith(f"{folder} is {words}")
-            assert str(error.value).endswith(f"merge it first: m3video convert {shown} NEW_FOLDER --base {base}")
-
-
-def test_what_cannot_be_merged_is_told(whole: Path) -> None:
-    base, root = vicuna(whole), whole.parent
-    held = parts(whole)
-    with pytest.raises(CheckpointError, match="holds a whole model: --base is for a LoRA"):
-        convert(whole, root / "new", base=str(base))
-    for part in held.values():
-        with pytest.raises(CheckpointError, match="no whole model; merge it first"):
-            convert(root / "lora", root / "new", base=str(part))
-    with pytest.raises(CheckpointError, match=r"without a config.json, and .* is a language model alone"):
-        convert(root / "lora", root / "new", base=str(base))
-    with pytest.raises(CheckpointError, match="is no folder"):
-        convert(root / "lora", root / "new", base="./nothing")
-    with pytest.raises(CheckpointError, match="HF_HUB_OFFLINE is set"):
-        convert(root / "lora", root / "new", base="lmsys/vicuna")
-    (root / "empty").mkdir()
-    with pytest.raises(CheckpointError, match=r"holds no config\.json"):
-        convert(root / "lora", root / "new", base=str(root / "empty"))
-    with pytest.raises(CheckpointError, match="holds no weights"):
-        convert(root / "empty", root / "new", base=str(whole))
-    assert not (root / "new").exists()
 
 
 @pytest.mark.skipif(not ROOT.is_dir(), reason=ABSENT)

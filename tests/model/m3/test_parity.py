@@ -14,7 +14,9 @@ import torch
 from PIL import Image
 
 from m3video.errors import DoesNotFitError
-from m3video.model.m3 import answering, checkpoint, image_grid
+from m3video.model import generation
+from m3video.model.m3 import checkpoint, image_grid, inputs
+from m3video.model.m3.answer import answer_prompt
 from m3video.model.m3.convert import convert
 from m3video.model.m3.images import anyres_pixels, best_size, pad_pixels, to_pixels
 from m3video.model.m3.prompt import build_prompt
@@ -47,11 +49,11 @@ def test_case(case: Case, record_difference: Callable[[str, float], None]) -> No
     if golden.get("truncated"):
         assert length > golden["sequence_length"]
         with pytest.raises(DoesNotFitError, match=r"--budget.*--max-new-tokens"):
-            answering.answer_prompt(model, golden["prompt"], blocks, max_new_tokens=12)
+            answer_prompt(model, golden["prompt"], blocks, max_new_tokens=12)
         return
     assert length == golden["sequence_length"]
     assert_features(case, blocks)
-    embeds = answering.embed(model, ids, blocks).detach()
+    embeds = inputs.embed(model, ids, blocks).detach()
     stored = case.array("embeds")
     if stored is not None:
         np.testing.assert_allclose(embeds[0].numpy(), stored, atol=FEATURES, rtol=0)
@@ -61,7 +63,7 @@ def test_case(case: Case, record_difference: Callable[[str, float], None]) -> No
     difference = float(np.abs(logits - case.array("logits")).max())
     record_difference(f"{case.checkpoint}/{case.name}", difference)
     assert difference < LOGITS
-    said = answering.generate(model, embeds, max_new_tokens=12)
+    said = generation.generate(model, embeds, max_new_tokens=12)
     # Two builds may break a near tie in two ways; up to there the tokens are fixed.
     margins = golden.get("gen_margins") or own_margins(model, embeds, golden["gen_new"])
     sure = next((n for n, margin in enumerate(margins) if margin <= MARGIN), len(golden["gen_new"]))
@@ -151,7 +153,7 @@ def test_anyres_token_counts(golden: dict) -> None:
     model, size = parity.loaded(name), (golden["wh"][0], golden["wh"][1])
     assert list(best_size(size, pinpoints())) == golden["best"]
     for scale, count in golden["tokens"].items():
-        assert answering.image_tokens(model, size_wh=size, scale=576 if scale == "None" else int(scale)) == count
+        assert inputs.image_tokens(model, size_wh=size, scale=576 if scale == "None" else int(scale)) == count
 
 
 def test_igvlm_video() -> None:
@@ -180,7 +182,7 @@ def test_converted_folder_answers_the_same(name: str, tmp_path: Path) -> None:
     case = next(case for case in CASES if case.checkpoint == name)
     ids, blocks = prompt_ids(converted.codec, case.golden["prompt"]), parity.blocks(case)
     assert ids == case.golden["input_ids"]
-    embeds = answering.embed(original, ids, blocks)
+    embeds = inputs.embed(original, ids, blocks)
     with torch.inference_mode():
         expected = original.model(inputs_embeds=embeds, logits_to_keep=1).logits
         for model in (converted.model, auto):

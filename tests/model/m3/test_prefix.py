@@ -9,7 +9,8 @@ import pytest
 import torch
 from transformers import MistralConfig
 
-from m3video.model.m3 import answering, checkpoint, prefix
+from m3video.model import generation
+from m3video.model.m3 import checkpoint, inputs
 from m3video.model.m3.checkpoint import LoadedModel
 from m3video.model.m3.encoding import encode
 from m3video.model.m3.pooling import VisualTokens, pack
@@ -36,12 +37,12 @@ def shown(loaded: LoadedModel, scales: tuple[int, ...] = (36, 144, 9)) -> Visual
 
 def one_pass(loaded: LoadedModel, visual: VisualTokens, question: str) -> tuple[list[int], torch.Tensor]:
     """Ids and first-step logits of a prompt that is read in one piece, without any of `Prefix`."""
-    words = answering.frames_prompt(loaded, question, num_frames=len(visual), times_seconds=TIMES)
+    words = inputs.frames_prompt(loaded, question, num_frames=len(visual), times_seconds=TIMES)
     ids = prompt_ids(loaded.codec, words)
     with torch.inference_mode():
-        embeds = answering.embed(loaded, ids, answering.frame_blocks(loaded, visual))
+        embeds = inputs.embed(loaded, ids, inputs.frame_blocks(loaded, visual))
         logits = loaded.model.model(inputs_embeds=embeds).last_hidden_state[0, -1] @ loaded.model.lm_head.weight.T
-        return answering.generate(loaded, embeds, max_new_tokens=8), logits
+        return generation.generate(loaded, embeds, max_new_tokens=8), logits
 
 
 class Spy:
@@ -50,10 +51,8 @@ class Spy:
     def __init__(self, loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch) -> None:
         self.ids: list[list[int]] = []
         self.logits: list[torch.Tensor] = []
-        real = answering.generate
-        monkeypatch.setattr(
-            prefix.answering, "generate", lambda *a, **k: self.ids.append(real(*a, **k)) or self.ids[-1]
-        )
+        real = generation.generate
+        monkeypatch.setattr(generation, "generate", lambda *a, **k: self.ids.append(real(*a, **k)) or self.ids[-1])
         self.hook = loaded.model.lm_head.register_forward_hook(lambda _m, _i, out: self.logits.append(out[0, -1]))
 
 
@@ -103,7 +102,7 @@ def test_every_template_keeps_its_frames(style: str, tmp_path: Path) -> None:
 def test_a_question_before_the_frames_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing assumes where the question stands: then the part before it is kept, and the answer is still the same."""
     monkeypatch.setattr(
-        answering, "build_prompt", lambda _s, question, *, num_frames, times_seconds: f"frame {question} <image> answer"
+        inputs, "build_prompt", lambda _s, question, *, num_frames, times_seconds: f"frame {question} <image> answer"
     )
     loaded = load_tiny(tmp_path / "m")
     visual = shown(loaded, (9,))

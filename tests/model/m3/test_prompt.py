@@ -5,20 +5,13 @@ from __future__ import annotations
 import pytest
 
 from m3video.errors import UsageError
-from m3video.model.m3.prompt import TEMPLATES, build_prompt, name_times, whole_clock
+from m3video.model.m3.prompt import TEMPLATES, build_prompt, name_times
 
 
 def test_bundled_prompt_numbers_frames_and_rounds_times_down() -> None:
     prompt = build_prompt("bundled", "what is it", num_frames=2, times_seconds=[3.9, 67.0])
     assert prompt == "frame 1 0:03 <image> frame 2 1:07 <image> question what is it answer"
     assert build_prompt("bundled", "q", num_frames=1, times_seconds=None) == "frame 1 <image> question q answer"
-
-
-@pytest.mark.parametrize(
-    ("value", "text"), [(0.0, "0:00"), (59.99, "0:59"), (599.9, "9:59"), (600, "0:10:00"), (-1, "0:00")]
-)
-def test_whole_clock(value: float, text: str) -> None:
-    assert whole_clock(value) == text
 
 
 def test_times_stand_before_their_frames() -> None:

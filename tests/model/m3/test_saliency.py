@@ -10,11 +10,11 @@ import torch
 from transformers import LlamaConfig
 
 from m3video.errors import UsageError
-from m3video.model.m3 import answering
+from m3video.model.generation import prefill
+from m3video.model.m3 import inputs
 from m3video.model.m3.checkpoint import LoadedModel, load
 from m3video.model.m3.modeling import M3VideoForConditionalGeneration
 from m3video.model.m3.pooling import pack
-from m3video.model.m3.prefix import prefill
 from m3video.model.m3.saliency import NEUTRAL, CoarseAttention, frame_spans, last_row
 from m3video.model.tokenizer import IMAGE_ID, prompt_ids
 from tests.model.tiny import WORDS, save_words, tiny_config
@@ -57,16 +57,16 @@ def grids() -> torch.Tensor:
 
 
 def test_one_row_equals_eager_attention(loaded: LoadedModel, grids: torch.Tensor) -> None:
-    blocks = answering.frame_blocks(loaded, pack(grids, SCALES))
-    ids = prompt_ids(loaded.codec, answering.frames_prompt(loaded, "what is red", num_frames=3, times_seconds=TIMES))
+    blocks = inputs.frame_blocks(loaded, pack(grids, SCALES))
+    ids = prompt_ids(loaded.codec, inputs.frames_prompt(loaded, "what is red", num_frames=3, times_seconds=TIMES))
     spans = frame_spans(ids, blocks)
     assert [end - start for start, end in spans] == list(SCALES)
     cut = len(ids) - 4
     assert IMAGE_ID not in ids[cut:]
-    whole = answering.embed(loaded, ids, blocks)
-    cache = prefill(loaded, answering.embed(loaded, ids[:cut], blocks))
+    whole = inputs.embed(loaded, ids, blocks)
+    cache = prefill(loaded, inputs.embed(loaded, ids[:cut], blocks))
     with torch.inference_mode():
-        found = last_row(loaded, answering.embed(loaded, ids[cut:], []), cache, spans)
+        found = last_row(loaded, inputs.embed(loaded, ids[cut:], []), cache, spans)
         decoder = loaded.model.model.language_model
         decoder.set_attn_implementation("eager")
         attention = decoder(inputs_embeds=whole, output_attentions=True).attentions
@@ -77,12 +77,12 @@ def test_one_row_equals_eager_attention(loaded: LoadedModel, grids: torch.Tensor
 
 
 def test_another_question_is_read_as_if_it_were_the_first(loaded: LoadedModel, grids: torch.Tensor) -> None:
-    def glance() -> CoarseAttention:
+    def coarse() -> CoarseAttention:
         return CoarseAttention(loaded, pack(grids, SCALES), times_seconds=TIMES)
 
-    used = glance()
+    used = coarse()
     used.look("what is 3")
-    again, fresh = used.look("is it red 4 5"), glance().look("is it red 4 5")
+    again, fresh = used.look("is it red 4 5"), coarse().look("is it red 4 5")
     assert (again.relevance_N == fresh.relevance_N).all()
     assert again.moved == fresh.moved
     assert again.relevance_N.sum() == pytest.approx(1)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from m3video.model.m3 import answering, checkpoint
+from m3video.model.m3 import checkpoint, inputs
 from m3video.model.m3.model_paths import BUNDLED_FOLDER
 from m3video.model.m3.text_count import text_around
 
@@ -19,9 +19,7 @@ from m3video.model.m3.text_count import text_around
 @pytest.mark.parametrize("times", [[], [0.0], [3.2, 67.9, 4000.0]])
 def test_is_what_the_loaded_model_counts(loaded: checkpoint.LoadedModel, times: list[float], timestamps: bool) -> None:
     counted = text_around("bundled", times_seconds=times, timestamps=timestamps)
-    assert counted == answering.text_tokens(
-        loaded, "", num_frames=len(times), times_seconds=times, timestamps=timestamps
-    )
+    assert counted == inputs.text_tokens(loaded, "", num_frames=len(times), times_seconds=times, timestamps=timestamps)
 
 
 def test_times_cost_tokens() -> None:

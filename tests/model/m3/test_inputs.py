@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from m3video.errors import DoesNotFitError, UsageError
-from m3video.model.m3 import answering, checkpoint
+from m3video.model import generation
+from m3video.model.m3 import checkpoint, inputs
 from m3video.model.m3.checkpoint import LoadedModel
 from m3video.model.m3.encoding import encode
 from m3video.model.m3.pooling import pack
@@ -20,7 +21,7 @@ from tests.model.tiny import load_tiny
 
 @pytest.fixture(scope="module")
 def loaded(tmp_path_factory: pytest.TempPathFactory) -> LoadedModel:
-    return load_tiny(tmp_path_factory.mktemp("answering") / "m")
+    return load_tiny(tmp_path_factory.mktemp("inputs") / "m")
 
 
 def frames(n: int) -> list[np.ndarray]:
@@ -41,7 +42,7 @@ def test_an_answer_counts_its_tokens(loaded: LoadedModel) -> None:
     assert said.visual_tokens == 10
     # <s> frame 1 0:00 frame 2 0:03 question what is it answer
     assert said.text_tokens == 12
-    assert said.text_tokens == answering.text_tokens(loaded, "What is it?", num_frames=2, times_seconds=[0.0, 3.2])
+    assert said.text_tokens == inputs.text_tokens(loaded, "What is it?", num_frames=2, times_seconds=[0.0, 3.2])
     assert said.prompt_tokens == 22
     assert said.answer_tokens <= 5
     assert said.warnings == ()
@@ -50,12 +51,12 @@ def test_an_answer_counts_its_tokens(loaded: LoadedModel) -> None:
 
 def test_times_change_what_the_model_reads(loaded: LoadedModel) -> None:
     counts = [
-        answering.text_tokens(loaded, "what", num_frames=2, times_seconds=[1, 2], timestamps=wanted)
+        inputs.text_tokens(loaded, "what", num_frames=2, times_seconds=[1, 2], timestamps=wanted)
         for wanted in (False, True, "auto")
     ]
     assert counts == [counts[0], counts[0] + 2, counts[0] + 2]
     with pytest.raises(UsageError, match="times"):
-        answering.frames_prompt(loaded, "what", num_frames=1, times_seconds=None, timestamps=True)
+        inputs.frames_prompt(loaded, "what", num_frames=1, times_seconds=None, timestamps=True)
 
 
 def test_unknown_words_are_named(loaded: LoadedModel) -> None:
@@ -67,18 +68,18 @@ def test_unknown_words_are_named(loaded: LoadedModel) -> None:
 
 
 def test_what_does_not_fit_is_refused_with_numbers(loaded: LoadedModel) -> None:
-    text = answering.text_tokens(loaded, "what", num_frames=2, times_seconds=[1, 2])
+    text = inputs.text_tokens(loaded, "what", num_frames=2, times_seconds=[1, 2])
     fits = {"question": "what", "times_seconds": [1.0, 2.0]}
-    answering.check_fits(loaded, scales=[144, 36], max_new_tokens=256 - 180 - text, **fits)
+    inputs.check_fits(loaded, scales=[144, 36], max_new_tokens=256 - 180 - text, **fits)
     with pytest.raises(DoesNotFitError, match=rf"257 tokens \(180 visual \+ {text} text .*256: use --budget 179"):
-        answering.check_fits(loaded, scales=[144, 36], max_new_tokens=257 - 180 - text, **fits)
+        inputs.check_fits(loaded, scales=[144, 36], max_new_tokens=257 - 180 - text, **fits)
     with pytest.raises(DoesNotFitError, match="shorter question"):
-        answering.check_fits(loaded, scales=[1], max_new_tokens=256, question="what")
+        inputs.check_fits(loaded, scales=[1], max_new_tokens=256, question="what")
 
 
 def test_the_refusal_comes_before_the_model_runs(loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch) -> None:
     visual = pack(encode(loaded, frames(1)), [576])
-    monkeypatch.setattr(answering, "generate", lambda *args, **kwargs: pytest.fail("the model ran"))
+    monkeypatch.setattr(generation, "generate", lambda *args, **kwargs: pytest.fail("the model ran"))
     with pytest.raises(DoesNotFitError, match="576 visual"):
         Prefix(loaded, visual, times_seconds=None).answer("what")
 
@@ -86,12 +87,12 @@ def test_the_refusal_comes_before_the_model_runs(loaded: LoadedModel, monkeypatc
 def test_next_frames_end_with_their_newline(tmp_path: Path) -> None:
     model = load_tiny(tmp_path / "n", use_image_newline=True)
     visual = pack(encode(model, frames(2)), [9, 1])
-    blocks = answering.frame_blocks(model, visual)
+    blocks = inputs.frame_blocks(model, visual)
     assert [len(block) for block in blocks] == [10, 2]
     assert torch.equal(blocks[1][1], model.model.model.image_newline)
     said = Prefix(model, visual, times_seconds=None).answer("what", max_new_tokens=1)
     assert said.visual_tokens == 10
-    assert said.text_tokens == answering.text_tokens(model, "what", num_frames=2, timestamps=False)
+    assert said.text_tokens == inputs.text_tokens(model, "what", num_frames=2, timestamps=False)
 
 
 def test_anyres_picture_has_the_counted_tokens(tmp_path: Path) -> None:
@@ -101,8 +102,8 @@ def test_anyres_picture_has_the_counted_tokens(tmp_path: Path) -> None:
     )
     picture = frames(1)[0]
     for scale in (1, 9, 36):
-        count = answering.image_tokens(model, size_wh=(40, 30), scale=scale)
-        assert len(answering.encode_image(model, picture, scale=scale)) == count
+        count = inputs.image_tokens(model, size_wh=(40, 30), scale=scale)
+        assert len(inputs.encode_image(model, picture, scale=scale)) == count
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])

@@ -1,4 +1,4 @@
-"""The line that says where a batch stands."""
+"""The line that shows the counts of a batch."""
 
 from __future__ import annotations
 
@@ -6,38 +6,37 @@ import time
 
 import pytest
 
-from m3video.distributed import progress
-from m3video.distributed.progress import Report
+from m3video.distributed.counts import EVERY_SECONDS, BatchCounts
 
 RECORD = {"video_seconds": 1800.0, "tokens": {"visual": 700, "prompt": 750, "answer": 50}}
 
 
-def test_the_line() -> None:
-    report = Report(total=100, done_before=10, failed_before=1)
-    report.add(RECORD)
-    report.add(RECORD)
-    report.add_video([RECORD, RECORD])  # two questions, one video
-    report.failed += 1
-    assert report.line(running=4, elapsed=60.0) == (
+def test_the_line_of_a_running_batch() -> None:
+    counts = BatchCounts(total=100, done_before=10, failed_before=1)
+    counts.add(RECORD)
+    counts.add(RECORD)
+    counts.add_video([RECORD, RECORD])  # two questions, one video
+    counts.failed += 1
+    assert counts.line(running=4, elapsed=60.0) == (
         "12 done, 2 failed, 4 running; 30.0 h of video per hour; 27 tokens/s; 82 waiting; 0:28:40 left"
     )
-    assert Report().line(running=0, elapsed=0.0) == "0 done, 0 failed, 0 running"
+    assert BatchCounts().line(running=0, elapsed=0.0) == "0 done, 0 failed, 0 running"
 
 
-def test_one_line_a_minute_where_nobody_watches(
+def test_one_line_a_minute_without_a_terminal(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = [1000.0]
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
-    report = Report(is_shown=True, begun=1000.0, _last=1000.0)
+    counts = BatchCounts(is_shown=True, begun=1000.0, _last=1000.0)
     for _ in range(2400):
         now[0] += 0.1
-        report.show(running=1)
+        counts.show(running=1)
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) in (3, 4)  # four minutes, in steps of a tenth of a second
-    assert progress.EVERY_SECONDS == 60
+    assert EVERY_SECONDS == 60
     assert all(line.startswith("m3video: ") for line in lines)
-    quiet = Report()
+    quiet = BatchCounts()
     now[0] += 1000
     quiet.show(running=1)
     assert capsys.readouterr().err == ""

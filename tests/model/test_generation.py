@@ -14,13 +14,13 @@ from transformers import PreTrainedTokenizerFast
 
 from m3video.errors import CheckpointError
 from m3video.evaluation.asking import answer_many
-from m3video.model.m3 import answering, checkpoint
+from m3video.model.generation import NextToken
+from m3video.model.m3 import checkpoint, inputs
+from m3video.model.m3.answer import FramesQuestion, GeneratedAnswer, answer_batch, answer_prompt
 from m3video.model.m3.checkpoint import LoadedModel
 from m3video.model.m3.modeling import M3VideoForConditionalGeneration
 from m3video.model.m3.pooling import pack
 from m3video.model.m3.prefix import Prefix
-from m3video.model.m3.together import Asked, answer_together
-from m3video.model.next_token import NextToken
 from m3video.model.tokenizer import FastText, SentencePieceText, TextCodec, load_text
 from tests.model.tiny import WORDS, save_words, tiny_config
 
@@ -114,14 +114,10 @@ def all_ways(loaded: LoadedModel) -> list[str]:
     said = [Prefix(loaded, visual, times_seconds=TIMES).answer(QUESTIONS[0], max_new_tokens=8).text]
     held = Prefix(loaded, visual, times_seconds=TIMES)
     said += [held.answer(question, max_new_tokens=8).text for question in QUESTIONS]
-    asked = [Asked(visual, question, TIMES) for question in QUESTIONS]
-    said += [
-        one.text
-        for one in answer_together(loaded, asked, max_new_tokens=8)
-        if isinstance(one, answering.GeneratedAnswer)
-    ]
+    asked = [FramesQuestion(visual, question, TIMES) for question in QUESTIONS]
+    said += [one.text for one in answer_batch(loaded, asked, max_new_tokens=8) if isinstance(one, GeneratedAnswer)]
     said += [one.text for one in answer_many(loaded, blocks, QUESTIONS, times_seconds=TIMES, max_new_tokens=8)]
-    said.append(answering.answer_prompt(loaded, "frame <image> what", blocks[:1], max_new_tokens=8).text)
+    said.append(answer_prompt(loaded, "frame <image> what", blocks[:1], max_new_tokens=8).text)
     assert len(said) == 8
     return said
 
@@ -168,6 +164,6 @@ def test_a_vocabulary_of_the_tokenizers_size_is_left_alone(tmp_path: Path) -> No
 def test_a_tokenizer_with_more_ids_than_the_vocabulary_is_one_line(models_of: Sequence[LoadedModel]) -> None:
     loaded = models_of[0]
     rows = loaded.config.text_config.vocab_size
-    answering.embed(loaded, [rows - 1], [])
+    inputs.embed(loaded, [rows - 1], [])
     with pytest.raises(CheckpointError, match=rf"tokenizer knows id {rows}, its vocabulary ends at {rows - 1}"):
-        answering.embed(loaded, [1, rows], [])
+        inputs.embed(loaded, [1, rows], [])

@@ -13,10 +13,14 @@ EVERY_SECONDS_ON_TERMINAL = 0.5
 
 
 @dataclass(slots=True)
-class Report:
-    """What happened so far. `done`, `failed` and `copies` (of the same content) are of this run, `..._before` of
-    earlier ones; `changed` of those that failed were written to meanwhile. `total` is None until all items were
-    counted.
+class BatchCounts:
+    """Items of a batch so far, and sums over the finished ones.
+
+    Attributes:
+        total: None until all items were counted.
+        done, failed, copies: items of this run; a copy has the content of another item.
+        changed: those of the failed ones whose file was written to meanwhile.
+        done_before, failed_before: items of earlier runs.
     """
 
     is_shown: bool = False
@@ -38,11 +42,11 @@ class Report:
         self.tokens += sum(record.get("tokens", {}).get(name, 0) for name in ("prompt", "answer"))
 
     def add_video(self, records: Sequence[Mapping[str, Any]]) -> None:
-        """Count the video of finished items, however many questions it was asked."""
+        """Count a video once, given the records of its finished items."""
         self.video_seconds += max((record.get("video_seconds") or 0.0 for record in records), default=0.0)
 
     def show(self, *, running: int) -> None:
-        """One line: redrawn on a terminal, else once a minute."""
+        """Print one line: redrawn on a terminal, else once a minute."""
         if not self.is_shown:
             return
         on_terminal, now = sys.stderr.isatty(), time.monotonic()
@@ -57,12 +61,12 @@ class Report:
             )
 
     def close(self) -> None:
-        """Take the redrawn line away."""
+        """Clear the redrawn line."""
         if self.is_shown and sys.stderr.isatty():
             print("\r\x1b[2K", end="", file=sys.stderr, flush=True)
 
     def line(self, *, running: int, elapsed: float) -> str:
-        """Where the batch stands after `elapsed` seconds, for people."""
+        """Return the state of the batch after `elapsed` seconds, as text for people."""
         parts = [f"{self.done + self.done_before} done, {self.failed + self.failed_before} failed, {running} running"]
         elapsed = max(elapsed, 1e-9)
         if self.video_seconds:

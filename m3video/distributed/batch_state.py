@@ -1,7 +1,7 @@
-"""What is done and what failed, as the rows of a batch tell it; reading them changes nothing.
+"""The state of a batch, read from its rows without changing anything: what is done and what failed.
 
-Rows are numbered in the order in which they were made. Reading a folder that a running batch writes to gives a state
-that it was in.
+Rows are numbered in the order in which they were written. Reading a folder while a batch runs gives one of the states
+that the batch went through.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from m3video.distributed.items import Item
 from m3video.errors import UsageError
 
 SCHEMA = "m3video.batch/1"
-Row = dict[str, Any]
-Kind = Literal["result", "copy", "error"]
-Event = tuple[Kind, Row]
+LedgerRow = dict[str, Any]
+EntryKind = Literal["result", "copy", "error"]
+LedgerEntry = tuple[EntryKind, LedgerRow]
 
 
 @dataclass(slots=True)
-class Snapshot:
-    """Facts about items.
+class BatchState:
+    """Which items are done and which failed.
 
     Attributes:
-        failed: for each place that failed and is not done, the key of the file that failed; empty where it was being
+        failed: for each path key that failed and is not done, the file key that failed; empty where the file was being
             written to.
         video_seconds, busy_seconds: summed over what is done, for estimates.
         number: of the last row.
@@ -41,19 +41,19 @@ class Snapshot:
     _items: set[bytes] = field(default_factory=set)
 
     def is_done(self, item: Item) -> bool:
-        """By path, size and time of change: the file is not read."""
-        return bytes.fromhex(item.key) in self._keys
+        """Whether the item is done, by path, size and time of change: the file is not read."""
+        return bytes.fromhex(item.file_key) in self._keys
 
     def has(self, identity: str) -> bool:
-        """By content."""
+        """Whether an item of this identity is done: the same content, question, task and config."""
         return bytes.fromhex(identity) in self._items
 
     def has_failed(self, item: Item) -> bool:
-        """Whether the last thing known of this item, in this state of its file, is a failure."""
-        return self.failed.get(item.place) == item.key
+        """Whether the last entry of this item, in this state of its file, is a failure."""
+        return self.failed.get(item.path_key) == item.file_key
 
-    def take(self, kind: Kind, row: Row) -> None:
-        """Learn from a row; they come in order."""
+    def add(self, kind: EntryKind, row: LedgerRow) -> None:
+        """Add a row; rows come in order."""
         self.number = max(self.number, row["n"])
         if kind == "error":
             # A file that changed meanwhile is not what failed, however it looks now.
@@ -67,20 +67,20 @@ class Snapshot:
             self.busy_seconds += row.get("busy_seconds") or 0.0
 
 
-def read_snapshot(folder: Path) -> Snapshot | None:
-    """The state of a batch, without touching it; None where there is none."""
+def read_folder_state(folder: Path) -> BatchState | None:
+    """Read the state of the batch in a folder; None where there is no batch."""
     path = folder / "batch.json"
     if not path.exists():
         return None
     check_schema(path.read_bytes(), str(path))
-    found = Snapshot()
+    state = BatchState()
     for kind, row, _ in history(folder):
-        found.take(kind, row)
-    return found
+        state.add(kind, row)
+    return state
 
 
 def check_schema(text: bytes, where: str) -> None:
-    """UsageError unless `text`, what batch.json holds, is of this version."""
+    """Raise UsageError unless `text`, the content of batch.json, is of this version."""
     try:
         schema = json.loads(text)["schema"]
     except (ValueError, KeyError, TypeError):
@@ -89,13 +89,15 @@ def check_schema(text: bytes, where: str) -> None:
         raise UsageError(f"{where} is of schema {schema}, this version writes {SCHEMA}: give another -o")
 
 
-def history(folder: Path) -> Iterator[tuple[Kind, Row, int | None]]:
-    """All that happened in a folder, in order; for results that the manifest lacks, where they end."""
-    errors: Iterator[tuple[Kind, Row, int | None]] = (("error", row, None) for row, _ in rows(folder / "errors.jsonl"))
+def history(folder: Path) -> Iterator[tuple[EntryKind, LedgerRow, int | None]]:
+    """Yield all entries of a folder in order, with the end in bytes of each result that the manifest lacks."""
+    errors: Iterator[tuple[EntryKind, LedgerRow, int | None]] = (
+        ("error", row, None) for row, _ in rows(folder / "errors.jsonl")
+    )
     return heapq.merge(errors, _done(folder), key=lambda event: event[1]["n"])
 
 
-def _done(folder: Path) -> Iterator[tuple[Kind, Row, int | None]]:
+def _done(folder: Path) -> Iterator[tuple[EntryKind, LedgerRow, int | None]]:
     indexed, results = 0, folder / "results.jsonl"
     for row, _ in rows(folder / "manifest.jsonl"):
         end = row.get("end")
@@ -110,11 +112,11 @@ def _done(folder: Path) -> Iterator[tuple[Kind, Row, int | None]]:
         yield "result", row, end
 
 
-def rows(path: Path, *, start: int = 0) -> Iterator[tuple[Row, int]]:
-    """Each whole line of a JSONL file from byte `start` on, and where it ends.
+def rows(path: Path, *, start: int = 0) -> Iterator[tuple[LedgerRow, int]]:
+    """Yield each whole line of a JSONL file from byte `start` on, and its end in bytes.
 
     Raises:
-        UsageError: a line that is no JSON object: something else wrote there.
+        UsageError: a line is no JSON object: another program wrote there.
     """
     if not path.exists():
         return

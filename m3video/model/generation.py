@@ -1,0 +1,284 @@
+"""Greedy decoding in one loop: of one prompt, of several at once, or of many questions that follow the same prefix.
+
+Shape legend: B prompts or questions, L positions, K positions after a shared prefix, D decoder width, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers import DynamicCache
+
+from m3video.errors import NotFiniteError
+from m3video.model.m3.checkpoint import LoadedModel
+from m3video.model.m3.finite import DECODER, not_finite
+from m3video.model.out_of_memory import within_memory
+from m3video.model.tokenizer import TextCodec
+
+_NO_NUMBER = -1
+"""Stands for the token of a row whose logits are not finite."""
+
+
+def generate(loaded: LoadedModel, embeds_1LD: Tensor, *, max_new_tokens: int, cache: Any = None) -> list[int]:
+    """Return the ids of the greedy answer to one prompt, without the prompt and without the end token.
+
+    Args:
+        loaded: the model.
+        embeds_1LD: the whole prompt.
+        max_new_tokens: longest answer.
+        cache: KV cache of the prompt's beginning, which is not read again; it grows.
+
+    Raises:
+        NotFiniteError: the logits hold NaN or infinity.
+        OutOfMemoryError: the prompt does not fit in the memory.
+    """
+    (ids,) = generate_batch(loaded, [embeds_1LD], max_new_tokens=max_new_tokens, cache=cache)
+    if isinstance(ids, NotFiniteError):
+        raise ids
+    return ids
+
+
+@torch.inference_mode()
+def generate_batch(
+    loaded: LoadedModel, prompts: Sequence[Tensor], *, max_new_tokens: int, cache: Any = None
+) -> list[list[int] | NotFiniteError]:
+    """Return greedy answers to several prompts: each token reads the weights once for all of them.
+
+    Sums over another length may differ in their last bits, so an answer may differ from that to a prompt alone where
+    two tokens are nearly tied.
+
+    Args:
+        loaded: the model.
+        prompts: embeddings [1, L, D], of any lengths.
+        max_new_tokens: longest answer.
+        cache: as for `generate`; of a single prompt only.
+
+    Returns:
+        For each prompt its ids, as `generate` returns them, or the error that it raises: one failure does not affect
+        the other prompts.
+
+    Raises:
+        OutOfMemoryError: the prompts do not fit in the memory.
+    """
+    longest = max(prompt.shape[1] for prompt in prompts)
+    what = "a prompt" if len(prompts) == 1 else f"{len(prompts)} prompts"
+    with within_memory(f"{what} of {longest} tokens", "use a smaller --budget", step="answer"):
+        rows = _PaddedRows(loaded, prompts, cache)
+        answers = _decode(loaded.codec, rows, count=len(prompts), max_new_tokens=max_new_tokens)
+    return [not_finite(loaded, DECODER) if ids is None else ids for ids in answers]
+
+
+@torch.inference_mode()
+def generate_after(
+    loaded: LoadedModel, cache: Any, questions: Sequence[Sequence[int]], *, max_new_tokens: int
+) -> list[list[int]]:
+    """Return greedy answers to questions that follow the same prefix, all read in one sequence.
+
+    Args:
+        loaded: the model.
+        cache: KV cache of the prefix; it grows.
+        questions: the ids of each prompt after the prefix, at least one.
+        max_new_tokens: longest answer.
+
+    Raises:
+        NotFiniteError: the logits of a question hold NaN or infinity.
+    """
+    rows = _SharedPrefix(loaded, cache, questions)
+    found: list[list[int]] = []
+    for ids in _decode(loaded.codec, rows, count=len(questions), max_new_tokens=max_new_tokens):
+        if ids is None:
+            raise not_finite(loaded, DECODER)
+        found.append(ids)
+    return found
+
+
+def prefill(loaded: LoadedModel, embeds_1LD: Tensor) -> Any:
+    """Return the decoder's KV cache of a prompt's beginning.
+
+    Raises:
+        OutOfMemoryError: it does not fit in the memory.
+    """
+    cache = DynamicCache(config=loaded.config.text_config)
+    with within_memory(f"a prompt of {embeds_1LD.shape[1]} tokens", "use a smaller --budget", step="answer"):
+        run_decoder(loaded, cache, inputs_embeds=embeds_1LD)
+    return cache
+
+
+def run_decoder(loaded: LoadedModel, cache: Any, **inputs: Any) -> Tensor:
+    """Return the hidden states [B, L, D] of new positions, whose keys and values are added to `cache`.
+
+    Args:
+        loaded: the model.
+        cache: KV cache of all positions before.
+        inputs: arguments of the decoder: ids or embeddings, and positions and mask where they are not plain.
+    """
+    decoder = loaded.model.model.language_model
+    hidden: Tensor = decoder(use_cache=True, **{_cache_argument(decoder): cache}, **inputs).last_hidden_state
+    return hidden
+
+
+def _cache_argument(decoder: nn.Module) -> str:
+    """transformers 5.24 calls the argument `cache`, versions before it `past_key_values`."""
+    return "cache" if "cache" in inspect.signature(decoder.forward).parameters else "past_key_values"
+
+
+class NextToken:
+    """The choice of the next token: the likeliest id that the tokenizer has a piece for.
+
+    Many checkpoints round their vocabulary up. The rows beyond the tokenizer's last piece were never trained, stand
+    for no text, and may hold anything.
+    """
+
+    def __init__(self, codec: TextCodec) -> None:
+        self._codec = codec
+        self._without: Tensor | None = None
+
+    def scores(self, logits_BV: Tensor) -> tuple[Tensor, Tensor]:
+        """Return what to choose the greatest of, and whether there is a number to choose by.
+
+        Args:
+            logits_BV: of the last positions.
+
+        Returns:
+            The logits, -inf where an id has no piece, and bool [B]: whether those of all others are finite.
+        """
+        if self._without is None:
+            ids = list(self._codec.without_piece(logits_BV.shape[-1]))
+            self._without = torch.tensor(ids, dtype=torch.long, device=logits_BV.device)
+        numbers_BV = chosen_BV = logits_BV
+        if len(self._without):
+            numbers_BV = logits_BV.index_fill(-1, self._without, 0.0)
+            chosen_BV = logits_BV.index_fill(-1, self._without, -torch.inf)
+        # NaN is the least and the greatest of all that it is among.
+        least_B, greatest_B = torch.aminmax(numbers_BV, dim=-1)
+        return chosen_BV, least_B.isfinite() & greatest_B.isfinite()
+
+
+class _Rows(Protocol):
+    """Sequences that grow by one token at a time."""
+
+    def read(self) -> Tensor:
+        """Read all prompts; return the logits [B, V] of their last positions."""
+
+    def append(self, tokens: Mapping[int, int]) -> Tensor:
+        """Read a token of some rows (row number -> id); return their logits, in the order of `tokens`."""
+
+
+def _decode(codec: TextCodec, rows: _Rows, *, count: int, max_new_tokens: int) -> list[list[int] | None]:
+    """Return the ids that each row goes on with, up to its end token; None where its logits are not finite."""
+    next_token = NextToken(codec)
+    answers: list[list[int] | None] = [[] for _ in range(count)]
+    running = list(range(count))
+    logits_BV = rows.read()
+    for left in range(max_new_tokens, 0, -1):
+        scores_BV, finite_B = next_token.scores(logits_BV.float())
+        # The only place where a GPU is waited for.
+        chosen = scores_BV.argmax(dim=-1).masked_fill(~finite_B, _NO_NUMBER).tolist()
+        tokens: dict[int, int] = {}
+        for row, token in zip(running, chosen, strict=True):
+            answer = answers[row]
+            if token == _NO_NUMBER:
+                answers[row] = None
+            elif token != codec.eos_id and answer is not None:
+                answer.append(token)
+                tokens[row] = token
+        if not tokens or left == 1:
+            break
+        running = list(tokens)
+        logits_BV = rows.append(tokens)
+    return answers
+
+
+class _PaddedRows:
+    """Prompts as the rows of one batch, the shorter ones padded on the left; rows that have ended go on as padding."""
+
+    def __init__(self, loaded: LoadedModel, prompts: Sequence[Tensor], cache: Any) -> None:
+        self._loaded = loaded
+        self._cache = DynamicCache(config=loaded.config.text_config) if cache is None else cache
+        longest = max(prompt.shape[1] for prompt in prompts)
+        padding_B = torch.tensor([longest - prompt.shape[1] for prompt in prompts], device=prompts[0].device)
+        mask_BL = (torch.arange(longest, device=padding_B.device) >= padding_B[:, None]).long()
+        positions_BL = (mask_BL.cumsum(-1) - 1).masked_fill(mask_BL == 0, 0)
+        self._count, self._last_B1 = len(prompts), positions_BL[:, -1:]
+        # Without a mask attention takes its fastest way.
+        self._mask_BL = None if all(prompt.shape[1] == longest for prompt in prompts) else mask_BL
+        embeds_BLD = prompts[0]
+        if len(prompts) > 1:
+            embeds_BLD = torch.cat([F.pad(prompt, (0, 0, longest - prompt.shape[1], 0)) for prompt in prompts])
+        unread = longest - self._cache.get_seq_length()
+        self._positions_BL: Tensor = positions_BL[:, -unread:]
+        self._embeds_BLD: Tensor | None = embeds_BLD[:, -unread:]
+
+    def read(self) -> Tensor:
+        embeds_BLD, self._embeds_BLD = self._embeds_BLD, None
+        return self._logits(inputs_embeds=embeds_BLD, position_ids=self._positions_BL)
+
+    def append(self, tokens: Mapping[int, int]) -> Tensor:
+        pad = self._loaded.codec.pad_id
+        ids_B1 = torch.tensor([[tokens.get(row, pad)] for row in range(self._count)], device=self._last_B1.device)
+        self._last_B1 = self._last_B1 + 1
+        if self._mask_BL is not None:
+            self._mask_BL = torch.cat([self._mask_BL, self._mask_BL.new_ones(self._count, 1)], dim=-1)
+        logits_BV = self._logits(input_ids=ids_B1, position_ids=self._last_B1)
+        return logits_BV if len(tokens) == self._count else logits_BV[list(tokens)]
+
+    def _logits(self, **inputs: Any) -> Tensor:
+        hidden_BLD = run_decoder(self._loaded, self._cache, attention_mask=self._mask_BL, **inputs)
+        logits: Tensor = self._loaded.model.lm_head(hidden_BLD[:, -1:])
+        return logits[:, -1]
+
+
+class _SharedPrefix:
+    """Questions in one sequence after the prefix: each position sees the prefix and its own question only."""
+
+    def __init__(self, loaded: LoadedModel, cache: Any, questions: Sequence[Sequence[int]]) -> None:
+        self._loaded, self._cache, self._questions = loaded, cache, questions
+        self._prefix = cache.get_seq_length()
+        self._lengths = dict.fromkeys(range(len(questions)), 0)
+        self._owners_K = torch.empty(0, dtype=torch.long)
+
+    def read(self) -> Tensor:
+        return self._logits(dict(enumerate(self._questions)))
+
+    def append(self, tokens: Mapping[int, int]) -> Tensor:
+        return self._logits({number: [token] for number, token in tokens.items()})
+
+    def _logits(self, new: Mapping[int, Sequence[int]]) -> Tensor:
+        """Read new ids of some questions; the last position of each predicts its next token."""
+        ids: list[int] = []
+        positions: list[int] = []
+        owners: list[int] = []
+        last: list[int] = []
+        for number, tokens in new.items():
+            start = self._prefix + self._lengths[number]
+            ids += tokens
+            positions += range(start, start + len(tokens))
+            owners += [number] * len(tokens)
+            last.append(len(ids) - 1)
+            self._lengths[number] += len(tokens)
+        new_L = torch.tensor(owners)
+        self._owners_K = torch.cat([self._owners_K, new_L])
+        device = self._loaded.model.device
+        hidden_1LD = run_decoder(
+            self._loaded,
+            self._cache,
+            input_ids=torch.tensor([ids], device=device),
+            attention_mask=self._mask(new_L)[None, None],
+            position_ids=torch.tensor([positions], device=device),
+        )
+        logits: Tensor = self._loaded.model.lm_head(hidden_1LD[0][last])
+        return logits
+
+    def _mask(self, new_L: Tensor) -> Tensor:
+        """Return what is added to the attention scores [L, prefix + K]: every implementation reads that alike."""
+        model = self._loaded.model
+        order_K = torch.arange(len(self._owners_K))
+        own_LK = (new_L[:, None] == self._owners_K) & (order_K <= order_K[-len(new_L) :, None])
+        seen = F.pad(own_LK, (self._prefix, 0), value=True).to(model.device)
+        mask = torch.zeros(seen.shape, dtype=model.dtype, device=model.device)
+        return mask.masked_fill_(~seen, torch.finfo(model.dtype).min)
