@@ -1,23 +1,25 @@
-"""The house rules that a machine can check: how modules import each other, what they load, and how long they are."""
+"""The house rules that a machine can check: imports point downward without circles, and light modules load nothing
+heavy."""
 
 from __future__ import annotations
 
 import ast
+import json
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import m3video
 from tests.paths import ROOT
 
 PACKAGE = Path(m3video.__file__).parent
-LAYERS = (
+ORDER = (
     ("errors",),
     ("utils",),
     ("types",),
     ("config",),
-    ("video", "planning", "model"),
+    ("video", "planning", "model"),  # siblings: they do not know each other
     ("inference",),
     ("report",),
     ("distributed",),
@@ -25,198 +27,159 @@ LAYERS = (
     ("evaluation",),
     ("cli",),
 )
-"""Each imports only what stands before it; those of one line do not import each other."""
-EXCEPTIONS: dict[str, str] = {}
-"""At most one: a package, and the one above it or beside it that it may import."""
-HEAVY = ("torch", "transformers", "ray")
-LIGHT = ("m3video.planning", "m3video.distributed", "m3video.config", "m3video.cli")
-"""Packages and modules that load none of the heavy ones."""
-MAX_FILE_LINES, MAX_FUNCTION_LINES, MAX_ENTRIES = 400, 80, 16
+"""The packages from the ground up: each may import those before it. `m3video` itself is the public face, above all."""
+FLOOR = {package: floor for floor, packages in enumerate(ORDER) for package in packages}
+MOST_ENTRIES = 16
+MOST_LINES = 400
+MOST_LINES_OF_A_FUNCTION = 80
+
+Imports = Mapping[str, set[str]]
+"""Module -> full names of all that it imports, at the top or inside functions."""
 
 
-def modules() -> dict[str, Path]:
-    """Every module of the program by its dotted name."""
-    found = {}
-    for path in sorted(PACKAGE.rglob("*.py")):
-        parts = ("m3video", *path.relative_to(PACKAGE).with_suffix("").parts)
-        found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
-    return found
+def module_of(path: Path) -> str:
+    """Return a file's module: `m3video/video/reader.py` -> `m3video.video.reader`."""
+    return ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(".__init__")
 
 
-MODULES = modules()
-
-
-def imports(source: str) -> set[str]:
-    """Absolute names of what a source text imports, in functions and under conditions too."""
+def imported(text: str) -> set[str]:
+    """Return the absolute names that a source text imports."""
     found: set[str] = set()
-    for node in ast.walk(ast.parse(source)):
+    for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"relative import in line {node.lineno}"
-            assert node.module is not None
+            assert node.level == 0, "relative imports are not used here"
             found |= {f"{node.module}.{alias.name}" for alias in node.names}
     return found
 
 
-IMPORTS = {name: imports(path.read_text(encoding="utf-8")) for name, path in MODULES.items()}
+def of_package() -> dict[str, set[str]]:
+    """Return what each module of the package imports."""
+    return {module_of(path): imported(path.read_text(encoding="utf-8")) for path in sorted(PACKAGE.rglob("*.py"))}
 
 
-def layer(package: str) -> int:
-    """Number of a package's line in LAYERS."""
-    found = [number for number, names in enumerate(LAYERS) if package in names]
-    assert found, f"m3video.{package} has no layer: give it one here and in the README's picture"
-    return found[0]
+def upward(modules: Imports) -> Iterator[str]:
+    """Find imports that point up or sideways."""
+    for module, names in modules.items():
+        package = (*module.split("."), "")[1]
+        for name in sorted(names):
+            parts = name.split(".")
+            if parts[0] != "m3video" or name in ("m3video", "m3video.__version__"):
+                continue
+            if package not in ("", parts[1]) and FLOOR[parts[1]] >= FLOOR[package]:
+                yield f"{module} imports {name}"
 
 
-def violations(importer: str, imported: set[str]) -> list[str]:
-    """Those imports of `importer`, a dotted module name, that point up or sideways."""
-    parts = importer.split(".")
-    if len(parts) == 1:  # m3video itself, of which everything may import the version
-        return sorted(name for name in imported if name.startswith("m3video."))
-    bad = []
-    for name in sorted(imported):
-        if not name.startswith("m3video.") or name == "m3video.__version__":
-            continue
-        target = name.split(".")[1]
-        if target in (parts[1], EXCEPTIONS.get(parts[1])):
-            continue
-        if layer(target) >= layer(parts[1]):
-            bad.append(f"{importer} imports {name}")
-    return bad
+def circles(modules: Imports) -> list[list[str]]:
+    """Find modules that import each other, directly or through others."""
+    known = {name: {_nearest(target, modules) for target in targets} - {name, ""} for name, targets in modules.items()}
+    known.pop("m3video", None)  # the public face imports only when it is asked
+    found = []
+    while True:
+        leaves = [name for name, targets in known.items() if not targets & known.keys()]
+        if not leaves:
+            break
+        for name in leaves:
+            del known[name]
+    while known:  # every module left reaches a circle: walk until one comes again
+        walk = [next(iter(known))]
+        while walk.count(walk[-1]) == 1:
+            walk.append(sorted(known[walk[-1]] & known.keys())[0])
+        found.append(walk[walk.index(walk[-1]) :])
+        break
+    return found
+
+
+def _nearest(name: str, modules: Imports) -> str:
+    """Return the module that an imported name is or is in, '' if it is none of ours."""
+    if name in modules:
+        return name
+    parent = name.rpartition(".")[0]
+    return parent if parent in modules else ""
 
 
 def test_imports_point_downward() -> None:
-    assert len(EXCEPTIONS) <= 1
-    bad = [text for name in MODULES for text in violations(name, IMPORTS[name])]
-    assert not bad, "\n".join(bad)
+    modules = of_package()
+    unknown = {(*module.split("."), "")[1] for module in modules} - FLOOR.keys() - {""}
+    assert not unknown, f"{unknown} stand on no floor: give them one here and in docs/architecture.md"
+    assert list(upward(modules)) == []
 
 
-def test_the_layer_test_can_fail() -> None:
-    for importer, imported in (
-        ("m3video.video.reader", "m3video.planning.allocate"),
-        ("m3video.types.plan", "m3video.video.reader"),
-        ("m3video.report.plan_page", "m3video.cli.terminal"),
-        ("m3video.training.train", "m3video.evaluation.run"),
-        ("m3video.errors", "m3video.utils.text"),
-    ):
-        assert violations(importer, {imported, "torch"}) == [f"{importer} imports {imported}"]
-    assert violations("m3video.inference.session", {"m3video.model.m3.modeling", "m3video.__version__"}) == []
+def test_an_import_that_points_up_is_found() -> None:
+    assert list(upward({"m3video.video.x": {"m3video.planning.allocate"}})) == [
+        "m3video.video.x imports m3video.planning.allocate"
+    ]
+    assert list(upward({"m3video.types.x": {"m3video.video.reader"}}))
+    assert list(upward({"m3video.training.x": {"m3video.evaluation.run"}}))
+    assert not list(upward({"m3video.evaluation.x": {"m3video.training.footage", "m3video.__version__", "torch"}}))
 
 
-def module_of(name: str, known: dict[str, set[str]]) -> str:
-    """The module that an imported name is, or is in."""
-    return name if name in known else name.rpartition(".")[0]
+def test_no_module_imports_itself_through_others() -> None:
+    assert circles(of_package()) == []
 
 
-def circle(imported: dict[str, set[str]]) -> list[str]:
-    """Modules that import each other in a ring, the first one twice; nothing where there is none."""
-    after = {name: {module_of(each, imported) for each in names} & imported.keys() for name, names in imported.items()}
-    done: set[str] = set()
-    for start in after:
-        path, waiting = [start], [iter(sorted(after[start] - {start}))]
-        while path:
-            following = next(waiting[-1], None)
-            if following is None:
-                done.add(path.pop())
-                waiting.pop()
-            elif following in path:
-                return [*path[path.index(following) :], following]
-            elif following not in done:
-                path.append(following)
-                waiting.append(iter(sorted(after[following] - {following})))
-    return []
-
-
-def test_no_modules_import_each_other_in_a_circle() -> None:
-    """In functions too: an import that is late to break a circle hides it only."""
-    found = circle(IMPORTS)
-    assert not found, " -> ".join(found)
-
-
-def test_the_circle_test_can_fail() -> None:
-    ring = {"a": {"b.name", "json"}, "b": {"c"}, "c": {"d", "b.x"}, "d": set()}
-    assert circle(ring) == ["b", "c", "b"]
-    assert circle({**ring, "c": {"d", "a"}}) == ["a", "b", "c", "a"]
-    assert circle({**ring, "c": {"d"}}) == []
+def test_a_circle_is_found() -> None:
+    a_circle = {"m3video.a": {"m3video.b.name", "os"}, "m3video.b": {"m3video.c"}, "m3video.c": {"m3video.a"}}
+    assert circles({**a_circle, "m3video.d": {"m3video.a"}}) == [["m3video.a", "m3video.b", "m3video.c", "m3video.a"]]
+    assert circles({"m3video.a": {"m3video.b"}, "m3video.b": {"os"}}) == []
 
 
 def test_only_distributed_imports_ray() -> None:
-    users = {name for name, names in IMPORTS.items() if any(each.split(".")[0] == "ray" for each in names)}
-    assert users
-    assert {name for name in users if not name.startswith("m3video.distributed.")} == set()
+    using = {module for module, names in of_package().items() if any(name.partition(".")[0] == "ray" for name in names)}
+    assert using
+    assert {module.split(".")[1] for module in using} == {"distributed"}
 
 
-# Imports each module that must be light, and after each prints which heavy ones have come with it.
-WHAT_LOADS = """
-import importlib, sys
-for name in sys.argv[2:]:
-    importlib.import_module(name)
-    for heavy in sys.argv[1].split(","):
-        if heavy in sys.modules:
-            sys.exit(f"{name} loads {heavy}")
-"""
-
-
-def what_loads(names: list[str], heavy: tuple[str, ...]) -> str:
-    """In a new process: "MODULE loads HEAVY" of the first that does, or nothing."""
-    command = [sys.executable, "-c", WHAT_LOADS, ",".join(heavy), *names]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=120)
-    assert (done.returncode, done.stdout) == (int(bool(done.stderr)), "")
-    assert "Traceback" not in done.stderr, done.stderr
-    return done.stderr.strip()
-
-
-def test_light_modules_load_neither_torch_nor_ray() -> None:
-    """`m3video.cli` is the package as the program starts it; its verbs are imported by it."""
-    named = [
-        name for name in MODULES if name in LIGHT or name.startswith(("m3video.planning.", "m3video.distributed."))
-    ]
-    assert len(named) > 30
-    assert what_loads(named, HEAVY) == ""
-
-
-def test_what_loads_a_heavy_module_is_named() -> None:
-    names = ["m3video.errors", "m3video.config", "m3video.cli"]
-    assert what_loads(names, ("torch", "pydantic")) == "m3video.config loads pydantic"
-
-
-def sources() -> list[Path]:
-    return [path for folder in (PACKAGE, ROOT / "tests", ROOT / "scripts") for path in sorted(folder.rglob("*.py"))]
-
-
-def lengths(source: str) -> Iterator[tuple[str, int]]:
-    """Name and number of lines of each function, decorators and all."""
-    for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            assert node.end_lineno is not None
-            first = min([node.lineno, *(each.lineno for each in node.decorator_list)])
-            yield node.name, node.end_lineno - first + 1
-
-
-def test_files_and_functions_are_not_long() -> None:
-    long = []
-    for path in sources():
-        source = path.read_text(encoding="utf-8")
-        where = path.relative_to(ROOT)
-        if len(source.splitlines()) > MAX_FILE_LINES:
-            long.append(f"{where}: {len(source.splitlines())} lines")
-        long += [f"{where}: {name}: {count} lines" for name, count in lengths(source) if count > MAX_FUNCTION_LINES]
-    assert not long, "\n".join(long)
-
-
-def test_lengths_are_counted() -> None:
-    source = "@one\n@two\ndef outer():\n    async def inner():\n        pass\n    return 3\n"
-    assert dict(lengths(source)) == {"outer": 6, "inner": 2}
+def test_files_and_functions_are_of_a_size_to_read() -> None:
+    long_files, long_functions = [], []
+    for folder in ("m3video", "tests", "scripts"):
+        for path in sorted((ROOT / folder).rglob("*.py")):
+            text = path.read_text(encoding="utf-8")
+            if text.count("\n") > MOST_LINES:
+                long_files.append(str(path.relative_to(ROOT)))
+            for node in ast.walk(ast.parse(text)):
+                if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+                    assert node.end_lineno is not None
+                    if node.end_lineno - node.lineno >= MOST_LINES_OF_A_FUNCTION:
+                        long_functions.append(f"{path.relative_to(ROOT)}: {node.name}")
+    assert (long_files, long_functions) == ([], [])
 
 
 def test_the_package_has_few_entries() -> None:
-    listed = subprocess.run(
-        ["git", "ls-files", "-z", "--", "m3video"], cwd=ROOT, capture_output=True, text=True, check=False
+    entries = {path.name for path in PACKAGE.iterdir() if path.name != "__pycache__"}
+    assert len(entries) <= MOST_ENTRIES, sorted(entries)
+
+
+def test_light_modules_load_nothing_heavy() -> None:
+    """Each of them is imported in a process of its own that was forked before; the first heavy one is named."""
+    light = [
+        module
+        for module in of_package()
+        if module.split(".")[1:2] in (["planning"], ["distributed"], ["utils"], ["types"], ["config"], ["errors"])
+        or module in ("m3video.cli", "m3video.cli.options")
+    ]
+    assert len(light) > 40
+    script = """
+import importlib, json, os, sys
+import av, cv2, numpy, pyarrow.parquet, pydantic, rich.console, scipy.optimize, typer  # what is shared loads once
+HEAVY = {"torch", "transformers", "ray"}
+bad = []
+for module in json.loads(sys.argv[1]):
+    ends, starts = os.pipe()
+    if not os.fork():
+        importlib.import_module(module)
+        os.write(starts, json.dumps(sorted(HEAVY & set(sys.modules))).encode())
+        os._exit(0)
+    os.close(starts)
+    with os.fdopen(ends, "rb") as pipe:
+        text = pipe.read()
+    if text != b"[]":
+        bad.append([module, text.decode() or "does not import"])
+    os.wait()
+print(json.dumps(bad))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script, json.dumps(light)], capture_output=True, text=True, check=True, cwd=ROOT
     )
-    files = [Path(name) for name in listed.stdout.split("\0") if name]
-    if listed.returncode or not files:  # not a checkout
-        files = [path.relative_to(ROOT) for path in PACKAGE.rglob("*") if "__pycache__" not in path.parts]
-    entries = {path.parts[1] for path in files}
-    assert {"cli", "types", "errors.py"} <= entries
-    assert len(entries) <= MAX_ENTRIES, sorted(entries)
+    assert json.loads(done.stdout) == [], done.stderr
