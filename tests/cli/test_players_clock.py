@@ -45,11 +45,6 @@ LATE = Clip(
 
 
 @pytest.fixture(scope="module")
-def loaded() -> checkpoint.LoadedModel:
-    return checkpoint.load("bundled", device="cpu")
-
-
-@pytest.fixture(scope="module")
 def late(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write(tmp_path_factory.mktemp("late") / "late.ts", LATE)
 

@@ -6,10 +6,13 @@ a directory, a FIFO or nothing at all), shared by all tests; `odd.outcome` is `R
 
 from __future__ import annotations
 
-from tests.video import odd_readable, odd_refused  # noqa: F401  # each adds its files to ODD_INPUTS
+from tests.video import odd_damaged, odd_readable
 from tests.video.odd_input import ODD_INPUTS, X264_OPEN, OddInput, Readable, Refused
 
 __all__ = ["ODD_INPUTS", "OUTCOMES", "REPRESENTATIVES", "X264_OPEN", "OddInput", "Readable", "Refused"]
+
+# The list is complete once both of these are imported.
+assert odd_damaged.odd is odd_readable.odd
 
 OUTCOMES = {
     "reads fine": ("b_frames.mp4", "two\nlines.mp4"),

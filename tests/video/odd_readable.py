@@ -1,8 +1,7 @@
-"""Odd inputs that are read: their times, order, pixels, sizes, containers and damage."""
+"""Odd inputs that are read in full: times, order of frames, pixels, sizes, and containers put together or altered."""
 
 from __future__ import annotations
 
-import random
 import struct
 from dataclasses import replace
 from fractions import Fraction
@@ -12,7 +11,7 @@ import av
 from av.stream import Disposition
 
 from tests.video.clips import Clip, add_stream, encode, write
-from tests.video.odd_input import ALL, X264_OPEN, X265, X265_OPEN, N, Readable, clip, every, odd, write_noisy
+from tests.video.odd_input import ALL, X264_OPEN, X265, X265_OPEN, N, Readable, clip, every, odd
 
 # --- times ------------------------------------------------------------------------------------------------------------
 clip("b_frames.mp4", Readable(range(N), every(512)))
@@ -265,49 +264,3 @@ for awkward in (
 @odd("link.mp4", ALL)
 def link(path: Path) -> None:
     path.symlink_to(write(path.with_name("target.mp4"), Clip()))
-
-
-# --- damage -----------------------------------------------------------------------------------------------------------
-DAMAGED = Readable(range(N), partial=True, at_least=30)
-
-
-@odd("damaged_middle.mp4", DAMAGED)
-def damaged_middle(path: Path) -> None:
-    data = bytearray(write_noisy(path, movflags="faststart").read_bytes())
-    middle, rng = len(data) // 2, random.Random(0)
-    data[middle : middle + 3000] = rng.randbytes(3000)
-    path.write_bytes(data)
-
-
-@odd("hole_of_zeros.mp4", replace(DAMAGED, at_least=20))
-def hole_of_zeros(path: Path) -> None:
-    data = bytearray(write_noisy(path, movflags="faststart").read_bytes())
-    size = len(data) // 5
-    data[2 * size : 3 * size] = bytes(size)
-    path.write_bytes(data)
-
-
-@odd("hole_of_zeros.ts", replace(DAMAGED, at_least=20))
-def hole_in_transport_stream(path: Path) -> None:
-    data = bytearray(write_noisy(path).read_bytes())
-    size = len(data) // 5
-    data[2 * size : 3 * size] = bytes(size)
-    path.write_bytes(data)
-
-
-@odd("tail_cut_off.mp4", replace(DAMAGED, at_least=25))
-def tail_cut_off(path: Path) -> None:
-    data = write_noisy(path, movflags="faststart").read_bytes()
-    path.write_bytes(data[: len(data) * 6 // 10])
-
-
-@odd("tail_cut_off.mkv", replace(DAMAGED, at_least=25, is_damage_seen=False, note="cut off, results are partial"))
-def matroska_tail_cut_off(path: Path) -> None:
-    data = write_noisy(path).read_bytes()
-    path.write_bytes(data[: len(data) * 6 // 10])
-
-
-@odd("tail_cut_off_fragmented.mp4", replace(DAMAGED, at_least=25))
-def fragmented_tail_cut_off(path: Path) -> None:
-    data = write_noisy(path, movflags="frag_keyframe+empty_moov").read_bytes()
-    path.write_bytes(data[: len(data) * 6 // 10])
