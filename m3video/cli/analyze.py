@@ -28,7 +28,7 @@ def analyze(
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Measure every frame once: its loss at each token scale, its change.
+    """Measure every frame: loss at each token scale, and change.
 
     A long video can be read by several processes, or on a Ray cluster; the result is the same to the last bit.
 

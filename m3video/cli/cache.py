@@ -30,7 +30,9 @@ _LEAST_PATH_WIDTH = 20
 
 @app.command()
 def ls(json: Json = False) -> None:
-    """List visual features ("grids") and first passes ("scans"), latest used first.
+    """List what the cache keeps, latest used first.
+
+    That is visual features of frames ("grids") and first passes over videos ("scans").
 
     The folder is M3VIDEO_CACHE_DIR, else m3video in the user's cache folder; M3VIDEO_CACHE_GIB is its limit.
 

@@ -30,7 +30,7 @@ def plan(
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Choose the frames to show and their token scales, within a budget.
+    """Choose frames and their token scales within a budget.
 
     The plan is provably the best within the budget. The model does not run; naming it tells how many text tokens it
     will read around the frames. With --memory the budget is the largest that fits (a --budget is then a ceiling); only

@@ -17,7 +17,7 @@ def probe(
     json: Json = False,
     pts: Annotated[bool, typer.Option("--pts", help="also list the pts of every frame, in display order")] = False,
 ) -> None:
-    """Show the facts of a video file, verified by reading its packets.
+    """Show what a video file holds, verified packet by packet.
 
     Times are those of a player, as in all verbs: 0:00 is where sound or picture starts, whichever is first. A pts is
     the file's own number.

@@ -35,7 +35,7 @@ def summarize(
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Summarize videos: chapters with captions, then sentences with their times.
+    """Summarize videos: captioned chapters, sentences with times.
 
     Budget, frames and answer length are for each chapter (at most two minutes); a summary may be four times longer.
     Times are those of a player, so subtitles fit the file.

@@ -71,7 +71,7 @@ def test_a_pipe_of_questions_with_wrong_ones_among_them() -> None:
     assert [line.get("answer") for line in lines] == ["green", None, None, None, None, "day"]
     errors = [line["error"] for line in lines if "error" in line]
     assert done.stderr.splitlines() == [f"m3video: error: {error}" for error in errors]
-    for error, words in zip(errors, ("/nonsense) is unknown", "<image>", "/budget (0)", "no UTF-8"), strict=True):
+    for error, words in zip(errors, ("/nonsense) is unknown", "<image>", "/budget (0)", "not UTF-8"), strict=True):
         assert words in error
     assert lines[-1]["tokens"]["reused"] > 200 - 10
     assert lines[-1]["cached"] == {"frames": lines[-1]["cached"]["frames"], "scan": True}
