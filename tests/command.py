@@ -34,6 +34,9 @@ _NEEDS_NO_MODEL = {"probe", "analyze", "plan", "cache", "--version", "--help"}
 _DRAWS = {"--plot", "--html", "--memory"}
 _CHANGEABLE = ("COLUMNS", "TERM", "PYTHONIOENCODING", "PYTHONUNBUFFERED")
 """Environment variables, besides M3VIDEO_*, that are read when they are needed or that the server obeys."""
+_SET_BY_IMPORTS = ("LD_LIBRARY_PATH", "RAY_", "TORCHINDUCTOR_")
+"""Beginnings of those that OpenCV, Ray and torchao set when they are imported, so that they change while tests run. The
+server has not imported Ray; nothing reads the others later."""
 _PLAIN = {"args", "stdin", "stdout", "stderr", "cwd", "env", "text", "start_new_session"}
 """Arguments of Popen that the server knows."""
 
@@ -175,7 +178,7 @@ def _changed(env: dict[str, str], before: dict[str, str]) -> set[str]:
         for name in ours.keys() | theirs.keys()
         if ours.get(name) != theirs.get(name)
         and name not in _CHANGEABLE
-        and not name.startswith(("M3VIDEO_", "PYTEST_"))
+        and not name.startswith(("M3VIDEO_", "PYTEST_", *_SET_BY_IMPORTS))
     }
 
 

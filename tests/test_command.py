@@ -222,3 +222,11 @@ def test_a_fault_in_the_program_shows_its_traceback() -> None:
     assert done.returncode == 1
     assert done.stderr.startswith("Traceback")
     assert done.stderr.endswith("ZeroDivisionError: division by zero\n")
+
+
+def test_what_libraries_set_when_they_are_imported_does_not_make_commands_cold(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("LD_LIBRARY_PATH", "RAY_CLIENT_MODE", "TORCHINDUCTOR_CACHE_DIR"):
+        monkeypatch.setenv(name, "elsewhere")
+    with command.Popen([PYTHON, "-c", "print(1)"], light=True, stdout=subprocess.PIPE, text=True) as process:
+        assert isinstance(process, command.Warm)
+        assert process.communicate(timeout=30) == ("1\n", None)
