@@ -22,8 +22,8 @@ from pathlib import Path
 from m3video.cli.eval import default_cache
 from m3video.cli.terminal import make_progress
 from m3video.evaluation.intervals import Estimate, Floats, bootstrap, clip_sums
-from m3video.evaluation.states.dataset import ADAPTIVE, BUDGETS, Row, StatesClip, best_uniform, run
-from m3video.evaluation.states.kinds import KINDS
+from m3video.evaluation.states.clips import KINDS, StatesClip
+from m3video.evaluation.states.dataset import ADAPTIVE, BUDGETS, Row, best_uniform, run
 from m3video.evaluation.tables import percent
 from m3video.utils.files import replacing
 

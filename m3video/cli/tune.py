@@ -118,11 +118,10 @@ def _tune(
         check_outputs(video, {"--plot": plot})
     asked, left_out = records_of(videos, read_questions(questions))
     from m3video.distributed.tasks import load_model
-    from m3video.evaluation.tuning.memory import hold_in_memory
-    from m3video.evaluation.tuning.plot import draw_tune
+    from m3video.evaluation.tuning.fitting import fitting_budgets, hold_in_memory
     from m3video.evaluation.tuning.report import make_tune_report, tune_json
-    from m3video.evaluation.tuning.search import fitting_budgets, tune
-    from m3video.evaluation.tuning.table import tune_text
+    from m3video.evaluation.tuning.search import tune
+    from m3video.evaluation.tuning.show import draw_tune, tune_text
 
     progress = make_progress(quiet=quiet)
     held = hold_in_memory(budgets, settings)

@@ -23,7 +23,7 @@ import numpy as np
 import PIL
 
 from m3video.evaluation.records import GROUPS, Group, Record
-from m3video.training import footage, glyphs, questions, render, scenes, words
+from m3video.training import footage, questions, render, scenes, words
 from m3video.training.footage import FADE_SECONDS, Clip, clip_frames, encode_h264
 from m3video.training.questions import FAMILIES, Asked, Found, Question, plain, refined
 from m3video.training.scenes import Facts, facts_at, sample_shot
@@ -136,9 +136,7 @@ def content_key(recipe: Recipe) -> str:
     """A name for the file's content: the recipe, the code that draws it, and the libraries that draw and encode."""
     parts: list[Any] = [recipe.clip, recipe.fps, recipe.crf, av.__version__, cv2.__version__, PIL.__version__]
     parts += [np.__version__]
-    parts += [
-        Path(module.__file__ or "").read_text(encoding="utf-8") for module in (footage, glyphs, render, scenes, words)
-    ]
+    parts += [Path(module.__file__ or "").read_text(encoding="utf-8") for module in (footage, render, scenes, words)]
     return hashlib.blake2b("\0".join(map(repr, parts)).encode(), digest_size=12).hexdigest()
 
 

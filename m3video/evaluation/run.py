@@ -19,10 +19,9 @@ import torch
 from m3video.config import Settings
 from m3video.errors import EXIT_INTERRUPTED, M3VideoError
 from m3video.evaluation.asking import Generation, answer_many
-from m3video.evaluation.features import FrameTokens, encode_frames
+from m3video.evaluation.frame_tokens import REDUCTIONS, FrameTokens, encode_frames
 from m3video.evaluation.methods import COARSE, Method, Plan, ShownFrame, shown, spent
 from m3video.evaluation.records import Record, is_right, prompt_text
-from m3video.evaluation.reduce import REDUCTIONS
 from m3video.evaluation.samples import Row, RunFolder
 from m3video.evaluation.view import ClipView
 from m3video.inference.pipeline import analyze_video, open_for

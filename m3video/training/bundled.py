@@ -8,18 +8,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from transformers import CLIPVisionConfig, LlamaConfig
 
 from m3video.errors import UsageError
 from m3video.model.m3.checkpoint import find_device
-from m3video.model.m3.modeling import M3VideoForConditionalGeneration, without_progress_bars
-from m3video.training.build import build_model
+from m3video.model.m3.modeling import M3VideoConfig, M3VideoForConditionalGeneration, without_progress_bars
 from m3video.training.decoder import train_decoder
 from m3video.training.features import load_features, make_features
 from m3video.training.joint import train_joint, train_projector
 from m3video.training.loop import million_parameters, say
 from m3video.training.recipe import Recipe, load_recipe
 from m3video.training.vision import train_vision
-from m3video.training.words import save_tokenizer
+from m3video.training.words import BOS, EOS, IMAGE, PAD, save_tokenizer, vocabulary
 from m3video.utils.files import prepare_folder
 
 PREPROCESSOR = {
@@ -36,6 +36,47 @@ PREPROCESSOR = {
     "image_mean": [0.48145466, 0.4578275, 0.40821073],
     "image_std": [0.26862954, 0.26130258, 0.27577711],
 }
+
+
+def build_model(recipe: Recipe) -> M3VideoForConditionalGeneration:
+    """A model with random weights, fixed by the recipe's seed."""
+    words, sizes = vocabulary(), recipe.sizes
+    ids = {word: words.index(word) for word in (BOS, EOS, PAD, IMAGE)}
+    vision = CLIPVisionConfig(
+        hidden_size=sizes.vision_width,
+        num_hidden_layers=sizes.vision_layers,
+        num_attention_heads=sizes.vision_heads,
+        intermediate_size=sizes.vision_mlp,
+        image_size=336,
+        patch_size=14,
+    )
+    text = LlamaConfig(
+        hidden_size=sizes.decoder_width,
+        num_hidden_layers=sizes.decoder_layers,
+        num_attention_heads=sizes.decoder_heads,
+        num_key_value_heads=sizes.decoder_heads,
+        intermediate_size=sizes.decoder_mlp,
+        vocab_size=len(words),
+        max_position_embeddings=sizes.max_context,
+        rope_parameters={"rope_type": "default", "rope_theta": 1e6},
+        bos_token_id=ids[BOS],
+        eos_token_id=ids[EOS],
+        pad_token_id=ids[PAD],
+    )
+    config = M3VideoConfig(
+        vision_config=vision,
+        text_config=text,
+        image_token_index=ids[IMAGE],
+        prompt_style="bundled",
+        max_context=sizes.max_context,
+        origin="trained from nothing on clips rendered by m3video",
+    )
+    torch.manual_seed(recipe.seed)
+    model = M3VideoForConditionalGeneration(config)
+    with torch.no_grad():
+        # As loud as the frames' tokens: a word of the default size would drown among them.
+        model.get_input_embeddings().weight.normal_(std=0.1)
+    return model
 
 
 def train_bundled(

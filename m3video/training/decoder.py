@@ -16,9 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from m3video.model.m3.modeling import M3VideoForConditionalGeneration
-from m3video.training.build import autocast
 from m3video.training.facts import is_clear, is_readable
-from m3video.training.loop import run_stage
+from m3video.training.loop import autocast, run_stage
 from m3video.training.questions import Question, ask
 from m3video.training.recipe import Recipe
 from m3video.training.sequences import Binder, Clip, answer_loss, make_batch

@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from m3video.model.m3.modeling import M3VideoForConditionalGeneration
-from m3video.training.build import autocast
 from m3video.training.facts import local_facts
 from m3video.training.footage import normalise, sample_moments, shot_frames
+from m3video.training.loop import autocast
 from m3video.training.recipe import Recipe
 from m3video.training.scenes import Facts, facts_at
 from m3video.training.symbols import FOCUS_SHARE, Frame, fine_rows, focus

@@ -16,10 +16,9 @@ from torch import Tensor, nn
 
 from m3video.model.m3.modeling import M3VideoForConditionalGeneration
 from m3video.model.m3.pooling import pack, pool
-from m3video.training.build import autocast
 from m3video.training.decoder import make_clip, sample_scales
 from m3video.training.features import Features
-from m3video.training.loop import run_stage
+from m3video.training.loop import autocast, run_stage
 from m3video.training.recipe import Recipe, Stage
 from m3video.training.sequences import Binder, Clip, answer_loss, make_batch
 from m3video.training.symbols import Symbols

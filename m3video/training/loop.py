@@ -46,6 +46,13 @@ def make_optimizers(module: nn.Module) -> list[torch.optim.Optimizer]:
     return optimizers
 
 
+def autocast(device: torch.device) -> torch.autocast:
+    """bfloat16, but on processors with AVX2 and no more, where a joint step's forward pass takes 3.2 times as long in
+    it as in float32."""
+    is_slow = device.type == "cpu" and torch.backends.cpu.get_cpu_capability() == "AVX2"
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=not is_slow)
+
+
 class Reporter:
     """Means of the metrics since the last report, to `metrics.jsonl` and to stderr."""
 

@@ -21,10 +21,9 @@ from torch.nn import functional as F
 
 from m3video.model.m3.modeling import M3VideoForConditionalGeneration
 from m3video.model.m3.pooling import pool
-from m3video.training.build import autocast
 from m3video.training.facts import fact_ids, fact_list, local_facts
 from m3video.training.footage import normalise, shot_frames
-from m3video.training.loop import run_stage
+from m3video.training.loop import autocast, run_stage
 from m3video.training.recipe import Recipe
 from m3video.training.render import PAD_CELL, CellLabels
 from m3video.training.scenes import Facts

@@ -14,7 +14,7 @@ from torch import nn
 from m3video.model.m3 import checkpoint
 from m3video.model.m3.pooling import pack
 from m3video.model.m3.prefix import Prefix
-from m3video.training.build import build_model
+from m3video.training.bundled import build_model
 from m3video.training.decoder import sample_scales, sample_times
 from m3video.training.facts import shares
 from m3video.training.footage import normalise, shot_frames

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from m3video.errors import NotFiniteError, UsageError
 from m3video.model.m3 import checkpoint
 from m3video.model.m3.checkpoint import find_device
-from m3video.training.build import build_model
+from m3video.training.bundled import build_model
 from m3video.training.facts import local_facts
 from m3video.training.features import Features, load_features
 from m3video.training.footage import normalise, sample_moments, shot_frames

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from m3video.config import Settings
 from m3video.evaluation.estimators.oracle import Asked, ask_frame, questions_about
 from m3video.evaluation.estimators.pixels import coded_bits, distortion, stroke_energy
-from m3video.evaluation.features import encode_frames
 from m3video.evaluation.footage_set import EDGE_SECONDS, FootageSpec, make_recipe, render_clip
+from m3video.evaluation.frame_tokens import encode_frames
 from m3video.evaluation.view import ClipView
 from m3video.inference.pipeline import open_for
 from m3video.model.m3.checkpoint import LoadedModel

@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from m3video.config import Settings
-from m3video.evaluation.features import encode_frames
+from m3video.evaluation.frame_tokens import encode_frames
 from m3video.evaluation.methods import ShownFrame
 from m3video.evaluation.records import Record
 from m3video.evaluation.run import refer

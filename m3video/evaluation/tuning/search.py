@@ -15,6 +15,7 @@ from m3video.config import DETAIL, Settings
 from m3video.errors import DoesNotFitError, OutOfMemoryError, UsageError, VideoError
 from m3video.evaluation.methods import even_scales
 from m3video.evaluation.records import Record, prompt_text
+from m3video.evaluation.tuning.fitting import longest_text
 from m3video.evaluation.tuning.questions import is_right_or_agrees
 from m3video.inference.session import VideoSession
 from m3video.types import FULL_SCALE, Answer, TokenPlan
@@ -85,34 +86,6 @@ class Tuned:
     reference: str
 
 
-def fitting_budgets(
-    budgets: Sequence[int], asked: Mapping[str, Sequence[Record]], loaded: LoadedModel, settings: Settings
-) -> tuple[list[int], tuple[str, ...]]:
-    """The budgets that the model's context holds beside the longest question, and a line when some are dropped.
-
-    Raises:
-        DoesNotFitError: none does.
-    """
-    left = loaded.context - _most_text(asked, loaded, settings) - settings.max_new_tokens
-    kept = [budget for budget in budgets if budget <= left]
-    dropped = [str(budget) for budget in budgets if budget > left]
-    why = f"the context of {loaded.name} ({loaded.context}) leaves {left} visual tokens beside the longest question"
-    if not kept:
-        raise DoesNotFitError(f"no budget fits ({', '.join(dropped)}): {why}; use --budgets {max(1, left)} or less")
-    return kept, (f"left out, because they do not fit: --budgets {', '.join(dropped)}; {why}",) if dropped else ()
-
-
-def _most_text(asked: Mapping[str, Sequence[Record]], loaded: LoadedModel, settings: Settings) -> int:
-    """Text tokens of the longest question about as many frames as may be shown."""
-    from m3video.model.m3 import inputs
-
-    texts = sorted({prompt_text(record) for records in asked.values() for record in records}, key=len)
-    return max(
-        inputs.text_tokens(loaded, text, num_frames=settings.max_frames, timestamps=settings.timestamps)
-        for text in texts[-8:]
-    )
-
-
 def tune(
     asked: Mapping[str, Sequence[Record]],
     budgets: Sequence[int],
@@ -139,7 +112,7 @@ def tune(
     if settings.layout == "grid":
         raise UsageError("layout grid is no plan of scales: leave it out, budgets are compared in the frames layout")
     settings = settings.model_copy(update={"cache": False})
-    room = loaded.context - _most_text(asked, loaded, settings) - settings.max_new_tokens
+    room = loaded.context - longest_text(asked, loaded, settings) - settings.max_new_tokens
     room = min(room, room if most_visual is None else most_visual) // FULL_SCALE
     needs_reference = any(not record.answer for records in asked.values() for record in records)
     ways = [Setting(method, budget) for budget in budgets for method in ("adaptive", "uniform")]

@@ -14,20 +14,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from m3video.evaluation.states import dataset
+from m3video.evaluation.states import clips
+from m3video.evaluation.states.clips import KINDS, StatesClip, draw_clip, render_clip
 from m3video.evaluation.states.dataset import (
     ADAPTIVE,
     BUDGETS,
     Row,
-    StatesClip,
     best_uniform,
     budgets_of,
-    render_clip,
     score_clip,
 )
 from m3video.evaluation.states.decks import MAKERS, Style
 from m3video.evaluation.states.draw import FACES, LEAST_LETTER, Film, Picture, plain, random_cap, write
-from m3video.evaluation.states.kinds import KINDS, draw_clip
 from m3video.evaluation.states.scenes import noise
 from m3video.evaluation.states.truth import Score, State, Truth, score, truth_from
 from m3video.model.m3.square import as_square
@@ -260,7 +258,7 @@ def small_film(kind: str, *, seed: int, index: int) -> Film:
 
 
 def test_a_clip_is_rendered_once_and_scored_within_its_budgets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dataset, "draw_clip", small_film)
+    monkeypatch.setattr(clips, "draw_clip", small_film)
     clip = render_clip("deck line", seed=1, index=0, folder=tmp_path)
     assert sorted(path.suffix for path in tmp_path.iterdir()) == [".json", ".mp4"]
     assert clip.truth == small_film("deck line", seed=1, index=0).truth("deck line")

@@ -10,7 +10,7 @@ import pytest
 from m3video.evaluation.intervals import accuracy
 from m3video.evaluation.tuning.report import TuneReport, make_tune_report, points, tune_json
 from m3video.evaluation.tuning.search import FULL, Outcome, Setting, Tuned, VideoCost
-from m3video.evaluation.tuning.table import tune_text
+from m3video.evaluation.tuning.show import tune_text
 from tests.evaluation.made import record
 
 Answers = dict[tuple[str, int], list[int]]

@@ -9,7 +9,8 @@ import pytest
 from m3video.config import Settings
 from m3video.errors import DoesNotFitError, OutOfMemoryError, UsageError, VideoError
 from m3video.evaluation.records import Record
-from m3video.evaluation.tuning.search import FULL, Setting, fitting_budgets, tune
+from m3video.evaluation.tuning.fitting import fitting_budgets
+from m3video.evaluation.tuning.search import FULL, Setting, tune
 from m3video.inference.evidence import SAMPLE
 from m3video.inference.session import VideoSession, ask
 from m3video.model.m3 import checkpoint

@@ -1,25 +1,63 @@
-"""One frame's 576 tokens made fewer: nested pooling, and what others do instead, each on the same tokens.
+"""A frame's tokens after the vision tower, and ways to make them fewer: nested pooling, and what other methods do.
 
-All are training-free here. The bundled decoder was taught nested pooling and nothing else, and LLaVA full grids, so a
-method that hands it another kind of token is measured outside its training; a report says so.
+All reductions are training-free. The bundled decoder was trained on nested pooling only, and LLaVA on full grids, so a
+method that gives it another kind of token is measured outside its training; a report says so.
 
-Shape legend: S = 576 tokens of a frame, K kept, D width.
+Shape legend: S = 576 tokens of a frame, K tokens that remain, D decoder width.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from m3video.evaluation.features import FrameTokens
+from m3video.model.m3.checkpoint import LoadedModel
+from m3video.model.m3.finite import check_features
+from m3video.model.m3.images import pad_pixels
 from m3video.model.m3.pooling import pool
 from m3video.types import FULL_SCALE, FULL_SIDE
 
 MERGE_STEP = 0.5
 """ToMe merges at most half of the tokens in one round: each token of one set with one of the other."""
+
+
+class FrameTokens(NamedTuple):
+    """A frame after tower and projector: `grid_SD` [576, D]; `saliency_S` [576], cosine of each patch to CLS."""
+
+    grid_SD: Tensor
+    saliency_S: Tensor
+
+
+@torch.inference_mode()
+def encode_frames(
+    loaded: LoadedModel, pictures: Sequence[NDArray[np.uint8]], *, vision_batch: int = 16
+) -> list[FrameTokens]:
+    """Tower and projector over frames, keeping beside each grid how much each patch resembles the CLS token.
+
+    Raises:
+        NotFiniteError: there is NaN or infinity in a grid.
+
+    Source: the layer M3 reads; CLS similarity as in PruMerge (arXiv 2403.15388) section 3, on hidden states.
+    """
+    model = loaded.model
+    layer = model.config.vision_feature_layer
+    assert isinstance(layer, int)
+    frames: list[FrameTokens] = []
+    for start in range(0, len(pictures), vision_batch):
+        pixels = pad_pixels(list(pictures[start : start + vision_batch])).to(model.device, model.dtype)
+        out = model.get_image_features(pixel_values=pixels)
+        hidden = out.hidden_states[layer]
+        saliency = F.cosine_similarity(hidden[:, 1:], hidden[:, :1], dim=-1)
+        for grid in out.pooler_output:
+            check_features(loaded, grid, pixels)
+        frames += [FrameTokens(grid, near) for grid, near in zip(out.pooler_output, saliency, strict=True)]
+    return frames
 
 
 def pooled(frame: FrameTokens, tokens: int) -> Tensor:

@@ -6,7 +6,7 @@ import pytest
 
 from m3video.config import Settings
 from m3video.errors import DoesNotFitError
-from m3video.evaluation.tuning.memory import Held, hold_in_memory
+from m3video.evaluation.tuning.fitting import Held, hold_in_memory
 
 BUDGETS = (180, 720, 7000)
 

@@ -1,14 +1,19 @@
-"""Which budgets fit in a memory, told before a model is loaded."""
+"""Which budgets can be tried: those that fit in the memory, before a model is loaded, and in its context."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from m3video.config import Settings
 from m3video.errors import DoesNotFitError
+from m3video.evaluation.records import Record, prompt_text
 from m3video.inference.memory.fit import budget_text, fit_settings, reductions
 from m3video.types import FULL_SCALE
+
+if TYPE_CHECKING:
+    from m3video.model.m3.checkpoint import LoadedModel
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,3 +59,31 @@ def hold_in_memory(budgets: Sequence[int], settings: Settings) -> Held:
     smaller = {name: getattr(fitted.settings, name) for name in ("max_frames", "vision_batch")}
     lean = settings.model_copy(update={"memory": None, **smaller})
     return Held(kept, lean, most, (*left_out, *reductions(fitted), *fitted.size.notes))
+
+
+def fitting_budgets(
+    budgets: Sequence[int], asked: Mapping[str, Sequence[Record]], loaded: LoadedModel, settings: Settings
+) -> tuple[list[int], tuple[str, ...]]:
+    """The budgets that the model's context holds beside the longest question, and a line when some are dropped.
+
+    Raises:
+        DoesNotFitError: none does.
+    """
+    left = loaded.context - longest_text(asked, loaded, settings) - settings.max_new_tokens
+    kept = [budget for budget in budgets if budget <= left]
+    dropped = [str(budget) for budget in budgets if budget > left]
+    why = f"the context of {loaded.name} ({loaded.context}) leaves {left} visual tokens beside the longest question"
+    if not kept:
+        raise DoesNotFitError(f"no budget fits ({', '.join(dropped)}): {why}; use --budgets {max(1, left)} or less")
+    return kept, (f"left out, because they do not fit: --budgets {', '.join(dropped)}; {why}",) if dropped else ()
+
+
+def longest_text(asked: Mapping[str, Sequence[Record]], loaded: LoadedModel, settings: Settings) -> int:
+    """Text tokens of the longest question about as many frames as may be shown."""
+    from m3video.model.m3 import inputs
+
+    texts = sorted({prompt_text(record) for records in asked.values() for record in records}, key=len)
+    return max(
+        inputs.text_tokens(loaded, text, num_frames=settings.max_frames, timestamps=settings.timestamps)
+        for text in texts[-8:]
+    )
