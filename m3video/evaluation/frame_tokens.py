@@ -38,7 +38,7 @@ class FrameTokens(NamedTuple):
 def encode_frames(
     loaded: LoadedModel, pictures: Sequence[NDArray[np.uint8]], *, vision_batch: int = 16
 ) -> list[FrameTokens]:
-    """Tower and projector over frames, keeping beside each grid how much each patch resembles the CLS token.
+    """Run tower and projector over frames, with the likeness of each patch to the CLS token beside each grid.
 
     Raises:
         NotFiniteError: there is NaN or infinity in a grid.
@@ -61,12 +61,13 @@ def encode_frames(
 
 
 def pooled(frame: FrameTokens, tokens: int) -> Tensor:
-    """Nested average pooling to one of the five scales."""
+    """Return the nested average pooling to one of the five scales."""
     return pool(frame.grid_SD[None], tokens)[0]
 
 
 def resampled(frame: FrameTokens, tokens: int) -> Tensor:
-    """Average pooling to any square number of tokens, as Qwen-VL-Chat's resampler gives 256 (arXiv 2308.12966)."""
+    """Return the average pooling to any square number of tokens, as Qwen-VL-Chat's resampler has 256 (arXiv
+    2308.12966)."""
     side = round(tokens**0.5)
     if side * side != tokens or not 1 <= side <= FULL_SIDE:
         raise ValueError(f"tokens ({tokens}) must be a square up to {FULL_SCALE}")
@@ -83,14 +84,15 @@ def pruned(frame: FrameTokens, tokens: int) -> Tensor:
 
 
 def pruned_unusual(frame: FrameTokens, tokens: int) -> Tensor:
-    """The same, keeping the patches least like the frame's mean: for a tower whose CLS token was never trained."""
+    """Prune as `pruned`, but keep the patches least like the frame's mean: for a tower whose CLS token was never
+    trained."""
     grid = frame.grid_SD
     likeness = F.cosine_similarity(grid, grid.mean(0, keepdim=True), dim=-1)
     return _keep_and_merge(grid, (-likeness).topk(tokens).indices)
 
 
 def _keep_and_merge(grid_SD: Tensor, kept_K: Tensor) -> Tensor:
-    """The kept tokens in raster order, each averaged with the dropped tokens that are nearest to it."""
+    """Return the kept tokens in raster order, each averaged with the dropped tokens that are nearest to it."""
     kept = kept_K.sort().values
     unit = F.normalize(grid_SD, dim=-1)
     home = (unit @ unit[kept].T).argmax(-1)

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from m3video.training.scenes import HELD_OUT_FONTS, Font, Shape, Shot, Sign, outline_points, place_of, sample_font
+from m3video.training.scenes import HELD_OUT_FONTS, DrawnShape, Font, Shot, Sign, outline_points, place_of, sample_font
 from m3video.training.words import COLOURS, GLYPHS, PLACES, RGB, SHAPES
 
 GRID = 24
@@ -54,7 +54,7 @@ class CellLabels(NamedTuple):
 
 @functools.cache
 def natural_picture(name: str) -> Picture:
-    """One of the pictures inside the scikit-image wheel (read from its files: nothing is downloaded)."""
+    """Read one of the pictures inside the scikit-image wheel from its files; nothing is downloaded."""
     import skimage
 
     path = Path(skimage.__file__).parent / "data" / name
@@ -65,7 +65,7 @@ def natural_picture(name: str) -> Picture:
 
 @functools.lru_cache(maxsize=16384)
 def glyph_mask(glyph: str, font: Font, pixels: int) -> Picture:
-    """The ink of one glyph, uint8 [h, w] with h = about `pixels`."""
+    """Return the ink of one glyph, uint8 [h, w] with h = about `pixels`."""
     ink = _sans(glyph, font, pixels) if font.name.startswith("sans") else _hershey(glyph, font, pixels)
     lean = font.slant * ink.shape[0]
     if font.stretch != 1 or lean:
@@ -93,7 +93,7 @@ def _hershey(glyph: str, font: Font, pixels: int) -> Picture:
 
 
 def _crop(shot: Shot, rng: np.random.Generator, moment: float, *, natural: Picture) -> NDArray[np.float32]:
-    """A panning crop of `natural`, resized to the shot's size, normalised to mean luma 120."""
+    """Return a panning crop of `natural`, resized to the shot's size, normalised to mean luma 120."""
     width, height = shot.size
     rows, columns = natural.shape[:2]
     zoom = rng.uniform(0.55, 0.95) * min(columns / width, rows / height)
@@ -130,7 +130,7 @@ def _backdrop(shot: Shot, rng: np.random.Generator, moment: float) -> NDArray[np
     return np.clip(canvas, 0, 255)
 
 
-def _draw_shape(canvas: Picture, mask: Picture, shape: Shape, moment: float, *, rgb: tuple[int, ...]) -> None:
+def _draw_shape(canvas: Picture, mask: Picture, shape: DrawnShape, moment: float, *, rgb: tuple[int, ...]) -> None:
     """Fill `shape` on `canvas` (anti-aliased) and its area on `mask` with 255."""
     height, width = canvas.shape[:2]
     x, y = shape.centre(moment)
@@ -232,7 +232,7 @@ def _draw_page(canvas: Picture, kind: NDArray[np.int16], shot: Shot, rng: np.ran
 
 
 def _lines(canvas: Picture, columns: int, rows: int, rng: np.random.Generator) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Where the columns and rows of a board or table begin and end: most of the picture, in pixels."""
+    """Return where the columns and rows of a board or table begin and end: most of the picture, in pixels."""
     height, width = canvas.shape[:2]
     box_w = width * rng.uniform(0.8, 0.98)
     box_h = height * rng.uniform(0.85, 0.98)
@@ -298,7 +298,7 @@ def _cells(values: NDArray[np.int16], *, outside: int) -> NDArray[np.int16]:
 
 
 def _glyph_cells(boxes: Boxes, height: int, width: int) -> NDArray[np.int16]:
-    """A cell carries a glyph when its centre lies in the glyph's core, or when it holds the glyph's centre."""
+    """Return a cell carries a glyph when its centre lies in the glyph's core, or when it holds the glyph's centre."""
     side = max(height, width)
     cell, off_x, off_y = side / GRID, (side - width) // 2, (side - height) // 2
     out = np.zeros((GRID, GRID), np.int16)
@@ -312,7 +312,7 @@ def _glyph_cells(boxes: Boxes, height: int, width: int) -> NDArray[np.int16]:
 
 
 def draw(shot: Shot, moment: float) -> tuple[Picture, CellLabels]:
-    """The picture of `shot` at `moment` (0..1), uint8 [H, W, 3], and its cell labels."""
+    """Return the picture of `shot` at `moment` (0..1), uint8 [H, W, 3], and its cell labels."""
     rng = np.random.default_rng(shot.seed)
     width, height = shot.size
     canvas = _backdrop(shot, rng, moment).astype(np.uint8)

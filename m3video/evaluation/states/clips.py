@@ -26,14 +26,14 @@ import PIL
 from m3video.evaluation.states import decks, draw, moving, scenes, truth
 from m3video.evaluation.states.decks import MAKERS, deck
 from m3video.evaluation.states.draw import Film, Picture
-from m3video.evaluation.states.moving import captions, drive, sport
+from m3video.evaluation.states.moving import captioned_film, drive, sport
 from m3video.evaluation.states.scenes import guard, screen
 from m3video.evaluation.states.truth import Truth, truth_from
 from m3video.utils.files import replacing
 
 TEXTS = tuple(MAKERS[name] for name in ("words", "bullets", "table", "equation", "photo"))
 
-KINDS: dict[str, Callable[[random.Random], Film]] = {
+CLIP_KINDS: dict[str, Callable[[random.Random], Film]] = {
     "deck line": partial(deck, makers=(MAKERS["line"],), returns=0.0, high=34.0),
     "deck words": partial(deck, makers=(MAKERS["words"],), high=34.0),
     "deck bullets": partial(deck, makers=(MAKERS["bullets"],)),
@@ -48,8 +48,8 @@ KINDS: dict[str, Callable[[random.Random], Film]] = {
     "guard 2": partial(guard, sigma=2.0),
     "guard 6": partial(guard, sigma=6.0),
     "guard 12": partial(guard, sigma=12.0),
-    "ticker": partial(captions, ticker=True),
-    "subtitles": partial(captions, ticker=False),
+    "ticker": partial(captioned_film, ticker=True),
+    "subtitles": partial(captioned_film, ticker=False),
     "sport": sport,
     "drive": drive,
 }
@@ -57,8 +57,8 @@ KINDS: dict[str, Callable[[random.Random], Film]] = {
 
 
 def draw_clip(kind: str, *, seed: int, index: int) -> Film:
-    """Clip `index` of a kind; it does not depend on how many clips or kinds the set has."""
-    return KINDS[kind](random.Random(f"lasting states {seed} {kind} {index}"))
+    """Draw clip `index` of a kind; it does not depend on how many clips or kinds the set has."""
+    return CLIP_KINDS[kind](random.Random(f"lasting states {seed} {kind} {index}"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +70,9 @@ class StatesClip:
     truth: Truth
 
 
-def content_key(kind: str, *, seed: int, index: int) -> str:
-    """A name for a clip's content: which one it is, the code that draws it, and the libraries that draw and encode."""
+def states_key(kind: str, *, seed: int, index: int) -> str:
+    """Return a name for a clip's content: from its kind and seed, the code that draws it, and the libraries that draw
+    and encode."""
     parts = [kind, str(seed), str(index), av.__version__, cv2.__version__, PIL.__version__, version("scikit-image")]
     files = [__file__, *(module.__file__ or "" for module in (draw, truth, decks, scenes, moving))]
     parts += [np.__version__, *(_code_of(Path(file)) for file in files)]
@@ -79,13 +80,14 @@ def content_key(kind: str, *, seed: int, index: int) -> str:
 
 
 def _code_of(module: Path) -> str:
-    """A module's code, without comments and layout."""
+    """Return a module's code, without comments and layout."""
     return ast.dump(ast.parse(module.read_text(encoding="utf-8")))
 
 
-def render_clip(kind: str, *, seed: int, index: int, folder: Path) -> StatesClip:
-    """The clip's file in `folder` with its truth beside it, rendered if they are not there; whole or not at all."""
-    key = content_key(kind, seed=seed, index=index)
+def render_states_clip(kind: str, *, seed: int, index: int, folder: Path) -> StatesClip:
+    """Return the clip's file in `folder` with its truth beside it, rendered if they are missing; whole or not at
+    all."""
+    key = states_key(kind, seed=seed, index=index)
     path, beside = folder / f"{key}.mp4", folder / f"{key}.json"
     name = f"{kind} {seed}-{index}"
     if not (path.exists() and beside.exists()):
@@ -94,14 +96,14 @@ def render_clip(kind: str, *, seed: int, index: int, folder: Path) -> StatesClip
         with replacing(path) as part:
             # Keyframes every two seconds pump: the picture changes a little at each.
             gop = rng.choice((250, 2 * film.fps))
-            encode(film.pictures(), part, fps=film.fps, crf=rng.randint(20, 30), gop=gop)
+            encode_film(film.pictures(), part, fps=film.fps, crf=rng.randint(20, 30), gop=gop)
         with replacing(beside) as part:
             part.write_text(json.dumps({"name": name, **dataclasses.asdict(film.truth(kind))}), encoding="utf-8")
     return StatesClip(name, path, truth_from(json.loads(beside.read_text(encoding="utf-8"))))
 
 
-def encode(pictures: Iterator[Picture], target: Path, *, fps: int, crf: int, gop: int) -> None:
-    """Write pictures of one even size as H.264 yuv420p in mp4; what is one array again and again is converted once."""
+def encode_film(pictures: Iterator[Picture], target: Path, *, fps: int, crf: int, gop: int) -> None:
+    """Write pictures of one even size as H.264 yuv420p in mp4; an array that repeats is converted once."""
     with av.open(str(target), "w", format="mp4") as container:
         # Nobody streams noise at the rate that it would take: codecs flicker where there is more than they may send.
         options = {"crf": str(crf), "preset": "superfast", "g": str(gop), "maxrate": "2M", "bufsize": "2M"}

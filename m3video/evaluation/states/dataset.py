@@ -8,7 +8,7 @@ from pathlib import Path
 
 from m3video.config import Settings
 from m3video.evaluation.methods import MIX_FRAMES, even_scales
-from m3video.evaluation.states.clips import StatesClip, render_clip
+from m3video.evaluation.states.clips import StatesClip, render_states_clip
 from m3video.evaluation.states.truth import Score, Truth, score
 from m3video.evaluation.view import ClipView
 from m3video.inference.pipeline import analyze_video, open_for
@@ -27,17 +27,17 @@ BUDGETS: tuple[str, ...] = (*PRICES, "ample")
 
 
 def budgets_of(truth: Truth) -> dict[str, int]:
-    """Tokens of each of `BUDGETS` for one clip."""
+    """Return the tokens of each of `BUDGETS` for one clip."""
     return {**{name: round(truth.price * factor) for name, factor in PRICES.items()}, "ample": AMPLE}
 
 
 def even_counts(max_frames: int) -> tuple[int, ...]:
-    """Frames that uniform may choose between."""
+    """Return the frame counts that uniform may choose between."""
     return tuple(sorted({min(frames, max_frames) for frames in (*MIX_FRAMES, max_frames)}))
 
 
 def plans(view: ClipView, budget: int) -> dict[str, list[tuple[int, int]]]:
-    """(pts, scale) of the frames that each method shows for a budget.
+    """Return (pts, scale) of the frames that each method shows for a budget.
 
     "adaptive" is the product's planner, "uniform@n" n even frames at the two adjacent scales that spend the budget.
     """
@@ -49,7 +49,7 @@ def plans(view: ClipView, budget: int) -> dict[str, list[tuple[int, int]]]:
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class StatesRow:
     """What one method showed of one clip at one of `BUDGETS`; `budget` in tokens."""
 
     clip: str
@@ -60,8 +60,8 @@ class Row:
     score: Score
 
 
-def score_clip(clip: StatesClip, *, max_frames: int) -> list[Row]:
-    """Analyze a clip, plan it at each budget with each method, and hold the plans against the truth."""
+def score_clip(clip: StatesClip, *, max_frames: int) -> list[StatesRow]:
+    """Analyze a clip, plan it at each budget with each method, and score the plans against the truth."""
     with open_for(clip.path, Settings()) as reader:
         info, stats = reader.info, analyze_video(reader)
     view = ClipView(info, stats, max_frames=max_frames)
@@ -69,7 +69,7 @@ def score_clip(clip: StatesClip, *, max_frames: int) -> list[Row]:
     for price, budget in budgets_of(clip.truth).items():
         for method, plan in plans(view, budget).items():
             found = score(clip.truth, [(_seconds(info, pts), scale) for pts, scale in plan])
-            rows.append(Row(clip.name, clip.truth.kind, method, price, budget, found))
+            rows.append(StatesRow(clip.name, clip.truth.kind, method, price, budget, found))
     return rows
 
 
@@ -77,22 +77,22 @@ def _seconds(info: VideoInfo, pts: int) -> float:
     return (pts - info.start_pts) * info.time_base[0] / info.time_base[1]
 
 
-def run(
+def run_states(
     kinds: Sequence[str], *, seed: int, clips: int, max_frames: int, folder: Path, progress: Progress = silent
-) -> tuple[list[StatesClip], list[Row]]:
-    """Render what is missing of `clips` clips of each kind, and score all methods on them."""
+) -> tuple[list[StatesClip], list[StatesRow]]:
+    """Render the missing ones of `clips` clips of each kind, and score all methods on them."""
     jobs = [(kind, index) for kind in kinds for index in range(clips)]
     found, rows = [], []
     with progress("states", len(jobs)) as bar:
         for number, (kind, index) in enumerate(jobs):
-            found.append(render_clip(kind, seed=seed, index=index, folder=folder))
+            found.append(render_states_clip(kind, seed=seed, index=index, folder=folder))
             rows += score_clip(found[-1], max_frames=max_frames)
             bar(number + 1)
     return found, rows
 
 
-def best_uniform(rows: Sequence[Row]) -> str:
-    """The method of even frames that shows the most states in all `rows`; of equals the one that wastes the least."""
+def best_uniform(rows: Sequence[StatesRow]) -> str:
+    """Return the uniform method that shows the most states in all `rows`; of equals the one that wastes the least."""
     totals: dict[str, tuple[int, int]] = {}
     for row in rows:
         if row.method != ADAPTIVE:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
+class FittingBudgets:
     """What is left to try.
 
     Attributes:
@@ -33,8 +33,8 @@ class Held:
     notes: tuple[str, ...] = ()
 
 
-def hold_in_memory(budgets: Sequence[int], settings: Settings) -> Held:
-    """The budgets that fit in `settings.memory`; all of them where it names none.
+def fit_in_memory(budgets: Sequence[int], settings: Settings) -> FittingBudgets:
+    """Return the budgets that fit in `settings.memory`; all of them where it names none.
 
     Args:
         budgets: visual tokens for a whole video.
@@ -46,7 +46,7 @@ def hold_in_memory(budgets: Sequence[int], settings: Settings) -> Held:
         CheckpointError: no such model.
     """
     if settings.memory is None:
-        return Held(tuple(budgets), settings)
+        return FittingBudgets(tuple(budgets), settings)
     ceiling = max(*budgets, settings.max_frames * FULL_SCALE)
     fitted = fit_settings(Settings(**{**settings.model_dump(exclude_unset=True), "budget": ceiling}))
     assert fitted is not None
@@ -58,13 +58,13 @@ def hold_in_memory(budgets: Sequence[int], settings: Settings) -> Held:
     left_out = (f"left out, because they do not fit: --budgets {dropped}; {budget_text(fitted)}",) if dropped else ()
     smaller = {name: getattr(fitted.settings, name) for name in ("max_frames", "vision_batch")}
     lean = settings.model_copy(update={"memory": None, **smaller})
-    return Held(kept, lean, most, (*left_out, *reductions(fitted), *fitted.size.notes))
+    return FittingBudgets(kept, lean, most, (*left_out, *reductions(fitted), *fitted.size.notes))
 
 
 def fitting_budgets(
     budgets: Sequence[int], asked: Mapping[str, Sequence[Record]], loaded: LoadedModel, settings: Settings
 ) -> tuple[list[int], tuple[str, ...]]:
-    """The budgets that the model's context holds beside the longest question, and a line when some are dropped.
+    """Return the budgets that the model's context holds beside the longest question, and a note when some are dropped.
 
     Raises:
         DoesNotFitError: none does.
@@ -79,7 +79,7 @@ def fitting_budgets(
 
 
 def longest_text(asked: Mapping[str, Sequence[Record]], loaded: LoadedModel, settings: Settings) -> int:
-    """Text tokens of the longest question about as many frames as may be shown."""
+    """Return the text tokens of the longest question about as many frames as may be shown."""
     from m3video.model.m3 import inputs
 
     texts = sorted({prompt_text(record) for records in asked.values() for record in records}, key=len)

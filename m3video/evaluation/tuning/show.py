@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from m3video.evaluation.intervals import Estimate
-from m3video.evaluation.plots import COLOURS
+from m3video.evaluation.plots import METHOD_COLOURS
 from m3video.evaluation.tuning.report import RULE, STAGES, TuneReport, TuneRow, points
 from m3video.evaluation.tuning.search import FULL
 
@@ -17,7 +17,7 @@ _TEXT_COLUMNS = 79
 
 
 def tune_text(report: TuneReport, command: str) -> str:
-    """Scores, then costs, then the recommended command; no row is wrapped, and none is wider than 79 columns."""
+    """Return scores, then costs, then the recommended command; no row is wrapped or wider than 79 columns."""
     videos = f"{report.videos} video{'' if report.videos == 1 else 's'}"
     lines = [f"{report.rows[0].score.answers} questions about {videos}: {report.judged}", report.intervals, ""]
     lines.append(f"{'':1}{'method':<12}{'budget':>7}{'spent':>7}{'frames':>8}{'score, %':>16}{'minus uniform':>21}")
@@ -64,7 +64,7 @@ def _seconds(value: float | None) -> str:
 
 
 def draw_tune(report: TuneReport, command: str) -> Any:
-    """Two panels over the same scores; the front and the recommended setting stand out, the command stands below."""
+    """Draw two panels over the same scores, with the front and the recommended setting, and the command below."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(12, 7.2))
@@ -123,7 +123,7 @@ def _panel(axis: Any, report: TuneReport, x: Callable[[TuneRow], float], label: 
 
 
 def _plain_ticks(axis: Any, ticks: Sequence[int]) -> None:
-    """The budgets as plain numbers; those that would overlap are left out."""
+    """Label the budgets as plain numbers, leaving out those that would overlap."""
     from matplotlib.ticker import NullLocator, ScalarFormatter
 
     kept: list[int] = []
@@ -146,7 +146,7 @@ def _line(axis: Any, rows: Sequence[TuneRow], x: Callable[[TuneRow], float], met
         values,
         yerr=bars,
         capsize=3,
-        color=COLOURS.get(method, "black"),
+        color=METHOD_COLOURS.get(method, "black"),
         label=method,
         marker="o",
         linewidth=1.8 if method == "adaptive" else 1.2,
