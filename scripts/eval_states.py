@@ -5,7 +5,7 @@
 Rendered clips with known truth, through a real encoder. Budgets are what the distinct states of a clip need together
 (1x, 1.5x, 2x), and 20,000 tokens for each (ample). "shown": of the distinct states, those that a planned frame shows
 at the scale at which they can be read. "wasted": of the tokens spent, those on repeats and on frames of transitions
-(both rules are written down in m3video/evaluation/states_truth.py). In per cent; adaptive is the product's planner,
+(both rules are written down in m3video/evaluation/states/truth.py). In per cent; adaptive is the product's planner,
 uniform as many even frames as show the most of that kind at that budget. 95 % intervals over clips. About ten
 minutes on two free cores, half of it when the clips are there from a run before.
 """

@@ -1,4 +1,4 @@
-"""One question about one video, whatever benchmark it comes from; and whether an answer to it is right."""
+"""One question about one video, whatever benchmark it comes from, and whether an answer to it is right."""
 
 from __future__ import annotations
 
@@ -11,17 +11,11 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from m3video.errors import M3VideoError, UsageError
 from m3video.utils.files import replacing
-from m3video.utils.json_lines import json_lines
 
 Group = Literal["coarse", "medium", "fine"]
 Metric = Literal["exact", "option", "time"]
 GROUPS: tuple[Group, ...] = get_args(Group)
-
-
-class RecordError(M3VideoError):
-    """A file of questions that cannot be read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,40 +136,8 @@ def record_to_json(record: Record) -> dict[str, Any]:
     return {name: value for name, value in asdict(record).items() if value != plain[name]}
 
 
-def record_from_json(value: dict[str, Any]) -> Record:
-    """Return the record of `record_to_json`'s values; TypeError or ValueError for anything else."""
-    tupled: dict[str, Any] = {name: tuple(item) if isinstance(item, list) else item for name, item in value.items()}
-    return Record(**tupled)
-
-
 def save_records(records: Sequence[Record], path: Path) -> None:
     """Write one JSON object a line; whole or not at all."""
     with replacing(path) as part:
         text = "".join(json.dumps(record_to_json(r), ensure_ascii=False) + "\n" for r in records)
         part.write_text(text, encoding="utf-8", errors="backslashreplace")  # a folder's name need not be UTF-8
-
-
-def load_records(path: Path) -> list[Record]:
-    """Read a JSONL file of records; video paths become relative to nothing.
-
-    Raises:
-        RecordError: not readable, a line that is no record (it is named), or an id that occurs twice.
-    """
-    records = []
-    seen: set[str] = set()
-    try:
-        lines = list(json_lines(path))
-    except UsageError as error:
-        raise RecordError(str(error)) from None
-    for where, value in lines:
-        try:
-            record = record_from_json(value)
-        except (TypeError, ValueError) as error:
-            raise RecordError(f"{where} is no record: {error}") from None
-        if record.id in seen:
-            raise RecordError(f"{where}: id {record.id} occurs twice")
-        seen.add(record.id)
-        records.append(replace(record, video=str(path.parent / record.video)))
-    if not records:
-        raise RecordError(f"questions {path}: the file is empty")
-    return records
