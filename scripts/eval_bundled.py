@@ -27,11 +27,18 @@ from m3video.model.m3 import checkpoint
 from m3video.model.m3.pooling import pack
 from m3video.training.decoder import can_tell, sample_scales, sample_times
 from m3video.training.facts import local_facts
-from m3video.training.footage import FADE_SECONDS, clip_frames, encode_h264, normalise, sample_clip, shot_frames
-from m3video.training.footage import Clip as Footage
-from m3video.training.questions import FAMILIES, ask, plain, refined
-from m3video.training.sequences import Clip, answers_right, make_batch
-from m3video.training.symbols import Frame
+from m3video.training.footage import (
+    FADE_SECONDS,
+    FootageClip,
+    clip_frames,
+    encode_h264,
+    normalise_squares,
+    random_clip,
+    shot_frames,
+)
+from m3video.training.questions import FAMILIES, draw_questions, plain_answer, refined
+from m3video.training.sequences import TrainingClip, answers_right, make_batch
+from m3video.training.symbols import SymbolicFrame
 from m3video.training.vision import tower_features
 from m3video.utils.clock import whole_clock
 
@@ -70,13 +77,15 @@ def wilson(right: int, count: int) -> str:
 
 
 @torch.inference_mode()
-def make_pool(loaded: checkpoint.LoadedModel, rng: random.Random, shots: int) -> tuple[torch.Tensor, list[Frame]]:
+def make_pool(
+    loaded: checkpoint.LoadedModel, rng: random.Random, shots: int
+) -> tuple[torch.Tensor, list[SymbolicFrame]]:
     """Projected grids [M, 576, D] of two frames of each held-out shot, and what is true of them."""
     grids: list[torch.Tensor] = []
-    frames: list[Frame] = []
+    frames: list[SymbolicFrame] = []
     for _ in range(shots):
         squares, labels, true = shot_frames(rng, num_frames=2, h264=True, held_out=True)
-        features = tower_features(loaded.model, torch.from_numpy(normalise(squares)))
+        features = tower_features(loaded.model, torch.from_numpy(normalise_squares(squares)))
         grids.append(loaded.model.model.multi_modal_projector(features))
         frames += [(facts, local_facts(cells)) for facts, cells in zip(true, labels, strict=True)]
     return torch.cat(grids), frames
@@ -86,7 +95,7 @@ def make_pool(loaded: checkpoint.LoadedModel, rng: random.Random, shots: int) ->
 def table(
     loaded: checkpoint.LoadedModel,
     pool: torch.Tensor,
-    known: Sequence[Frame],
+    known: Sequence[SymbolicFrame],
     rng: random.Random,
     clips: int,
     frames: int,
@@ -103,13 +112,15 @@ def table(
         named = [
             q
             for name in FAMILIES
-            for q in ask(shown, seconds, rng, number=3, families=(name,), when_share=0.0, unnamed_share=0.0)
+            for q in draw_questions(shown, seconds, rng, number=3, families=(name,), when_share=0.0, unnamed_share=0.0)
         ]
-        overall = [q for q in ask(shown, seconds, rng, number=3, when_share=1.0) if q.family in ("when", "first")]
+        overall = [
+            q for q in draw_questions(shown, seconds, rng, number=3, when_share=1.0) if q.family in ("when", "first")
+        ]
         # About one frame without saying which: the model has to find it.
-        unnamed = ask(shown, seconds, rng, number=6, when_share=0.0, unnamed_share=1.0) if frames > 1 else []
+        unnamed = draw_questions(shown, seconds, rng, number=6, when_share=0.0, unnamed_share=1.0) if frames > 1 else []
         asked = named + overall + unnamed
-        batch = make_batch([Clip(seconds, scales, tuple(asked))], torch.device("cpu"))
+        batch = make_batch([TrainingClip(seconds, scales, tuple(asked))], torch.device("cpu"))
         model = loaded.model.model.language_model
         right = answers_right(model, loaded.model.lm_head, batch, pack(pool[rows], scales).tokens_TD)
         for place, (question, ok) in enumerate(zip(asked, right, strict=True)):
@@ -130,7 +141,7 @@ def files(loaded: checkpoint.LoadedModel, rng: random.Random, number: int) -> Ta
     tally: Tally = defaultdict(lambda: [0, 0])
     with tempfile.TemporaryDirectory() as folder:
         for index in range(number):
-            clip = sample_clip(rng, num_shots=rng.randint(1, 4), held_out=True)
+            clip = random_clip(rng, num_shots=rng.randint(1, 4), held_out=True)
             path = Path(folder) / f"{index}.mp4"
             pictures = (picture for _, picture in clip_frames(clip, fps=12))
             encode_h264(pictures, path, fps=12, crf=rng.randint(20, 30))
@@ -148,12 +159,12 @@ def files(loaded: checkpoint.LoadedModel, rng: random.Random, number: int) -> Ta
                 by_time = named.count(named[n]) == 1 and rng.random() < 0.5
                 question = f"{found.question} {f'at {named[n]}' if by_time else f'in frame {n + 1}'}?"
                 said = ask_video(path, question, settings, plan=plan, loaded=loaded).text
-                tally[family][0] += said == plain(found.answer)
+                tally[family][0] += said == plain_answer(found.answer)
                 tally[family][1] += 1
     return tally
 
 
-def in_fade(clip: Footage, time: float) -> bool:
+def in_fade(clip: FootageClip, time: float) -> bool:
     """True where two shots are mixed: nothing is certain there."""
     number, _ = clip.where(time)
     return clip.fades[number] and sum(clip.seconds[: number + 1]) - time < FADE_SECONDS + 0.05

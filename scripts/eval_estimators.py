@@ -1,12 +1,12 @@
-"""Which estimate of what a frame needs spends a token budget best; and the fit of the one that is calibrated.
+"""Compare estimators of token needs by how well they spend a budget, and fit the calibrated one.
 
     python scripts/eval_estimators.py [--seed 1] [--clips 30] [--calibration-clips 36] [--write] [--json FILE]
 
-Rendered clips that no training has seen. Each shot's frame is shown to the model alone at every scale and asked all
-that is known of it; that is the truth. Estimators may learn from the calibration clips (seed 1001); the table is about
-other clips (seed 2000 + SEED). 95 % intervals over clips. `--write` puts the new fit into
-m3video/assets/calibration.json, which plans are made with; nothing else is kept but the rendered clips, under names
-made of their content. About ten minutes on two free cores.
+Rendered clips that no training has seen. One frame of each shot is shown to the model alone at every scale, with every
+question that can be asked about it; the answers are the truth. Estimators may learn from the calibration clips (seed
+1001); the table is about other clips (seed 2000 + SEED). 95 % intervals over clips. `--write` puts the new fit into
+m3video/assets/calibration.json, which the planner reads. Rendered clips are cached under names made of their content.
+About ten minutes on two free cores.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from m3video.cli.eval import default_cache
-from m3video.evaluation.estimators.compare import Comparison, Row, calibrate, compare, make_cases
+from m3video.evaluation.estimators.compare import Comparison, EstimatorRow, calibrate, compare, make_cases
 from m3video.evaluation.estimators.labelled_clips import LabelledClip, measure_clip
 from m3video.evaluation.footage_set import FootageSpec
 from m3video.evaluation.intervals import Estimate
@@ -38,7 +38,7 @@ LENGTHS: tuple[tuple[float, float, int], ...] = ((8, 20, 8), (20, 60, 6), (60, 1
 
 
 def measure(loaded: LoadedModel, seed: int, clips: int, cache: Path, max_frames: int) -> list[LabelledClip]:
-    """All clips of one seed."""
+    """Measure all clips of one seed."""
     spec = FootageSpec(seed=seed, clips=clips, lengths=LENGTHS)
     found = []
     for index in range(clips):
@@ -48,13 +48,13 @@ def measure(loaded: LoadedModel, seed: int, clips: int, cache: Path, max_frames:
 
 
 def share(value: Estimate) -> str:
-    """`0.57 [0.41, 0.70]`; "-" where the value does not exist (nothing to rank by)."""
+    """Return `0.57 [0.41, 0.70]`, or "-" where the value does not exist (nothing to rank by)."""
     return "-" if math.isnan(value.value) else f"{value.value:.2f} [{value.low:.2f}, {value.high:.2f}]"
 
 
 def print_table(found: Comparison) -> None:
-    """As Markdown."""
-    needs = ", ".join(f"{count} need {scale}" for scale, count in found.needs.items())
+    """Print the comparison as Markdown."""
+    needs = ", ".join(f"{count} need {scale}" for scale, count in found.token_needs.items())
     print(f"{found.leaks['shots']:.0f} shots: {needs}")
     print(f"{'tokens per clip':<24}" + "".join(f"{budget:>14}" for budget in found.budgets))
     print(f"{'best even plan':<24}" + "".join(f"{value:>14.3f}" for value in found.even))
@@ -71,16 +71,17 @@ def print_table(found: Comparison) -> None:
 
 
 def as_json(found: Comparison, made: dict[str, object]) -> str:
-    """Everything, with intervals as objects."""
+    """Return everything as JSON, with intervals as objects."""
 
-    def plain(row: Row) -> dict[str, object]:
+    def row_json(row: EstimatorRow) -> dict[str, object]:
         return {
-            name: value._asdict() if isinstance(value, Estimate) else value
+            "taste" if name == "transform" else name: value._asdict() if isinstance(value, Estimate) else value
             for name, value in asdict(row).items()
             if name != "by_budget"
         } | {"by_budget": [value._asdict() for value in row.by_budget]}
 
-    return json.dumps({**made, **asdict(found), "rows": [plain(row) for row in found.rows]}, indent=1) + "\n"
+    values = {"needs" if name == "token_needs" else name: value for name, value in asdict(found).items()}
+    return json.dumps({**made, **values, "rows": [row_json(row) for row in found.rows]}, indent=1) + "\n"
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -25,11 +25,16 @@ from m3video.evaluation.footage_set import FootageSpec
 from m3video.evaluation.intervals import Estimate
 from m3video.evaluation.methods import SALIENT, make_methods
 from m3video.evaluation.records import Record
-from m3video.evaluation.run import RunSettings, run
+from m3video.evaluation.run import RunSettings, run_evaluation
 from m3video.evaluation.saliency.measures import hits
-from m3video.evaluation.saliency.questions import KINDS, describe, kind_of, make_records
-from m3video.evaluation.samples import Row
-from m3video.evaluation.scores import difference, make_cells
+from m3video.evaluation.saliency.questions import (
+    REFERENCE_KINDS,
+    describe_references,
+    make_saliency_records,
+    reference_kind,
+)
+from m3video.evaluation.samples import SampleRow
+from m3video.evaluation.scores import accuracy_difference, make_cells
 from m3video.model.m3 import checkpoint
 from m3video.model.m3.checkpoint import LoadedModel
 from m3video.utils.files import replacing
@@ -39,10 +44,10 @@ QUESTIONS, TIMELESS, OVERALL = 8, 6, 5
 """About each clip, at most: the benchmark's own, those without a time, global ones."""
 
 
-def table(rows: Sequence[Row], records: Sequence[Record]) -> list[dict[str, Any]]:
+def table(rows: Sequence[SampleRow], records: Sequence[Record]) -> list[dict[str, Any]]:
     """For every method, budget and kind of question: accuracy, and what it gains on adaptive and on uniform."""
     found = []
-    splits = {kind: [r for r in records if kind_of(r) == kind] for kind in KINDS}
+    splits = {kind: [r for r in records if reference_kind(r) == kind] for kind in REFERENCE_KINDS}
     splits |= {
         f"{kind}: {name}": [r for r in own if r.family == name]
         for kind, own in splits.items()
@@ -52,7 +57,7 @@ def table(rows: Sequence[Row], records: Sequence[Record]) -> list[dict[str, Any]
         cells = {(cell.method, cell.budget): cell for cell in make_cells(rows, own)} if own else {}
         for (method, budget), cell in cells.items():
             gains = {
-                f"minus_{other}": difference(cell, cells[other, budget])._asdict()
+                f"minus_{other}": accuracy_difference(cell, cells[other, budget])._asdict()
                 for other in ("adaptive", "uniform")
                 if method in SALIENT
             }
@@ -73,16 +78,16 @@ def table(rows: Sequence[Row], records: Sequence[Record]) -> list[dict[str, Any]
 
 def print_table(found: Sequence[dict[str, Any]], budgets: Sequence[int]) -> None:
     """As Markdown: per cent right, points gained on adaptive and on uniform, frames shown; families are in the JSON."""
-    kinds = ("all", *KINDS)
+    kinds = ("all", *REFERENCE_KINDS)
     print("| questions | tokens | " + " | ".join(SHOWN) + " |")
     print("|---" * (2 + len(SHOWN)) + "|")
     for kind in kinds:
         for budget in budgets:
             cells = {row["method"]: row for row in found if (row["questions"], row["budget"]) == (kind, budget)}
-            print(f"| {kind} | {budget} | " + " | ".join(said(cells[name]) for name in SHOWN) + " |")
+            print(f"| {kind} | {budget} | " + " | ".join(cell_text(cells[name]) for name in SHOWN) + " |")
 
 
-def said(row: dict[str, Any]) -> str:
+def cell_text(row: dict[str, Any]) -> str:
     """`72 +5 [+1, +9] -2 [-6, +2] (3 frames)`."""
     right = f"{100 * row['accuracy']['value']:.0f}"
     if "minus_adaptive" not in row:
@@ -99,13 +104,13 @@ def points(value: Estimate) -> str:
 def print_measures(args: argparse.Namespace, loaded: LoadedModel, records: Sequence[Record]) -> None:
     """How often each measure finds the frame, every candidate at one token and at nine."""
     about_moments = [record for record in records if record.localised]
-    print("| measure | tokens a frame | " + " | ".join(KINDS[:2]) + " |\n|---|---|---|---|")
+    print("| measure | tokens a frame | " + " | ".join(REFERENCE_KINDS[:2]) + " |\n|---|---|---|---|")
     for scale in (1, 9):
         found = hits(
             about_moments, loaded, scale=scale, max_frames=args.max_frames, progress=make_progress(quiet=False)
         )
         for name, by_kind in found.items():
-            shares = [sum(by_kind[kind]) / max(1, len(by_kind[kind])) for kind in KINDS[:2]]
+            shares = [sum(by_kind[kind]) / max(1, len(by_kind[kind])) for kind in REFERENCE_KINDS[:2]]
             print(f"| {name} | {scale} | " + " | ".join(f"{100 * share:.0f}" for share in shares) + " |", flush=True)
 
 
@@ -126,14 +131,16 @@ def main(argv: Sequence[str] | None = None) -> None:
     budgets, progress = parse_budgets(args.budgets), make_progress(quiet=False)
     spec = FootageSpec(seed=args.seed, clips=args.clips, questions=QUESTIONS)
     loaded = checkpoint.load(args.model, device="cpu")
-    records = make_records(spec, folder=args.cache, timeless=TIMELESS, overall=OVERALL, progress=progress)
+    records = make_saliency_records(spec, folder=args.cache, timeless=TIMELESS, overall=OVERALL, progress=progress)
     if args.measures:
         print_measures(args, loaded, records)
         return
     out = args.out or Path("runs") / f"eval-saliency-{args.seed}-{args.clips}-{Path(args.model).name}"
-    print(f"{describe(records)}; answers go to {out}", file=sys.stderr)
+    print(f"{describe_references(records)}; answers go to {out}", file=sys.stderr)
     methods = tuple(make_methods(SHOWN, max_frames=args.max_frames, context=loaded.context))
-    folder = run(records, loaded, RunSettings(methods, tuple(budgets), args.max_frames), out, progress=progress)
+    folder = run_evaluation(
+        records, loaded, RunSettings(methods, tuple(budgets), args.max_frames), out, progress=progress
+    )
     found = table(folder.samples(), records)
     print_table(found, budgets)
     if args.json:

@@ -5,7 +5,7 @@
 Rendered clips with known truth, through a real encoder. Budgets are what the distinct states of a clip need together
 (1x, 1.5x, 2x), and 20,000 tokens for each (ample). "shown": of the distinct states, those that a planned frame shows
 at the scale at which they can be read. "wasted": of the tokens spent, those on repeats and on frames of transitions
-(both rules are written down in m3video/evaluation/states_truth.py). In per cent; adaptive is the product's planner,
+(both rules are written down in m3video/evaluation/states/truth.py). In per cent; adaptive is the product's planner,
 uniform as many even frames as show the most of that kind at that budget. 95 % intervals over clips. About ten
 minutes on two free cores, half of it when the clips are there from a run before.
 """
@@ -22,19 +22,19 @@ from pathlib import Path
 from m3video.cli.eval import default_cache
 from m3video.cli.terminal import make_progress
 from m3video.evaluation.intervals import Estimate, Floats, bootstrap, clip_sums
-from m3video.evaluation.states.dataset import ADAPTIVE, BUDGETS, Row, StatesClip, best_uniform, run
-from m3video.evaluation.states.kinds import KINDS
+from m3video.evaluation.states.clips import CLIP_KINDS, StatesClip
+from m3video.evaluation.states.dataset import ADAPTIVE, BUDGETS, StatesRow, best_uniform, run_states
 from m3video.evaluation.tables import percent
 from m3video.utils.files import replacing
 
 SHOWN, WASTED = ("shown", "states"), ("wasted", "tokens")
 
 
-Picked = dict[str, tuple[list[Row], list[Row]]]
+Picked = dict[str, tuple[list[StatesRow], list[StatesRow]]]
 """Budget -> rows of the planner, and of uniform on the same clips."""
 
 
-def picked(rows: Sequence[Row], kinds: Sequence[str]) -> Picked:
+def picked(rows: Sequence[StatesRow], kinds: Sequence[str]) -> Picked:
     """For each kind and budget, uniform has as many frames as show the most of that kind."""
     found: Picked = {}
     for price in BUDGETS:
@@ -48,26 +48,26 @@ def picked(rows: Sequence[Row], kinds: Sequence[str]) -> Picked:
     return found
 
 
-def totals(rows: Sequence[Row]) -> dict[str, Floats]:
+def totals(rows: Sequence[StatesRow]) -> dict[str, Floats]:
     """Sums over each clip."""
     clips = [row.clip for row in rows]
     names = ("states", "shown", "tokens", "wasted")
     return {name: clip_sums([getattr(row.score, name) for row in rows], clips)[0] for name in names}
 
 
-def share(rows: Sequence[Row], part: str, whole: str) -> Estimate:
+def share(rows: Sequence[StatesRow], part: str, whole: str) -> Estimate:
     """One sum as a share of another, with an interval over clips."""
     return bootstrap(totals(rows), lambda t: t[part] / t[whole].clip(1))
 
 
-def gain(ours: Sequence[Row], theirs: Sequence[Row]) -> Estimate:
+def gain(ours: Sequence[StatesRow], theirs: Sequence[StatesRow]) -> Estimate:
     """The difference of the shares of states shown, on the same clips."""
     both = {f"our {name}": value for name, value in totals(ours).items()}
     both |= {f"their {name}": value for name, value in totals(theirs).items()}
     return bootstrap(both, lambda t: (t["our shown"] - t["their shown"]) / t["our states"])
 
 
-def print_tables(clips: Sequence[StatesClip], rows: Sequence[Row]) -> None:
+def print_tables(clips: Sequence[StatesClip], rows: Sequence[StatesRow]) -> None:
     """As Markdown: one line for each kind, then all with intervals."""
     kinds = list(dict.fromkeys(clip.truth.kind for clip in clips))
     print("| kind | clips | states | tokens needed | " + " | ".join(f"shown {p} | wasted {p}" for p in BUDGETS) + " |")
@@ -89,7 +89,7 @@ def print_tables(clips: Sequence[StatesClip], rows: Sequence[Row]) -> None:
         print("| " + " | ".join(map(str, cells)) + " |")
 
 
-def save(path: Path, clips: Sequence[StatesClip], rows: Sequence[Row]) -> None:
+def save(path: Path, clips: Sequence[StatesClip], rows: Sequence[StatesRow]) -> None:
     """Truths and rows as JSON."""
     held = {
         "clips": [{"name": clip.name, "path": str(clip.path), **asdict(clip.truth)} for clip in clips],
@@ -104,13 +104,18 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--clips", type=int, default=2, help="of each kind")
     parser.add_argument(
-        "--kinds", nargs="+", default=list(KINDS), choices=list(KINDS), metavar="KIND", help=", ".join(KINDS)
+        "--kinds",
+        nargs="+",
+        default=list(CLIP_KINDS),
+        choices=list(CLIP_KINDS),
+        metavar="KIND",
+        help=", ".join(CLIP_KINDS),
     )
     parser.add_argument("--max-frames", type=int, default=64)
     parser.add_argument("--cache", type=Path, default=default_cache() / "states", help="where rendered clips are kept")
     parser.add_argument("--json", type=Path, help="truths, and what each method showed of each clip")
     args = parser.parse_args()
-    clips, rows = run(
+    clips, rows = run_states(
         args.kinds,
         seed=args.seed,
         clips=args.clips,

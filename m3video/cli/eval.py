@@ -67,12 +67,12 @@ def footage(
 
     Example: m3video eval footage --methods adaptive,uniform --budgets 144,720
     """
-    from m3video.evaluation.methods import DEFAULT_NAMES, make_methods
+    from m3video.evaluation.methods import DEFAULT_METHODS, make_methods
     from m3video.model.m3.model_paths import find_model
 
     refuse_stdout("--out", out)
     refuse_stdout("--cache", cache)
-    names = list(DEFAULT_NAMES) if methods == "all" else [name.strip() for name in methods.split(",") if name.strip()]
+    names = list(DEFAULT_METHODS) if methods == "all" else [name.strip() for name in methods.split(",") if name.strip()]
     make_methods(names, max_frames=max_frames)  # a misspelt name must not cost a minute of rendering
     amounts = parse_budgets(budgets or (RATES if per_second else BUDGETS))
     settings = given.resolve()
@@ -82,9 +82,9 @@ def footage(
 
         pyplot()
     from m3video.cli.terminal import make_progress
-    from m3video.evaluation.footage_set import LENGTHS, RATE_LENGTHS, FootageSpec, describe, make_records
+    from m3video.evaluation.footage_set import LENGTHS, RATE_LENGTHS, FootageSpec, describe_groups, make_footage_records
     from m3video.evaluation.records import save_records
-    from m3video.evaluation.run import RunSettings, jobs, run
+    from m3video.evaluation.run import RunSettings, method_budgets, run_evaluation
     from m3video.model.m3 import checkpoint
 
     progress = make_progress(quiet=quiet)
@@ -92,11 +92,11 @@ def footage(
     lengths = RATE_LENGTHS if per_second else LENGTHS
     spec = FootageSpec(seed=seed, clips=clips, questions=questions, lengths=lengths)
     chosen = make_methods(names, max_frames=max_frames, context=loaded.context)
-    records = make_records(spec, folder=cache or default_cache(), progress=progress)
+    records = make_footage_records(spec, folder=cache or default_cache(), progress=progress)
     what = "footage-rates" if per_second else "footage"
     folder = out or Path("runs") / f"eval-{what}-{seed}-{clips}x{questions}-{Path(settings.model).name}"
     if not quiet:
-        print(f"m3video: {describe(records)}; answers go to {folder}", file=sys.stderr)
+        print(f"m3video: {describe_groups(records)}; answers go to {folder}", file=sys.stderr)
     wanted = RunSettings(
         tuple(chosen),
         tuple(amounts),
@@ -105,9 +105,11 @@ def footage(
         reference,
         vision_batch=settings.vision_batch,
     )
-    answered = run(records, loaded, wanted, folder, progress=progress)
+    answered = run_evaluation(records, loaded, wanted, folder, progress=progress)
     save_records(records, folder / "records.jsonl")
-    _show(answered, records, [(method.name, budget) for method, budget in jobs(wanted)], plots=plots, json=json)
+    _show(
+        answered, records, [(method.name, budget) for method, budget in method_budgets(wanted)], plots=plots, json=json
+    )
 
 
 def _show(

@@ -73,7 +73,7 @@ def _tune(
     quiet: bool,
 ) -> None:
     from m3video.cli.terminal import make_progress, print_json, print_notes
-    from m3video.evaluation.tuning.questions import read_questions, records_of
+    from m3video.evaluation.tuning.questions import read_user_questions, records_of
     from m3video.model.m3.model_paths import find_model
     from m3video.report.picture_file import check_drawable, save_picture
 
@@ -83,16 +83,15 @@ def _tune(
     videos, missed = _videos(source)
     for video in videos:
         check_outputs(video, {"--plot": plot})
-    asked, left_out = records_of(videos, read_questions(questions))
+    asked, left_out = records_of(videos, read_user_questions(questions))
     from m3video.distributed.tasks import load_model
-    from m3video.evaluation.tuning.memory import hold_in_memory
-    from m3video.evaluation.tuning.plot import draw_tune
+    from m3video.evaluation.tuning.fitting import fit_in_memory, fitting_budgets
     from m3video.evaluation.tuning.report import make_tune_report, tune_json
-    from m3video.evaluation.tuning.search import fitting_budgets, tune
-    from m3video.evaluation.tuning.table import tune_text
+    from m3video.evaluation.tuning.search import tune
+    from m3video.evaluation.tuning.show import draw_tune, tune_text
 
     progress = make_progress(quiet=quiet)
-    held = hold_in_memory(budgets, settings)
+    held = fit_in_memory(budgets, settings)
     loaded = load_model(held.settings)
     kept, dropped = fitting_budgets(held.budgets, asked, loaded, held.settings)
     tuned = tune(asked, kept, loaded, held.settings, most_visual=held.most_visual, progress=progress)

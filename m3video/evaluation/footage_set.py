@@ -23,9 +23,9 @@ import numpy as np
 import PIL
 
 from m3video.evaluation.records import GROUPS, Group, Record
-from m3video.training import footage, glyphs, questions, render, scenes, words
-from m3video.training.footage import FADE_SECONDS, Clip, clip_frames, encode_h264
-from m3video.training.questions import FAMILIES, Asked, Found, Question, plain, refined
+from m3video.training import footage, questions, render, scenes, words
+from m3video.training.footage import FADE_SECONDS, FootageClip, clip_frames, encode_h264
+from m3video.training.questions import FAMILIES, FrameQuestion, Question, plain_answer, refined
 from m3video.training.scenes import Facts, facts_at, sample_shot
 from m3video.utils.clock import whole_clock
 from m3video.utils.files import replacing
@@ -94,22 +94,22 @@ class FootageSpec:
 
 
 @dataclass(frozen=True, slots=True)
-class Recipe:
+class ClipRecipe:
     """One clip: what is drawn, and how it is encoded."""
 
     name: str
-    clip: Clip
+    clip: FootageClip
     fps: int
     crf: int
 
 
 def group_of(family: str) -> Group:
-    """The task group of a family; KeyError for a family that nobody has sorted yet."""
+    """Return the task group of a family; KeyError for a family without one."""
     return FAMILY_GROUPS[family] if family in FAMILY_GROUPS else FAMILY_GROUPS[family.rsplit(" ", 1)[0]]
 
 
-def make_recipe(spec: FootageSpec, index: int) -> Recipe:
-    """Clip `index` of a set; it does not depend on how many clips the set has."""
+def make_clip_recipe(spec: FootageSpec, index: int) -> ClipRecipe:
+    """Make the recipe of clip `index`; it does not depend on how many clips the set has."""
     rng = random.Random(f"footage set {spec.seed} {index}")
     shortest, longest, fps = spec.lengths[index % len(spec.lengths)]
     duration = rng.uniform(shortest, longest)
@@ -128,23 +128,22 @@ def make_recipe(spec: FootageSpec, index: int) -> Recipe:
         shots[rng.randrange(count)] = sample_shot(rng, held_out=True, content="sign")
     size = shots[0].size
     fades = [rng.random() < 0.25 and length > 2 for length in lengths]
-    clip = Clip(tuple(replace(shot, size=size) for shot in shots), tuple(lengths), tuple(fades))
-    return Recipe(f"{spec.seed}-{index:04d}", clip, fps, rng.randint(20, 34))
+    clip = FootageClip(tuple(replace(shot, size=size) for shot in shots), tuple(lengths), tuple(fades))
+    return ClipRecipe(f"{spec.seed}-{index:04d}", clip, fps, rng.randint(20, 34))
 
 
-def content_key(recipe: Recipe) -> str:
-    """A name for the file's content: the recipe, the code that draws it, and the libraries that draw and encode."""
+def footage_key(recipe: ClipRecipe) -> str:
+    """Return a name for the file's content: from the recipe, the code that draws it, and the libraries that draw and
+    encode."""
     parts: list[Any] = [recipe.clip, recipe.fps, recipe.crf, av.__version__, cv2.__version__, PIL.__version__]
     parts += [np.__version__]
-    parts += [
-        Path(module.__file__ or "").read_text(encoding="utf-8") for module in (footage, glyphs, render, scenes, words)
-    ]
+    parts += [Path(module.__file__ or "").read_text(encoding="utf-8") for module in (footage, render, scenes, words)]
     return hashlib.blake2b("\0".join(map(repr, parts)).encode(), digest_size=12).hexdigest()
 
 
-def render_clip(recipe: Recipe, folder: Path) -> Path:
-    """The clip's file in `folder`, rendered if it is not there; whole or not at all."""
-    path = folder / f"{content_key(recipe)}.mp4"
+def render_footage_clip(recipe: ClipRecipe, folder: Path) -> Path:
+    """Return the clip's file in `folder`, rendered if it is missing; written whole or not at all."""
+    path = folder / f"{footage_key(recipe)}.mp4"
     if not path.exists():
         folder.mkdir(parents=True, exist_ok=True)
         with replacing(path) as part:
@@ -153,8 +152,8 @@ def render_clip(recipe: Recipe, folder: Path) -> Path:
     return path
 
 
-def make_records(spec: FootageSpec, *, folder: Path, progress: Progress = silent) -> list[Record]:
-    """Render what is missing and ask about all of it.
+def make_footage_records(spec: FootageSpec, *, folder: Path, progress: Progress = silent) -> list[Record]:
+    """Render the missing clips and ask about all of them.
 
     Args:
         spec: the set.
@@ -167,17 +166,17 @@ def make_records(spec: FootageSpec, *, folder: Path, progress: Progress = silent
     records: list[Record] = []
     with progress("render", spec.clips) as bar:
         for index in range(spec.clips):
-            recipe = make_recipe(spec, index)
-            path = render_clip(recipe, folder)
-            records += ask_clip(
+            recipe = make_clip_recipe(spec, index)
+            path = render_footage_clip(recipe, folder)
+            records += choose_questions(
                 recipe, video=str(path), rng=random.Random(f"ask {spec.seed} {index}"), number=spec.questions
             )
             bar(index + 1)
     return records
 
 
-def ask_clip(recipe: Recipe, *, video: str, rng: random.Random, number: int) -> list[Record]:
-    """`number` questions about a clip, as even over the three groups as its content allows, no two alike."""
+def choose_questions(recipe: ClipRecipe, *, video: str, rng: random.Random, number: int) -> list[Record]:
+    """Choose `number` different questions about a clip, as even over the three groups as its content allows."""
     offers = [*about_moments(recipe, rng), *about_all(recipe, rng)]
     by_group: dict[str, dict[str, list[Record]]] = {group: {} for group in GROUPS}
     for offer in offers:
@@ -197,8 +196,8 @@ def ask_clip(recipe: Recipe, *, video: str, rng: random.Random, number: int) -> 
     return [replace(r, id=f"{recipe.name}-{i:02d}", video=video) for i, r in enumerate(chosen)]
 
 
-def _intervals(clip: Clip) -> list[tuple[float, float]]:
-    """For each shot, the seconds in which it alone is seen."""
+def _intervals(clip: FootageClip) -> list[tuple[float, float]]:
+    """Return for each shot the seconds in which it alone is seen."""
     out, start = [], 0.0
     for number, length in enumerate(clip.seconds):
         fades = clip.fades[number] and number + 1 < len(clip.shots)
@@ -207,8 +206,8 @@ def _intervals(clip: Clip) -> list[tuple[float, float]]:
     return out
 
 
-def about_moments(recipe: Recipe, rng: random.Random) -> list[Record]:
-    """Every family once for every shot, where its answer holds for the whole shot."""
+def about_moments(recipe: ClipRecipe, rng: random.Random) -> list[Record]:
+    """Ask each family once about every shot, where its answer holds for the whole shot."""
     offers = []
     for shot, (start, end) in zip(recipe.clip.shots, _intervals(recipe.clip), strict=True):
         first, last = start + EDGE_SECONDS, end - EDGE_SECONDS
@@ -230,7 +229,7 @@ def about_moments(recipe: Recipe, rng: random.Random) -> list[Record]:
                     id="-",
                     video="-",
                     question=question,
-                    answer=plain(asked.answer),
+                    answer=plain_answer(asked.answer),
                     family=family,
                     group=group_of(family),
                     localised=True,
@@ -245,13 +244,13 @@ def about_moments(recipe: Recipe, rng: random.Random) -> list[Record]:
 
 def _holds(
     name: str,
-    make: Callable[[Facts, random.Random], Asked],
+    make: Callable[[Facts, random.Random], FrameQuestion | None],
     begin: Facts,
     finish: Facts,
     rng: random.Random,
-    asked: Found,
+    asked: FrameQuestion,
 ) -> bool:
-    """Whether the answer is the same at both ends of the shot (only places change while a shot lasts)."""
+    """Return whether the answer is the same at both ends of the shot (only places change while a shot lasts)."""
     if name != "place":
         return True
     same = {(s.colour, s.place) for s in begin.shapes if s.clear} & {(s.colour, s.place) for s in finish.shapes}
@@ -260,8 +259,9 @@ def _holds(
     return bool(colours) and all((s.colour, s.place) in same for s in named)
 
 
-def about_all(recipe: Recipe, rng: random.Random) -> list[Record]:
-    """When things first appear (right is any second of the first shot that shows them), and which of two came first."""
+def about_all(recipe: ClipRecipe, rng: random.Random) -> list[Record]:
+    """Ask when things first appear (any second of the first shot that shows them is right), and which of two came
+    first."""
     frames = [facts_at(shot, 0.5) for shot in recipe.clip.shots]
     spans = _intervals(recipe.clip)
     tokens = [f"shot {number}" for number in range(len(frames))]
@@ -299,8 +299,8 @@ def about_all(recipe: Recipe, rng: random.Random) -> list[Record]:
     return list(offers.values())
 
 
-def describe(records: Sequence[Record]) -> str:
-    """One line: how many questions of each group over how many clips."""
+def describe_groups(records: Sequence[Record]) -> str:
+    """Describe in one line how many questions of each group there are over how many clips."""
     counts = {group: sum(r.group == group for r in records) for group in GROUPS}
     said = ", ".join(f"{count} {group}" for group, count in counts.items())
     return f"{len(records)} questions ({said}) about {len({r.clip for r in records})} clips"

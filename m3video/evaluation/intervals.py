@@ -25,7 +25,7 @@ class Estimate(NamedTuple):
 
 
 def accuracy(right_N: Sequence[float], clip_N: Sequence[str], *, level: float = 0.95) -> Estimate:
-    """Share of right answers with an interval for clusters.
+    """Return the share of right answers with an interval for clusters.
 
     The variance of a ratio of cluster totals gives the number of independent answers that would be as certain (at
     most N, and C where all answers are alike); Wilson's interval is taken at that number with Student's t of C - 1
@@ -62,7 +62,8 @@ def accuracy(right_N: Sequence[float], clip_N: Sequence[str], *, level: float = 
 
 
 def standard_error(right_N: Sequence[float], clip_N: Sequence[str]) -> float:
-    """Of the share of right answers, as a ratio of cluster totals; nan for fewer than two clips.
+    """Return the standard error of the share of right answers, as a ratio of cluster totals; nan for fewer than two
+    clips.
 
     Source: Cochran, "Sampling Techniques" (1977), section 3.12; what lmms-eval calls the clustered standard error.
     """
@@ -74,7 +75,7 @@ def standard_error(right_N: Sequence[float], clip_N: Sequence[str]) -> float:
 
 
 def clip_sums(value_N: Sequence[float], clip_N: Sequence[str]) -> tuple[Floats, Floats]:
-    """Sum and number of values in each clip, clips in sorted order: two float64 [C]."""
+    """Return the sum and the number of values in each clip, clips in sorted order: two float64 [C]."""
     _, inverse = np.unique(np.asarray(clip_N), return_inverse=True)
     values = np.asarray(value_N, np.float64)
     return np.bincount(inverse, values).astype(np.float64), np.bincount(inverse).astype(np.float64)
@@ -88,7 +89,8 @@ def bootstrap(
     draws: int = 4000,
     level: float = 0.95,
 ) -> Estimate:
-    """A measure of several totals with a percentile interval: whole clips are drawn, all totals from the same clips.
+    """Return a measure of several totals with a percentile interval: clips are resampled, all totals from the same
+    clips.
 
     Args:
         totals: name -> float64 [C], sums over each clip.

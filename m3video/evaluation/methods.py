@@ -46,7 +46,7 @@ class ShownFrame(NamedTuple):
     tokens: int
 
 
-Plan = tuple[ShownFrame, ...]
+ShownFrames = tuple[ShownFrame, ...]
 """In order of pts, `COARSE` pieces before all others; empty when the budget cannot hold a single frame."""
 
 COARSE = "coarse"
@@ -69,7 +69,7 @@ class Method:
 
     name: str
     family: str
-    plan: Callable[[ClipView, int, Record], Plan]
+    plan: Callable[[ClipView, int, Record], ShownFrames]
     is_told: bool = False
     reads_question: bool = False
     has_budget: bool = True
@@ -80,24 +80,24 @@ class Method:
         return self.is_told or self.reads_question
 
 
-def shown(plan: Plan) -> Plan:
-    """What the answer reads."""
+def read_by_answer(plan: ShownFrames) -> ShownFrames:
+    """Return the frames that the answer reads, without those of the coarse pass."""
     return tuple(piece for piece in plan if piece.how != COARSE)
 
 
-def spent(plan: Plan) -> int:
-    """Visual tokens of a plan."""
+def tokens_spent(plan: ShownFrames) -> int:
+    """Return the visual tokens of a plan."""
     return sum(piece.tokens for piece in plan)
 
 
-def adaptive(view: ClipView, budget: int, record: Record) -> Plan:
-    """The product's planner."""
+def adaptive(view: ClipView, budget: int, record: Record) -> ShownFrames:
+    """Plan with the product's planner."""
     return tuple(ShownFrame(frame.pts, "pool", frame.scale) for frame in view.planned(budget).frames)
 
 
-def salient(view: ClipView, budget: int, record: Record, *, measure: str) -> Plan:
-    """The product's planner with `--saliency`: "times", "attention" (times where they are named, else attention), or
-    "look" (attention whatever is named; no setting of the product)."""
+def salient(view: ClipView, budget: int, record: Record, *, measure: str) -> ShownFrames:
+    """Plan with the product's planner and `--saliency`: "times", "attention" (times where they are named, else
+    attention), or "look" (attention whatever is named; no setting of the product)."""
     words = record.question if measure != "look" else record.question.replace(record.reference, "")
     details = view.details(budget, **named_pins(words, view.stats, view.details(budget).settings))
     coarse: list[ShownFrame] = []
@@ -116,14 +116,15 @@ def salient(view: ClipView, budget: int, record: Record, *, measure: str) -> Pla
     return (*coarse, *(ShownFrame(frame.pts, "pool", frame.scale) for frame in frames))
 
 
-def uniform(view: ClipView, budget: int, record: Record, *, frames: int) -> Plan:
-    """Even frames at the two adjacent scales that spend the budget; the finer ones spread evenly."""
+def uniform(view: ClipView, budget: int, record: Record, *, frames: int) -> ShownFrames:
+    """Show even frames at the two adjacent scales that spend the budget; the finer ones are spread evenly."""
     pts = view.evenly(min(frames, budget))
     return tuple(ShownFrame(p, "pool", scale) for p, scale in zip(pts, even_scales(len(pts), budget), strict=True))
 
 
 def even_scales(frames: int, budget: int) -> list[int]:
-    """Scales of at most `budget` frames: the two adjacent ones that spend it best, the finer ones spread evenly."""
+    """Return scales of at most `budget` frames: the two adjacent ones that spend it best, the finer ones spread
+    evenly."""
     if not frames:
         return []
     fitting = [scale for scale in SCALES if frames * scale <= budget]
@@ -135,15 +136,15 @@ def even_scales(frames: int, budget: int) -> list[int]:
     return [int(scale) for scale in scales]
 
 
-def fixed(view: ClipView, budget: int, record: Record, *, scale: int) -> Plan:
-    """As many even frames at one scale as fit; at 576 this is LLaVA as it is."""
+def fixed(view: ClipView, budget: int, record: Record, *, scale: int) -> ShownFrames:
+    """Show as many even frames at one scale as fit; 576 is plain LLaVA."""
     return tuple(ShownFrame(p, "pool", scale) for p in view.evenly(budget // scale))
 
 
-def proportional(view: ClipView, budget: int, record: Record) -> Plan:
-    """Shares of the budget in proportion to what each candidate is worth, rounded down to a scale; what is left over
-    raises candidates by one scale, the largest unmet share first."""
-    worth = view.worth_NS[:, -1] + 1e-9
+def proportional(view: ClipView, budget: int, record: Record) -> ShownFrames:
+    """Share the budget in proportion to each candidate's utility at 576, rounded down to a scale; the rest raises
+    candidates by one scale, the largest unmet share first."""
+    worth = view.utility_NS[:, -1] + 1e-9
     share = budget * worth / worth.sum()
     level = np.searchsorted(SCALES, share, side="right") - 1  # -1: left out
     cost = np.array([0, *SCALES])
@@ -159,8 +160,8 @@ def proportional(view: ClipView, budget: int, record: Record) -> Plan:
     return tuple(ShownFrame(int(p), "pool", int(cost[k + 1])) for p, k in zip(pts, level, strict=True) if k >= 0)
 
 
-def reduced(view: ClipView, budget: int, record: Record, *, frames: int, how: str) -> Plan:
-    """Even frames, the budget shared equally, each frame's tokens pruned or merged to its share."""
+def reduced(view: ClipView, budget: int, record: Record, *, frames: int, how: str) -> ShownFrames:
+    """Show even frames with equal shares of the budget, each frame's tokens pruned or merged to its share."""
     pts = view.evenly(min(frames, budget))
     if not pts:
         return ()
@@ -168,18 +169,18 @@ def reduced(view: ClipView, budget: int, record: Record, *, frames: int, how: st
     return tuple(ShownFrame(p, how, min(FULL_SCALE, base + (n < extra))) for n, p in enumerate(pts))
 
 
-def resample(view: ClipView, budget: int, record: Record) -> Plan:
-    """As many even frames of 256 tokens as fit."""
+def resample(view: ClipView, budget: int, record: Record) -> ShownFrames:
+    """Show as many even frames of 256 tokens as fit."""
     return tuple(ShownFrame(p, "resample", RESAMPLED_TOKENS) for p in view.evenly(budget // RESAMPLED_TOKENS))
 
 
-def full(view: ClipView, budget: int, record: Record, *, frames: int) -> Plan:
-    """Even frames, all of LLaVA's tokens on each; `frames` is what the context holds. It reads no budget."""
+def full(view: ClipView, budget: int, record: Record, *, frames: int) -> ShownFrames:
+    """Show even frames with all of LLaVA's tokens, as many as the context holds (`frames`); the budget is ignored."""
     return fixed(view, frames * FULL_SCALE, record, scale=FULL_SCALE)
 
 
-def told(view: ClipView, budget: int, record: Record, *, scale: int) -> Plan:
-    """The frame that shows the answer at `scale`, other even frames at one token each; it is told which frame.
+def oracle(view: ClipView, budget: int, record: Record, *, scale: int) -> ShownFrames:
+    """Show the frame with the answer at `scale`, and other even frames at one token each; the method knows which frame.
 
     A question about the whole video has no such frame: then all frames at `scale`.
     """
@@ -192,21 +193,23 @@ def told(view: ClipView, budget: int, record: Record, *, scale: int) -> Plan:
     return tuple(sorted([ShownFrame(key, "pool", scale), *(ShownFrame(p, "pool", 1) for p in rest)]))
 
 
-def granularity(view: ClipView, budget: int, record: Record, *, scale: int, frames: int = GRANULARITY_FRAMES) -> Plan:
-    """A few frames at one scale, among them the one that shows the answer: only the scale differs."""
-    shown: set[int] = set()
+def granularity(
+    view: ClipView, budget: int, record: Record, *, scale: int, frames: int = GRANULARITY_FRAMES
+) -> ShownFrames:
+    """Show a few frames at one scale, the one with the answer among them, so that only the scale differs."""
+    chosen: set[int] = set()
     if record.moment is not None:
         # Neighbouring questions share a plan, so that it is encoded and read once for all of them.
         keys = sorted({view.nearest(moment) for moment in (*view.moments, record.moment)})
         first = keys.index(view.nearest(record.moment)) // frames * frames
-        shown = set(keys[first : first + frames])
+        chosen = set(keys[first : first + frames])
     for p in view.evenly(frames):
-        if len(shown) < frames:
-            shown.add(p)
-    return tuple(ShownFrame(p, "pool", scale) for p in sorted(shown))
+        if len(chosen) < frames:
+            chosen.add(p)
+    return tuple(ShownFrame(p, "pool", scale) for p in sorted(chosen))
 
 
-def _mixes(family: str, plan: Callable[..., Plan], max_frames: int) -> list[Method]:
+def _mixes(family: str, plan: Callable[..., ShownFrames], max_frames: int) -> list[Method]:
     return [
         Method(f"{family}@{frames}", family, functools.partial(plan, frames=frames))
         for frames in sorted({min(frames, max_frames) for frames in MIX_FRAMES})
@@ -214,10 +217,10 @@ def _mixes(family: str, plan: Callable[..., Plan], max_frames: int) -> list[Meth
 
 
 def variants(name: str, *, max_frames: int, context: int = 8192) -> list[Method]:
-    """What a name on the command line stands for.
+    """Return the methods that a name on the command line stands for.
 
     Args:
-        name: one of `NAMES`.
+        name: one of `METHOD_NAMES`.
         max_frames: most frames any of them may show.
         context: of the model; what shows full frames without a budget shows as many as fit.
 
@@ -226,7 +229,7 @@ def variants(name: str, *, max_frames: int, context: int = 8192) -> list[Method]
     """
     most = max(1, min(max_frames, (context - TEXT_ROOM) // (FULL_SCALE + FRAME_TEXT)))
     at_frames = functools.partial(granularity, frames=min(GRANULARITY_FRAMES, most))
-    scaled: dict[str, Callable[..., Plan]] = {"fixed": fixed, "oracle": told, "granularity": at_frames}
+    scaled: dict[str, Callable[..., ShownFrames]] = {"fixed": fixed, "oracle": oracle, "granularity": at_frames}
     prune = {"prune": "prune", "prune-unusual": "prune-unusual", "merge": "merge"}
     if name in scaled:
         return [
@@ -252,19 +255,19 @@ def variants(name: str, *, max_frames: int, context: int = 8192) -> list[Method]
         return [variants("fixed", max_frames=max_frames)[-1]]
     if name in SIMPLE:
         return [Method(name, name, SIMPLE[name])]
-    near = nearest(name, NAMES)
+    near = nearest(name, METHOD_NAMES)
     hint = f"; did you mean {near}?" if near else ""
-    raise UsageError(f"--methods ({name}) must be one of {', '.join(NAMES)}{hint}")
+    raise UsageError(f"--methods ({name}) must be one of {', '.join(METHOD_NAMES)}{hint}")
 
 
-SIMPLE: dict[str, Callable[[ClipView, int, Record], Plan]] = {
+SIMPLE: dict[str, Callable[[ClipView, int, Record], ShownFrames]] = {
     "adaptive": adaptive,
     "proportional": proportional,
     "resample": resample,
 }
 MEASURES: tuple[str, ...] = ("times", "attention", "look")
 SALIENT: tuple[str, ...] = tuple(f"saliency-{measure}" for measure in MEASURES)
-NAMES: tuple[str, ...] = (
+METHOD_NAMES: tuple[str, ...] = (
     "adaptive",
     "uniform",
     "fixed",
@@ -281,11 +284,11 @@ NAMES: tuple[str, ...] = (
 )
 """All that `--methods` takes; "llava" is fixed at 576 within the budget, "full" without one."""
 
-DEFAULT_NAMES: tuple[str, ...] = tuple(name for name in NAMES if name not in ("llava", *SALIENT))
+DEFAULT_METHODS: tuple[str, ...] = tuple(name for name in METHOD_NAMES if name not in ("llava", *SALIENT))
 
 
 def make_methods(names: Sequence[str], *, max_frames: int, context: int = 8192) -> list[Method]:
-    """Every variant of every name, once; arguments and errors as for `variants`."""
+    """Return every variant of every name, once; arguments and errors as for `variants`."""
     found: dict[str, Method] = {}
     for name in names:
         found |= {method.name: method for method in variants(name, max_frames=max_frames, context=context)}

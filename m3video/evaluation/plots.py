@@ -8,11 +8,11 @@ from typing import Any
 
 from m3video.errors import UsageError
 from m3video.evaluation.records import GROUPS
-from m3video.evaluation.report import Report
+from m3video.evaluation.report import EvalReport
 from m3video.evaluation.scores import Cell
 from m3video.utils.files import replacing
 
-COLOURS = {
+METHOD_COLOURS = {
     "adaptive": "#d62728",
     "uniform": "#1f77b4",
     "oracle": "#7f7f7f",
@@ -33,7 +33,7 @@ WITH_INTERVALS = ("adaptive", "uniform", "oracle")
 
 
 def pyplot() -> Any:
-    """matplotlib without a window; UsageError in one line when it is not installed."""
+    """Return matplotlib without a window; raise UsageError when it is not installed."""
     try:
         import matplotlib
     except ImportError:
@@ -44,7 +44,7 @@ def pyplot() -> Any:
     return plt
 
 
-def save_plots(report: Report, folder: Path) -> list[Path]:
+def save_plots(report: EvalReport, folder: Path) -> list[Path]:
     """Write `accuracy.png` and `pareto.png`."""
     paths = []
     for name, draw in (("accuracy", draw_accuracy), ("pareto", draw_pareto)):
@@ -57,8 +57,8 @@ def save_plots(report: Report, folder: Path) -> list[Path]:
     return paths
 
 
-def draw_accuracy(report: Report) -> Any:
-    """All questions, each kind and each group: accuracy against mean visual tokens spent."""
+def draw_accuracy(report: EvalReport) -> Any:
+    """Draw accuracy against mean visual tokens, for all questions, each kind and each group."""
     plt = pyplot()
     figure, axes = plt.subplots(2, 3, figsize=(16, 9), sharex=True)
     for axis, group in zip(axes.flat, ("all", "localised", "global", *GROUPS), strict=True):
@@ -78,7 +78,7 @@ def draw_accuracy(report: Report) -> Any:
     return figure
 
 
-def _token_ticks(axis: Any, report: Report) -> None:
+def _token_ticks(axis: Any, report: EvalReport) -> None:
     from matplotlib.ticker import NullFormatter, ScalarFormatter
 
     # Budgets in tokens per second are no places on an axis of tokens.
@@ -90,7 +90,7 @@ def _token_ticks(axis: Any, report: Report) -> None:
 
 
 def _order(method: str) -> int:
-    return list(COLOURS).index(method) if method in COLOURS else len(COLOURS)
+    return list(METHOD_COLOURS).index(method) if method in METHOD_COLOURS else len(METHOD_COLOURS)
 
 
 def _line(axis: Any, cells: Sequence[Cell], method: str, group: str) -> None:
@@ -105,7 +105,7 @@ def _line(axis: Any, cells: Sequence[Cell], method: str, group: str) -> None:
     y = [100 * value.value for _, value in points]
     strong = method in WITH_INTERVALS
     style: dict[str, Any] = {
-        "color": COLOURS.get(method),
+        "color": METHOD_COLOURS.get(method),
         "label": method,
         "marker": "o" if strong else ".",
         "linewidth": 2 if strong else 1,
@@ -122,7 +122,8 @@ def _line(axis: Any, cells: Sequence[Cell], method: str, group: str) -> None:
 
 
 def pareto(cells: Sequence[Cell]) -> list[Cell]:
-    """Cells that no other beats in accuracy without spending more, by tokens; the oracle does not compete."""
+    """Return the cells that no other beats in accuracy without spending more, by tokens; the oracle does not
+    compete."""
     best: list[Cell] = []
     rivals = [cell for cell in cells if cell.method != "oracle"]
     for cell in sorted(rivals, key=lambda c: (c.mean("visual"), -c.accuracy().value)):
@@ -131,8 +132,8 @@ def pareto(cells: Sequence[Cell]) -> list[Cell]:
     return best
 
 
-def draw_pareto(report: Report) -> Any:
-    """Every method at every budget as a point, and the front of those that nothing beats."""
+def draw_pareto(report: EvalReport) -> Any:
+    """Draw every method at every budget as a point, and the Pareto front."""
     plt = pyplot()
     figure, axis = plt.subplots(figsize=(9, 6))
     front = pareto(report.cells)
@@ -141,7 +142,7 @@ def draw_pareto(report: Report) -> Any:
         axis.scatter(
             [c.mean("visual") for c in cells],
             [100 * c.accuracy().value for c in cells],
-            color=COLOURS.get(method),
+            color=METHOD_COLOURS.get(method),
             label=method,
             s=45,
             marker="x" if method == "oracle" else "o",

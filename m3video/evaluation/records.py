@@ -1,4 +1,4 @@
-"""One question about one video, whatever benchmark it comes from; and whether an answer to it is right."""
+"""One question about one video, whatever benchmark it comes from, and whether an answer to it is right."""
 
 from __future__ import annotations
 
@@ -11,17 +11,11 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from m3video.errors import M3VideoError, UsageError
 from m3video.utils.files import replacing
-from m3video.utils.json_lines import json_lines
 
 Group = Literal["coarse", "medium", "fine"]
 Metric = Literal["exact", "option", "time"]
 GROUPS: tuple[Group, ...] = get_args(Group)
-
-
-class RecordError(M3VideoError):
-    """A file of questions that cannot be read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +76,8 @@ class Record:
 
 
 def prompt_text(record: Record, question: str | None = None) -> str:
-    """The question as it stands in the prompt: with lettered options where there are some (LLaVA's own wording)."""
+    """Return the question as it stands in the prompt, with lettered options where there are some (LLaVA's own
+    wording)."""
     text = record.question if question is None else question
     if record.options is None:
         return text
@@ -94,18 +89,19 @@ def _lettered(options: Sequence[str]) -> list[tuple[str, str]]:
     return list(zip(string.ascii_uppercase, options, strict=False))
 
 
-def normal(text: str) -> str:
-    """Lower case, single spaces, no punctuation at the ends of words, no article in front."""
+def normal_text(text: str) -> str:
+    """Return the text in lower case with single spaces, no punctuation at the ends of words, no article in front."""
     words = [word.strip(string.punctuation) for word in text.lower().split()]
     words = [word for word in words if word]
     return " ".join(words[1:] if words[:1] in (["a"], ["an"], ["the"]) and len(words) > 1 else words)
 
 
 def parse_option(text: str, options: Sequence[str]) -> int | None:
-    """Which option an answer names: a letter in front ("B", "B.", "(b) ..."), or an option's text; None for neither."""
-    said = normal(text)
+    """Return the option that an answer names, by a letter in front ("B", "B.", "(b) ...") or by its text; None for
+    neither."""
+    said = normal_text(text)
     for number, option in enumerate(options):
-        if said == normal(option):
+        if said == normal_text(option):
             return number
     letter = re.match(r"\s*\(?([A-Za-z])(?:[).:,]|\s*$|\s*\n)", text.removeprefix("Answer:"))
     if letter is None:
@@ -115,13 +111,13 @@ def parse_option(text: str, options: Sequence[str]) -> int | None:
 
 
 def parse_time(text: str) -> float | None:
-    """The first `m:ss` or `h:mm:ss` in a text, in seconds."""
+    """Return the first `m:ss` or `h:mm:ss` in a text, in seconds."""
     found = re.search(r"(?:(\d+):)?(\d+):(\d\d)", text)
     return None if found is None else int(found[1] or 0) * 3600 + int(found[2]) * 60 + float(found[3])
 
 
 def is_right(record: Record, text: str) -> bool:
-    """Whether `text` answers `record`."""
+    """Return whether `text` is a right answer to `record`."""
     if record.metric == "option":
         assert record.options is not None
         chosen = parse_option(text, record.options)
@@ -131,49 +127,17 @@ def is_right(record: Record, text: str) -> bool:
         said = parse_time(text)
         # Clock words are whole seconds, rounded down.
         return said is not None and int(record.evidence[0]) <= said <= record.evidence[1]
-    return normal(text) == normal(record.answer)
+    return normal_text(text) == normal_text(record.answer)
 
 
-def to_json(record: Record) -> dict[str, Any]:
-    """As JSON, without what has its default."""
+def record_to_json(record: Record) -> dict[str, Any]:
+    """Return the record as JSON values, without fields that have their default."""
     plain = {field.name: field.default for field in fields(Record)}
     return {name: value for name, value in asdict(record).items() if value != plain[name]}
 
 
-def from_json(value: dict[str, Any]) -> Record:
-    """The inverse of `to_json`; TypeError or ValueError for anything that is no record."""
-    tupled: dict[str, Any] = {name: tuple(item) if isinstance(item, list) else item for name, item in value.items()}
-    return Record(**tupled)
-
-
 def save_records(records: Sequence[Record], path: Path) -> None:
-    """One JSON object a line; whole or not at all."""
+    """Write one JSON object a line; whole or not at all."""
     with replacing(path) as part:
-        text = "".join(json.dumps(to_json(r), ensure_ascii=False) + "\n" for r in records)
+        text = "".join(json.dumps(record_to_json(r), ensure_ascii=False) + "\n" for r in records)
         part.write_text(text, encoding="utf-8", errors="backslashreplace")  # a folder's name need not be UTF-8
-
-
-def load_records(path: Path) -> list[Record]:
-    """Read a JSONL file of records; video paths become relative to nothing.
-
-    Raises:
-        RecordError: not readable, a line that is no record (it is named), or an id that occurs twice.
-    """
-    records = []
-    seen: set[str] = set()
-    try:
-        lines = list(json_lines(path))
-    except UsageError as error:
-        raise RecordError(str(error)) from None
-    for where, value in lines:
-        try:
-            record = from_json(value)
-        except (TypeError, ValueError) as error:
-            raise RecordError(f"{where} is no record: {error}") from None
-        if record.id in seen:
-            raise RecordError(f"{where}: id {record.id} occurs twice")
-        seen.add(record.id)
-        records.append(replace(record, video=str(path.parent / record.video)))
-    if not records:
-        raise RecordError(f"questions {path}: the file is empty")
-    return records

@@ -13,21 +13,21 @@ from typing import Any
 from m3video import __version__
 from m3video.evaluation.intervals import Estimate, standard_error
 from m3video.evaluation.records import GROUPS, Record
-from m3video.evaluation.samples import Row, RunFolder
+from m3video.evaluation.samples import RunFolder, SampleRow
 from m3video.evaluation.scores import (
     Answered,
     Cell,
     Granularity,
+    accuracy_difference,
     corrected,
-    difference,
     gap_closed,
-    granularity,
+    granularity_report,
     make_cells,
 )
 from m3video.types import SCALES
 from m3video.utils.files import replacing
 
-KINDS = ("localised", "global")
+QUESTION_KINDS = ("localised", "global")
 FEWER = 8
 """Adaptive plans are held against all frames at 576 tokens where they spend at most this share of them."""
 
@@ -35,7 +35,7 @@ UNTRAINED = ("prune", "prune-unusual", "merge", "resample")
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class EvalReport:
     """What a run found.
 
     `of_kind` holds cells of the localised questions alone and of the global ones, each family at the variant that was
@@ -46,12 +46,12 @@ class Report:
     cells: tuple[Cell, ...]
     of_kind: Mapping[str, tuple[Cell, ...]]
     granularity: tuple[Granularity, ...]
-    clips: tuple[Row, ...]
-    identity: Row
+    clips: tuple[SampleRow, ...]
+    identity: SampleRow
     notes: tuple[str, ...]
 
     def cell(self, method: str, budget: int) -> Cell | None:
-        """One method at one budget, if it is complete."""
+        """Return one method at one budget, if it is complete."""
         return find_cell(self.cells, method, budget)
 
     @property
@@ -65,12 +65,14 @@ class Report:
 
 
 def find_cell(cells: Sequence[Cell], method: str, budget: int) -> Cell | None:
-    """One method at one budget among `cells`."""
+    """Return one method at one budget among `cells`, if it is there."""
     return next((c for c in cells if c.method == method and c.budget == budget), None)
 
 
-def make_report(folder: RunFolder, records: Sequence[Record], *, task: str, only: Sequence[tuple[str, int]]) -> Report:
-    """Read a folder's answers to `records`.
+def make_report(
+    folder: RunFolder, records: Sequence[Record], *, task: str, only: Sequence[tuple[str, int]]
+) -> EvalReport:
+    """Report a run folder's answers to `records`.
 
     Args:
         folder: a run, complete or not.
@@ -81,15 +83,21 @@ def make_report(folder: RunFolder, records: Sequence[Record], *, task: str, only
     wanted = set(only)
     rows = [row for row in folder.samples() if (row["method"], row["budget"]) in wanted]
     cells = tuple(make_cells(rows, records))
-    kinds = {kind: [r for r in records if r.localised == (kind == "localised")] for kind in KINDS}
+    kinds = {kind: [r for r in records if r.localised == (kind == "localised")] for kind in QUESTION_KINDS}
     of_kind = {kind: tuple(make_cells(rows, own)) for kind, own in kinds.items() if own}
     identity = json.loads((folder.folder / "run.json").read_text(encoding="utf-8"))
-    return Report(
-        task, cells, of_kind, tuple(granularity(rows, records)), tuple(folder.clips()), identity, _notes(cells, rows)
+    return EvalReport(
+        task,
+        cells,
+        of_kind,
+        tuple(granularity_report(rows, records)),
+        tuple(folder.clips()),
+        identity,
+        _notes(cells, rows),
     )
 
 
-def _notes(cells: Sequence[Cell], rows: Sequence[Row]) -> tuple[str, ...]:
+def _notes(cells: Sequence[Cell], rows: Sequence[SampleRow]) -> tuple[str, ...]:
     shown = {cell.method for cell in cells}
     notes = []
     if shown & {"uniform", *UNTRAINED}:
@@ -119,7 +127,7 @@ def _number(value: float) -> float | None:
 
 
 def splits(cell: Cell) -> dict[str, list[Answered]]:
-    """Answers by group, by localised or global, and by family; only those that exist."""
+    """Split answers by group, by localised or global, and by family; only those that exist."""
     out: dict[str, list[Answered]] = {}
     for group in GROUPS:
         out[group] = [a for a in cell.answers if a.record.group == group]
@@ -131,7 +139,7 @@ def splits(cell: Cell) -> dict[str, list[Answered]]:
 
 
 def cell_json(cell: Cell) -> dict[str, Any]:
-    """Accuracy with interval for all answers and every split, and what was spent."""
+    """Return accuracy with its interval, for all answers and every split, and what was spent."""
     whole = cell.accuracy()
     guessed = cell.mean("guessed")
     return {
@@ -155,22 +163,23 @@ def cell_json(cell: Cell) -> dict[str, Any]:
     }
 
 
-def comparisons(report: Report, *, ours: str = "adaptive") -> list[dict[str, Any]]:
-    """At each budget: `ours` minus uniform, on all questions and each kind; the share of the gap from uniform to oracle
-    that it closes; and `ours` minus as many frames at 576 as the context holds, which spend `FEWER` times as much."""
+def comparisons(report: EvalReport, *, ours: str = "adaptive") -> list[dict[str, Any]]:
+    """Compare `ours` at each budget: minus uniform, on all questions and each kind; the share of the gap from uniform
+    to oracle that it closes; and minus as many frames at 576 as the context holds, where those spend `FEWER` times as
+    much."""
     full = report.cell("full", 0)
     out = []
     for budget in report.budgets:
         mine, uniform, oracle = (report.cell(name, budget) for name in (ours, "uniform", "oracle"))
         if mine is None or uniform is None:
             continue
-        row: dict[str, Any] = {"budget": budget, "minus_uniform": _estimate(difference(mine, uniform))}
+        row: dict[str, Any] = {"budget": budget, "minus_uniform": _estimate(accuracy_difference(mine, uniform))}
         for kind, cells in report.of_kind.items():
             own, theirs = find_cell(cells, ours, budget), find_cell(cells, "uniform", budget)
             if own is not None and theirs is not None:
-                row[f"minus_uniform_{kind}"] = _estimate(difference(own, theirs))
+                row[f"minus_uniform_{kind}"] = _estimate(accuracy_difference(own, theirs))
         if full is not None and mine.mean("visual") * FEWER <= full.mean("visual"):
-            row["minus_full"] = _estimate(difference(mine, full))
+            row["minus_full"] = _estimate(accuracy_difference(mine, full))
         if oracle is not None:
             row["gap_closed"] = _estimate(gap_closed(mine, uniform, oracle))
             row["gap_closed_guess_corrected"] = _estimate(gap_closed(mine, uniform, oracle, correct=True))
@@ -178,8 +187,8 @@ def comparisons(report: Report, *, ours: str = "adaptive") -> list[dict[str, Any
     return out
 
 
-def stage_costs(report: Report) -> dict[str, Any]:
-    """Seconds of each stage over all clips, per video minute or per frame, and the highest memory."""
+def stage_costs(report: EvalReport) -> dict[str, Any]:
+    """Return the seconds of each stage over all clips, per video minute or per frame, and the peak memory."""
     seconds: dict[str, float] = {}
     for row in report.clips:
         for stage, value in row["stage_seconds"].items():
@@ -197,9 +206,9 @@ def stage_costs(report: Report) -> dict[str, Any]:
     }
 
 
-def report_json(report: Report) -> dict[str, Any]:
-    """`results`, `configs`, `n-samples` ... as lmms-eval writes them (a task for each method and budget); ours under
-    `m3video`."""
+def report_json(report: EvalReport) -> dict[str, Any]:
+    """Return `results`, `configs`, `n-samples` ... as lmms-eval writes them (a task for each method and budget), and
+    our own report under `m3video`."""
     tasks = {f"{report.task}_{cell.method}_{cell.budget}": cell for cell in report.cells}
     results: dict[str, Any] = {}
     for name, cell in tasks.items():
@@ -232,7 +241,7 @@ def report_json(report: Report) -> dict[str, Any]:
 
 
 def granularity_json(row: Granularity) -> dict[str, Any]:
-    """One row of the granularity report."""
+    """Return one row of the granularity report."""
     return {
         "family": row.family,
         "accuracy": {str(scale): _estimate(e) for scale, e in row.by_scale.items()},
@@ -244,7 +253,7 @@ def granularity_json(row: Granularity) -> dict[str, Any]:
     }
 
 
-def save_report(report: Report, folder: Path) -> Path:
+def save_report(report: EvalReport, folder: Path) -> Path:
     """Write `results.json`; whole or not at all."""
     path = folder / "results.json"
     with replacing(path) as part:

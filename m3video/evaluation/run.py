@@ -19,11 +19,10 @@ import torch
 from m3video.config import Settings
 from m3video.errors import EXIT_INTERRUPTED, M3VideoError
 from m3video.evaluation.asking import Generation, answer_many
-from m3video.evaluation.features import FrameTokens, encode_frames
-from m3video.evaluation.methods import COARSE, Method, Plan, ShownFrame, shown, spent
+from m3video.evaluation.frame_tokens import REDUCTIONS, FrameTokens, encode_frames
+from m3video.evaluation.methods import COARSE, Method, ShownFrame, ShownFrames, read_by_answer, tokens_spent
 from m3video.evaluation.records import Record, is_right, prompt_text
-from m3video.evaluation.reduce import REDUCTIONS
-from m3video.evaluation.samples import Row, RunFolder
+from m3video.evaluation.samples import RunFolder, SampleRow
 from m3video.evaluation.view import ClipView
 from m3video.inference.pipeline import analyze_video, open_for
 from m3video.model.m3 import inputs
@@ -62,11 +61,11 @@ class RunSettings:
     vision_batch: int = 16
 
 
-Job = tuple[Method, int]
+MethodBudget = tuple[Method, int]
 
 
-def jobs(settings: RunSettings) -> list[Job]:
-    """Every method with every budget; a method without one counts as budget 0."""
+def method_budgets(settings: RunSettings) -> list[MethodBudget]:
+    """Return every method with every budget; a method without one counts as budget 0."""
     return [
         (method, budget)
         for method in settings.methods
@@ -75,7 +74,7 @@ def jobs(settings: RunSettings) -> list[Job]:
 
 
 def identity(loaded: LoadedModel, records: Sequence[Record], settings: RunSettings) -> dict[str, Any]:
-    """What all answers in one folder must share."""
+    """Return what all answers in one folder must share."""
     # Footage is named by its content: other pictures under the same questions must not mix.
     words = "".join(f"{record.hash} {Path(record.video).name}\n" for record in records)
     questions = hashlib.blake2b(words.encode(), digest_size=16).hexdigest()
@@ -93,12 +92,12 @@ def identity(loaded: LoadedModel, records: Sequence[Record], settings: RunSettin
 
 
 def tokens_for(budget: int, info: VideoInfo, settings: RunSettings) -> int:
-    """Visual tokens that `budget` means for one video; 0 for methods without a budget."""
+    """Return the visual tokens that `budget` means for one video; 0 for methods without a budget."""
     return max(1, round(budget * info.duration_seconds)) if settings.per_second and budget else budget
 
 
 def weights_hash(loaded: LoadedModel) -> str:
-    """Of the sizes and a sample of every parameter: tells checkpoints apart without reading 14 GB."""
+    """Hash the sizes and a sample of every parameter: tells checkpoints apart without reading 14 GB."""
     digest = hashlib.blake2b(digest_size=16)
     for name, value in sorted(loaded.model.state_dict().items()):
         flat = value.reshape(-1)
@@ -107,10 +106,10 @@ def weights_hash(loaded: LoadedModel) -> str:
     return digest.hexdigest()
 
 
-def run(
+def run_evaluation(
     records: Sequence[Record], loaded: LoadedModel, settings: RunSettings, out: Path, *, progress: Progress = silent
 ) -> RunFolder:
-    """Answer every record with every method and budget, going on where an earlier run in `out` stopped.
+    """Answer every record with every method and budget, resuming from an earlier run in `out`.
 
     Args:
         records: questions; those about one video are worked on together.
@@ -128,7 +127,7 @@ def run(
         DoesNotFitError: a budget that the model's context cannot hold.
         VideoError: a video that cannot be read.
     """
-    todo = jobs(settings)
+    todo = method_budgets(settings)
     _check_context(records, loaded, settings)
     folder = RunFolder(out, identity(loaded, records, settings))
     total = len(todo) * len(records)
@@ -157,7 +156,7 @@ def run(
 
 def _check_context(records: Sequence[Record], loaded: LoadedModel, settings: RunSettings) -> None:
     """Refuse, before anything runs, a budget that the context cannot hold beside all frames' times and a question."""
-    budgets = [budget for method, budget in jobs(settings) if method.has_budget]
+    budgets = [budget for method, budget in method_budgets(settings) if method.has_budget]
     if not budgets:
         return
     most = max(budgets)
@@ -173,12 +172,12 @@ def _check_context(records: Sequence[Record], loaded: LoadedModel, settings: Run
 def _run_clip(
     video: str,
     asked: Sequence[Record],
-    missing: Sequence[tuple[Job, list[Record]]],
+    missing: Sequence[tuple[MethodBudget, list[Record]]],
     loaded: LoadedModel,
     settings: RunSettings,
     folder: RunFolder,
 ) -> Iterable[None]:
-    """All that is missing about one video; yields after each method and budget."""
+    """Answer everything that is missing about one video; yields after each method and budget."""
     moments = [record.moment for record in asked if record.moment is not None]
     with open_for(video, Settings()) as reader:
         start = time.perf_counter()
@@ -204,14 +203,14 @@ class ClipRunner:
         self.view, self.reader, self.loaded, self.settings = view, reader, loaded, settings
         self.seconds: dict[str, float] = {"fetch": 0.0, "vision tower": 0.0, "answer": 0.0}
         self.frames: dict[int, FrameTokens] = {}
-        self._said: dict[tuple[Plan, str], tuple[Generation, float]] = {}
-        self._plan_names: dict[Plan, str] = {}
-        self._new: list[tuple[str, Plan]] = []
-        self._coarse: tuple[Plan, CoarseAttention] | None = None
+        self._said: dict[tuple[ShownFrames, str], tuple[Generation, float]] = {}
+        self._plan_names: dict[ShownFrames, str] = {}
+        self._new: list[tuple[str, ShownFrames]] = []
+        self._coarse: tuple[ShownFrames, CoarseAttention] | None = None
         view.look = self.look
 
-    def answer(self, method: Method, budget: int, records: Sequence[Record]) -> list[Row]:
-        """Rows for `records`, in order."""
+    def answer(self, method: Method, budget: int, records: Sequence[Record]) -> list[SampleRow]:
+        """Return rows for `records`, in order."""
         start = time.perf_counter()
         tokens = tokens_for(budget, self.view.info, self.settings)
         if method.is_of_question:
@@ -220,7 +219,9 @@ class ClipRunner:
             plans = [method.plan(self.view, tokens, records[0])] * len(records)
         plan_seconds = (time.perf_counter() - start) / len(records)
         for plan in set(plans):
-            assert not method.has_budget or spent(plan) <= tokens, f"{method.name} spends {spent(plan)} of {tokens}"
+            assert not method.has_budget or tokens_spent(plan) <= tokens, (
+                f"{method.name} spends {tokens_spent(plan)} of {tokens}"
+            )
             if plan:
                 self._ask(plan, [r for r, own in zip(records, plans, strict=True) if own == plan])
         return [
@@ -228,7 +229,7 @@ class ClipRunner:
         ]
 
     def look(self, record: Record, pts: Sequence[int], scales: Sequence[int]) -> Look:
-        """Where a question makes the model look among frames that it reads coarsely."""
+        """Return the attention of a question over frames that the model reads coarsely."""
         plan = tuple(ShownFrame(p, "pool", scale) for p, scale in zip(pts, scales, strict=True))
         if self._coarse is None or self._coarse[0] != plan:
             self._encode(pts)
@@ -236,9 +237,9 @@ class ClipRunner:
             self._coarse = plan, CoarseAttention(self.loaded, visual, times_seconds=self.view.seconds(pts))
         return self._coarse[1].look(self.worded(record, plan))
 
-    def _ask(self, plan: Plan, records: Sequence[Record]) -> None:
-        """Answer what has not been answered for what this plan shows."""
-        plan = shown(plan)
+    def _ask(self, plan: ShownFrames, records: Sequence[Record]) -> None:
+        """Answer the questions that have no answer yet for the frames of this plan."""
+        plan = read_by_answer(plan)
         questions = {r.id: self.worded(r, plan) for r in records}
         open_ids = [name for name, text in questions.items() if (plan, text) not in self._said]
         if not open_ids:
@@ -271,14 +272,14 @@ class ClipRunner:
         self.seconds["vision tower"] += time.perf_counter() - fetched
         self.frames |= dict(zip(new, encoded, strict=True))
 
-    def worded(self, record: Record, plan: Plan) -> str:
-        """The prompt's question, its moment named as `reference` says and as this model's prompt names frames."""
+    def worded(self, record: Record, plan: ShownFrames) -> str:
+        """Return the prompt's question, its moment named as `reference` says and in the way of this model's prompt."""
         return prompt_text(
             record, refer(record, plan, self.view, self.settings.reference, style=self.loaded.config.prompt_style)
         )
 
-    def _row(self, method: Method, budget: int, record: Record, plan: Plan, plan_seconds: float) -> Row:
-        row: Row = {
+    def _row(self, method: Method, budget: int, record: Record, plan: ShownFrames, plan_seconds: float) -> SampleRow:
+        row: SampleRow = {
             "doc_id": record.id,
             "doc_hash": record.hash,
             "clip": record.clip,
@@ -292,8 +293,8 @@ class ClipRunner:
         }
         if not plan:
             return {**row, "skipped": "the budget holds no frame"}
-        text = self.worded(record, shown(plan))
-        said, seconds = self._said[shown(plan), text]
+        text = self.worded(record, read_by_answer(plan))
+        said, seconds = self._said[read_by_answer(plan), text]
         visual = said.visual_tokens + sum(piece.tokens for piece in plan if piece.how == COARSE)
         return {
             **row,
@@ -306,26 +307,26 @@ class ClipRunner:
                 "visual_tokens": visual,
                 "text_tokens": said.text_tokens,
             },
-            "frames": len(shown(plan)),
+            "frames": len(read_by_answer(plan)),
             "plan": self._name(plan),
             "plan_seconds": plan_seconds,
             "answer_seconds": seconds,
         }
 
-    def _name(self, plan: Plan) -> str:
+    def _name(self, plan: ShownFrames) -> str:
         if plan not in self._plan_names:
             words = f"{self.view.info.fingerprint} {[tuple(piece) for piece in plan]}"
             self._plan_names[plan] = hashlib.blake2b(words.encode(), digest_size=8).hexdigest()
             self._new.append((self._plan_names[plan], plan))
         return self._plan_names[plan]
 
-    def new_plans(self) -> list[tuple[str, Plan]]:
-        """Plans named since the last call."""
+    def new_plans(self) -> list[tuple[str, ShownFrames]]:
+        """Return the plans named since the last call."""
         new, self._new = self._new, []
         return new
 
     def cost(self) -> Mapping[str, Any]:
-        """Seconds of each stage, frames encoded, and the process's peak memory."""
+        """Return the seconds of each stage, the frames encoded, and the process's peak memory."""
         return {
             "stage_seconds": self.seconds,
             "frames_encoded": len(self.frames),
@@ -333,8 +334,8 @@ class ClipRunner:
         }
 
 
-def refer(record: Record, plan: Plan, view: ClipView, reference: Reference, *, style: str) -> str:
-    """The question with its moment named as a shown frame: no method is asked about a frame it did not choose to show.
+def refer(record: Record, plan: ShownFrames, view: ClipView, reference: Reference, *, style: str) -> str:
+    """Return the question with its moment named as a shown frame: no method is asked about a frame it did not show.
 
     The rule knows the moment that the question names and what a method shows, never the answer.
     """

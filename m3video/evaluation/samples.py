@@ -15,8 +15,8 @@ from m3video.errors import UsageError
 from m3video.utils.files import replacing
 
 SCHEMA = "m3video.eval/1"
-Row = dict[str, Any]
-Key = tuple[str, int, str]
+SampleRow = dict[str, Any]
+SampleKey = tuple[str, int, str]
 """Method, budget, record id."""
 
 
@@ -37,11 +37,11 @@ class RunFolder:
         folder.mkdir(parents=True, exist_ok=True)
         wanted = {"schema": SCHEMA, **json.loads(json.dumps(identity))}
         self._check(wanted)
-        self.done = {key(row) for row in read_rows(folder / "samples.jsonl", mend=True)}
-        read_rows(folder / "clips.jsonl", mend=True)
-        self._plans = {row["plan"] for row in read_rows(folder / "plans.jsonl", mend=True)}
+        self.done = {sample_key(row) for row in read_sample_rows(folder / "samples.jsonl", mend=True)}
+        read_sample_rows(folder / "clips.jsonl", mend=True)
+        self._plans = {row["plan"] for row in read_sample_rows(folder / "plans.jsonl", mend=True)}
 
-    def _check(self, wanted: Row) -> None:
+    def _check(self, wanted: SampleRow) -> None:
         path = self.folder / "run.json"
         if not path.exists():
             with replacing(path) as part:
@@ -58,12 +58,12 @@ class RunFolder:
                     f"{_short(wanted.get(name))}: give another --out"
                 )
 
-    def add_samples(self, rows: Sequence[Row]) -> None:
+    def add_samples(self, rows: Sequence[SampleRow]) -> None:
         """Append answers; they are on disk when this returns."""
         _append(self.folder / "samples.jsonl", rows)
-        self.done |= {key(row) for row in rows}
+        self.done |= {sample_key(row) for row in rows}
 
-    def add_clip(self, row: Row) -> None:
+    def add_clip(self, row: SampleRow) -> None:
         """Append what a clip cost."""
         _append(self.folder / "clips.jsonl", [row])
 
@@ -73,22 +73,22 @@ class RunFolder:
             self._plans.add(name)
             _append(self.folder / "plans.jsonl", [{"plan": name, "pieces": [list(piece) for piece in pieces]}])
 
-    def samples(self) -> list[Row]:
-        """All answers so far."""
-        return read_rows(self.folder / "samples.jsonl")
+    def samples(self) -> list[SampleRow]:
+        """Return all answers so far."""
+        return read_sample_rows(self.folder / "samples.jsonl")
 
-    def clips(self) -> list[Row]:
-        """What each clip cost; a clip that was worked on in two runs has two rows."""
-        return read_rows(self.folder / "clips.jsonl")
+    def clips(self) -> list[SampleRow]:
+        """Return what each clip cost; a clip of two runs has two rows."""
+        return read_sample_rows(self.folder / "clips.jsonl")
 
 
-def key(row: Row) -> Key:
-    """What makes an answer the only one of its kind."""
+def sample_key(row: SampleRow) -> SampleKey:
+    """Return the method, budget and record that make an answer unique."""
     return row["method"], row["budget"], row["doc_id"]
 
 
-def read_rows(path: Path, *, mend: bool = False) -> list[Row]:
-    """Rows of a JSONL file that may end in a torn line; `mend` cuts that line off, so that appending is safe.
+def read_sample_rows(path: Path, *, mend: bool = False) -> list[SampleRow]:
+    """Read a JSONL file that may end in a torn line; `mend` cuts that line off, so that appending is safe.
 
     Raises:
         UsageError: a line before the last is torn: the file was damaged by something else.
@@ -103,7 +103,7 @@ def read_rows(path: Path, *, mend: bool = False) -> list[Row]:
     return list(_parsed(path, whole))
 
 
-def _parsed(path: Path, data: bytes) -> Iterator[Row]:
+def _parsed(path: Path, data: bytes) -> Iterator[SampleRow]:
     for number, line in enumerate(data.splitlines(), 1):
         try:
             yield json.loads(line)
@@ -111,7 +111,7 @@ def _parsed(path: Path, data: bytes) -> Iterator[Row]:
             raise UsageError(f"{path}, line {number} is damaged: give another --out") from None
 
 
-def _append(path: Path, rows: Sequence[Row]) -> None:
+def _append(path: Path, rows: Sequence[SampleRow]) -> None:
     # One write, ended by a line feed: what a kill leaves of it is told apart from a whole line.
     text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
     with path.open("a", encoding="utf-8", errors="backslashreplace") as file:

@@ -16,7 +16,7 @@ import numpy as np
 
 from m3video.evaluation.intervals import Estimate, Floats, accuracy, bootstrap, clip_sums
 from m3video.evaluation.records import Record, is_right
-from m3video.evaluation.samples import Row
+from m3video.evaluation.samples import SampleRow
 from m3video.types import SCALES
 
 CONTROLS = 64
@@ -47,12 +47,12 @@ class Cell:
     answers: tuple[Answered, ...]
 
     def accuracy(self, keep: Iterable[Answered] | None = None) -> Estimate:
-        """Share right, clustered by clip."""
+        """Return the share of right answers, clustered by clip."""
         chosen = list(self.answers if keep is None else keep)
         return accuracy([a.right for a in chosen], [a.record.clip for a in chosen])
 
     def mean(self, name: str) -> float:
-        """Mean of a numeric field over the answers."""
+        """Return the mean of a numeric field over the answers."""
         return float(np.mean([getattr(a, name) for a in self.answers]))
 
 
@@ -65,7 +65,8 @@ class Guesses:
             self._by_family[record.family].append(record)
 
     def chance(self, record: Record, texts: Sequence[str]) -> float:
-        """Share of the family's other questions, about other clips, that one of `texts` answers; 0 without any."""
+        """Return the share of the family's other questions, about other clips, that one of `texts` answers; 0 without
+        any."""
         others = [other for other in self._by_family[record.family] if other.clip != record.clip]
         if len(others) > CONTROLS:
             others = random.Random(f"control {record.id}").sample(others, CONTROLS)
@@ -73,11 +74,11 @@ class Guesses:
         return float(np.mean([any(is_right(o, text) for text in set(texts)) for o in others])) if others else 0.0
 
 
-def make_cells(rows: Iterable[Row], records: Sequence[Record]) -> list[Cell]:
-    """All complete cells, best variants chosen and the oracle composed; sorted by budget, then by first appearance."""
+def make_cells(rows: Iterable[SampleRow], records: Sequence[Record]) -> list[Cell]:
+    """Make all complete cells, with the best variants and the oracle; sorted by budget, then by first appearance."""
     by_id = {record.id: record for record in records}
     guesses = Guesses(records)
-    tables: dict[tuple[str, int], dict[str, dict[str, Row]]] = defaultdict(lambda: defaultdict(dict))
+    tables: dict[tuple[str, int], dict[str, dict[str, SampleRow]]] = defaultdict(lambda: defaultdict(dict))
     for row in rows:
         if row["doc_id"] in by_id:
             tables[row["shown_as"], row["budget"]][row["method"]][row["doc_id"]] = row
@@ -95,9 +96,13 @@ def make_cells(rows: Iterable[Row], records: Sequence[Record]) -> list[Cell]:
 
 
 def best_cell(
-    family: str, variants: Mapping[str, Mapping[str, Row]], by_id: Mapping[str, Record], guesses: Guesses, budget: int
+    family: str,
+    variants: Mapping[str, Mapping[str, SampleRow]],
+    by_id: Mapping[str, Record],
+    guesses: Guesses,
+    budget: int,
 ) -> Cell | None:
-    """The variant with most right answers (of equals, the one that spends least); None when none is complete."""
+    """Return the variant with most right answers (of equals, the one that spends least); None when none is complete."""
     complete = {
         name: rows
         for name, rows in variants.items()
@@ -116,9 +121,9 @@ def best_cell(
 
 
 def oracle_cell(
-    variants: Mapping[str, Mapping[str, Row]], by_id: Mapping[str, Record], guesses: Guesses, budget: int
+    variants: Mapping[str, Mapping[str, SampleRow]], by_id: Mapping[str, Record], guesses: Guesses, budget: int
 ) -> Cell | None:
-    """For each question the smallest scale that answers it right; the smallest of all where none does."""
+    """Return for each question the smallest scale that answers it right; the smallest of all where none does."""
     answers = []
     for doc, record in by_id.items():
         tried = [variants[f"oracle-{scale}"][doc] for scale in SCALES if doc in variants.get(f"oracle-{scale}", {})]
@@ -130,7 +135,7 @@ def oracle_cell(
     return Cell("oracle", "smallest scale that is right", budget, tuple(answers))
 
 
-def _answered(record: Record, tried: Sequence[Row], shown: Row, guesses: Guesses) -> Answered:
+def _answered(record: Record, tried: Sequence[SampleRow], shown: SampleRow, guesses: Guesses) -> Answered:
     texts, counts = [row["filtered_resps"][0] for row in tried], shown["token_counts"]
     return Answered(
         record=record,
@@ -145,18 +150,18 @@ def _answered(record: Record, tried: Sequence[Row], shown: Row, guesses: Guesses
 
 
 def corrected(right: Any, guessed: Any) -> Any:
-    """(right - guessed) / (1 - guessed): 0 for guessing, 1 for knowing; shares, or arrays of them."""
+    """Return (right - guessed) / (1 - guessed), 0 for guessing and 1 for all right; for shares, or arrays of them."""
     return (right - guessed) / (1 - guessed)
 
 
-def difference(first: Cell, second: Cell, *, seed: int = 0) -> Estimate:
-    """Accuracy of `first` minus that of `second`, paired by clip."""
+def accuracy_difference(first: Cell, second: Cell, *, seed: int = 0) -> Estimate:
+    """Return the accuracy of `first` minus that of `second`, paired by clip."""
     totals = {**_totals("a", first), **_totals("b", second)}
     return bootstrap(totals, lambda t: t["a"] / t["an"] - t["b"] / t["bn"], seed=seed)
 
 
 def gap_closed(ours: Cell, uniform: Cell, oracle: Cell, *, seed: int = 0, correct: bool = False) -> Estimate:
-    """Share of the way from uniform to oracle that ours goes; nan where the oracle is not above uniform.
+    """Return the share of the gap from uniform to oracle that `ours` closes; nan where the oracle is not above uniform.
 
     Args:
         ours, uniform, oracle: at one budget.
@@ -194,13 +199,14 @@ class Granularity:
     oracle_corrected: float
 
 
-def granularity(rows: Iterable[Row], records: Sequence[Record]) -> list[Granularity]:
-    """The report of the M3 paper: accuracy per scale, the smallest scale that is enough, and the oracle; all first.
+def granularity_report(rows: Iterable[SampleRow], records: Sequence[Record]) -> list[Granularity]:
+    """Report as the M3 paper does: accuracy per scale, the smallest scale that is enough, and the oracle; all questions
+    first.
 
     Source: M3 paper (arXiv 2405.17430) section 4 and table "oracle".
     """
     by_id = {record.id: record for record in records}
-    table: dict[str, dict[int, Row]] = defaultdict(dict)
+    table: dict[str, dict[int, SampleRow]] = defaultdict(dict)
     for row in rows:
         if row["shown_as"] == "granularity" and row["doc_id"] in by_id:
             table[row["doc_id"]][int(row["method"].rsplit("-", 1)[1])] = row
@@ -216,7 +222,7 @@ def granularity(rows: Iterable[Row], records: Sequence[Record]) -> list[Granular
 
 
 def _granularity(
-    name: str, table: Mapping[str, Mapping[int, Row]], by_id: Mapping[str, Record], guesses: Guesses
+    name: str, table: Mapping[str, Mapping[int, SampleRow]], by_id: Mapping[str, Record], guesses: Guesses
 ) -> Granularity:
     clips = [by_id[doc].clip for doc in table]
     by_scale = {scale: accuracy([found[scale]["acc"] for found in table.values()], clips) for scale in SCALES}

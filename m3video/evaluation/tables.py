@@ -10,21 +10,21 @@ from rich.table import Table
 
 from m3video.evaluation.intervals import Estimate
 from m3video.evaluation.records import GROUPS
-from m3video.evaluation.report import Report, comparisons, splits, stage_costs
+from m3video.evaluation.report import EvalReport, comparisons, splits, stage_costs
 from m3video.evaluation.scores import corrected
 from m3video.types import SCALES
 
 
 def percent(value: Estimate, *, interval: bool = True) -> str:
-    """`87 [81-92]`, in per cent."""
+    """Return `87 [81-92]`, in per cent."""
     if math.isnan(value.value):
         return "-"
     text = f"{100 * value.value:.0f}"
     return text if not interval or math.isnan(value.low) else f"{text} [{100 * value.low:.0f}, {100 * value.high:.0f}]"
 
 
-def print_report(report: Report, console: Console) -> None:
-    """The tables, one below the other."""
+def print_report(report: EvalReport, console: Console) -> None:
+    """Print the tables, one below the other."""
     tables = [_method_table(report, budget) for budget in report.budgets]
     if report.budgets:
         tables += [_comparison_table(report), _family_table(report, report.budgets[len(report.budgets) // 2])]
@@ -51,7 +51,7 @@ def _table(title: str, *columns: str) -> Table:
     return table
 
 
-def _method_table(report: Report, budget: int) -> Table:
+def _method_table(report: EvalReport, budget: int) -> Table:
     cells = [cell for cell in report.cells if cell.budget == budget]
     whole = cells[0].accuracy()
     table = _table(
@@ -84,7 +84,7 @@ def _method_table(report: Report, budget: int) -> Table:
     return table
 
 
-def _comparison_table(report: Report) -> Table:
+def _comparison_table(report: EvalReport) -> Table:
     full = report.cell("full", 0)
     columns = {
         "minus_uniform": "minus uniform",
@@ -116,7 +116,7 @@ def _points(value: dict[str, Any] | None) -> str:
     return f"{100 * value['value']:+.1f} [{100 * value['low']:+.1f}, {100 * value['high']:+.1f}]"
 
 
-def _family_table(report: Report, budget: int) -> Table:
+def _family_table(report: EvalReport, budget: int) -> Table:
     cells = [cell for cell in report.cells if cell.budget == budget]
     table = _table(f"per cent right by family at budget {budget}", "family", "n", *(cell.method for cell in cells))
     for name in [name for name in splits(cells[0]) if name.startswith("family:")]:
@@ -129,7 +129,7 @@ def _family_table(report: Report, budget: int) -> Table:
     return table
 
 
-def _granularity_table(report: Report) -> Table:
+def _granularity_table(report: EvalReport) -> Table:
     table = _table(
         "granularity: the frame with the answer is shown, all frames at one scale; per cent right",
         "family",

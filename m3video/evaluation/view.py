@@ -52,7 +52,7 @@ class ClipView:
         self._even: dict[int, tuple[int, ...]] = {}
 
     def evenly(self, number: int) -> tuple[int, ...]:
-        """Pts of at most `number` frames, even in time; fewer when the clip has fewer."""
+        """Return the pts of at most `number` frames, even in time; fewer when the clip has fewer."""
         if number < 1:
             return ()
         number = min(number, self.max_frames)
@@ -67,12 +67,12 @@ class ClipView:
         return sample(self.stats, max_frames=self.max_frames)
 
     @functools.cached_property
-    def worth_NS(self) -> NDArray[np.float64]:
-        """What the planner holds each candidate to be worth at each scale."""
+    def utility_NS(self) -> NDArray[np.float64]:
+        """The planner's utility of each candidate at each scale."""
         return utility(self.stats, self.candidates)
 
     def planned(self, budget: int) -> TokenPlan:
-        """The product's own plan for a budget."""
+        """Return the product's own plan for a budget."""
         return self.details(budget).plan
 
     def details(self, budget: int, **changes: str) -> PlanDetails:
@@ -84,16 +84,16 @@ class ClipView:
         return self._details[key]
 
     def nearest(self, moment: float, among: Sequence[int] | None = None) -> int:
-        """The pts nearest to `moment` seconds, of all frames or of `among`."""
+        """Return the pts nearest to `moment` seconds, of all frames or of `among`."""
         pts = self.stats.pts_N if among is None else np.asarray(among, np.int64)
         times = clock_times(pts, self.info.time_base, self.info.origin)
         return int(pts[np.abs(times - moment).argmin()])
 
     def shot_of(self, pts: int) -> int:
-        """Number of the detected shot that holds `pts`."""
+        """Return the number of the detected shot that holds `pts`."""
         starts = [start for start, _ in self.candidates.shots]
         return max(0, int(np.searchsorted(starts, pts, side="right")) - 1)
 
     def seconds(self, pts: Iterable[int]) -> list[float]:
-        """Each pts in seconds, as `VideoInfo.pts_seconds` has it."""
+        """Return each pts in seconds, as `VideoInfo.pts_seconds` does."""
         return [self.info.pts_seconds(p) for p in pts]

@@ -1,8 +1,8 @@
-"""LLaVA-style conversations: reading and checking the JSON, writing the prompt, and which of its tokens are learned.
+"""LLaVA-style conversations: reading and checking the JSON, writing the prompt, and which of its tokens are trained on.
 
 The form is that of `llava_v1_5_mix665k.json` (key `image`, or none for text alone) and of LLaVA-Video (key `video`).
-Source: `preprocess_multimodal` and `preprocess_v1` of the reference's `llava/train/train.py`; where it would cut off or
-quietly ignore a conversation, the row is skipped here and says why.
+Source: `preprocess_multimodal` and `preprocess_v1` of the reference's `llava/train/train.py`; where it would truncate
+or silently ignore a conversation, the row is skipped here with a reason.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ STYLES = ("vicuna_v1", "llava_v1", "bundled")
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
-    """One conversation that is well-formed.
+class Conversation:
+    """A well-formed conversation.
 
     `turns` are (human, assistant) texts; `<image>` stands where the pictures named by `images` go. A video's frames
     always stand before the first question, which then holds no mark.
@@ -42,7 +42,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Skipped:
-    """A row that is left out: `kind` is what is counted, `reason` what is wrong with this one."""
+    """A row that is left out: `kind` groups it in the summary, `reason` says what is wrong with it."""
 
     name: str
     kind: str
@@ -51,17 +51,17 @@ class Skipped:
 
 @dataclass(frozen=True, slots=True)
 class Labelled:
-    """Prompt ids with `IMAGE_ID` at each picture, and for each the id that is learned there (-100: none)."""
+    """Prompt ids with `IMAGE_ID` at each picture, and for each id the label that is trained on (-100: none)."""
 
     ids: list[int]
     labels: list[int]
 
 
 class _Malformed(Exception):
-    """Why a row is no conversation."""
+    """A row that is no conversation, and why."""
 
 
-def read_rows(path: Path, folder: Path) -> tuple[list[Row], list[Skipped], int]:
+def read_conversations(path: Path, folder: Path) -> tuple[list[Conversation], list[Skipped], int]:
     """Read one file of conversations.
 
     Args:
@@ -69,8 +69,8 @@ def read_rows(path: Path, folder: Path) -> tuple[list[Row], list[Skipped], int]:
         folder: what the paths in `image` and `video` are relative to.
 
     Returns:
-        The rows that can be used, those that cannot, and how many began with an answer to nothing: that turn is left
-        out, as the reference does, and the rest is used.
+        The rows that can be used, those that cannot, and how many began with an answer: that turn is left out,
+        as the reference does, and the rest is used.
 
     Raises:
         UsageError: the file cannot be read or holds no list of rows.
@@ -111,7 +111,7 @@ def _raw_rows(path: Path) -> list[Any]:
     return rows
 
 
-def _row(raw: dict[str, Any], name: str, folder: Path) -> tuple[Row, bool]:
+def _row(raw: dict[str, Any], name: str, folder: Path) -> tuple[Conversation, bool]:
     images, videos = _files(raw, "image", folder), _files(raw, "video", folder)
     if images and videos:
         raise _Malformed("image and video in one row")
@@ -121,12 +121,12 @@ def _row(raw: dict[str, Any], name: str, folder: Path) -> tuple[Row, bool]:
         _refuse_near_miss(raw)
     turns, left_out = _turns(raw.get("conversations"))
     if videos:
-        return Row(name, _without_video_mark(turns), video=videos[0]), left_out
-    return Row(name, _with_image_marks(turns, len(images)), images), left_out
+        return Conversation(name, _without_video_mark(turns), video=videos[0]), left_out
+    return Conversation(name, _with_image_marks(turns, len(images)), images), left_out
 
 
 def _refuse_near_miss(raw: dict[str, Any]) -> None:
-    """A row may hold keys of other programs, but `videos` without `video` would be trained on as text alone."""
+    """Refuse a near miss of `image` or `video`: the row would be trained on as text alone. Other keys are ignored."""
     for key in raw.keys() - {"id", "conversations"}:
         near = nearest(key.lower(), ("image", "video"))
         if near:
@@ -143,11 +143,11 @@ def _files(raw: dict[str, Any], key: str, folder: Path) -> tuple[Path, ...]:
     return tuple(folder / name for name in names)
 
 
-def _turns(said: object) -> tuple[list[tuple[str, str]], bool]:
-    """Pairs of human and assistant texts, and whether an answer to nothing stood before them."""
-    if not isinstance(said, list) or not said:
+def _turns(raw: object) -> tuple[list[tuple[str, str]], bool]:
+    """Return pairs of human and assistant texts, and whether an answer before them was left out."""
+    if not isinstance(raw, list) or not raw:
         raise _Malformed("conversations must be a list of turns")
-    for turn in said:
+    for turn in raw:
         if not isinstance(turn, dict) or not isinstance(turn.get("value"), str):
             raise _Malformed("a turn must have from and value, both texts")
         if turn.get("from") not in ("human", "gpt"):
@@ -156,11 +156,11 @@ def _turns(said: object) -> tuple[list[tuple[str, str]], bool]:
             raise _Malformed(f"a turn {wrong}")
         if END in turn["value"]:
             raise _Malformed(f"a turn contains {END}, which ends an answer")
-    left_out = said[0]["from"] == "gpt"
-    said = said[left_out:]
-    if len(said) % 2 or not said:
+    left_out = raw[0]["from"] == "gpt"
+    turns = raw[left_out:]
+    if len(turns) % 2 or not turns:
         raise _Malformed("the conversation does not end with an answer")
-    pairs = list(zip(said[::2], said[1::2], strict=True))
+    pairs = list(zip(turns[::2], turns[1::2], strict=True))
     if any(human["from"] != "human" or gpt["from"] != "gpt" for human, gpt in pairs):
         raise _Malformed("human and gpt do not take turns")
     if any(not gpt["value"].strip() for _, gpt in pairs):
@@ -171,7 +171,7 @@ def _turns(said: object) -> tuple[list[tuple[str, str]], bool]:
 
 
 def _with_image_marks(turns: list[tuple[str, str]], images: int) -> tuple[tuple[str, str], ...]:
-    """One picture: its mark on a line of its own before its turn, as the reference moves it. Several: as they stand."""
+    """Move the mark of one picture to a line before its turn, as the reference does; leave those of several."""
     marked = [human.count(IMAGE) for human, _ in turns]
     if images == 1:
         if sum(map(bool, marked)) != 1:
@@ -187,7 +187,7 @@ def _marked_first(text: str) -> str:
 
 
 def _without_video_mark(turns: list[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
-    """LLaVA-Video marks a video with `<image>` in the first turn; other sets write `<video>`, or nothing."""
+    """Remove a video's mark: LLaVA-Video writes `<image>` in the first turn, other sets `<video>` or nothing."""
     if any(mark in human for human, _ in turns[1:] for mark in (IMAGE, VIDEO)):
         raise _Malformed("a video's mark after the first turn")
     first, answer = turns[0]
@@ -197,16 +197,16 @@ def _without_video_mark(turns: list[tuple[str, str]]) -> tuple[tuple[str, str], 
 
 
 def check_style(style: str) -> str:
-    """`style` when conversations can be written in it; UsageError otherwise."""
+    """Return `style` when conversations can be written in it; raise UsageError otherwise."""
     if style not in STYLES:
         raise UsageError(f"prompt_style ({style}) must be one of {', '.join(STYLES)} for fine-tuning")
     return style
 
 
 def conversation_text(
-    style: str, row: Row, *, num_frames: int, times_seconds: Sequence[float] | None
+    style: str, row: Conversation, *, num_frames: int, times_seconds: Sequence[float] | None
 ) -> tuple[str, list[tuple[int, int]]]:
-    """The whole conversation as one text, and where each answer begins (before its space) and ends (after `</s>`).
+    """Return the whole conversation as text, and where each answer begins (before its space) and ends (after `</s>`).
 
     Args:
         style: one of `STYLES`.
@@ -216,14 +216,16 @@ def conversation_text(
     """
     text, spans = "", []
     for number, (human, answer) in enumerate(row.turns):
-        text += _asked(style, row, human, num_frames, times_seconds) if number == 0 else _asked_again(style, human)
+        text += _first_turn(style, row, human, num_frames, times_seconds) if number == 0 else _later_turn(style, human)
         start = len(text)
         text += f" {answer}{END}"
         spans.append((start, len(text)))
     return text, spans
 
 
-def _asked(style: str, row: Row, human: str, num_frames: int, times_seconds: Sequence[float] | None) -> str:
+def _first_turn(
+    style: str, row: Conversation, human: str, num_frames: int, times_seconds: Sequence[float] | None
+) -> str:
     if row.video is not None:
         return build_prompt(style, human, num_frames=num_frames, times_seconds=times_seconds)
     if style == "bundled":
@@ -233,18 +235,18 @@ def _asked(style: str, row: Row, human: str, num_frames: int, times_seconds: Seq
     return before + human + after
 
 
-def _asked_again(style: str, human: str) -> str:
+def _later_turn(style: str, human: str) -> str:
     if style == "bundled":
         return f" question {human.replace(IMAGE, '').strip()} answer"
     return f"USER: {human}{TEMPLATES[style][1]}"
 
 
 def label(
-    codec: TextCodec, style: str, row: Row, *, num_frames: int, times_seconds: Sequence[float] | None = None
+    codec: TextCodec, style: str, row: Conversation, *, num_frames: int, times_seconds: Sequence[float] | None = None
 ) -> Labelled | Skipped:
-    """Tokenize a conversation; learned are the answers with the `</s>` that ends each, and nothing else.
+    """Tokenize a conversation; only the answers, each with its `</s>`, are trained on.
 
-    Arguments as for `conversation_text`. A row whose answers cannot be told apart token by token is skipped.
+    Arguments as for `conversation_text`. A row whose answers cannot be separated token by token is skipped.
     """
     text, spans = conversation_text(style, row, num_frames=num_frames, times_seconds=times_seconds)
     ids = prompt_ids(codec, text)
@@ -262,5 +264,5 @@ def label(
 
 
 def tally(skipped: Sequence[Skipped]) -> str:
-    """`3 malformed, 1 missing file`."""
+    """Return a summary by kind, e.g. `3 malformed, 1 missing file`."""
     return ", ".join(f"{count} {kind}" for kind, count in sorted(Counter(s.kind for s in skipped).items()))

@@ -16,27 +16,26 @@ import torch
 from torch import Tensor, nn
 
 from m3video.model.m3.modeling import M3VideoForConditionalGeneration
-from m3video.training.build import autocast
 from m3video.training.facts import is_clear, is_readable
-from m3video.training.loop import run_stage
-from m3video.training.questions import Question, ask
-from m3video.training.recipe import Recipe
-from m3video.training.sequences import Binder, Clip, answer_loss, make_batch
-from m3video.training.symbols import Drawn, Frame, Symbols, draw_frames
+from m3video.training.loop import autocast, run_stage
+from m3video.training.questions import Question, draw_questions
+from m3video.training.recipe import ScratchRecipe
+from m3video.training.sequences import Binder, TrainingClip, clip_loss, make_batch
+from m3video.training.symbols import FramePool, SymbolicFrame, Symbols, draw_frames
 from m3video.types import SCALES
 
 LONGEST_PREFIX = {"find": 64, "read": 300, "mix": 300, "wide": 1300}
-"""Visual tokens of one clip in this stage, at most, by what it teaches: more would buy few questions for much time."""
+"""Most visual tokens of one clip in this stage, by mode: more would take much time for few questions."""
 CLIPS_SHARE = {"find": 1.0, "read": 0.5, "mix": 0.5, "wide": 0.125}
 """Clips in a step, as a share of the stage's batch: steps of long clips have few of them."""
 FRAMES_PER_CACHED = 2
-"""Frames drawn for this stage for each shot that the last stages will have."""
+"""Frames drawn for this stage for each shot of the last stages."""
 FINE = ("sign", "row", "tile", "entry")
-"""Families that nobody can answer from too few tokens."""
+"""Families that cannot be answered from too few tokens."""
 
 
 def sample_times(rng: random.Random, number: int) -> tuple[float, ...]:
-    """Increasing times of shown frames within ten minutes, at steps from half a second to half a minute."""
+    """Draw increasing times of shown frames within ten minutes, at steps from half a second to half a minute."""
     step = min(0.5 * 60 ** rng.random(), 580 / (1.5 * number))
     time = rng.choice((0.0, rng.uniform(0, 10), rng.uniform(0, max(0.0, 590 - step * number * 1.5))))
     times = []
@@ -47,7 +46,7 @@ def sample_times(rng: random.Random, number: int) -> tuple[float, ...]:
 
 
 def sample_scales(rng: random.Random, number: int, *, most: int, finest: int = 576) -> tuple[int, ...]:
-    """A scale for each frame: all alike, or mixed as a planner mixes them; `most` tokens in all."""
+    """Draw a scale for each frame: all alike, or mixed as a planner mixes them; `most` tokens in all."""
     while True:
         if rng.random() < 0.4:
             scales = [rng.choice(SCALES)] * number
@@ -61,8 +60,8 @@ def sample_scales(rng: random.Random, number: int, *, most: int, finest: int = 5
 
 
 def lowered(rng: random.Random, scales: Sequence[int], *, most: int) -> list[int]:
-    """The scales with the finest ones lowered until they are `most` tokens in all, as a smaller budget would (more only
-    where so many frames need more at one token each)."""
+    """Lower the finest scales until the total is `most` tokens, as a smaller budget would; more only where even one
+    token for each frame exceeds it."""
     out = list(scales)
     while sum(out) > most and max(out) > 1:
         worst = max(range(len(out)), key=lambda n: (out[n], rng.random()))
@@ -74,17 +73,17 @@ Mode = Literal["find", "read", "mix", "wide"]
 
 
 def sample_mode(rng: random.Random, share: float) -> Mode:
-    """What a step's clips teach when `share` (0..1) of the stage is over: to find frames of one token each, to read a
-    few frames at the scales that they need, or both at once, as a planner makes clips, short and long. Finding comes
-    first."""
+    """Draw what a step's clips teach when `share` (0..1) of the stage is over: to find frames of one token each, to
+    read a few frames at the scales that they need, or both at once, as a planner makes clips, short and long. Finding
+    comes first."""
     modes: tuple[Mode, ...] = ("find", "read", "mix", "wide")
     return rng.choices(modes, (1, 0, 0, 0) if share < 0.08 else (1, 1, 0, 0) if share < 0.5 else (2, 3, 2, 2))[0]
 
 
-def sample_clip(
-    rng: random.Random, drawn: Drawn, recipe: Recipe, *, share: float, mode: Mode
-) -> tuple[Clip, list[Frame]]:
-    """One symbolic clip; `share` of the stage is over (short clips come first).
+def symbolic_clip(
+    rng: random.Random, drawn: FramePool, recipe: ScratchRecipe, *, share: float, mode: Mode
+) -> tuple[TrainingClip, list[SymbolicFrame]]:
+    """Draw a symbolic clip; `share` of the stage is over (short clips come first).
 
     Args:
         rng: source of all randomness.
@@ -107,23 +106,25 @@ def sample_clip(
     return make_clip(rng, frames, scales, number=recipe.questions), frames
 
 
-def make_clip(rng: random.Random, frames: Sequence[Frame], scales: tuple[int, ...], *, number: int) -> Clip:
-    """A clip with `number` questions (fewer where no more can be asked): only what its tokens can tell is asked."""
+def make_clip(
+    rng: random.Random, frames: Sequence[SymbolicFrame], scales: tuple[int, ...], *, number: int
+) -> TrainingClip:
+    """Make a clip with at most `number` questions, only ones that its tokens can answer."""
     seconds = sample_times(rng, len(frames))
-    asked = ask([facts for facts, _ in frames], seconds, rng, number=number)
+    asked = draw_questions([facts for facts, _ in frames], seconds, rng, number=number)
     cells = tuple(cells_C for _, cells_C in frames)
-    return Clip(seconds, scales, tuple(q for q in asked if can_tell(q, frames, scales)), cells)
+    return TrainingClip(seconds, scales, tuple(q for q in asked if can_tell(q, frames, scales)), cells)
 
 
-def can_tell(question: Question, frames: Sequence[Frame], scales: Sequence[int]) -> bool:
-    """False where the question is about a sign, a board or a table whose frame has too few tokens to show it."""
+def can_tell(question: Question, frames: Sequence[SymbolicFrame], scales: Sequence[int]) -> bool:
+    """Return False where the question is about a sign, a board or a table whose frame has too few tokens to show it."""
     if question.family not in FINE:
         return True
     return is_readable(question.looks, frames[question.frame][1], scales[question.frame])
 
 
-def needed_scales(rng: random.Random, frames: Sequence[Frame], *, most: int) -> tuple[int, ...]:
-    """For each frame the smallest scale that shows its local facts, sometimes the next one; `most` tokens in all."""
+def needed_scales(rng: random.Random, frames: Sequence[SymbolicFrame], *, most: int) -> tuple[int, ...]:
+    """Return for each frame the smallest scale that shows its local facts, sometimes the next; `most` tokens in all."""
     scales = []
     for _, cells_C in frames:
         seen = np.unique(cells_C[cells_C >= 0])
@@ -134,7 +135,8 @@ def needed_scales(rng: random.Random, frames: Sequence[Frame], *, most: int) -> 
 
 
 class SymbolicReader(nn.Module):
-    """The decoder and its output head, a helper that is thrown away, and the fixed symbols that they learn to read."""
+    """The decoder and its output head, the binder, which is discarded, and the fixed symbols that they learn to
+    read."""
 
     def __init__(self, model: M3VideoForConditionalGeneration) -> None:
         super().__init__()
@@ -145,7 +147,7 @@ class SymbolicReader(nn.Module):
 
 
 def train_decoder(
-    model: M3VideoForConditionalGeneration, recipe: Recipe, folder: Path, *, device: torch.device, resume: bool
+    model: M3VideoForConditionalGeneration, recipe: ScratchRecipe, folder: Path, *, device: torch.device, resume: bool
 ) -> SymbolicReader:
     """Run the stage; the model's decoder is trained in place."""
     torch.manual_seed(recipe.seed + 1)
@@ -157,13 +159,13 @@ def train_decoder(
         share = number / recipe.decoder.steps
         mode = sample_mode(rng, share)
         clips = max(1, round(recipe.decoder.batch * CLIPS_SHARE[mode]))
-        made = [sample_clip(rng, drawn, recipe, share=share, mode=mode) for _ in range(clips)]
-        # Clips of like length together would be unfair to long ones; the batch is padded instead.
+        made = [symbolic_clip(rng, drawn, recipe, share=share, mode=mode) for _ in range(clips)]
+        # Batches of equal lengths would show long clips too rarely; the batch is padded instead.
         batch = make_batch([clip for clip, _ in made], device)
         frames = [frame for _, clip_frames in made for frame in clip_frames]
         scales = [scale for clip, _ in made for scale in clip.scales]
         with autocast(device):
-            return answer_loss(reader.decoder, reader.head, reader.binder, batch, reader.symbols.tokens(frames, scales))
+            return clip_loss(reader.decoder, reader.head, reader.binder, batch, reader.symbols.tokens(frames, scales))
 
     run_stage("decoder", recipe.decoder, reader, folder, resume=resume, step=step, outdates=("joint.pt",))
     return reader

@@ -1,7 +1,7 @@
 """A frame's content as numbered facts: those of the frame as a whole, and those of each cell.
 
-What a frame is as a whole (its ground, its light, how many shapes it has) fits one token. What stands on a sign, a
-board or a table, and which shape is where, is local: it takes tokens enough to keep the places apart.
+Facts of the whole frame (background, light, number of shapes) fit one token. What a sign, a board or a table shows, and
+which shape is where, is local: it takes enough tokens to separate the places.
 """
 
 from __future__ import annotations
@@ -30,21 +30,21 @@ from m3video.training.words import (
 )
 from m3video.types import FULL_SCALE, FULL_SIDE
 
-Key = tuple[object, ...]
-Look = tuple[object, ...]
-"""The beginning of a local fact's key, with None for anything: `("tile", 2, None)` is row 2 of a board."""
+FactKey = tuple[object, ...]
+FactPattern = tuple[object, ...]
+"""A prefix of a local fact's key, with None for anything: `("tile", 2, None)` is row 2 of a board."""
 
 CLEAR = {"tile": 0.2, "entry": 0.1, "letter": 0.1, "here": 0.01}
-"""The share of a token that a local fact must make up to be seen in it: what is said louder is seen in less."""
+"""The share of a token that a local fact must make up to be visible in it: the larger its weight, the less."""
 LOUDNESS = {"tile": 1.0, "entry": 3.0, "letter": 3.0}
 SHAPE_LOUDNESS = 4.0
 MOST_TILES, MOST_ENTRIES = max(BOARD_SIDES), max(TABLE_SIDES)
 
 
 @functools.cache
-def fact_ids() -> dict[Key, int]:
-    """Every fact that a frame can have as a whole, numbered."""
-    keys: list[Key] = [("background", c) for c in BACKGROUNDS]
+def fact_ids() -> dict[FactKey, int]:
+    """Return every fact of a whole frame, numbered."""
+    keys: list[FactKey] = [("background", c) for c in BACKGROUNDS]
     keys += [("night", flag) for flag in (False, True)]
     keys += [("count", number) for number in range(4)]
     keys += [("sign", what) for what in ("word", "number")]
@@ -55,9 +55,9 @@ def fact_ids() -> dict[Key, int]:
 
 
 def fact_list(f: Facts) -> list[int]:
-    """The numbers of the facts that hold in a frame as a whole."""
+    """Return the numbers of the facts that hold for a whole frame."""
     ids = fact_ids()
-    keys: list[Key] = [("night", f.night), ("count", len(f.shapes))]
+    keys: list[FactKey] = [("night", f.night), ("count", len(f.shapes))]
     if f.page:
         keys.append(("page",))
     elif f.board:
@@ -72,10 +72,10 @@ def fact_list(f: Facts) -> list[int]:
 
 
 @functools.cache
-def local_ids() -> dict[Key, int]:
-    """Every fact that a cell can have, numbered: a tile's colour, an entry's digit, a letter of a sign, a shape (its
+def local_ids() -> dict[FactKey, int]:
+    """Return every fact of a cell, numbered: a tile's colour, an entry's digit, a letter of a sign, a shape (its
     colour, its kind and where its centre is)."""
-    keys: list[Key] = [
+    keys: list[FactKey] = [
         ("tile", r, c, colour) for r in range(MOST_TILES) for c in range(MOST_TILES) for colour in BACKGROUND_COLOURS
     ]
     keys += [("entry", r, c, digit) for r in range(MOST_ENTRIES) for c in range(MOST_ENTRIES) for digit in "0123456789"]
@@ -86,7 +86,7 @@ def local_ids() -> dict[Key, int]:
 
 @functools.cache
 def _tables() -> dict[str, NDArray[np.int16]]:
-    """Numbers of local facts by the labels of a cell."""
+    """Return the numbers of local facts by the labels of a cell."""
     ids = local_ids()
     tile = np.full((MOST_TILES**2, len(COLOURS) + 1), -1, np.int16)
     entry = np.full((MOST_TILES**2, len(GLYPHS) + 1), -1, np.int16)
@@ -107,7 +107,7 @@ def _tables() -> dict[str, NDArray[np.int16]]:
 
 
 def local_facts(labels: CellLabels) -> NDArray[np.int16]:
-    """Which local fact each cell carries, [576], -1 for none."""
+    """Return the local fact of each cell, int16 [576], -1 for none."""
     parts = (labels.tile_GG, labels.colour_GG, labels.glyph_GG, labels.order_GG, labels.shape_GG, labels.place_GG)
     tile, colour, glyph, order, shape, place = (part.reshape(-1) for part in parts)
     tables = _tables()
@@ -119,7 +119,7 @@ def local_facts(labels: CellLabels) -> NDArray[np.int16]:
 
 
 def renewed(facts: Facts, cells: NDArray[np.int16], rng: random.Random) -> tuple[Facts, NDArray[np.int16]]:
-    """The same frame with other colours on its board, other digits in its table or other digits on its sign."""
+    """Return the same frame with other colours on its board, other digits in its table or other digits on its sign."""
     if facts.board:
         side = len(facts.board)
         colours = np.array([rng.randrange(len(BACKGROUND_COLOURS)) for _ in range(side * side)]).reshape(side, side)
@@ -145,35 +145,38 @@ def renewed(facts: Facts, cells: NDArray[np.int16], rng: random.Random) -> tuple
     return facts, cells
 
 
-def shares(look: Look, cells: NDArray[np.int16], scale: int) -> NDArray[np.float64]:
-    """Which share of each of a frame's `scale` tokens is made of cells [576] that carry what is looked for, [scale]."""
+def shares(pattern: FactPattern, cells: NDArray[np.int16], scale: int) -> NDArray[np.float64]:
+    """Return the share of each of a frame's `scale` tokens whose cells [576] match a pattern, float64 [scale]."""
     side = math.isqrt(scale)
     block = FULL_SIDE // side
-    mask = looked_at(look)[cells].reshape(side, block, side, block)
+    mask = matching_facts(pattern)[cells].reshape(side, block, side, block)
     return mask.mean((1, 3)).reshape(-1)
 
 
-def is_readable(looks: Sequence[Look], cells: NDArray[np.int16], scale: int) -> bool:
-    """Whether for each look some token shows it clearly enough: finer things drown among their neighbours."""
-    return all(shares(look, cells, scale).max() >= CLEAR[str(look[0])] for look in looks)
+def is_readable(looks: Sequence[FactPattern], cells: NDArray[np.int16], scale: int) -> bool:
+    """Return whether for each pattern some token shows it clearly enough; finer things vanish among their
+    neighbours."""
+    return all(shares(pattern, cells, scale).max() >= CLEAR[str(pattern[0])] for pattern in looks)
 
 
 @functools.cache
 def _role_values(name: str) -> NDArray[np.float32]:
-    """`CLEAR` or `LOUDNESS` of every local fact, and 0 for cells without any; shapes have no fixed loudness."""
+    """Return `CLEAR` or `LOUDNESS` of every local fact, and 0 for cells without one; shapes have no fixed loudness."""
     values = {"clear": CLEAR, "loudness": {**LOUDNESS, "here": 0.0}}[name]
     return np.array([*(values[str(role)] for role, *_ in local_ids()), 0.0], np.float32)
 
 
 def is_clear(facts: NDArray[np.int16], cells: NDArray[np.int16], scale: int) -> bool:
-    """Whether each of some local facts makes up enough of some token of the frame `cells` [576]."""
+    """Return whether each of some local facts makes up enough of some token of the frame `cells` [576]."""
     return bool((token_shares(facts, cells, scale).max(1) >= _role_values("clear")[facts]).all())
 
 
 def loudness_of(facts: NDArray[np.int16], cells: NDArray[np.int16]) -> NDArray[np.float32]:
-    """How loud a cell of the frame `cells` [576] says each of some local facts, float32 like `facts`. A cell of a small
-    shape says it louder, so that one token for the whole frame tells small and large shapes alike, within a factor of
-    five."""
+    """Return the weight of each of some local facts in a cell of the frame `cells` [576], float32 like `facts`.
+
+    A cell of a small shape weighs more, so that in one token for the whole frame small and large shapes weigh alike,
+    within a factor of five.
+    """
     out = _role_values("loudness")[facts]
     shape = facts >= local_ids()["here", COLOURS[0], SHAPES[0], PLACES[0]]
     if shape.any():
@@ -183,7 +186,8 @@ def loudness_of(facts: NDArray[np.int16], cells: NDArray[np.int16]) -> NDArray[n
 
 
 def token_shares(facts: NDArray[np.int16], cells: NDArray[np.int16], scale: int) -> NDArray[np.float32]:
-    """Which share of each token of the frame `cells` [576] is made of each of some local facts, [facts, scale]."""
+    """Return the share of each token of the frame `cells` [576] that each of some local facts makes up, [facts,
+    scale]."""
     side = math.isqrt(scale)
     block = FULL_SIDE // side
     masks = (cells[None] == facts[:, None]).reshape(len(facts), side, block, side, block)
@@ -191,9 +195,9 @@ def token_shares(facts: NDArray[np.int16], cells: NDArray[np.int16], scale: int)
 
 
 @functools.cache
-def looked_at(look: Look) -> NDArray[np.bool_]:
-    """Which local facts a look is for, bool [local facts + 1]; the last is for cells without any (-1)."""
+def matching_facts(pattern: FactPattern) -> NDArray[np.bool_]:
+    """Return which local facts match a pattern, bool [local facts + 1]; the last is for cells without one (-1)."""
     out = np.zeros(len(local_ids()) + 1, np.bool_)
     for key, number in local_ids().items():
-        out[number] = all(part is None or part == own for part, own in zip(look, key, strict=False))
+        out[number] = all(part is None or part == own for part, own in zip(pattern, key, strict=False))
     return out

@@ -17,19 +17,19 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from m3video.model.m3.modeling import M3VideoForConditionalGeneration
-from m3video.training.build import autocast
 from m3video.training.facts import local_facts
-from m3video.training.footage import normalise, sample_moments, shot_frames
-from m3video.training.recipe import Recipe
+from m3video.training.footage import normalise_squares, sample_moments, shot_frames
+from m3video.training.loop import autocast
+from m3video.training.recipe import ScratchRecipe
 from m3video.training.scenes import Facts, facts_at
-from m3video.training.symbols import FOCUS_SHARE, Frame, fine_rows, focus
+from m3video.training.symbols import FOCUS_SHARE, SymbolicFrame, fine_rows, focus
 from m3video.training.vision import tower_features
 from m3video.utils.files import replacing
 
 SHOTS_PER_FILE = 50
 
 
-def _rng(recipe: Recipe, shot: int) -> random.Random:
+def _rng(recipe: ScratchRecipe, shot: int) -> random.Random:
     return random.Random(f"{recipe.seed} features {shot}")
 
 
@@ -43,8 +43,8 @@ class Features:
     frames_per_shot: int
 
     def sample(self, rng: random.Random, number: int, *, fine: bool = False) -> list[int]:
-        """Rows of a clip's `number` frames: whole shots in a row, some of them shown only once; see `Drawn.sample` for
-        `fine`."""
+        """Draw the rows of a clip's `number` frames: whole shots in a row, some of them shown only once; see
+        `Drawn.sample` for `fine`."""
         rows: list[int] = []
         of = (focus(rng, self.fine) if fine else ()) or range(len(self.facts_M))
         while len(rows) < number:
@@ -57,35 +57,35 @@ class Features:
 
     @functools.cached_property
     def fine(self) -> dict[str, Sequence[int]]:
-        """Rows by what takes more than one token to tell."""
+        """Rows by content that takes more than one token."""
         return fine_rows(self.facts_M)
 
-    def frames(self, rows: Sequence[int]) -> list[Frame]:
-        """What is true of the named frames."""
+    def frames(self, rows: Sequence[int]) -> list[SymbolicFrame]:
+        """Return the facts of the given frames."""
         return [(self.facts_M[row], self.cells_MC[row]) for row in rows]
 
     def rows(self, rows: list[int], device: torch.device) -> Tensor:
-        """Features of the named frames, float32 [N, 576, V]."""
+        """Return features of the given frames, float32 [N, 576, V]."""
         return torch.from_numpy(self.features_MCV[rows]).to(device).float()
 
 
-def _render(recipe: Recipe, shots: range) -> Iterator[tuple[NDArray[np.float32], list[NDArray[np.int16]]]]:
+def _render(recipe: ScratchRecipe, shots: range) -> Iterator[tuple[NDArray[np.float32], list[NDArray[np.int16]]]]:
     for shot in shots:
         squares, labels, _ = shot_frames(_rng(recipe, shot), num_frames=recipe.frames_per_shot, h264=True)
-        yield normalise(squares), [local_facts(label) for label in labels]
+        yield normalise_squares(squares), [local_facts(label) for label in labels]
 
 
 @torch.no_grad()
 def make_features(
     model: M3VideoForConditionalGeneration,
-    recipe: Recipe,
+    recipe: ScratchRecipe,
     folder: Path,
     *,
     device: torch.device,
     part: int = 0,
     parts: int = 1,
 ) -> None:
-    """Render and encode every `parts`-th file of shots from `part` on; files that exist are kept."""
+    """Render and encode every `parts`-th file of shots from `part` on; existing files are not made again."""
     folder.mkdir(parents=True, exist_ok=True)
     starts = range(part * SHOTS_PER_FILE, recipe.cached_shots, parts * SHOTS_PER_FILE)
     for start in starts:
@@ -102,8 +102,8 @@ def make_features(
             np.savez(file, features=np.concatenate(features), cells=np.stack(cells))
 
 
-def load_features(recipe: Recipe, folder: Path) -> Features:
-    """All files of the folder, in order, with the facts made again from the shots' seeds."""
+def load_features(recipe: ScratchRecipe, folder: Path) -> Features:
+    """Load all files of the folder in order, with the facts derived again from the shots' seeds."""
     features, cells = [], []
     for start in range(0, recipe.cached_shots, SHOTS_PER_FILE):
         with np.load(folder / f"shots-{start:06d}.npz") as data:

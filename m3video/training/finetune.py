@@ -22,11 +22,11 @@ from m3video.model.m3.checkpoint import DTYPES, LoadedModel, find_device
 from m3video.model.m3.convert import write
 from m3video.model.m3.finite import damage
 from m3video.training.conversations import Skipped, check_style
-from m3video.training.examples import Example, Loader
-from m3video.training.finetune_recipe import FREE, FineTune, load_finetune
+from m3video.training.examples import Example, ExampleLoader
+from m3video.training.finetune_recipe import RESUMABLE_CHANGES, FinetuneRecipe, load_finetune_recipe
 from m3video.training.loop import WARM_UP, million_parameters, run_stage, say
 from m3video.training.objective import backward
-from m3video.training.reading import Reading, SkipLog, load_rows
+from m3video.training.reading import ExamplePrefetcher, SkipLog, load_conversations
 from m3video.training.recipe import Stage
 from m3video.types import SCALES
 from m3video.utils.files import prepare_folder
@@ -63,14 +63,14 @@ def finetune(
         DoesNotFitError: a micro-batch exceeds the GPU's memory.
         NotFiniteError: a weight of the base is NaN or infinite, or the loss became so.
     """
-    recipe = load_finetune(config_path, smoke=smoke)
+    recipe = load_finetune_recipe(config_path, smoke=smoke)
     place = find_device(device)
     peft = find_peft(config_path) if recipe.lora is not None else None
     made_with = {**recipe.model_dump(mode="json"), "sha256": [file_hash(one.conversations) for one in recipe.data]}
-    prepare_folder(run_dir, made_with, resume=resume, check=partial(check_run, run_dir, made_with))
+    prepare_folder(run_dir, made_with, resume=resume, check=partial(check_finetune_run, run_dir, made_with))
     skips = SkipLog(run_dir / "skipped.jsonl")
-    rows = load_rows(recipe, skips)
-    # Only what is not trained may be kept in half precision: an update of 2e-5 would be rounded away.
+    rows = load_conversations(recipe, skips)
+    # Only frozen weights may be in half precision: an update of 2e-5 would be rounded away.
     half = recipe.precision == "bfloat16" and recipe.lora is not None
     loaded = checkpoint.load(
         recipe.base, device=str(place), dtype="bfloat16" if half else "float32", vision_tower=recipe.vision_tower
@@ -81,31 +81,31 @@ def finetune(
     stage = Stage(
         steps=min(steps, recipe.max_steps or steps), batch=recipe.batch, rate=recipe.rate, save_every=recipe.save_every
     )
-    trained = Trained(loaded.model)
+    trained = TrainedParameters(loaded.model)
     say(
         f"{len(rows)} conversations, {stage.steps} steps of {recipe.batch}; {million_parameters(trained):.1f} of "
         f"{million_parameters(loaded.model):.1f} million parameters trained on {place}; "
         f"checkpoint and logs in {run_dir}"
     )
-    loader = Loader(loaded, recipe, run_dir / "stats")
-    with Reading(rows, loader, recipe, steps=stage.steps) as reading:
+    loader = ExampleLoader(loaded, recipe, run_dir / "stats")
+    with ExamplePrefetcher(rows, loader, recipe, steps=stage.steps) as reading:
         run_steps(loaded, trained, reading, recipe, stage, run_dir, skips, resume=resume)
     say(f"conversations with a problem: {skips.summary() or 'none'}")
-    return export(loaded, adapter, recipe, run_dir, out or run_dir / "model")
+    return export_finetuned(loaded, adapter, recipe, run_dir, out or run_dir / "model")
 
 
 def run_steps(
     loaded: LoadedModel,
-    trained: Trained,
-    reading: Reading,
-    recipe: FineTune,
+    trained: TrainedParameters,
+    reading: ExamplePrefetcher,
+    recipe: FinetuneRecipe,
     stage: Stage,
     run_dir: Path,
     skips: SkipLog,
     *,
     resume: bool,
 ) -> None:
-    """The stage itself, in the loop that all training shares."""
+    """Run the steps in the loop that all training shares."""
 
     def step(number: int) -> tuple[Tensor, Mapping[str, tuple[float, float]]]:
         found = reading(number)
@@ -116,7 +116,7 @@ def run_steps(
             elif one.note is not None:
                 skips.add(Skipped(one.name, "damaged but used", one.note))
         left_out = {"left out": (float(len(found) - len(examples)), float(len(found)))}
-        # Dropout is all that is random in here.
+        # Only dropout is random here.
         torch.manual_seed(recipe.seed * 1_000_003 + number)
         if not examples:
             return torch.zeros(()), left_out
@@ -133,7 +133,7 @@ def run_steps(
             resume=resume,
             step=step,
             rate=finetune_rate,
-            make=lambda module: make_optimizer(module, recipe),
+            make=lambda module: finetune_optimizer(module, recipe),
         )
     except NotFiniteError:
         if wrong := damage(loaded):
@@ -150,8 +150,8 @@ def finetune_rate(step: int, stage: Stage) -> float:
     return stage.rate * 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, stage.steps - warm)))
 
 
-def make_optimizer(module: nn.Module, recipe: FineTune) -> list[torch.optim.Optimizer]:
-    """AdamW without weight decay, as the paper has it; projector and tower at their own rates."""
+def finetune_optimizer(module: nn.Module, recipe: FinetuneRecipe) -> list[torch.optim.Optimizer]:
+    """Return AdamW without weight decay, as in the paper; projector and tower at their own rates."""
     groups: dict[float, list[nn.Parameter]] = {}
     for key, parameter in module.named_parameters():
         name = key.replace("/", ".")
@@ -164,8 +164,8 @@ def make_optimizer(module: nn.Module, recipe: FineTune) -> list[torch.optim.Opti
     return [torch.optim.AdamW([{"params": p, "share": s} for s, p in groups.items()], weight_decay=0.0)]
 
 
-class Trained(nn.Module):
-    """The parameters of a model that are trained, and nothing else: what a checkpoint keeps."""
+class TrainedParameters(nn.Module):
+    """The trainable parameters of a model and nothing else: what a checkpoint stores."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
@@ -174,8 +174,8 @@ class Trained(nn.Module):
                 self.register_parameter(name.replace(".", "/"), parameter)
 
 
-def choose_trained(loaded: LoadedModel, recipe: FineTune, peft: Any) -> Any:
-    """Mark what is trained, in float32: the decoder or its LoRA, the projector and the tower unless frozen.
+def choose_trained(loaded: LoadedModel, recipe: FinetuneRecipe, peft: Any) -> Any:
+    """Mark the trained parameters and make them float32: decoder or its LoRA, projector and tower unless frozen.
 
     Returns:
         peft's wrapper around the model, or None without LoRA.
@@ -191,7 +191,7 @@ def choose_trained(loaded: LoadedModel, recipe: FineTune, peft: Any) -> Any:
             target_modules=_LORA_TARGETS,
         )
         with warnings.catch_warnings():
-            # peft 0.21 asks transformers 5.24 by a name that is on its way out.
+            # peft 0.21 uses a name that transformers 5.24 deprecates.
             warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing", category=FutureWarning)
             adapter = peft.get_peft_model(model, lora)
         lora.base_model_name_or_path = recipe.base
@@ -212,7 +212,7 @@ def choose_trained(loaded: LoadedModel, recipe: FineTune, peft: Any) -> Any:
 
 
 def find_peft(config_path: Path) -> Any:
-    """The peft library; UsageError when it is not installed."""
+    """Return the peft library; raise UsageError when it is not installed."""
     try:
         return importlib.import_module("peft")
     except ImportError:
@@ -221,9 +221,9 @@ def find_peft(config_path: Path) -> Any:
         ) from None
 
 
-def check_run(run_dir: Path, now: dict[str, Any], before: dict[str, Any]) -> None:
+def check_finetune_run(run_dir: Path, now: dict[str, Any], before: dict[str, Any]) -> None:
     """Raise UsageError unless the run folder belongs to this recipe and to the same data files, byte for byte."""
-    changed = [key for key in {**before, **now} if key not in FREE and before.get(key) != now.get(key)]
+    changed = [key for key in {**before, **now} if key not in RESUMABLE_CHANGES and before.get(key) != now.get(key)]
     if changed:
         what = "data (its content)" if changed == ["sha256"] else changed[0]
         raise UsageError(
@@ -232,7 +232,7 @@ def check_run(run_dir: Path, now: dict[str, Any], before: dict[str, Any]) -> Non
 
 
 def file_hash(path: Path) -> str:
-    """SHA-256 of a file's bytes; UsageError when it cannot be read."""
+    """Return the SHA-256 of a file's bytes; raise UsageError when it cannot be read."""
     try:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
@@ -240,18 +240,18 @@ def file_hash(path: Path) -> str:
         raise UsageError(f"conversations {path} cannot be read: {error.strerror}") from None
 
 
-def export(loaded: LoadedModel, adapter: Any, recipe: FineTune, run_dir: Path, folder: Path) -> Path:
+def export_finetuned(loaded: LoadedModel, adapter: Any, recipe: FinetuneRecipe, run_dir: Path, folder: Path) -> Path:
     """Write the merged model; a LoRA stays in `run_dir/adapter` too, with the other trained weights beside it."""
     model = loaded.model
     if adapter is not None:
-        kept = run_dir / "adapter"
-        adapter.save_pretrained(kept, save_embedding_layers=False)
+        adapter_folder = run_dir / "adapter"
+        adapter.save_pretrained(adapter_folder, save_embedding_layers=False)
         others = {
             name: parameter.detach().cpu().contiguous()
             for name, parameter in model.named_parameters()
             if parameter.requires_grad and "lora_" not in name
         }
-        save_file(others, kept / OF_M3VIDEO)
+        save_file(others, adapter_folder / OF_M3VIDEO)
         adapter.merge_and_unload()
     model.eval().to("cpu", DTYPES[recipe.save_dtype])
     config = loaded.config

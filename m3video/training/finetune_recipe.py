@@ -9,13 +9,13 @@ from pydantic import Field
 
 from m3video.config import read_yaml
 from m3video.model.m3.model_paths import find_model
-from m3video.training.recipe import RecipePart, load_recipe, read_recipe
+from m3video.training.recipe import RecipePart, load_scratch_recipe, read_recipe
 
-KEY = "base"
-"""A recipe with this key fine-tunes; one without trains from nothing."""
+FINETUNE_KEY = "base"
+"""A recipe with this key fine-tunes; one without trains from scratch."""
 
 
-class Conversations(RecipePart):
+class ConversationFile(RecipePart):
     """A file of conversations, and the folder that its pictures and videos are in."""
 
     conversations: Path
@@ -30,12 +30,12 @@ class Lora(RecipePart):
     dropout: float = Field(0.05, ge=0, lt=1)
 
 
-class FineTune(RecipePart):
+class FinetuneRecipe(RecipePart):
     """How a checkpoint is fine-tuned; the defaults are those of the M3 paper for LLaVA-1.5-7B."""
 
     base: str = Field(description="'bundled', a checkpoint folder, or a hub name")
-    vision_tower: str | None = Field(None, description="vision tower folder, when kept apart from the checkpoint")
-    data: tuple[Conversations, ...] = Field(min_length=1)
+    vision_tower: str | None = Field(None, description="vision tower folder, when it is not in the checkpoint")
+    data: tuple[ConversationFile, ...] = Field(min_length=1)
     seed: int = 42
 
     epochs: int = Field(1, ge=1)
@@ -59,31 +59,31 @@ class FineTune(RecipePart):
     timestamps: bool = Field(True, description="write each frame's time before it")
 
 
-FREE = ("save_every", "workers")
-"""What may differ when a run goes on: nothing that changes its numbers."""
+RESUMABLE_CHANGES = ("save_every", "workers")
+"""What may differ when a run resumes: nothing that changes its numbers."""
 
-SMOKE = {"max_steps": 2, "batch": 2, "micro_batch": 1, "max_frames": 3, "workers": 1}
+FINETUNE_SMOKE = {"max_steps": 2, "batch": 2, "micro_batch": 1, "max_frames": 3, "workers": 1}
 
 
 def is_finetune(path: Path) -> bool:
-    """Whether the recipe fine-tunes a checkpoint rather than training one from nothing."""
-    return KEY in read_yaml(path)
+    """Return whether the recipe fine-tunes a checkpoint rather than training one from scratch."""
+    return FINETUNE_KEY in read_yaml(path)
 
 
 def check_recipe(path: Path, *, smoke: bool = False) -> None:
-    """Refuse a recipe of either kind, or the model that it fine-tunes, before torch is loaded.
+    """Check a recipe of either kind, and the model that it fine-tunes, without loading torch.
 
     Raises:
         UsageError: as for `read_recipe`.
         CheckpointError: the base cannot be loaded.
     """
     if is_finetune(path):
-        recipe = load_finetune(path, smoke=smoke)
+        recipe = load_finetune_recipe(path, smoke=smoke)
         find_model(recipe.base, vision_tower=recipe.vision_tower)
     else:
-        load_recipe(path, smoke=smoke)
+        load_scratch_recipe(path, smoke=smoke)
 
 
-def load_finetune(path: Path, *, smoke: bool = False) -> FineTune:
-    """Read a recipe that fine-tunes; errors as for `read_recipe`."""
-    return read_recipe(FineTune, path, parts=(Conversations, Lora), changes=SMOKE if smoke else {})
+def load_finetune_recipe(path: Path, *, smoke: bool = False) -> FinetuneRecipe:
+    """Read a recipe for fine-tuning; errors as for `read_recipe`."""
+    return read_recipe(FinetuneRecipe, path, parts=(ConversationFile, Lora), changes=FINETUNE_SMOKE if smoke else {})

@@ -29,7 +29,7 @@ FADE_SECONDS = 0.4
 
 
 @dataclass(frozen=True, slots=True)
-class Clip:
+class FootageClip:
     """Shots with their lengths in seconds; `fades[i]` says whether shot i fades into shot i + 1."""
 
     shots: tuple[Shot, ...]
@@ -41,7 +41,7 @@ class Clip:
         return sum(self.seconds)
 
     def where(self, time: float) -> tuple[int, float]:
-        """The shot shown at `time` and the moment (0..1) within it."""
+        """Return the shot shown at `time` and the moment (0..1) within it."""
         for number, length in enumerate(self.seconds):
             if time < length or number == len(self.seconds) - 1:
                 return number, min(1.0, time / length)
@@ -49,24 +49,24 @@ class Clip:
         raise AssertionError("a clip has at least one shot")
 
     def facts(self, time: float) -> Facts:
-        """What is true at `time` seconds."""
+        """Return the facts at `time` seconds."""
         number, moment = self.where(time)
         return facts_at(self.shots[number], moment)
 
 
-def sample_clip(rng: random.Random, *, num_shots: int, held_out: bool = False) -> Clip:
-    """A random clip; all shots share one picture size."""
+def random_clip(rng: random.Random, *, num_shots: int, held_out: bool = False) -> FootageClip:
+    """Draw a random clip; all shots share one picture size."""
     shots = [sample_shot(rng, held_out=held_out) for _ in range(num_shots)]
     size = shots[0].size
-    return Clip(
+    return FootageClip(
         tuple(replace(shot, size=size) for shot in shots),
         tuple(rng.uniform(1.5, 6.0) for _ in shots),
         tuple(rng.random() < 0.3 for _ in shots),
     )
 
 
-def clip_frames(clip: Clip, *, fps: float) -> Iterator[tuple[float, Picture]]:
-    """Every frame of `clip` with its time in seconds."""
+def clip_frames(clip: FootageClip, *, fps: float) -> Iterator[tuple[float, Picture]]:
+    """Yield every frame of `clip` with its time in seconds."""
     for index in range(int(clip.duration * fps)):
         time = index / fps
         number, moment = clip.where(time)
@@ -105,7 +105,7 @@ def encode_h264(
 
 
 def through_h264(pictures: Sequence[Picture], *, crf: int) -> list[Picture]:
-    """The same pictures after a trip through the encoder and the decoder."""
+    """Return the pictures after encoding to H.264 and decoding."""
     import av
 
     buffer = io.BytesIO()
@@ -116,7 +116,7 @@ def through_h264(pictures: Sequence[Picture], *, crf: int) -> list[Picture]:
 
 
 def compress(pictures: Sequence[Picture], rng: random.Random, *, h264: bool) -> list[Picture]:
-    """Compression as footage has it: H.264 (when `h264`), JPEG or none, at a random quality."""
+    """Compress pictures as footage is: H.264 (when `h264`), JPEG or not at all, at a random quality."""
     choice = rng.random()
     if choice < 0.4 and h264:
         return through_h264(pictures, crf=rng.randint(18, 34))
@@ -141,8 +141,8 @@ def square(picture: Picture) -> NDArray[np.uint8]:
     return np.asarray(Image.fromarray(padded).resize((SIDE, SIDE), Image.Resampling.BICUBIC))
 
 
-def normalise(squares_N: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """uint8 [N, 336, 336, 3] -> float32 [N, 3, 336, 336] with CLIP's mean and deviation."""
+def normalise_squares(squares_N: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Normalise uint8 [N, 336, 336, 3] to float32 [N, 3, 336, 336] with CLIP's mean and deviation."""
     scaled = (squares_N.astype(np.float32) / 255 - MEAN) / STD
     return np.ascontiguousarray(scaled.transpose(0, 3, 1, 2))
 
@@ -150,7 +150,7 @@ def normalise(squares_N: NDArray[np.uint8]) -> NDArray[np.float32]:
 def sample_moments(
     rng: random.Random, *, num_frames: int, held_out: bool = False, content: str | None = None
 ) -> tuple[Shot, list[float]]:
-    """A random shot and the increasing moments (0..1) at which it is looked at."""
+    """Draw a random shot and the increasing moments (0..1) at which it is shown."""
     shot = sample_shot(rng, held_out=held_out, content=content)
     return shot, sorted(rng.random() for _ in range(num_frames))
 
@@ -158,7 +158,8 @@ def sample_moments(
 def shot_frames(
     rng: random.Random, *, num_frames: int, h264: bool, held_out: bool = False, content: str | None = None
 ) -> tuple[NDArray[np.uint8], list[CellLabels], list[Facts]]:
-    """Frames of one random shot, as training sees them: uint8 [N, 336, 336, 3], labels and facts of each."""
+    """Draw frames of one random shot as training sees them: uint8 [N, 336, 336, 3], with the labels and facts of
+    each."""
     shot, moments = sample_moments(rng, num_frames=num_frames, held_out=held_out, content=content)
     drawn = [draw(shot, moment) for moment in moments]
     pictures = compress([picture for picture, _ in drawn], rng, h264=h264)

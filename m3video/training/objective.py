@@ -1,4 +1,4 @@
-"""The M3 objective on a checkpoint: the language loss of a conversation, averaged over all the ways it is shown.
+"""The M3 objective on a checkpoint: the language loss of a conversation, averaged over all its passes.
 
 Shape legend: P tiles of a picture, S 576 tokens, L positions, D decoder width.
 """
@@ -19,13 +19,13 @@ from m3video.model.m3.inputs import embed
 from m3video.model.m3.pooling import pool
 from m3video.model.tokenizer import IMAGE_ID
 from m3video.training.conversations import UNLEARNED
-from m3video.training.examples import Example, Pass, Picture
+from m3video.training.examples import Example, ExamplePicture, Pass
 
 Metrics = dict[str, tuple[float, float]]
 
 
 def micro_batches(examples: Sequence[Example], size: int) -> list[list[Example]]:
-    """Examples of one kind and of similar length, at most `size` together, as the reference groups them."""
+    """Group examples of one kind and of similar length, at most `size` together, as the reference does."""
     groups: list[list[Example]] = []
     for kind in sorted({example.kind for example in examples}):
         alike = sorted((example for example in examples if example.kind == kind), key=lambda example: example.length)
@@ -57,9 +57,9 @@ def backward(
     metrics: Metrics = {}
     for group in micro_batches(examples, micro_batch):
         with _within_memory(len(group)):
-            loss, told = _micro_backward(loaded, group, share=len(group) / len(examples), precision=precision)
+            loss, found = _micro_backward(loaded, group, share=len(group) / len(examples), precision=precision)
         total += loss * len(group) / len(examples)
-        for name, (value, count) in told.items():
+        for name, (value, count) in found.items():
             before = metrics.get(name, (0.0, 0.0))
             metrics[name] = (before[0] + value, before[1] + count)
     return total, metrics
@@ -77,7 +77,7 @@ def _within_memory(rows: int) -> Iterator[None]:
 def _micro_backward(
     loaded: LoadedModel, group: Sequence[Example], *, share: float, precision: torch.dtype
 ) -> tuple[Tensor, Metrics]:
-    """The vision tower and the projector run once; each pass runs the decoder and leaves its gradient on the grids."""
+    """Run vision tower and projector once, and the decoder for each pass, which adds its gradient to the grids."""
     device = loaded.model.device
     cast = torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == torch.bfloat16)
     pixels = [picture.pixels_P3HW for example in group for picture in example.pictures]
@@ -103,7 +103,7 @@ def _micro_backward(
 
 
 def _lay_out(loaded: LoadedModel, group: Sequence[Example], name: str, grids: Tensor) -> list[tuple[Tensor, Tensor]]:
-    """Input embeddings [L, D] and labels [L] of every example that has the pass."""
+    """Return input embeddings [L, D] and labels [L] of every example that has the pass."""
     laid, start = [], 0
     for example in group:
         own: list[Tensor] = []
@@ -115,9 +115,9 @@ def _lay_out(loaded: LoadedModel, group: Sequence[Example], name: str, grids: Te
 
 
 def lay_out(
-    loaded: LoadedModel, pictures: Sequence[Picture], one: Pass, grids: Sequence[Tensor]
+    loaded: LoadedModel, pictures: Sequence[ExamplePicture], one: Pass, grids: Sequence[Tensor]
 ) -> tuple[Tensor, Tensor]:
-    """One pass of one example, as embeddings and labels.
+    """Return one pass of one example as embeddings and labels.
 
     Args:
         loaded: the model.
@@ -129,17 +129,17 @@ def lay_out(
         [L, D] embeddings, and [L] labels that are -100 at every visual token.
     """
     blocks = [block(loaded, pictures[k], grids[k], scale) for k, scale in zip(one.shown, one.scales, strict=True)]
-    embeds = embed(loaded, one.told.ids, blocks)[0]
+    embeds = embed(loaded, one.labelled.ids, blocks)[0]
     labels: list[int] = []
     lengths = iter([len(tokens) for tokens in blocks])
-    for token, learned in zip(one.told.ids, one.told.labels, strict=True):
+    for token, learned in zip(one.labelled.ids, one.labelled.labels, strict=True):
         labels += [UNLEARNED] * next(lengths) if token == IMAGE_ID else [learned]
     assert len(labels) == len(embeds)
     return embeds, torch.tensor(labels, device=embeds.device)
 
 
-def block(loaded: LoadedModel, picture: Picture, grid_PSD: Tensor, scale: int) -> Tensor:
-    """A picture's tokens as they stand in the prompt, with their graph: what `encode_image` and `frame_blocks` give."""
+def block(loaded: LoadedModel, picture: ExamplePicture, grid_PSD: Tensor, scale: int) -> Tensor:
+    """Return a picture's tokens as in the prompt (see `encode_image` and `frame_blocks`), with their graph."""
     tokens = pool(grid_PSD, scale)
     config = loaded.config
     if picture.tiled_wh is not None:
@@ -151,7 +151,7 @@ def block(loaded: LoadedModel, picture: Picture, grid_PSD: Tensor, scale: int) -
 
 
 def answer_loss(loaded: LoadedModel, laid: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, int, int]:
-    """Summed cross-entropy of the answers' tokens, how many are the likeliest, and how many there are.
+    """Return the summed cross-entropy of the answers' tokens, how many are the likeliest, and how many there are.
 
     Rows are padded on the right, where a causal decoder cannot look; logits are taken only where something is learned.
     """

@@ -11,7 +11,7 @@ import random
 from collections.abc import Callable, Hashable, Sequence
 from typing import NamedTuple
 
-from m3video.training.facts import Look
+from m3video.training.facts import FactPattern
 from m3video.training.scenes import Facts
 from m3video.training.words import COLOURS, SHAPES
 from m3video.utils.clock import whole_clock
@@ -29,36 +29,32 @@ class Question(NamedTuple):
     question: str
     answer: str
     frame: int
-    looks: tuple[Look, ...] = ()
+    looks: tuple[FactPattern, ...] = ()
 
 
 def spell(sign: str) -> str:
-    """A sign's text as answer tokens: words are one token, numbers go digit by digit (`4 ##7`)."""
+    """Return a sign's text as answer tokens: words are one token, numbers go digit by digit (`4 ##7`)."""
     return sign[0] + "".join(f" ##{digit}" for digit in sign[1:]) if sign.isdigit() else sign
 
 
-def plain(answer: str) -> str:
-    """Answer tokens as the tokenizer decodes them: `4 ##7` -> `47`."""
+def plain_answer(answer: str) -> str:
+    """Return answer tokens as the tokenizer decodes them: `4 ##7` -> `47`."""
     return answer.replace(" ##", "")
 
 
-class Found(NamedTuple):
+class FrameQuestion(NamedTuple):
     """A question without its reference to a frame, its answer, and where each of the answer's words can be seen."""
 
     question: str
     answer: str
-    looks: tuple[Look, ...] = ()
-
-
-Asked = Found | None
-"""None where it cannot be asked."""
+    looks: tuple[FactPattern, ...] = ()
 
 
 def _colour(rng: random.Random) -> str:
     return rng.choice(("colour", "color"))
 
 
-def _background(f: Facts, rng: random.Random) -> Asked:
+def _background(f: Facts, rng: random.Random) -> FrameQuestion | None:
     if f.board or f.page or f.table:
         return None
     c = _colour(rng)
@@ -70,20 +66,20 @@ def _background(f: Facts, rng: random.Random) -> Asked:
             f"which {c} is the background",
         )
     )
-    return Found(asked, f.background)
+    return FrameQuestion(asked, f.background)
 
 
-def _light(f: Facts, rng: random.Random) -> Asked:
+def _light(f: Facts, rng: random.Random) -> FrameQuestion | None:
     asked = rng.choice(("is it day or night", "is it night or day", "day or night"))
-    return Found(asked, "night" if f.night else "day")
+    return FrameQuestion(asked, "night" if f.night else "day")
 
 
-def _shape_colour(f: Facts, rng: random.Random) -> Asked:
+def _shape_colour(f: Facts, rng: random.Random) -> FrameQuestion | None:
     c = _colour(rng)
     if not f.shapes:
         if rng.random() < 0.85:
             return None
-        return Found(f"what {c} is the {rng.choice(('shape', 'object', *SHAPES))}", "there is none")
+        return FrameQuestion(f"what {c} is the {rng.choice(('shape', 'object', *SHAPES))}", "there is none")
     shape = rng.choice(f.shapes)
     if sum(s.kind == shape.kind for s in f.shapes) > 1:
         return None
@@ -91,10 +87,10 @@ def _shape_colour(f: Facts, rng: random.Random) -> Asked:
     asked = [f"what {c} is the {noun}", f"what is the {c} of the {noun}"]
     if len(f.shapes) == 1:
         asked.append(f"which {c} is the {noun}")
-    return Found(rng.choice(asked), shape.colour, (("here", None, shape.kind),))
+    return FrameQuestion(rng.choice(asked), shape.colour, (("here", None, shape.kind),))
 
 
-def _shape_kind(f: Facts, rng: random.Random) -> Asked:
+def _shape_kind(f: Facts, rng: random.Random) -> FrameQuestion | None:
     if not f.shapes:
         return None
     shape = rng.choice(f.shapes)
@@ -108,26 +104,28 @@ def _shape_kind(f: Facts, rng: random.Random) -> Asked:
                 f"which shape is the {shape.colour} object",
             )
         )
-    return Found(asked, shape.kind, (("here", shape.colour, None),))
+    return FrameQuestion(asked, shape.kind, (("here", shape.colour, None),))
 
 
-def _count(f: Facts, rng: random.Random) -> Asked:
+def _count(f: Facts, rng: random.Random) -> FrameQuestion | None:
     if not f.shapes and rng.random() < 0.7:
         return None
     asked = rng.choice(("how many shapes are there", "how many shapes do you see", "how many objects are there"))
-    return Found(asked.replace("objects", "shapes"), ("none", "one", "two", "three")[len(f.shapes)])
+    return FrameQuestion(asked.replace("objects", "shapes"), ("none", "one", "two", "three")[len(f.shapes)])
 
 
-def _place(f: Facts, rng: random.Random) -> Asked:
+def _place(f: Facts, rng: random.Random) -> FrameQuestion | None:
     clear = [s for s in f.shapes if s.clear]
     if not clear:
         return None
     shape = rng.choice(clear)
     noun = "shape" if len(f.shapes) == 1 and rng.random() < 0.5 else f"{shape.colour} {rng.choice(('shape', 'object'))}"
-    return Found(f"where is the {noun}", shape.place, (("here", shape.colour, None),) * len(shape.place.split()))
+    return FrameQuestion(
+        f"where is the {noun}", shape.place, (("here", shape.colour, None),) * len(shape.place.split())
+    )
 
 
-def _present(f: Facts, rng: random.Random) -> Asked:
+def _present(f: Facts, rng: random.Random) -> FrameQuestion | None:
     there_is = {
         "sign": bool(f.sign),
         "board": bool(f.board),
@@ -138,10 +136,10 @@ def _present(f: Facts, rng: random.Random) -> Asked:
     thing, there = rng.choice(list(there_is.items()))
     if not there and rng.random() < 0.5:
         return None
-    return Found(f"is there a {thing}", "yes" if there else "no")
+    return FrameQuestion(f"is there a {thing}", "yes" if there else "no")
 
 
-def _what(f: Facts, rng: random.Random) -> Asked:
+def _what(f: Facts, rng: random.Random) -> FrameQuestion | None:
     if f.page:
         answer = "a page of text"
     elif f.board:
@@ -157,10 +155,10 @@ def _what(f: Facts, rng: random.Random) -> Asked:
             answer = f"a {f.shapes[0].colour} {f.shapes[0].kind}"
     else:
         answer = "nothing"
-    return Found(rng.choice(("what is shown", "what is there", "what do you see", "what can you see")), answer)
+    return FrameQuestion(rng.choice(("what is shown", "what is there", "what do you see", "what can you see")), answer)
 
 
-def _sign(f: Facts, rng: random.Random) -> Asked:
+def _sign(f: Facts, rng: random.Random) -> FrameQuestion | None:
     if not f.sign:
         return None
     noun = rng.choice(("number", "text")) if f.sign.isdigit() else rng.choice(("word", "text"))
@@ -173,10 +171,10 @@ def _sign(f: Facts, rng: random.Random) -> Asked:
         )
     )
     looks = [("letter", order) for order in range(1, len(f.sign) + 1)] if f.sign.isdigit() else [("letter",)]
-    return Found(asked, spell(f.sign), tuple(looks))
+    return FrameQuestion(asked, spell(f.sign), tuple(looks))
 
 
-def _row(f: Facts, rng: random.Random) -> Asked:
+def _row(f: Facts, rng: random.Random) -> FrameQuestion | None:
     lines = f.board or f.table
     if not lines:
         return None
@@ -184,28 +182,28 @@ def _row(f: Facts, rng: random.Random) -> Asked:
     number = row + 1
     if f.board:
         asked = rng.choice((f"read row {number} of the board", f"what colours are in row {number}"))
-        return Found(asked, " ".join(f.board[row]), tuple(("tile", row, c) for c in range(len(f.board))))
+        return FrameQuestion(asked, " ".join(f.board[row]), tuple(("tile", row, c) for c in range(len(f.board))))
     asked = rng.choice((f"read row {number} of the table", f"what does row {number} of the table say"))
-    return Found(asked, spell("".join(lines[row])), tuple(("entry", row, c) for c in range(len(lines[row]))))
+    return FrameQuestion(asked, spell("".join(lines[row])), tuple(("entry", row, c) for c in range(len(lines[row]))))
 
 
-def _tile(f: Facts, rng: random.Random) -> Asked:
+def _tile(f: Facts, rng: random.Random) -> FrameQuestion | None:
     if not f.board:
         return None
     row, column = rng.randrange(len(f.board)), rng.randrange(len(f.board))
     asked = f"what {_colour(rng)} is the tile in row {row + 1} column {column + 1}"
-    return Found(asked, f.board[row][column], (("tile", row, column),))
+    return FrameQuestion(asked, f.board[row][column], (("tile", row, column),))
 
 
-def _entry(f: Facts, rng: random.Random) -> Asked:
+def _entry(f: Facts, rng: random.Random) -> FrameQuestion | None:
     if not f.table:
         return None
     row, column = rng.randrange(len(f.table)), rng.randrange(len(f.table[0]))
     asked = rng.choice(("what number is", "what is")) + f" in row {row + 1} column {column + 1} of the table"
-    return Found(asked, f.table[row][column], (("entry", row, column),))
+    return FrameQuestion(asked, f.table[row][column], (("entry", row, column),))
 
 
-FAMILIES: dict[str, Callable[[Facts, random.Random], Asked]] = {
+FAMILIES: dict[str, Callable[[Facts, random.Random], FrameQuestion | None]] = {
     "background": _background,
     "light": _light,
     "shape colour": _shape_colour,
@@ -237,7 +235,7 @@ SHARES: dict[str, float] = {
 
 
 def refined(family: str, f: Facts) -> str:
-    """The family's name with what makes its questions hard: how many shapes or tiles there are, word or number."""
+    """Return the family's name with what makes its questions hard: the number of shapes or tiles, word or number."""
     if family in ("shape colour", "shape kind", "place"):
         return f"{family} {('none', 'one', 'several')[min(2, len(f.shapes))]}"
     if family in ("tile", "row") and f.board:
@@ -250,8 +248,8 @@ def refined(family: str, f: Facts) -> str:
 
 
 def subject(family: str, question: str) -> Callable[[Facts], bool] | None:
-    """Whether a frame has what a question without a reference is about; None for families (named as by `refined`) that
-    can be asked about any frame."""
+    """Return a test of whether a frame has what a question without a reference is about; None for families (named as by
+    `refined`) that can be asked about any frame."""
     name, words = family.split()[0], set(question.split())
     if name == "sign":
         return lambda facts: bool(facts.sign)
@@ -268,8 +266,8 @@ def subject(family: str, question: str) -> Callable[[Facts], bool] | None:
 
 
 def is_certain(family: str, question: str, frames: Sequence[Facts], index: int) -> bool:
-    """Whether a question about frame `index` has the same answer when it does not say which frame is meant: no other
-    frame has what it is about, but for frames that show the very same."""
+    """Return whether a question about frame `index` has one answer even without a reference: no other frame has what it
+    is about, except frames that show the same."""
     has_it = subject(refined(family, frames[index]), question)
     if has_it is None or not has_it(frames[index]):
         return False
@@ -277,13 +275,13 @@ def is_certain(family: str, question: str, frames: Sequence[Facts], index: int) 
 
 
 def _shown(family: str, f: Facts) -> Hashable:
-    """What of a frame answers: shapes may move while their colours stay."""
+    """Return what of a frame decides the answer: shapes may move while their colours stay."""
     shapes = f.shapes if family == "place" else frozenset((shape.kind, shape.colour) for shape in f.shapes)
     return shapes, f.sign, f.board, f.table
 
 
 def _things(f: Facts, rng: random.Random) -> list[tuple[str, Callable[[Facts], bool]]]:
-    """What in a frame can be asked about over a whole clip: its name, and a test for it."""
+    """Return what in a frame can be asked about over a whole clip: a name, and a test for it."""
     things: list[tuple[str, Callable[[Facts], bool]]] = []
     if f.sign:
         things.append(("a sign", lambda f: bool(f.sign)))
@@ -301,8 +299,8 @@ def _things(f: Facts, rng: random.Random) -> list[tuple[str, Callable[[Facts], b
 
 
 def when_question(frames: Sequence[Facts], times: Sequence[str], rng: random.Random) -> Question | None:
-    """When something first appears, which frame shows it first, or which of two things comes first; None when this clip
-    has nothing to ask about."""
+    """Ask when something first appears, which frame shows it first, or which of two things comes first; None when this
+    clip has nothing to ask about."""
     things = _things(rng.choice(frames), rng)
     if not things:
         return None
@@ -325,7 +323,7 @@ def when_question(frames: Sequence[Facts], times: Sequence[str], rng: random.Ran
     return Question("first", asked, noun if first < other_first else other, min(first, other_first))
 
 
-def ask(
+def draw_questions(
     frames: Sequence[Facts],
     seconds: Sequence[float],
     rng: random.Random,
@@ -335,7 +333,7 @@ def ask(
     when_share: float = 0.1,
     unnamed_share: float = UNNAMED_SHARE,
 ) -> list[Question]:
-    """`number` questions about a clip.
+    """Draw `number` questions about a clip.
 
     Args:
         frames: what is true of each shown frame.

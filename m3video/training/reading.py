@@ -1,4 +1,4 @@
-"""Which conversations a step has, read by threads one step ahead, and a record of every row that is left out."""
+"""Read the conversations of each step in threads, one step ahead, and record every row that is left out."""
 
 from __future__ import annotations
 
@@ -11,26 +11,28 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 from m3video.errors import UsageError
-from m3video.training.conversations import Row, Skipped, read_rows, tally
-from m3video.training.examples import Example, Loader
-from m3video.training.finetune_recipe import FineTune
+from m3video.training.conversations import Conversation, Skipped, read_conversations, tally
+from m3video.training.examples import Example, ExampleLoader
+from m3video.training.finetune_recipe import FinetuneRecipe
 from m3video.training.loop import say
 
 NAMED = 20
-"""Rows with a problem that are named on screen; all are named in the log."""
+"""Rows with a problem that are named on screen; the log names all."""
 
 
-class Reading:
-    """Which conversations a step has, read by threads one step ahead. Use it in a `with` statement."""
+class ExamplePrefetcher:
+    """Reads the examples of each step in threads, one step ahead; a context manager."""
 
-    def __init__(self, rows: Sequence[Row], loader: Loader, recipe: FineTune, *, steps: int) -> None:
+    def __init__(
+        self, rows: Sequence[Conversation], loader: ExampleLoader, recipe: FinetuneRecipe, *, steps: int
+    ) -> None:
         self.rows, self.loader, self.recipe, self.steps = rows, loader, recipe, steps
         self.pool = ThreadPoolExecutor(recipe.workers)
         self.ahead: dict[int, list[Future[Example | Skipped]]] = {}
         self.order: tuple[int, list[int]] = (-1, [])
 
-    def drawn(self, step: int) -> list[Row]:
-        """Every epoch is an order of its own; the last step of one may be smaller."""
+    def conversations_of(self, step: int) -> list[Conversation]:
+        """Return the conversations of a step; each epoch has its own order, and its last step may be smaller."""
         epoch, place = divmod(step, math.ceil(len(self.rows) / self.recipe.batch))
         if self.order[0] != epoch:
             order = list(range(len(self.rows)))
@@ -40,13 +42,15 @@ class Reading:
         return [self.rows[k] for k in self.order[1][start : start + self.recipe.batch]]
 
     def __call__(self, step: int) -> list[Example | Skipped]:
-        """What the rows of a step are, in order."""
+        """Return the examples of a step, or why a row has none, in order."""
         for number in (step, step + 1):
             if number < self.steps and number not in self.ahead:
-                self.ahead[number] = [self.pool.submit(self.loader, row, number) for row in self.drawn(number)]
+                self.ahead[number] = [
+                    self.pool.submit(self.loader, row, number) for row in self.conversations_of(number)
+                ]
         return [future.result() for future in self.ahead.pop(step)]
 
-    def __enter__(self) -> Reading:
+    def __enter__(self) -> ExamplePrefetcher:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -54,14 +58,15 @@ class Reading:
 
 
 class SkipLog:
-    """Every row that was left out, and every video that is damaged, once: in a file, and the first ones on screen."""
+    """Log of every row that was left out and every damaged video, once each: in a file, and the first ones on
+    screen."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
         self.all: list[Skipped] = []
         for line in lines:
-            # A killed run may leave half a line behind; its row is met again.
+            # A killed run may leave half a line behind; its row comes up again.
             with contextlib.suppress(ValueError):
                 self.all.append(Skipped(**json.loads(line)))
         if len(self.all) < len(lines):
@@ -88,15 +93,15 @@ def _line(one: Skipped) -> str:
     return json.dumps({"name": one.name, "kind": one.kind, "reason": one.reason}) + "\n"
 
 
-def load_rows(recipe: FineTune, skips: SkipLog) -> list[Row]:
-    """The usable rows of all data files, in their order; the others go to `skips`.
+def load_conversations(recipe: FinetuneRecipe, skips: SkipLog) -> list[Conversation]:
+    """Return the usable rows of all data files in order; the others go to `skips`.
 
     Raises:
         UsageError: a file cannot be read, or no row of all of them can be used.
     """
-    rows: list[Row] = []
+    rows: list[Conversation] = []
     for source in recipe.data:
-        good, bad, begun = read_rows(source.conversations, source.files)
+        good, bad, begun = read_conversations(source.conversations, source.files)
         for one in bad:
             skips.add(one)
         rows += good
@@ -104,7 +109,7 @@ def load_rows(recipe: FineTune, skips: SkipLog) -> list[Row]:
         if bad:
             notes.append(f"left out {tally(bad)}")
         if begun:
-            notes.append(f"{begun} began with an answer to nothing, which is left out")
+            notes.append(f"{begun} began with an answer, which is left out")
         say("; ".join(notes))
     if not rows:
         first = f", e.g. {skips.all[0].name}: {skips.all[0].reason}" if skips.all else ""

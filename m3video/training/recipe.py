@@ -1,4 +1,4 @@
-"""The recipe of a small M3 trained from nothing: what is built, and how long each stage runs."""
+"""The recipe of a small M3 trained from scratch: its sizes, and how long each stage runs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from m3video.utils.text import nearest
 
 
 class RecipePart(BaseModel):
-    """Frozen, and an unknown key is an error."""
+    """A part of a recipe: frozen, and an unknown key is an error."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -42,8 +42,8 @@ class Stage(RecipePart):
     save_every: int = Field(default=200, ge=1)
 
 
-class Recipe(RecipePart):
-    """All stages, in the order they run. `vision` and `decoder` do not need each other and may run side by side."""
+class ScratchRecipe(RecipePart):
+    """All stages in order; `vision` and `decoder` are independent of each other."""
 
     seed: int = 11
     sizes: Sizes = Sizes()
@@ -56,8 +56,8 @@ class Recipe(RecipePart):
     questions: int = Field(24, ge=1, description="questions on each clip")
     max_frames: int = Field(32, ge=1, le=64)
 
-    def with_lengths_of(self, other: Recipe) -> Recipe:
-        """This recipe with the other's numbers of steps and checkpoints."""
+    def with_lengths_of(self, other: ScratchRecipe) -> ScratchRecipe:
+        """Return this recipe with the other's numbers of steps and checkpoints."""
         stages = {
             name: getattr(self, name).model_copy(
                 update={"steps": getattr(other, name).steps, "save_every": getattr(other, name).save_every}
@@ -67,7 +67,7 @@ class Recipe(RecipePart):
         return self.model_copy(update={**stages, "align_steps": other.align_steps})
 
 
-SMOKE = {
+SCRATCH_SMOKE = {
     "vision": {"steps": 2, "batch": 2, "rate": 1e-3, "save_every": 1},
     "decoder": {"steps": 2, "batch": 4, "rate": 1e-3, "save_every": 1},
     "joint": {"steps": 2, "batch": 2, "rate": 1e-3, "save_every": 1},
@@ -79,16 +79,18 @@ SMOKE = {
 """Every stage for two steps: shows that the whole chain runs, and learns nothing."""
 
 
-Some = TypeVar("Some", bound=RecipePart)
+AnyRecipe = TypeVar("AnyRecipe", bound=RecipePart)
 
 
-def read_recipe(kind: type[Some], path: Path, *, parts: Sequence[type[RecipePart]], changes: Mapping[str, Any]) -> Some:
+def read_recipe(
+    kind: type[AnyRecipe], path: Path, *, parts: Sequence[type[RecipePart]], changes: Mapping[str, Any]
+) -> AnyRecipe:
     """Read a YAML recipe of one kind.
 
     Args:
-        kind: what it is a recipe of.
+        kind: the recipe model.
         path: the file.
-        parts: the models inside `kind`, whose keys are known too.
+        parts: the models inside `kind`, whose keys are valid too.
         changes: values that replace those of the file.
 
     Raises:
@@ -108,6 +110,6 @@ def read_recipe(kind: type[Some], path: Path, *, parts: Sequence[type[RecipePart
         raise UsageError(f"{path}: {where}{given}: {problem['msg']}") from None
 
 
-def load_recipe(path: Path, *, smoke: bool = False) -> Recipe:
-    """Read a recipe that trains from nothing; errors as for `read_recipe`."""
-    return read_recipe(Recipe, path, parts=(Sizes, Stage), changes=SMOKE if smoke else {})
+def load_scratch_recipe(path: Path, *, smoke: bool = False) -> ScratchRecipe:
+    """Read a recipe for training from scratch; errors as for `read_recipe`."""
+    return read_recipe(ScratchRecipe, path, parts=(Sizes, Stage), changes=SCRATCH_SMOKE if smoke else {})

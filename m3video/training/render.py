@@ -15,10 +15,9 @@ from typing import Any, NamedTuple
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 
-from m3video.training.glyphs import glyph_mask
-from m3video.training.scenes import HELD_OUT_FONTS, Font, Shape, Shot, Sign, outline_points, place_of, sample_font
+from m3video.training.scenes import HELD_OUT_FONTS, DrawnShape, Font, Shot, Sign, outline_points, place_of, sample_font
 from m3video.training.words import COLOURS, GLYPHS, PLACES, RGB, SHAPES
 
 GRID = 24
@@ -29,6 +28,13 @@ PHOTOS = {
     "held_out": ("coffee.png", "ihc.png"),
 }
 Picture = NDArray[np.uint8]
+_HERSHEY = {
+    "simplex": cv2.FONT_HERSHEY_SIMPLEX,
+    "duplex": cv2.FONT_HERSHEY_DUPLEX,
+    "script": cv2.FONT_HERSHEY_TRIPLEX,
+    "complex": cv2.FONT_HERSHEY_COMPLEX,
+    "plain": cv2.FONT_HERSHEY_PLAIN,
+}
 
 
 class CellLabels(NamedTuple):
@@ -48,7 +54,7 @@ class CellLabels(NamedTuple):
 
 @functools.cache
 def natural_picture(name: str) -> Picture:
-    """One of the pictures inside the scikit-image wheel (read from its files: nothing is downloaded)."""
+    """Read one of the pictures inside the scikit-image wheel from its files; nothing is downloaded."""
     import skimage
 
     path = Path(skimage.__file__).parent / "data" / name
@@ -57,8 +63,37 @@ def natural_picture(name: str) -> Picture:
     return cv2.resize(rgb, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA).astype(np.uint8)
 
 
+@functools.lru_cache(maxsize=16384)
+def glyph_mask(glyph: str, font: Font, pixels: int) -> Picture:
+    """Return the ink of one glyph, uint8 [h, w] with h = about `pixels`."""
+    ink = _sans(glyph, font, pixels) if font.name.startswith("sans") else _hershey(glyph, font, pixels)
+    lean = font.slant * ink.shape[0]
+    if font.stretch != 1 or lean:
+        change = np.array([[font.stretch, -font.slant, max(0.0, lean)], [0, 1, 0]], np.float32)
+        ink = cv2.warpAffine(ink, change, (int(ink.shape[1] * font.stretch + abs(lean)), ink.shape[0])).astype(np.uint8)
+    return np.ascontiguousarray(ink, np.uint8)
+
+
+def _sans(glyph: str, font: Font, pixels: int) -> Picture:
+    face = ImageFont.load_default(pixels)
+    stroke = max(1, round(pixels / 16 * font.weight)) if font.name.endswith("bold") else 0
+    left, _, right, _ = face.getbbox(glyph, stroke_width=stroke)
+    image = Image.new("L", (max(2, int(right - left) + 2), int(pixels * 1.2)))
+    ImageDraw.Draw(image).text((1 - left, -pixels * 0.12), glyph, font=face, fill=255, stroke_width=stroke)
+    return np.asarray(image)
+
+
+def _hershey(glyph: str, font: Font, pixels: int) -> Picture:
+    scale = pixels / (15 if font.name == "plain" else 30)
+    thick = max(1, round(pixels // 14 * font.weight))
+    (width, height), _ = cv2.getTextSize(glyph, _HERSHEY[font.name], scale, thick)
+    sheet = np.zeros((int(height * 1.35) + 4, width + 4), np.uint8)
+    cv2.putText(sheet, glyph, (2, int(height * 1.1) + 1), _HERSHEY[font.name], scale, (255,), thick, cv2.LINE_AA)
+    return sheet
+
+
 def _crop(shot: Shot, rng: np.random.Generator, moment: float, *, natural: Picture) -> NDArray[np.float32]:
-    """A panning crop of `natural`, resized to the shot's size, normalised to mean luma 120."""
+    """Return a panning crop of `natural`, resized to the shot's size, normalised to mean luma 120."""
     width, height = shot.size
     rows, columns = natural.shape[:2]
     zoom = rng.uniform(0.55, 0.95) * min(columns / width, rows / height)
@@ -95,7 +130,7 @@ def _backdrop(shot: Shot, rng: np.random.Generator, moment: float) -> NDArray[np
     return np.clip(canvas, 0, 255)
 
 
-def _draw_shape(canvas: Picture, mask: Picture, shape: Shape, moment: float, *, rgb: tuple[int, ...]) -> None:
+def _draw_shape(canvas: Picture, mask: Picture, shape: DrawnShape, moment: float, *, rgb: tuple[int, ...]) -> None:
     """Fill `shape` on `canvas` (anti-aliased) and its area on `mask` with 255."""
     height, width = canvas.shape[:2]
     x, y = shape.centre(moment)
@@ -197,7 +232,7 @@ def _draw_page(canvas: Picture, kind: NDArray[np.int16], shot: Shot, rng: np.ran
 
 
 def _lines(canvas: Picture, columns: int, rows: int, rng: np.random.Generator) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Where the columns and rows of a board or table begin and end: most of the picture, in pixels."""
+    """Return where the columns and rows of a board or table begin and end: most of the picture, in pixels."""
     height, width = canvas.shape[:2]
     box_w = width * rng.uniform(0.8, 0.98)
     box_h = height * rng.uniform(0.85, 0.98)
@@ -263,7 +298,7 @@ def _cells(values: NDArray[np.int16], *, outside: int) -> NDArray[np.int16]:
 
 
 def _glyph_cells(boxes: Boxes, height: int, width: int) -> NDArray[np.int16]:
-    """A cell carries a glyph when its centre lies in the glyph's core, or when it holds the glyph's centre."""
+    """Return a cell carries a glyph when its centre lies in the glyph's core, or when it holds the glyph's centre."""
     side = max(height, width)
     cell, off_x, off_y = side / GRID, (side - width) // 2, (side - height) // 2
     out = np.zeros((GRID, GRID), np.int16)
@@ -277,7 +312,7 @@ def _glyph_cells(boxes: Boxes, height: int, width: int) -> NDArray[np.int16]:
 
 
 def draw(shot: Shot, moment: float) -> tuple[Picture, CellLabels]:
-    """The picture of `shot` at `moment` (0..1), uint8 [H, W, 3], and its cell labels."""
+    """Return the picture of `shot` at `moment` (0..1), uint8 [H, W, 3], and its cell labels."""
     rng = np.random.default_rng(shot.seed)
     width, height = shot.size
     canvas = _backdrop(shot, rng, moment).astype(np.uint8)

@@ -5,15 +5,15 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from m3video.training.footage import Clip, clip_frames, encode_h264
-from m3video.training.scenes import Font, Shape, Shot, Sign
+from m3video.training.footage import FootageClip, clip_frames, encode_h264
+from m3video.training.scenes import DrawnShape, Font, Shot, Sign
 
 FPS = 15
 SIZE = (480, 270)
 
 
-def _shape(kind: str, colour: str, *, x: float, y: float, radius: float, dx: float = 0.0) -> Shape:
-    return Shape(kind, colour, x, y, radius, angle=0.1, spin=0.3, dx=dx, dy=0.05, outline=False)
+def _shape(kind: str, colour: str, *, x: float, y: float, radius: float, dx: float = 0.0) -> DrawnShape:
+    return DrawnShape(kind, colour, x, y, radius, angle=0.1, spin=0.3, dx=dx, dy=0.05, outline=False)
 
 
 def _shot(
@@ -21,7 +21,7 @@ def _shot(
     *,
     backdrop: str = "plain",
     night: bool = False,
-    shapes: tuple[Shape, ...] = (),
+    shapes: tuple[DrawnShape, ...] = (),
     sign: Sign | None = None,
     seed: int,
 ) -> Shot:
@@ -41,9 +41,10 @@ def _shot(
     )
 
 
-def sample_clip() -> Clip:
-    """Twelve seconds in four shots: a red circle by day, a white star by night, a sign, a green square."""
-    return Clip(
+def sample_clip() -> FootageClip:
+    """Return the sample: twelve seconds in four shots, a red circle by day, a white star by night, a sign, a green
+    square."""
+    return FootageClip(
         shots=(
             _shot("blue", shapes=(_shape("circle", "red", x=0.5, y=0.5, radius=0.24, dx=0.3),), seed=1),
             _shot(

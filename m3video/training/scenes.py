@@ -60,7 +60,7 @@ class Facts(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Shape:
+class DrawnShape:
     kind: str
     colour: str
     x: float
@@ -104,7 +104,7 @@ class Shot:
     backdrop: str
     background: str
     night: bool
-    shapes: tuple[Shape, ...]
+    shapes: tuple[DrawnShape, ...]
     sign: Sign | None
     board: tuple[tuple[str, ...], ...] | None
     page: tuple[str, ...] | None
@@ -117,20 +117,20 @@ class Shot:
 
 
 def place_of(x: float, y: float) -> tuple[str, bool]:
-    """Which ninth of the picture a point is in, and whether it is clearly in it."""
+    """Return the ninth of the picture that a point is in, and whether it is clearly inside."""
     column, row = min(2, int(x * 3)), min(2, int(y * 3))
     clear = all(abs(v - edge) > PLACE_MARGIN for v in (x, y) for edge in (1 / 3, 2 / 3))
     return PLACES[row * 3 + column], clear
 
 
 def facts_at(shot: Shot, moment: float) -> Facts:
-    """What is true of `shot` at `moment` (0..1)."""
+    """Return the facts of `shot` at `moment` (0..1)."""
     shapes = tuple(ShapeFact(s.colour, s.kind, *place_of(*s.centre(moment))) for s in shot.shapes)
     sign = shot.sign.text if shot.sign else None
     return Facts(shot.background, shot.night, shapes, sign, shot.board, shot.page is not None, shot.table)
 
 
-def _shapes(rng: random.Random, *, count: int, avoid: str, calm: bool) -> tuple[Shape, ...]:
+def _shapes(rng: random.Random, *, count: int, avoid: str, calm: bool) -> tuple[DrawnShape, ...]:
     colours = rng.sample([c for c in COLOURS if c != avoid], count)
     cells = rng.sample(range(9), count)
     found = []
@@ -138,7 +138,7 @@ def _shapes(rng: random.Random, *, count: int, avoid: str, calm: bool) -> tuple[
         limit = 0.30 if count == 1 else 0.165
         reach = 0.25 if count == 1 and not calm else 0.08
         found.append(
-            Shape(
+            DrawnShape(
                 kind=rng.choice(SHAPES),
                 colour=colour,
                 x=(cell % 3 + 0.5) / 3 + rng.uniform(-0.08, 0.08),
@@ -154,11 +154,11 @@ def _shapes(rng: random.Random, *, count: int, avoid: str, calm: bool) -> tuple[
     return tuple(found)
 
 
-def _crowd(rng: random.Random) -> tuple[Shape, ...]:
-    """Many shapes on a loose grid, in any colour: for the vision stage only, because they teach shapes fast."""
+def _crowd(rng: random.Random) -> tuple[DrawnShape, ...]:
+    """Draw many shapes on a loose grid, in any colour: for the vision stage only, because they teach shapes fast."""
     columns, rows = rng.randint(3, 6), rng.randint(2, 4)
     return tuple(
-        Shape(
+        DrawnShape(
             kind=rng.choice(SHAPES),
             colour=rng.choice(COLOURS),
             x=(cell % columns + rng.uniform(0.35, 0.65)) / columns,
@@ -179,8 +179,8 @@ HELD_OUT_FONTS = (Font("duplex"), Font("sans", slant=0.25))
 
 
 def sample_font(rng: random.Random) -> Font:
-    """A font for training, changed at random. With four unchanged fonts a model read two thirds of the signs in them,
-    and a fifth of those in other fonts."""
+    """Draw a font for training, changed at random. With four unchanged fonts a model read two thirds of the signs in
+    them, and a fifth of those in other fonts."""
     return Font(
         rng.choice(("sans", "sans bold", "simplex", "script", "complex", "plain")),
         stretch=rng.choice((0.8, 0.9, 1.0, 1.15, 1.3)),
@@ -207,7 +207,8 @@ def _sign(rng: random.Random, *, held_out: bool) -> Sign:
 
 
 def _street(rng: random.Random) -> tuple[Sign, ...]:
-    """Two to six small signs one below the other: for the vision stage only, which learns letters and their order."""
+    """Draw two to six small signs one below the other: for the vision stage only, which learns letters and their
+    order."""
     number = rng.randint(2, 6)
     signs = []
     for row in range(number):
@@ -233,7 +234,7 @@ def _page(rng: random.Random) -> tuple[str, ...]:
 
 
 def sample_shot(rng: random.Random, *, held_out: bool = False, content: str | None = None) -> Shot:
-    """One random shot.
+    """Draw a random shot.
 
     Args:
         rng: source of all randomness.
@@ -245,7 +246,7 @@ def sample_shot(rng: random.Random, *, held_out: bool = False, content: str | No
         content = rng.choices(("shapes", "sign", "board", "table", "page", "empty"), (48, 20, 14, 6, 5, 7))[0]
     backdrop = rng.choices(("plain", "gradient", "texture", "photo"), (35, 25, 22, 18))[0]
     background = MANY if backdrop == "photo" else rng.choice(BACKGROUND_COLOURS)
-    shapes: tuple[Shape, ...] = ()
+    shapes: tuple[DrawnShape, ...] = ()
     if content == "shapes":
         shapes = _shapes(rng, count=rng.choices((1, 2, 3), (55, 30, 15))[0], avoid=background, calm=False)
     if content == "crowd":
@@ -273,7 +274,7 @@ def sample_shot(rng: random.Random, *, held_out: bool = False, content: str | No
 
 
 def outline_points(kind: str) -> list[tuple[float, float]]:
-    """Corners of a polygonal shape of radius one, clockwise from the top; empty for circle and ring."""
+    """Return the corners of a polygonal shape of radius one, clockwise from the top; none for circle and ring."""
     if kind == "square":
         return [(-0.8, -0.8), (0.8, -0.8), (0.8, 0.8), (-0.8, 0.8)]
     if kind == "triangle":

@@ -31,12 +31,12 @@ LOOKUP_LAYER, LOOKUP_HEADS = 2, 2
 
 @functools.cache
 def word_ids() -> dict[str, int]:
-    """The vocabulary as word -> id."""
+    """Return the vocabulary as word -> id."""
     return {word: number for number, word in enumerate(vocabulary())}
 
 
 @dataclass(frozen=True, slots=True)
-class Clip:
+class TrainingClip:
     """One training clip: the shown frames' times and scales, its questions, and the local facts of each frame's cells
     (int16 [576]), where the decoder shall be taught which tokens to look at."""
 
@@ -47,7 +47,7 @@ class Clip:
 
 
 def clip_words(seconds: Sequence[float], scales: Sequence[int]) -> list[str]:
-    """The prefix of a prompt: `<s> frame 1 0:03 <image>... frame 2 ...`."""
+    """Return the prefix of a prompt: `<s> frame 1 0:03 <image>... frame 2 ...`."""
     words = [BOS]
     for number, (time, scale) in enumerate(zip(seconds, scales, strict=True), 1):
         words += ["frame", str(number), whole_clock(time), *[IMAGE] * scale]
@@ -71,14 +71,14 @@ class Batch:
     looks: tuple[tuple[Tensor, Tensor], ...]
 
     def mask(self) -> Tensor:
-        """Bool [B, 1, L, L], True where row may look at column."""
+        """Return bool [B, 1, L, L], True where the row may attend to the column."""
         group = self.group_BL
         causal = torch.ones(group.shape[1], group.shape[1], dtype=torch.bool, device=group.device).tril()
         seen = (group[:, None, :] == 0) | (group[:, None, :] == group[:, :, None])
         return (seen & causal)[:, None]
 
 
-def make_batch(clips: Sequence[Clip], device: torch.device) -> Batch:
+def make_batch(clips: Sequence[TrainingClip], device: torch.device) -> Batch:
     """Lay out the clips' prefixes and questions, padded on the right."""
     ids_of = word_ids()
     rows: list[tuple[list[int], ...]] = []
@@ -121,8 +121,9 @@ def make_batch(clips: Sequence[Clip], device: torch.device) -> Batch:
     return Batch(ids_BL, positions_BL, labels_BL, group_BL, number_BL, time_BL, tuple(families), tuple(looks))
 
 
-def _targets(clip: Clip, starts: Sequence[int], prefix: int) -> Tensor:
-    """For every token of every answer (its end too), which positions of the prefix show it: bool [A, prefix]."""
+def _targets(clip: TrainingClip, starts: Sequence[int], prefix: int) -> Tensor:
+    """Return for every token of every answer (its end too) the positions of the prefix that show it: bool [A,
+    prefix]."""
     rows = []
     for question in clip.questions:
         start, scale = starts[question.frame], clip.scales[question.frame]
@@ -141,7 +142,7 @@ def _targets(clip: Clip, starts: Sequence[int], prefix: int) -> Tensor:
 
 
 def referred(words: Sequence[str]) -> tuple[str, str]:
-    """The frame number and the time that a question names ("in frame 5", "at 0:07"), "" where it names none."""
+    """Return the frame number and the time that a question names ("in frame 5", "at 0:07"), "" where it names none."""
     pairs = list(pairwise(words))
     number = next((b for a, b in pairs if a == "frame" and b.isdigit()), "")
     time = next((b for a, b in pairs if a == "at" and ":" in b), "")
@@ -162,18 +163,18 @@ class Binder(nn.Module):
     def forward(
         self, hidden_BLD: Tensor, table_WD: Tensor, batch: Batch
     ) -> tuple[Tensor, dict[str, tuple[float, float]]]:
-        """Mean cross-entropy of naming, over the words' own embeddings `table_WD`."""
+        """Return the mean cross-entropy of naming, over the words' own embeddings `table_WD`, and metrics."""
         losses, metrics = [], {}
         for name, head, named_BL in (("number", self.number, batch.number_BL), ("time", self.time, batch.time_BL)):
-            told = named_BL >= 0
-            logits = (head(hidden_BLD[told]) @ table_WD.T).float()
-            losses.append(F.cross_entropy(logits, named_BL[told]))
-            metrics[f"bound {name}"] = (float((logits.argmax(-1) == named_BL[told]).sum()), float(told.sum()))
+            named = named_BL >= 0
+            logits = (head(hidden_BLD[named]) @ table_WD.T).float()
+            losses.append(F.cross_entropy(logits, named_BL[named]))
+            metrics[f"bound {name}"] = (float((logits.argmax(-1) == named_BL[named]).sum()), float(named.sum()))
         return torch.stack(losses).mean(), metrics
 
 
 def pointer_loss(decoder: Any, middle_BLD: Tensor, batch: Batch) -> tuple[Tensor, tuple[float, float]]:
-    """How little of `LOOKUP_LAYER`'s attention falls on the tokens that show an answer, while it is given.
+    """Measure how little of `LOOKUP_LAYER`'s attention falls on the tokens that show an answer while it is generated.
 
     Returns:
         Mean negative log of that share over all positions that predict an answer's token, and (how many of them give
@@ -203,10 +204,11 @@ def pointer_loss(decoder: Any, middle_BLD: Tensor, batch: Batch) -> tuple[Tensor
     return lost / max(1, count), (found, float(count))
 
 
-def answer_loss(
+def clip_loss(
     decoder: Any, head: nn.Module, binder: Binder, batch: Batch, visual_TD: Tensor
 ) -> tuple[Tensor, dict[str, tuple[float, float]]]:
-    """Mean cross-entropy of the answers' tokens plus the binder's, and how many answers of each family are right.
+    """Return the mean cross-entropy of the answers' tokens plus the binder's, and how many answers of each family are
+    right.
 
     Args:
         decoder: a Llama model that takes `inputs_embeds`.
@@ -244,7 +246,7 @@ def answer_loss(
 
 @torch.inference_mode()
 def answers_right(decoder: Any, head: nn.Module, batch: Batch, visual_TD: Tensor) -> list[bool]:
-    """For each question of a one-clip batch, whether every token of its answer is the likeliest one.
+    """Return for each question of a one-clip batch whether every token of its answer is the likeliest one.
 
     That is what greedy decoding would say: it goes wrong at the first token that is not the likeliest.
     """

@@ -1,9 +1,8 @@
 """A frame's true content as token embeddings: what the decoder learns to find and read before it ever sees pixels.
 
-Each fact has a vector. Every token of a frame carries the sum of the facts that hold of it as a whole, and the mean of
-the local facts of its own cells: what is small or has its place needs tokens enough. Nothing here asks the vision
-tower to tell one cell what another one shows: a tower of this size learned that badly (one shape's place in 8 % of all
-frames), and told each cell's own content nearly always.
+Each fact has a vector. A token is the sum of the facts of the whole frame plus the mean of the local facts of its own
+cells, so that small or localised content takes enough tokens. No cell has to encode what another cell shows: a tower of
+this size learned that badly (one shape's place in 8 % of all frames), but each cell's own content nearly always.
 Shape legend: N frames, C 576 cells, S tokens of one frame, D width.
 """
 
@@ -18,22 +17,33 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from m3video.training.facts import Key, fact_ids, fact_list, local_facts, local_ids, loudness_of, renewed, token_shares
+from m3video.training.facts import (
+    FactKey,
+    fact_ids,
+    fact_list,
+    local_facts,
+    local_ids,
+    loudness_of,
+    renewed,
+    token_shares,
+)
 from m3video.training.render import draw
 from m3video.training.scenes import Facts, facts_at, sample_shot
 
 LOUD = 0.4
 FOCUS = {"board": 4, "table": 2, "sign": 3, "shapes": 2}
-"""How often a clip is about reading each of these: boards take longest to learn."""
+"""How often a clip is about each of these: boards take longest to learn."""
 FOCUS_SHARE = 0.85
-Frame = tuple[Facts, NDArray[np.int16]]
-"""What is true of a frame, and the local fact of each of its cells [576] (see `facts.local_facts`)."""
+SymbolicFrame = tuple[Facts, NDArray[np.int16]]
+"""The facts of a frame, and the local fact of each of its cells [576] (see `facts.local_facts`)."""
 
 
-def composed(keys: Iterable[Key], width: int) -> Tensor:
-    """Vectors of facts, unit variance, [facts, width]: what a fact names ("red", "circle") has one vector, turned
-    by a sign pattern for each role, so that what is learned of one red thing helps with the next. Their product binds
-    them together where several facts share a token."""
+def composed(keys: Iterable[FactKey], width: int) -> Tensor:
+    """Return vectors of facts, unit variance, [facts, width].
+
+    What a fact names ("red", "circle") has one vector, times a sign pattern for each role, so that what is learned
+    about one red thing helps with the next. Their product binds them together where several facts share a token.
+    """
     draw_from = torch.Generator().manual_seed(7)
     parts: dict[object, Tensor] = {}
     rows = []
@@ -48,7 +58,7 @@ def composed(keys: Iterable[Key], width: int) -> Tensor:
         own = torch.randn(width, generator=draw_from)
         bound = [torch.stack(vectors).prod(0) if len(vectors) > 1 else own]
         if role == "here":
-            # One looks for a shape by its colour or its kind, and asks for another of its three properties.
+            # A question names a shape by its colour or its kind, and asks for another of its three properties.
             bound = [vectors[0] * vectors[1], vectors[0] * vectors[2], vectors[1] * vectors[2]]
         whole = sum(vectors, own * 0.3) + 0.7 * torch.stack(bound).sum(0)
         rows.append(whole / (len(vectors) + 0.09 + 0.49 * len(bound)) ** 0.5)
@@ -56,8 +66,8 @@ def composed(keys: Iterable[Key], width: int) -> Tensor:
 
 
 class Symbols(nn.Module):
-    """Vectors of facts, and frames as sums of them. They are fixed: the same ones for the vision tower that learns to
-    say them and for the decoder that learns to read them."""
+    """Vectors of facts, and frames as sums of them; fixed, the same for the vision tower that learns to produce them
+    and for the decoder that learns to read them."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -67,21 +77,21 @@ class Symbols(nn.Module):
         self.local = nn.Embedding.from_pretrained(local)
 
     def whole(self, frames: Sequence[Facts]) -> Tensor:
-        """What each frame shows as a whole, [N, D]."""
+        """Return the sum of each frame's facts, [N, D]."""
         lists = [fact_list(frame) for frame in frames]
         flat = torch.tensor([fact for facts in lists for fact in facts], device=self.facts.weight.device)
         lengths = torch.tensor([0, *(len(facts) for facts in lists[:-1])], device=flat.device).cumsum(0)
         return self.facts(flat, lengths)
 
     def cells(self, cells_NC: NDArray[np.int16]) -> Tensor:
-        """What each cell shows, zeros where there is nothing, [N, C, D]."""
+        """Return the local fact of each cell, zeros where there is none, [N, C, D]."""
         device = self.local.weight.device
         numbers = torch.from_numpy(cells_NC).to(device).long()
         loud = torch.from_numpy(np.stack([loudness_of(cells_C, cells_C) for cells_C in cells_NC])).to(device)
         return self.local(torch.where(numbers < 0, len(local_ids()), numbers)) * loud[..., None]
 
-    def tokens(self, frames: Sequence[Frame], scales: Sequence[int]) -> Tensor:
-        """All frames' tokens at their scales, packed in order, [sum of scales, D]."""
+    def tokens(self, frames: Sequence[SymbolicFrame], scales: Sequence[int]) -> Tensor:
+        """Return all frames' tokens at their scales, packed in order, [sum of scales, D]."""
         wholes = self.whole([facts for facts, _ in frames])
         blocks = []
         for (_, cells_C), whole_D, scale in zip(frames, wholes, scales, strict=True):
@@ -97,16 +107,16 @@ class Symbols(nn.Module):
 
 
 @dataclass(frozen=True, slots=True)
-class Drawn:
-    """Frames to make clips of, without their pictures; `fine` are rows as `fine_rows` gives them."""
+class FramePool:
+    """Frames to make clips of, without their pictures; `fine` holds rows as `fine_rows` returns them."""
 
-    frames: tuple[Frame, ...]
+    frames: tuple[SymbolicFrame, ...]
     fine: Mapping[str, Sequence[int]]
 
-    def sample(self, rng: random.Random, number: int, *, fine: bool = False) -> list[Frame]:
-        """A clip's frames: mostly another each time, some shown two or three times in a row; what stands on boards and
-        signs is drawn afresh each time. With `fine`, most need more than one token, all for the same reason."""
-        frames: list[Frame] = []
+    def sample(self, rng: random.Random, number: int, *, fine: bool = False) -> list[SymbolicFrame]:
+        """Draw a clip's frames: mostly another each time, some shown two or three times in a row; what stands on boards
+        and signs is drawn afresh each time. With `fine`, most need more than one token, all for the same reason."""
+        frames: list[SymbolicFrame] = []
         rows = (focus(rng, self.fine) if fine else ()) or range(len(self.frames))
         while len(frames) < number:
             row = rng.choice(rows) if rng.random() < FOCUS_SHARE else rng.randrange(len(self.frames))
@@ -114,18 +124,18 @@ class Drawn:
         return frames[:number]
 
 
-def draw_frames(seed: str, number: int) -> Drawn:
-    """`number` random frames, always the same ones for a seed."""
-    frames: list[Frame] = []
+def draw_frames(seed: str, number: int) -> FramePool:
+    """Draw `number` random frames, the same ones for the same seed."""
+    frames: list[SymbolicFrame] = []
     for index in range(number):
         rng = random.Random(f"{seed} drawn {index}")
         shot, moment = sample_shot(rng), rng.random()
         frames.append((facts_at(shot, moment), local_facts(draw(shot, moment)[1])))
-    return Drawn(tuple(frames), fine_rows([facts for facts, _ in frames]))
+    return FramePool(tuple(frames), fine_rows([facts for facts, _ in frames]))
 
 
 def fine_rows(frames: Sequence[Facts]) -> dict[str, Sequence[int]]:
-    """Which of some frames show something that takes more than one token to tell, by what it is (keys of `FOCUS`)."""
+    """Return the frames with content that takes more than one token, by what it is (keys of `FOCUS`)."""
     tests = {
         "board": lambda f: f.board,
         "table": lambda f: f.table,
@@ -136,6 +146,6 @@ def fine_rows(frames: Sequence[Facts]) -> dict[str, Sequence[int]]:
 
 
 def focus(rng: random.Random, fine: Mapping[str, Sequence[int]]) -> Sequence[int]:
-    """The rows that show one of those things (of few frames it may be that none shows it)."""
+    """Draw one of those contents and return its rows (the largest group where no frame shows it)."""
     name = rng.choices(list(FOCUS), list(FOCUS.values()))[0]
     return fine[name] or max(fine.values(), key=len)

@@ -1,4 +1,4 @@
-"""Training by recipe: a small M3 from nothing, or a checkpoint fine-tuned."""
+"""Training by recipe: a small M3 from scratch, or a checkpoint fine-tuned."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def train(
     resume: bool = True,
     out: Path | None = None,
 ) -> Path:
-    """Train a small M3 from nothing, or fine-tune a checkpoint, and write it as a folder that `--model` takes.
+    """Train a small M3 from scratch, or fine-tune a checkpoint, and write it as a folder that `--model` takes.
 
     Args:
         config_path: YAML recipe, e.g. `configs/bundled.yaml`; one with `base:` fine-tunes (see `finetune`).

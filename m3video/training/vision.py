@@ -21,11 +21,10 @@ from torch.nn import functional as F
 
 from m3video.model.m3.modeling import M3VideoForConditionalGeneration
 from m3video.model.m3.pooling import pool
-from m3video.training.build import autocast
 from m3video.training.facts import fact_ids, fact_list, local_facts
-from m3video.training.footage import normalise, shot_frames
-from m3video.training.loop import run_stage
-from m3video.training.recipe import Recipe
+from m3video.training.footage import normalise_squares, shot_frames
+from m3video.training.loop import autocast, run_stage
+from m3video.training.recipe import ScratchRecipe
 from m3video.training.render import PAD_CELL, CellLabels
 from m3video.training.scenes import Facts
 from m3video.training.symbols import Symbols
@@ -59,7 +58,7 @@ LOOKS = ((1.2, 0.0), (0.0, 1.2), (-1.2, 0.0), (0.0, -1.2), (0.0, 0.0), (2.5, 2.5
 
 
 def tower_features(model: M3VideoForConditionalGeneration, pixels_N3HW: Tensor) -> Tensor:
-    """What the projector gets, [N, 576, V], without running the tower's unused last layer."""
+    """Return what the projector reads, [N, 576, V], without running the tower's unused last layer."""
     tower = model.model.vision_tower
     core = getattr(tower, "vision_model", tower)
     hidden = core.pre_layrnorm(core.embeddings(pixels_N3HW))
@@ -119,7 +118,7 @@ def start_white(tower: Any) -> None:
     for number in range(WHITE_FRAMES):
         rng = random.Random(f"whitening {number}")
         squares, _, _ = shot_frames(rng, num_frames=1, h264=False, content=(None, "crowd", "page")[number % 3])
-        pixels = F.unfold(torch.from_numpy(normalise(squares)), size, stride=size)[0].T
+        pixels = F.unfold(torch.from_numpy(normalise_squares(squares)), size, stride=size)[0].T
         patches.append(pixels[rng.sample(range(len(pixels)), 200)])
     stack = torch.cat(patches).double()
     values, vectors = torch.linalg.eigh(stack.T @ stack / len(stack))
@@ -130,8 +129,8 @@ def start_white(tower: Any) -> None:
     core.embeddings.position_embedding.weight[:, :filters] *= 0.1
 
 
-class Reader(nn.Module):
-    """The tower and the heads that read it; only the tower is kept.
+class TowerReader(nn.Module):
+    """The tower and the heads that read it; only the tower is used after the stage.
 
     The facts of the whole frame are read as the product reads: an MLP on each cell, then pooling, then a linear head.
     It is not the model's own projector: without a norm before it, that one died as the features grew louder.
@@ -145,13 +144,15 @@ class Reader(nn.Module):
         self.cells = nn.Linear(width, sum(HEADS.values()))
         self.where = nn.Linear(width, 2)
         self.facts = nn.Linear(width, len(fact_ids()))
-        said = model.config.text_config.hidden_size
-        self.say = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, said), nn.GELU(), nn.Linear(said, said))
-        self.symbols = Symbols(said)
+        decoder_width = model.config.text_config.hidden_size
+        self.say = nn.Sequential(
+            nn.LayerNorm(width), nn.Linear(width, decoder_width), nn.GELU(), nn.Linear(decoder_width, decoder_width)
+        )
+        self.symbols = Symbols(decoder_width)
 
 
 def cell_targets(labels: Sequence[CellLabels]) -> dict[str, Tensor]:
-    """Labels of all cells, int64 [N * 576] by head."""
+    """Return the labels of all cells, int64 [N * 576] by head."""
     out = {}
     for head in HEADS:
         stacked = np.stack([getattr(label, f"{head}_GG") for label in labels]).reshape(-1).astype(np.int64)
@@ -160,7 +161,7 @@ def cell_targets(labels: Sequence[CellLabels]) -> dict[str, Tensor]:
 
 
 def cell_losses(logits: Tensor, targets: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, tuple[float, float]]]:
-    """Sum of the heads' losses and the recall of each head on the cells where it has something to say."""
+    """Return the sum of the heads' losses, and each head's recall on the cells where its label is not empty."""
     total = logits.new_zeros(())
     metrics = {}
     inside = targets["kind"] != PAD_CELL
@@ -170,13 +171,13 @@ def cell_losses(logits: Tensor, targets: Mapping[str, Tensor]) -> tuple[Tensor, 
         if head in ("shape", "glyph", "order", "place"):
             weight[1:] = RARE_WEIGHT
         total = total + F.cross_entropy(part, target, weight)
-        told = inside.to(target.device) & ((target > 0) | (head == "kind"))
-        metrics[head] = (float((part.argmax(-1) == target)[told].sum()), float(told.sum()))
+        counted = inside.to(target.device) & ((target > 0) | (head == "kind"))
+        metrics[head] = (float((part.argmax(-1) == target)[counted].sum()), float(counted.sum()))
     return total, metrics
 
 
 def fact_targets(frames: Sequence[Facts]) -> Tensor:
-    """The facts that hold in each frame, float32 [N, facts] of 0 and 1."""
+    """Return the facts that hold in each frame, float32 [N, facts] of 0 and 1."""
     target = torch.zeros(len(frames), len(fact_ids()))
     for row, frame in enumerate(frames):
         target[row, fact_list(frame)] = 1.0
@@ -184,9 +185,10 @@ def fact_targets(frames: Sequence[Facts]) -> Tensor:
 
 
 def fact_loss(
-    reader: Reader, features_NCV: Tensor, frames: Sequence[Facts], rng: random.Random
+    reader: TowerReader, features_NCV: Tensor, frames: Sequence[Facts], rng: random.Random
 ) -> tuple[Tensor, dict[str, tuple[float, float]]]:
-    """How badly random pooled tokens, at a random scale for each frame, tell the facts of the whole frame."""
+    """Return the loss of reading the facts of the whole frame from random pooled tokens, at a random scale for each
+    frame."""
     grid = reader.digest(features_NCV)
     rows = []
     for n in range(len(grid)):
@@ -203,9 +205,9 @@ def fact_loss(
     }
 
 
-def say_loss(reader: Reader, features_NCV: Tensor, labels: Sequence[CellLabels]) -> Tensor:
-    """How far each cell is, relative to its target, from the symbol that it must say through an MLP of the projector's
-    form. The heads above make a tower know a shape's colour and its kind apart; the symbols bind them together."""
+def say_loss(reader: TowerReader, features_NCV: Tensor, labels: Sequence[CellLabels]) -> Tensor:
+    """Return how far each cell, through an MLP of the projector's form, is from its symbol, relative to the symbol's
+    square."""
     with torch.no_grad():
         target = reader.symbols.cells(np.stack([local_facts(label) for label in labels]))
         loud = target.square().mean(-1)
@@ -218,8 +220,8 @@ def say_loss(reader: Reader, features_NCV: Tensor, labels: Sequence[CellLabels])
 def draw_batch(
     rng: random.Random, batch: int, *, dense: int
 ) -> tuple[NDArray[np.uint8], list[CellLabels], list[Facts | None]]:
-    """Frames uint8 [batch, 336, 336, 3], the labels of their cells, and what is true of each; None for the `dense`
-    ones, of which there is no list of facts."""
+    """Draw frames uint8 [batch, 336, 336, 3], the labels of their cells, and the facts of each; None for the `dense`
+    ones, which have no list of facts."""
     squares: list[NDArray[np.uint8]] = []
     labels: list[CellLabels] = []
     facts: list[Facts | None] = []
@@ -236,11 +238,11 @@ _CENTRES = (torch.arange(FULL_SCALE) % FULL_SIDE, torch.arange(FULL_SCALE) // FU
 
 
 def train_vision(
-    model: M3VideoForConditionalGeneration, recipe: Recipe, folder: Path, *, device: torch.device, resume: bool
+    model: M3VideoForConditionalGeneration, recipe: ScratchRecipe, folder: Path, *, device: torch.device, resume: bool
 ) -> None:
     """Run the stage; the model's vision tower is trained in place."""
     torch.manual_seed(recipe.seed + 2)
-    reader = Reader(model).to(device)
+    reader = TowerReader(model).to(device)
     start_local(reader.tower)
     start_white(reader.tower)
     if device.type == "cpu":
@@ -252,12 +254,12 @@ def train_vision(
         rng = random.Random(f"{recipe.seed} vision {number}")
         dense = round(recipe.vision.batch * DENSE_SHARES[2 * number >= recipe.vision.steps])
         squares, labels, facts = draw_batch(rng, recipe.vision.batch, dense=dense)
-        told = [n for n, frame in enumerate(facts) if frame is not None]
-        pixels = torch.from_numpy(normalise(squares)).to(device)
+        with_facts = [n for n, frame in enumerate(facts) if frame is not None]
+        pixels = torch.from_numpy(normalise_squares(squares)).to(device)
         with autocast(device):
             features = tower_features(model, pixels)
             logits, where = reader.cells(features), reader.where(features)
-            by_facts, fact_metrics = fact_loss(reader, features[told], [f for f in facts if f is not None], rng)
+            by_facts, fact_metrics = fact_loss(reader, features[with_facts], [f for f in facts if f is not None], rng)
             by_saying = say_loss(reader, features, labels)
         by_cells, metrics = cell_losses(logits.float().flatten(0, 1), cell_targets(labels))
         by_where = F.mse_loss(where.float(), place.expand(len(where), -1, -1))

@@ -100,7 +100,7 @@ FUNCTION_WORDS: tuple[str, ...] = tuple(
 
 
 def vocabulary() -> list[str]:
-    """Every token, in id order: specials, numbers, times, then words."""
+    """Return every token in id order: specials, numbers, times, then words."""
     words: dict[str, None] = dict.fromkeys((PAD, BOS, EOS, UNK, IMAGE))
     words |= dict.fromkeys(str(number) for number in range(MAX_FRAMES + 1))
     words |= dict.fromkeys(f"##{digit}" for digit in range(10))

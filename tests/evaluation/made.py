@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from m3video.evaluation.records import Record
-from m3video.evaluation.samples import Row
+from m3video.evaluation.samples import SampleRow
 from m3video.evaluation.view import ClipView
 from m3video.model.m3.saliency import Look
 from m3video.types import SCALES, FrameStats, VideoInfo
@@ -38,7 +38,7 @@ def row(
     shown_as: str | None = None,
     visual: int = 10,
     said: str | None = None,
-) -> Row:
+) -> SampleRow:
     return {
         "doc_id": about.id,
         "method": method,

@@ -12,15 +12,15 @@ import pytest
 from m3video.evaluation.footage_set import (
     EDGE_SECONDS,
     FAMILY_GROUPS,
+    ClipRecipe,
     FootageSpec,
-    Recipe,
-    ask_clip,
-    content_key,
-    describe,
+    choose_questions,
+    describe_groups,
+    footage_key,
     group_of,
-    make_recipe,
-    make_records,
-    render_clip,
+    make_clip_recipe,
+    make_footage_records,
+    render_footage_clip,
 )
 from m3video.evaluation.records import GROUPS, Record
 from m3video.training.footage import FADE_SECONDS
@@ -31,9 +31,9 @@ from m3video.video.reader import open_video, probe
 TINY = FootageSpec(seed=5, clips=2, questions=8, lengths=((3, 4, 6),))
 
 
-def asked(seed: int, index: int, number: int = 40) -> tuple[Recipe, list[Record]]:
-    recipe = make_recipe(FootageSpec(seed=seed), index)
-    return recipe, ask_clip(recipe, video="v.mp4", rng=random.Random(f"{seed} {index}"), number=number)
+def asked(seed: int, index: int, number: int = 40) -> tuple[ClipRecipe, list[Record]]:
+    recipe = make_clip_recipe(FootageSpec(seed=seed), index)
+    return recipe, choose_questions(recipe, video="v.mp4", rng=random.Random(f"{seed} {index}"), number=number)
 
 
 MANY = [asked(seed, index) for seed in (1, 2) for index in range(9)]
@@ -107,7 +107,7 @@ def test_moments_keep_away_from_cuts_and_fades() -> None:
                 assert not (fades and end - FADE_SECONDS < r.moment < end)
 
 
-def shots_with(recipe: Recipe, noun: str) -> list[int]:
+def shots_with(recipe: ClipRecipe, noun: str) -> list[int]:
     """The numbers of the shots that show a thing: "a sign", "a red circle"."""
     return [
         number
@@ -165,30 +165,30 @@ def test_questions_are_spread_over_groups_and_differ() -> None:
 
 def test_the_seed_decides_and_the_number_of_clips_does_not() -> None:
     assert asked(1, 4) == asked(1, 4)
-    assert make_recipe(FootageSpec(seed=1, clips=5), 3) == make_recipe(FootageSpec(seed=1, clips=50), 3)
-    assert make_recipe(FootageSpec(seed=1), 3) != make_recipe(FootageSpec(seed=2), 3)
+    assert make_clip_recipe(FootageSpec(seed=1, clips=5), 3) == make_clip_recipe(FootageSpec(seed=1, clips=50), 3)
+    assert make_clip_recipe(FootageSpec(seed=1), 3) != make_clip_recipe(FootageSpec(seed=2), 3)
 
 
 def test_the_key_changes_with_everything_that_changes_the_file() -> None:
-    one = make_recipe(TINY, 0)
+    one = make_clip_recipe(TINY, 0)
     others = [
-        Recipe("x", one.clip, one.fps, one.crf),
-        Recipe(one.name, one.clip, one.fps + 1, one.crf),
-        Recipe(one.name, one.clip, one.fps, one.crf + 1),
-        make_recipe(TINY, 1),
+        ClipRecipe("x", one.clip, one.fps, one.crf),
+        ClipRecipe(one.name, one.clip, one.fps + 1, one.crf),
+        ClipRecipe(one.name, one.clip, one.fps, one.crf + 1),
+        make_clip_recipe(TINY, 1),
     ]
-    keys = [content_key(recipe) for recipe in (one, *others)]
+    keys = [footage_key(recipe) for recipe in (one, *others)]
     assert keys[0] == keys[1], "the name is not content"
     assert len(set(keys)) == 4
 
 
 def test_clips_are_rendered_once_whole_and_alike(tmp_path: Path) -> None:
-    records = make_records(TINY, folder=tmp_path / "a")
+    records = make_footage_records(TINY, folder=tmp_path / "a")
     files = {path: path.stat().st_mtime_ns for path in (tmp_path / "a").iterdir()}
     assert len(files) == 2
-    assert make_records(TINY, folder=tmp_path / "a") == records
+    assert make_footage_records(TINY, folder=tmp_path / "a") == records
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "a").iterdir()} == files
-    again = make_records(TINY, folder=tmp_path / "b")
+    again = make_footage_records(TINY, folder=tmp_path / "b")
     assert [replace(r, video="") for r in again] == [replace(r, video="") for r in records]
     for path in files:
         with open_video(path) as one, open_video(tmp_path / "b" / path.name) as two:
@@ -197,8 +197,8 @@ def test_clips_are_rendered_once_whole_and_alike(tmp_path: Path) -> None:
         assert max(apart) < 1.5, "more than x264's own wavering"
     info = probe(records[0].video)
     assert info.codec == "h264"
-    assert abs(info.duration_seconds - make_recipe(TINY, 0).clip.duration) < 0.4
-    assert describe(records).startswith(f"{len(records)} questions (")
+    assert abs(info.duration_seconds - make_clip_recipe(TINY, 0).clip.duration) < 0.4
+    assert describe_groups(records).startswith(f"{len(records)} questions (")
 
 
 def test_an_interrupted_rendering_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -207,7 +207,7 @@ def test_an_interrupted_rendering_leaves_nothing(tmp_path: Path, monkeypatch: py
 
     monkeypatch.setattr("m3video.evaluation.footage_set.encode_h264", stop)
     with pytest.raises(KeyboardInterrupt):
-        render_clip(make_recipe(TINY, 0), tmp_path)
+        render_footage_clip(make_clip_recipe(TINY, 0), tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 

@@ -13,8 +13,8 @@ from rich.console import Console
 from m3video.errors import UsageError
 from m3video.evaluation import plots
 from m3video.evaluation.intervals import Estimate
-from m3video.evaluation.report import Report, make_report, report_json, save_report
-from m3video.evaluation.samples import Row, RunFolder
+from m3video.evaluation.report import EvalReport, make_report, report_json, save_report
+from m3video.evaluation.samples import RunFolder, SampleRow
 from m3video.evaluation.tables import percent, print_report
 from m3video.types import SCALES
 from tests.evaluation.made import record, row
@@ -27,7 +27,7 @@ RECORDS = [
 ]
 
 
-def answers() -> list[Row]:
+def answers() -> list[SampleRow]:
     rows = []
     for number, about in enumerate(RECORDS):
         rows += [row(about, "adaptive", b, right=number % 4 < 3, visual=b - 3) for b in (144, 720)]
@@ -41,7 +41,7 @@ def answers() -> list[Row]:
 
 
 @pytest.fixture
-def report(tmp_path: Path) -> Report:
+def report(tmp_path: Path) -> EvalReport:
     folder = RunFolder(tmp_path, {"model": "bundled", "per_second": False})
     folder.add_samples(answers())
     folder.add_clip(
@@ -56,7 +56,7 @@ def report(tmp_path: Path) -> Report:
     return make_report(folder, RECORDS, task="footage", only=[(r["method"], r["budget"]) for r in answers()])
 
 
-def test_json_has_lmms_evals_shape_and_ours_beside_it(report: Report, tmp_path: Path) -> None:
+def test_json_has_lmms_evals_shape_and_ours_beside_it(report: EvalReport, tmp_path: Path) -> None:
     value = json.loads(save_report(report, tmp_path).read_text())
     assert value == json.loads(json.dumps(report_json(report)))
     names = {
@@ -100,7 +100,7 @@ def test_json_has_lmms_evals_shape_and_ours_beside_it(report: Report, tmp_path: 
     assert any("in their favour" in note for note in ours["notes"])
 
 
-def test_tables_say_what_json_says(report: Report) -> None:
+def test_tables_say_what_json_says(report: EvalReport) -> None:
     text = io.StringIO()
     print_report(report, Console(file=text, width=200))
     said = text.getvalue()
@@ -132,13 +132,13 @@ def test_per_cents() -> None:
     assert percent(Estimate(float("nan"), 0, 1)) == "-"
 
 
-def test_without_matplotlib_one_line_says_what_to_install(monkeypatch: pytest.MonkeyPatch, report: Report) -> None:
+def test_without_matplotlib_one_line_says_what_to_install(monkeypatch: pytest.MonkeyPatch, report: EvalReport) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.raises(UsageError, match=r"pip install 'm3video\[plots\]'"):
         plots.save_plots(report, Path())
 
 
-def test_pictures_show_every_method(report: Report, tmp_path: Path) -> None:
+def test_pictures_show_every_method(report: EvalReport, tmp_path: Path) -> None:
     pytest.importorskip("matplotlib", reason="the plots extra is not installed")
     paths = plots.save_plots(report, tmp_path)
     assert [p.name for p in paths] == ["accuracy.png", "pareto.png"]
@@ -148,6 +148,6 @@ def test_pictures_show_every_method(report: Report, tmp_path: Path) -> None:
     plots.pyplot().close(figure)
 
 
-def test_the_front_holds_what_nothing_beats(report: Report) -> None:
+def test_the_front_holds_what_nothing_beats(report: EvalReport) -> None:
     # The oracle, right on everything for 36 tokens, does not compete; uniform costs more and is right less often.
     assert [(c.method, c.budget) for c in plots.pareto(report.cells)] == [("adaptive", 144)]

@@ -11,11 +11,11 @@ import pytest
 
 from m3video.errors import EXIT_INTERRUPTED, DoesNotFitError, UsageError
 from m3video.evaluation import run as running
-from m3video.evaluation.footage_set import FootageSpec, make_records
+from m3video.evaluation.footage_set import FootageSpec, make_footage_records
 from m3video.evaluation.methods import ShownFrame, make_methods
 from m3video.evaluation.records import Record
-from m3video.evaluation.run import InterruptedRunError, RunSettings, jobs, refer, run
-from m3video.evaluation.samples import Row, key, read_rows
+from m3video.evaluation.run import InterruptedRunError, RunSettings, method_budgets, refer, run_evaluation
+from m3video.evaluation.samples import SampleRow, read_sample_rows, sample_key
 from m3video.model.m3 import checkpoint
 from tests.evaluation.made import record, view
 
@@ -27,23 +27,23 @@ SECONDS = ("plan_seconds", "answer_seconds")
 @pytest.fixture(scope="module")
 def records(tmp_path_factory: pytest.TempPathFactory) -> list[Record]:
     spec = FootageSpec(seed=8, clips=2, questions=4, lengths=((3, 3.5, 6),))
-    return make_records(spec, folder=tmp_path_factory.mktemp("clips"))
+    return make_footage_records(spec, folder=tmp_path_factory.mktemp("clips"))
 
 
 @pytest.fixture(scope="module")
 def whole(loaded: checkpoint.LoadedModel, records: list[Record], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return run(records, loaded, SETTINGS, tmp_path_factory.mktemp("whole")).folder
+    return run_evaluation(records, loaded, SETTINGS, tmp_path_factory.mktemp("whole")).folder
 
 
-def samples(folder: Path) -> list[Row]:
+def samples(folder: Path) -> list[SampleRow]:
     """Answers in a fixed order, without what differs from run to run."""
-    rows = [{k: v for k, v in row.items() if k not in SECONDS} for row in read_rows(folder / "samples.jsonl")]
-    return sorted(rows, key=key)
+    rows = [{k: v for k, v in row.items() if k not in SECONDS} for row in read_sample_rows(folder / "samples.jsonl")]
+    return sorted(rows, key=sample_key)
 
 
 def test_every_question_is_answered_once_by_every_method_within_its_budget(whole: Path, records: list[Record]) -> None:
     rows = samples(whole)
-    assert len(rows) == len(jobs(SETTINGS)) * len(records) == len({key(row) for row in rows})
+    assert len(rows) == len(method_budgets(SETTINGS)) * len(records) == len({sample_key(row) for row in rows})
     shown = [row for row in rows if "skipped" not in row]
     assert all(0 < row["token_counts"]["visual_tokens"] <= row["budget"] for row in shown)
     assert {row["method"] for row in rows if "skipped" in row and row["budget"] == 150} == {
@@ -52,7 +52,7 @@ def test_every_question_is_answered_once_by_every_method_within_its_budget(whole
         "resample",
     }
     assert {row["acc"] for row in shown} == {0.0, 1.0}
-    plans = {row["plan"]: row["pieces"] for row in read_rows(whole / "plans.jsonl")}
+    plans = {row["plan"]: row["pieces"] for row in read_sample_rows(whole / "plans.jsonl")}
     for row in shown:
         pieces = plans[row["plan"]]
         assert sum(tokens for _, _, tokens in pieces) == row["token_counts"]["visual_tokens"]
@@ -77,14 +77,14 @@ def test_each_frame_is_encoded_once_and_costs_are_noted(
 
     monkeypatch.setattr(running, "encode_frames", counting)
     one = [r for r in records if r.clip == records[0].clip]
-    folder = run(one, loaded, SETTINGS, tmp_path)
+    folder = run_evaluation(one, loaded, SETTINGS, tmp_path)
     (clip,) = folder.clips()
     assert counted.total() == clip["frames_encoded"]
     assert clip["stage_seconds"].keys() == {"analyze", "fetch", "vision tower", "answer"}
     assert all(value > 0 for value in clip["stage_seconds"].values())
     assert clip["peak_memory_bytes"] > 1e8
     counted.clear()
-    run(one, loaded, SETTINGS, tmp_path)
+    run_evaluation(one, loaded, SETTINGS, tmp_path)
     assert not counted, "a complete run does nothing"
 
 
@@ -110,7 +110,7 @@ def test_a_killed_run_goes_on_and_ends_the_same(
     with monkeypatch.context() as patch:
         patch.setattr(running, "answer_many", killed)
         with pytest.raises(InterruptedRunError, match="goes on from there") as caught:
-            run(records, loaded, SETTINGS, tmp_path)
+            run_evaluation(records, loaded, SETTINGS, tmp_path)
     assert caught.value.exit_code == EXIT_INTERRUPTED
     kept = samples(tmp_path)
     assert 0 < len(kept) < len(samples(whole))
@@ -118,7 +118,7 @@ def test_a_killed_run_goes_on_and_ends_the_same(
     # As a kill in the middle of writing leaves it.
     path = tmp_path / "samples.jsonl"
     path.write_bytes(path.read_bytes()[:-30])
-    run(records, loaded, SETTINGS, tmp_path)
+    run_evaluation(records, loaded, SETTINGS, tmp_path)
     assert samples(tmp_path) == samples(whole)
 
 
@@ -126,14 +126,14 @@ def test_more_budgets_go_into_the_same_folder_other_questions_do_not(
     loaded: checkpoint.LoadedModel, records: list[Record], tmp_path: Path
 ) -> None:
     methods = tuple(make_methods(["fixed"], max_frames=4))
-    first = run(records[:2], loaded, RunSettings(methods, (4,), 4), tmp_path)
-    again = run(records[:2], loaded, RunSettings(methods, (4, 36), 4), tmp_path)
+    first = run_evaluation(records[:2], loaded, RunSettings(methods, (4,), 4), tmp_path)
+    again = run_evaluation(records[:2], loaded, RunSettings(methods, (4, 36), 4), tmp_path)
     assert len(first.done) == len(methods) * 2
     assert len(again.done) == len(methods) * 4
     with pytest.raises(UsageError, match="questions"):
-        run(records[:3], loaded, RunSettings(methods, (4,), 4), tmp_path)
+        run_evaluation(records[:3], loaded, RunSettings(methods, (4,), 4), tmp_path)
     with pytest.raises(UsageError, match="max_frames"):
-        run(records[:2], loaded, RunSettings(methods, (4,), 8), tmp_path)
+        run_evaluation(records[:2], loaded, RunSettings(methods, (4,), 8), tmp_path)
 
 
 def test_a_budget_beyond_the_context_is_refused_before_anything_runs(
@@ -141,7 +141,7 @@ def test_a_budget_beyond_the_context_is_refused_before_anything_runs(
 ) -> None:
     settings = RunSettings(tuple(make_methods(["fixed"], max_frames=4)), (36, 9000), 4)
     with pytest.raises(DoesNotFitError, match="9000 visual"):
-        run(records, loaded, settings, tmp_path / "new")
+        run_evaluation(records, loaded, settings, tmp_path / "new")
     assert not (tmp_path / "new").exists()
 
 
@@ -149,9 +149,9 @@ def test_rates_buy_a_longer_clip_more_tokens_and_do_not_mix_with_budgets(
     loaded: checkpoint.LoadedModel, tmp_path: Path
 ) -> None:
     spec = FootageSpec(seed=8, clips=2, questions=2, lengths=((2, 2.2, 6), (4, 4.4, 6)))
-    records = make_records(spec, folder=tmp_path / "clips")
+    records = make_footage_records(spec, folder=tmp_path / "clips")
     methods = tuple(make_methods(["uniform", "full"], max_frames=4, context=1600))
-    done = run(records, loaded, RunSettings(methods, (36,), 4, per_second=True), tmp_path / "out")
+    done = run_evaluation(records, loaded, RunSettings(methods, (36,), 4, per_second=True), tmp_path / "out")
     visual = {(row["clip"], row["method"]): row["token_counts"]["visual_tokens"] for row in done.samples()}
     short, long = sorted({row["clip"] for row in done.samples()})
     for clip, seconds in ((short, (2, 2.5)), (long, (4, 4.7))):
@@ -159,9 +159,9 @@ def test_rates_buy_a_longer_clip_more_tokens_and_do_not_mix_with_budgets(
         assert 36 * seconds[0] - 27 <= visual[clip, "uniform@4"] <= 36 * seconds[1]
         assert visual[clip, "full"] == 2 * 576, "what 1600 positions hold beside the text"
     with pytest.raises(UsageError, match="per_second"):
-        run(records, loaded, RunSettings(methods, (36,), 4), tmp_path / "out")
+        run_evaluation(records, loaded, RunSettings(methods, (36,), 4), tmp_path / "out")
     with pytest.raises(DoesNotFitError, match="visual"):
-        run(records, loaded, RunSettings(methods, (2500,), 4, per_second=True), tmp_path / "new")
+        run_evaluation(records, loaded, RunSettings(methods, (2500,), 4, per_second=True), tmp_path / "new")
 
 
 def test_a_moment_is_named_as_the_frame_that_shows_most_of_its_shot() -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from m3video.errors import UsageError
-from m3video.evaluation.samples import RunFolder, read_rows
+from m3video.evaluation.samples import RunFolder, read_sample_rows
 from tests.evaluation.made import record, row
 
 IDENTITY = {"model": "bundled", "max_frames": 16}
@@ -24,7 +24,7 @@ def test_answers_come_back_in_the_next_run(tmp_path: Path) -> None:
     assert again.done == {("adaptive", 720, f"q{n}") for n in range(3)} == first.done
     again.add_plan("p", [(1, "pool", 9)])
     assert again.samples() == ROWS
-    assert read_rows(tmp_path / "a" / "run" / "plans.jsonl") == [{"plan": "p", "pieces": [[1, "pool", 9]]}]
+    assert read_sample_rows(tmp_path / "a" / "run" / "plans.jsonl") == [{"plan": "p", "pieces": [[1, "pool", 9]]}]
 
 
 @pytest.mark.parametrize("left", [1, 20, -1])

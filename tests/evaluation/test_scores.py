@@ -6,15 +6,22 @@ import math
 
 import pytest
 
-from m3video.evaluation.samples import Row
-from m3video.evaluation.scores import Guesses, corrected, difference, gap_closed, granularity, make_cells
+from m3video.evaluation.samples import SampleRow
+from m3video.evaluation.scores import (
+    Guesses,
+    accuracy_difference,
+    corrected,
+    gap_closed,
+    granularity_report,
+    make_cells,
+)
 from m3video.types import SCALES
 from tests.evaluation.made import record, row
 
 FOUR = [record(n, clip=f"c{n // 2}", answer=answer) for n, answer in enumerate(("red", "blue", "red", "green"))]
 
 
-def rows(method: str, budget: int, right: str, *, shown_as: str | None = None, visual: int = 10) -> list[Row]:
+def rows(method: str, budget: int, right: str, *, shown_as: str | None = None, visual: int = 10) -> list[SampleRow]:
     """One row for each of the four questions: `right` has a 1 for each right answer."""
     return [
         row(r, method, budget, right=mark == "1", shown_as=shown_as, visual=visual)
@@ -46,7 +53,7 @@ def test_a_cell_with_missing_or_skipped_answers_is_not_shown() -> None:
     assert make_cells(skipped, FOUR) == []
 
 
-def oracle_rows(budget: int, right_by_scale: dict[int, str]) -> list[Row]:
+def oracle_rows(budget: int, right_by_scale: dict[int, str]) -> list[SampleRow]:
     return [
         r
         for scale, right in right_by_scale.items()
@@ -84,7 +91,7 @@ def test_difference_and_gap_by_hand() -> None:
     ]
     cells = {c.method: c for c in make_cells(table, FOUR)}
     ours, uniform, oracle = cells["adaptive"], cells["uniform"], cells["oracle"]
-    assert difference(ours, uniform).value == pytest.approx(0.25)
+    assert accuracy_difference(ours, uniform).value == pytest.approx(0.25)
     assert gap_closed(ours, uniform, oracle).value == pytest.approx(0.5)
     assert gap_closed(oracle, uniform, oracle).value == pytest.approx(1)
     assert math.isnan(gap_closed(ours, oracle, oracle).value), "no gap, no share"
@@ -99,11 +106,11 @@ def test_granularity_by_hand() -> None:
     table = [
         r for scale, marks in right.items() for r in rows(f"granularity-{scale}", 0, marks, shown_as="granularity")
     ]
-    whole, family = granularity(table, FOUR)
+    whole, family = granularity_report(table, FOUR)
     assert (whole.family, family.family) == ("all", "background")
     assert [whole.by_scale[s].value for s in SCALES] == [0.25, 0.5, 0.75, 0.75, 0.5]
     assert whole.enough == 36
     assert whole.oracle_tokens == (1 + 9 + 36 + 1) / 4
     assert whole.oracle == 0.75
-    assert granularity(table[:4], FOUR) == []
+    assert granularity_report(table[:4], FOUR) == []
     assert make_cells(table, FOUR) == [], "granularity has no budget to compare at"

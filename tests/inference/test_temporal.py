@@ -12,7 +12,7 @@ import pytest
 
 from m3video.config import Settings
 from m3video.inference.pipeline import plan_video
-from m3video.training.footage import Clip, clip_frames, encode_h264
+from m3video.training.footage import FootageClip, clip_frames, encode_h264
 from m3video.training.scenes import Shot, sample_shot
 from m3video.training.words import BACKGROUND_COLOURS, MANY
 from m3video.types import TokenPlan
@@ -30,7 +30,7 @@ def shot(seed: int, content: str, *, backdrop: str) -> Shot:
 
 
 def planned(shots: Sequence[Shot], seconds: Sequence[float], path: Path, *, fades: bool = False) -> TokenPlan:
-    clip = Clip(tuple(shots), tuple(seconds), tuple(fades for _ in shots))
+    clip = FootageClip(tuple(shots), tuple(seconds), tuple(fades for _ in shots))
     encode_h264((picture for _, picture in clip_frames(clip, fps=FPS)), path, fps=FPS, crf=24, preset="veryfast")
     return plan_video(path, Settings(budget=BUDGET, max_frames=32))
 

@@ -15,7 +15,14 @@ from PIL import Image
 from m3video.errors import UsageError
 from m3video.model.m3.prompt import build_prompt
 from m3video.model.tokenizer import IMAGE_ID, SentencePieceText, TextCodec, load_text, prompt_ids
-from m3video.training.conversations import Labelled, Row, check_style, conversation_text, label, read_rows
+from m3video.training.conversations import (
+    Conversation,
+    Labelled,
+    check_style,
+    conversation_text,
+    label,
+    read_conversations,
+)
 from tests.model.tiny import WORDS, save_words
 from tests.paths import PARITY
 
@@ -31,12 +38,12 @@ def turns(*texts: str) -> list[dict[str, str]]:
     return [{"from": ("human", "gpt")[n % 2], "value": text} for n, text in enumerate(texts)]
 
 
-def read(tmp_path: Path, *rows: Any) -> tuple[list[Row], list[tuple[str, str]], int]:
+def read(tmp_path: Path, *rows: Any) -> tuple[list[Conversation], list[tuple[str, str]], int]:
     Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
     (tmp_path / "v.mp4").write_bytes(b"a video")
     path = tmp_path / "data.json"
     path.write_text(json.dumps(rows), encoding="utf-8")
-    good, bad, begun = read_rows(path, tmp_path)
+    good, bad, begun = read_conversations(path, tmp_path)
     return good, [(one.kind, one.reason) for one in bad], begun
 
 
@@ -109,14 +116,14 @@ def test_a_file_that_is_no_list_is_one_line(tmp_path: Path, name: str, text: str
     if text is not None:
         (tmp_path / name).write_text(text, encoding="utf-8")
     with pytest.raises(UsageError, match=name) as failure:
-        read_rows(tmp_path / name, tmp_path)
+        read_conversations(tmp_path / name, tmp_path)
     assert "\n" not in str(failure.value)
 
 
 def test_jsonl_is_read_too(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     path.write_text(json.dumps({"conversations": turns("a", "b")}) + "\n\n", encoding="utf-8")
-    assert [row.turns for row in read_rows(path, tmp_path)[0]] == [(("a", "b"),)]
+    assert [row.turns for row in read_conversations(path, tmp_path)[0]] == [(("a", "b"),)]
 
 
 @pytest.mark.parametrize(
@@ -140,24 +147,24 @@ def test_text_that_is_no_utf8(tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
     row = json.dumps({"conversations": turns("line\u2028end?", "Réd.")}, ensure_ascii=False)
     path.write_bytes(row.encode("utf-8-sig"))
-    assert read_rows(path, tmp_path)[0][0].turns == (("line\u2028end?", "Réd."),)
+    assert read_conversations(path, tmp_path)[0][0].turns == (("line\u2028end?", "Réd."),)
     path.write_bytes(row.encode("utf-16"))
     with pytest.raises(UsageError, match="is not JSON: it is UTF-16LE: save it as UTF-8"):
-        read_rows(path, tmp_path)
+        read_conversations(path, tmp_path)
 
 
 def test_the_written_text_is_the_prompt_that_ask_uses() -> None:
-    video = Row("v", (("What is it?", "Red."), ("Sure?", "Yes.")), video=Path("v"))
+    video = Conversation("v", (("What is it?", "Red."), ("Sure?", "Yes.")), video=Path("v"))
     for style in ("vicuna_v1", "llava_v1", "bundled"):
         text, spans = conversation_text(style, video, num_frames=2, times_seconds=[0.5, 61.25])
         asked = build_prompt(style, "What is it?", num_frames=2, times_seconds=[0.5, 61.25])
         assert text.startswith(asked)
         assert [text[a:b] for a, b in spans] == [" Red.</s>", " Yes.</s>"]
-    image = Row("i", (("<image>\nWhat?", "Red."),), images=(Path("i"),))
+    image = Conversation("i", (("<image>\nWhat?", "Red."),), images=(Path("i"),))
     assert conversation_text("vicuna_v1", image, num_frames=1, times_seconds=None)[0] == (
         build_prompt("vicuna_v1", "What?", num_frames=1, times_seconds=None) + " Red.</s>"
     )
-    several = Row("s", (("<image> or <image>?", "Both."), ("Why?", "So.")), images=(Path("i"), Path("j")))
+    several = Conversation("s", (("<image> or <image>?", "Both."), ("Why?", "So.")), images=(Path("i"), Path("j")))
     assert conversation_text("vicuna_v1", several, num_frames=2, times_seconds=None)[0] == (
         f"{SYSTEM} USER: <image> or <image>? ASSISTANT: Both.</s>USER: Why? ASSISTANT: So.</s>"
     )
@@ -173,7 +180,7 @@ def learned(told: Labelled) -> list[tuple[int, int]]:
 def test_the_bundled_form_token_by_token(tmp_path: Path) -> None:
     save_words(tmp_path)
     codec = load_text(tmp_path)
-    row = Row("v", (("what is it", "red"), ("is it red", "it is")), video=Path("v"))
+    row = Conversation("v", (("what is it", "red"), ("is it red", "it is")), video=Path("v"))
     told = label(codec, "bundled", row, num_frames=2, times_seconds=[1.0, 2.9])
     assert isinstance(told, Labelled)
     words = "<s> frame 1 0:01 I frame 2 0:02 I question what is it answer red </s> question is it red answer it is </s>"
@@ -184,7 +191,7 @@ def test_the_bundled_form_token_by_token(tmp_path: Path) -> None:
 
 def test_an_answer_of_unknown_words_is_left_out(tmp_path: Path) -> None:
     save_words(tmp_path)
-    found = label(load_text(tmp_path), "bundled", Row("a", (("what", "a zebra"),)), num_frames=0)
+    found = label(load_text(tmp_path), "bundled", Conversation("a", (("what", "a zebra"),)), num_frames=0)
     assert not isinstance(found, Labelled)
     assert found.kind == "unknown words"
     assert "zebra" in found.reason
@@ -215,13 +222,15 @@ def reference_mask(codec: TextCodec, text: str, *, legacy: bool) -> list[int]:
 @pytest.mark.parametrize(
     "row",
     [
-        Row("1", (("<image>\nWhat is this?", "It is a person in a video."), ("And next?", "Nothing.")), (Path("i"),)),
-        Row("2", (("Hello there", "Hi."), ("Count: 1, 2", "3, 4\n5"), ("é ü 漢?", "漢字 ok"))),
-        Row("3", (("What happens?", "A\n\nB"), ("Why", "So")), video=Path("v")),
+        Conversation(
+            "1", (("<image>\nWhat is this?", "It is a person in a video."), ("And next?", "Nothing.")), (Path("i"),)
+        ),
+        Conversation("2", (("Hello there", "Hi."), ("Count: 1, 2", "3, 4\n5"), ("é ü 漢?", "漢字 ok"))),
+        Conversation("3", (("What happens?", "A\n\nB"), ("Why", "So")), video=Path("v")),
     ],
     ids=["image", "text", "video"],
 )
-def test_labels_are_the_references_own(row: Row, legacy: bool) -> None:
+def test_labels_are_the_references_own(row: Conversation, legacy: bool) -> None:
     codec = SentencePieceText(VICUNA, legacy=legacy)
     times = [0.0, 3.25, 75.5] if row.video else None
     told = label(codec, "vicuna_v1", row, num_frames=3, times_seconds=times)
@@ -239,7 +248,7 @@ def test_labels_are_the_references_own(row: Row, legacy: bool) -> None:
 @needs_vicuna
 def test_a_golden_conversation_has_the_golden_ids() -> None:
     golden = json.loads((PARITY / "goldens" / "llava-v1.5-tiny-m3.json").read_text("utf-8"))["chat2/s1"]
-    row = Row(
+    row = Conversation(
         "g",
         (("<image>\nWhat is this?", "It is a person in a video."), ("And what happens next?", "Nothing.")),
         images=(Path("i"),),
@@ -266,7 +275,7 @@ def vicuna() -> TextCodec:
 @given(st.lists(st.tuples(st.text(max_size=12), st.text(min_size=1, max_size=12)), min_size=1, max_size=3))
 def test_any_text_is_labelled_exactly_or_left_out(pairs: list[tuple[str, str]]) -> None:
     codec = vicuna()
-    told = label(codec, "vicuna_v1", Row("a", tuple(pairs)), num_frames=0)
+    told = label(codec, "vicuna_v1", Conversation("a", tuple(pairs)), num_frames=0)
     if isinstance(told, Labelled):
         assert sum(token == codec.eos_id for _, token in learned(told)) == len(pairs)
         assert all(told.ids[place] == token for place, token in learned(told))

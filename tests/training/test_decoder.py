@@ -16,25 +16,25 @@ from m3video.training.decoder import (
     Mode,
     can_tell,
     needed_scales,
-    sample_clip,
     sample_mode,
     sample_scales,
     sample_times,
+    symbolic_clip,
 )
 from m3video.training.facts import is_readable
-from m3video.training.questions import Question, ask
-from m3video.training.recipe import Recipe
+from m3video.training.questions import Question, draw_questions
+from m3video.training.recipe import ScratchRecipe
 from m3video.training.sequences import word_ids
-from m3video.training.symbols import Drawn, Frame, draw_frames
+from m3video.training.symbols import FramePool, SymbolicFrame, draw_frames
 from m3video.types import SCALES
 from m3video.utils.clock import whole_clock
 from tests.training.drawn import KEYS, frame_of, shot_of
 
-RECIPE = Recipe(questions=12)
+RECIPE = ScratchRecipe(questions=12)
 
 
 @pytest.fixture(scope="module")
-def drawn() -> Drawn:
+def drawn() -> FramePool:
     return draw_frames("clips", 120)
 
 
@@ -71,13 +71,13 @@ def test_finding_comes_before_reading_and_both_before_their_mixture() -> None:
     assert seen == [{"find"}, {"find", "read"}, {"find", "read", "mix", "wide"}]
 
 
-def smallest(frame: Frame) -> int:
+def smallest(frame: SymbolicFrame) -> int:
     """Index of the coarsest of the scales from 9 on at which all that a frame's cells say can be read."""
     looks = [KEYS[number] for number in np.unique(frame[1][frame[1] >= 0])]
     return next((n for n, s in enumerate(SCALES) if s > 1 and is_readable(looks, frame[1], s)), len(SCALES) - 1)
 
 
-def test_a_frame_gets_the_scale_that_it_needs_or_the_next_one(drawn: Drawn) -> None:
+def test_a_frame_gets_the_scale_that_it_needs_or_the_next_one(drawn: FramePool) -> None:
     rng = random.Random(3)
     bumped: Counter[int] = Counter()
     frames = drawn.frames[:60]
@@ -96,7 +96,7 @@ def test_a_frame_gets_the_scale_that_it_needs_or_the_next_one(drawn: Drawn) -> N
 
 
 @pytest.mark.parametrize("most", [12, 60, LONGEST_PREFIX["read"], LONGEST_PREFIX["wide"]])
-def test_needed_scales_keep_to_their_budget(drawn: Drawn, most: int) -> None:
+def test_needed_scales_keep_to_their_budget(drawn: FramePool, most: int) -> None:
     rng = random.Random(most)
     for _ in range(40):
         frames = drawn.sample(rng, 5, fine=True)
@@ -106,9 +106,9 @@ def test_needed_scales_keep_to_their_budget(drawn: Drawn, most: int) -> None:
         assert set(scales) <= set(SCALES)
 
 
-def asked_about(content: str, seed: int, *, board: int = 0) -> tuple[Frame, list[Question]]:
+def asked_about(content: str, seed: int, *, board: int = 0) -> tuple[SymbolicFrame, list[Question]]:
     frame = frame_of(shot_of(content, seed, board=board))
-    return frame, ask([frame[0]], [0.0], random.Random(seed), number=30)
+    return frame, draw_questions([frame[0]], [0.0], random.Random(seed), number=30)
 
 
 @pytest.mark.parametrize(("side", "dumb", "telling"), [(3, 1, 36), (6, 1, 144), (12, 9, 576)])
@@ -136,11 +136,11 @@ def test_the_asked_frame_decides() -> None:
 
 
 @pytest.mark.parametrize("mode", ["find", "read", "mix", "wide"])
-def test_clips_ask_only_what_their_tokens_tell(drawn: Drawn, mode: Mode) -> None:
+def test_clips_ask_only_what_their_tokens_tell(drawn: FramePool, mode: Mode) -> None:
     rng = random.Random(mode)
     families: Counter[str] = Counter()
     for _ in range(40):
-        clip, frames = sample_clip(rng, drawn, RECIPE, share=0.9, mode=mode)
+        clip, frames = symbolic_clip(rng, drawn, RECIPE, share=0.9, mode=mode)
         assert len(frames) == len(clip.scales) == len(clip.seconds) == len(clip.cells)
         assert all(cells is frame[1] for cells, frame in zip(clip.cells, frames, strict=True))
         assert sum(clip.scales) <= LONGEST_PREFIX[mode]
@@ -160,7 +160,7 @@ def test_clips_grow_longer() -> None:
     lengths = []
     for share in (0.0, 0.15, 0.3, 0.9):
         rng = random.Random(1)
-        made = (sample_clip(rng, few, RECIPE, share=share, mode="find")[1] for _ in range(60))
+        made = (symbolic_clip(rng, few, RECIPE, share=share, mode="find")[1] for _ in range(60))
         lengths.append(max(map(len, made)))
     assert lengths == sorted(set(lengths))
     assert lengths[0] <= 4

@@ -13,14 +13,14 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from m3video.training.facts import (
-    Key,
+    FactKey,
     fact_ids,
     fact_list,
     is_clear,
     is_readable,
     local_ids,
-    looked_at,
     loudness_of,
+    matching_facts,
     renewed,
     shares,
     token_shares,
@@ -71,7 +71,7 @@ def test_facts_are_numbered_and_tell_the_frame_apart(seed: int, content: str) ->
     assert roles["sign"] == (content == "sign")
 
 
-def assert_ordered(found: dict[Key, NDArray[np.intp]]) -> None:
+def assert_ordered(found: dict[FactKey, NDArray[np.intp]]) -> None:
     """Later rows lie wholly below, later columns wholly to the right."""
     places: list[tuple[Any, NDArray[np.intp]]] = list(found.items())
     for (_, row, column, _), where in places:
@@ -200,7 +200,7 @@ def test_more_tokens_never_hide_what_fewer_show(seed: int, look: tuple[object, .
     cells = some_cells(seed)
     told = [is_readable([look], cells, scale) for scale in SCALES]
     assert told == sorted(told)
-    assert told[-1] == bool(looked_at(look)[cells].any())
+    assert told[-1] == bool(matching_facts(look)[cells].any())
 
 
 @settings(max_examples=60, deadline=None)
@@ -250,9 +250,9 @@ def test_digits_are_louder_than_tiles_wherever_they_stand() -> None:
 
 
 def test_a_look_is_for_the_beginning_of_a_key_and_none_is_for_anything() -> None:
-    row = looked_at(("tile", 2, None))
+    row = matching_facts(("tile", 2, None))
     assert {KEYS[n][:2] for n in np.nonzero(row)[0]} == {("tile", 2)}
     assert row.sum() == 12 * 8
-    assert looked_at(("here", None, "star")).sum() == len(COLOURS) * len(PLACES)
-    assert looked_at(("letter", 1)).sum() == len(GLYPHS)
+    assert matching_facts(("here", None, "star")).sum() == len(COLOURS) * len(PLACES)
+    assert matching_facts(("letter", 1)).sum() == len(GLYPHS)
     assert not row[-1]

@@ -17,11 +17,11 @@ from m3video.errors import NotFiniteError, UsageError
 from m3video.inference.session import ask
 from m3video.training import finetune as finetune_module
 from m3video.training import loop
-from m3video.training.conversations import Row, Skipped
-from m3video.training.examples import Loader
-from m3video.training.finetune import Trained, choose_trained, finetune_rate, make_optimizer
-from m3video.training.finetune_recipe import load_finetune
-from m3video.training.reading import Reading
+from m3video.training.conversations import Conversation, Skipped
+from m3video.training.examples import ExampleLoader
+from m3video.training.finetune import TrainedParameters, choose_trained, finetune_optimizer, finetune_rate
+from m3video.training.finetune_recipe import load_finetune_recipe
+from m3video.training.reading import ExamplePrefetcher
 from m3video.training.recipe import Stage
 from m3video.training.train import train
 from m3video.types import SCALES
@@ -124,15 +124,15 @@ def test_a_killed_run_goes_on_to_the_same_weights(
     more: dict[str, Any] = {"lora": {"rank": 2, "alpha": 4, "dropout": 0.2}} if lora else {}
     recipe = recipe_file(epochs=5, batch=3, max_steps=5, precision="bfloat16", **more)
     whole, _ = run(recipe, tmp_path / "whole")
-    drawn = Reading.__call__
+    drawn = ExamplePrefetcher.__call__
 
-    def killed(self: Reading, step: int) -> Any:
+    def killed(self: ExamplePrefetcher, step: int) -> Any:
         if step == 3:
             raise Stopped
         return drawn(self, step)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Reading, "__call__", killed)
+        patch.setattr(ExamplePrefetcher, "__call__", killed)
         with pytest.raises(Stopped):
             run(recipe, tmp_path / "broken")
     assert torch.load(tmp_path / "broken" / "finetune.pt", weights_only=True)["step"] == 2
@@ -197,7 +197,7 @@ def test_no_usable_row_is_one_line(recipe_file: Make, tmp_path: Path) -> None:
 
 
 def test_a_video_that_never_fits_is_too_long(base: Path, data: Path, tmp_path: Path) -> None:
-    loader = Loader(load(base), recipe_of(base, data, max_length=580), tmp_path)
+    loader = ExampleLoader(load(base), recipe_of(base, data, max_length=580), tmp_path)
     found = loader(video_row(data), 0)
     assert isinstance(found, Skipped)
     assert (found.kind, "580 are possible" in found.reason) == ("too long", True)
@@ -233,7 +233,7 @@ def test_an_original_checkpoint_is_fine_tuned(recipe_file: Make, tmp_path: Path)
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
 def test_the_shipped_recipes_are_the_papers(path: Path) -> None:
-    recipe = load_finetune(path)
+    recipe = load_finetune_recipe(path)
     assert (recipe.batch, recipe.epochs, recipe.max_length, recipe.precision) == (128, 1, 2048, "bfloat16")
     assert (recipe.projector_rate, recipe.tower_rate) == (2e-5, 2e-5)
     assert recipe.rate == (2e-5 if recipe.lora is None else 2e-4)
@@ -252,7 +252,7 @@ def test_the_shipped_recipes_are_the_papers(path: Path) -> None:
 )
 def test_a_wrong_recipe_is_one_line_that_names_the_key(recipe_file: Make, more: dict[str, Any], named: str) -> None:
     with pytest.raises(UsageError, match=named) as failure:
-        load_finetune(recipe_file(**more))
+        load_finetune_recipe(recipe_file(**more))
     assert "\n" not in str(failure.value)
 
 
@@ -269,7 +269,7 @@ def test_every_part_has_its_own_rate(base: Path, data: Path) -> None:
     loaded = load(base)
     recipe = recipe_of(base, data, rate=1e-3, projector_rate=2e-3, tower_rate=5e-4)
     choose_trained(loaded, recipe, None)
-    (optimizer,) = make_optimizer(Trained(loaded.model), recipe)
+    (optimizer,) = finetune_optimizer(TrainedParameters(loaded.model), recipe)
     sizes = {group["share"]: sum(p.numel() for p in group["params"]) for group in optimizer.param_groups}
     parts = {0.5: loaded.model.model.vision_tower, 2.0: loaded.model.model.multi_modal_projector}
     for share, part in parts.items():
@@ -279,10 +279,12 @@ def test_every_part_has_its_own_rate(base: Path, data: Path) -> None:
 
 
 def test_every_epoch_shows_every_row_once(base: Path, data: Path, tmp_path: Path) -> None:
-    rows = [Row(str(n), (("what", "it"),)) for n in range(10)]
+    rows = [Conversation(str(n), (("what", "it"),)) for n in range(10)]
     recipe = recipe_of(base, data, batch=4)
-    with Reading(rows, Loader(load(base), recipe, tmp_path), recipe, steps=6) as reading:
-        epochs = [[row.name for step in range(3) for row in reading.drawn(3 * epoch + step)] for epoch in range(2)]
-        assert [one.name for one in reading(5)] == [row.name for row in reading.drawn(5)]
+    with ExamplePrefetcher(rows, ExampleLoader(load(base), recipe, tmp_path), recipe, steps=6) as reading:
+        epochs = [
+            [row.name for step in range(3) for row in reading.conversations_of(3 * epoch + step)] for epoch in range(2)
+        ]
+        assert [one.name for one in reading(5)] == [row.name for row in reading.conversations_of(5)]
     assert sorted(epochs[0], key=int) == sorted(epochs[1], key=int) == [row.name for row in rows]
     assert epochs[0] != epochs[1]

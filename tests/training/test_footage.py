@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from m3video.model.m3.images import pad_pixels
-from m3video.training.footage import clip_frames, normalise, sample_clip, shot_frames, square, through_h264
+from m3video.training.footage import clip_frames, normalise_squares, random_clip, shot_frames, square, through_h264
 from m3video.training.render import (
     BACKGROUND_CELL,
     PAD_CELL,
@@ -24,8 +24,7 @@ from m3video.training.render import (
     draw,
     natural_picture,
 )
-from m3video.training.sample import sample_clip as shipped_clip
-from m3video.training.sample import write_sample
+from m3video.training.sample import sample_clip, write_sample
 from m3video.training.scenes import Font, facts_at, place_of, sample_shot
 from m3video.training.words import COLOURS, GLYPHS, PLACES, RGB, SHAPES
 from tests.paths import SAMPLE
@@ -121,7 +120,7 @@ def test_held_out_pictures_are_not_trained_on() -> None:
 @pytest.mark.parametrize("size", [(320, 180), (180, 320), (336, 336), (640, 361)])
 def test_training_pixels_are_the_products_pixels(size: tuple[int, int]) -> None:
     picture = np.random.default_rng(0).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
-    ours = normalise(square(picture)[None])
+    ours = normalise_squares(square(picture)[None])
     assert np.allclose(ours, pad_pixels([picture]).numpy(), atol=1e-5)
 
 
@@ -140,7 +139,7 @@ def test_shot_frames_match_their_facts() -> None:
 
 
 def test_a_clip_shows_each_shot_in_its_time() -> None:
-    clip = sample_clip(random.Random(2), num_shots=3)
+    clip = random_clip(random.Random(2), num_shots=3)
     first, second, _ = clip.seconds
     assert clip.where(0.0) == (0, 0.0)
     assert clip.where(first + second / 2)[0] == 1
@@ -156,7 +155,7 @@ def test_the_shipped_sample_is_what_its_script_writes(tmp_path: Path) -> None:
     with av.open(str(SAMPLE)) as shipped, av.open(str(tmp_path / "sample.mp4")) as fresh:
         assert shipped.streams.video[0].codec_context.pix_fmt == "yuv420p"
         pairs = list(zip(shipped.decode(video=0), fresh.decode(video=0), strict=True))
-    assert len(pairs) == int(shipped_clip().duration * 15)
+    assert len(pairs) == int(sample_clip().duration * 15)
     # Another build of the encoder may choose other bits; the pictures must look the same.
     for a, b in pairs[::30]:
         assert np.abs(a.to_ndarray(format="rgb24").astype(int) - b.to_ndarray(format="rgb24")).mean() < 4

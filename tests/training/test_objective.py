@@ -12,8 +12,8 @@ from PIL import Image
 from torch import Tensor
 
 from m3video.model.m3 import checkpoint, inputs, pooling
-from m3video.training.conversations import Row
-from m3video.training.examples import Example, Loader
+from m3video.training.conversations import Conversation
+from m3video.training.examples import Example, ExampleLoader
 from m3video.training.finetune import choose_trained
 from m3video.training.objective import answer_loss, backward, lay_out, micro_batches
 from m3video.types import SCALES
@@ -23,15 +23,15 @@ from tests.training.tuning import example, gradients, load, picture_row, recipe_
 def test_the_loss_is_the_mean_over_the_five_scales(base: Path, data: Path, tmp_path: Path) -> None:
     """Each scale on its own by the product's own path, against one step of the objective."""
     loaded = load(base)
-    made = example(Loader(loaded, recipe_of(base, data), tmp_path), picture_row(data))
+    made = example(ExampleLoader(loaded, recipe_of(base, data), tmp_path), picture_row(data))
     grids = loaded.model.visual_grids(made.pictures[0].pixels_P3HW)
     losses = []
     for one in made.passes:
-        embeds = inputs.embed(loaded, one.told.ids, inputs.frame_blocks(loaded, pooling.pack(grids, one.scales)))
+        embeds = inputs.embed(loaded, one.labelled.ids, inputs.frame_blocks(loaded, pooling.pack(grids, one.scales)))
         logits = loaded.model(inputs_embeds=embeds).logits[0, -3:]
         # The prompt's last token predicts "red", "red" predicts the end.
-        assert one.told.labels[-3:] == [-100, loaded.codec.encode("red")[0], loaded.codec.eos_id]
-        losses.append(torch.nn.functional.cross_entropy(logits[:2], torch.tensor(one.told.labels[-2:])))
+        assert one.labelled.labels[-3:] == [-100, loaded.codec.encode("red")[0], loaded.codec.eos_id]
+        losses.append(torch.nn.functional.cross_entropy(logits[:2], torch.tensor(one.labelled.labels[-2:])))
     loss, metrics = with_gradients(loaded, [made])
     assert torch.allclose(loss, torch.stack(losses).mean(), atol=1e-5)
     assert list(metrics)[::2] == [f"loss {scale}" for scale in SCALES]
@@ -46,7 +46,7 @@ def with_gradients(
 
 def test_running_backward_in_pieces_gives_the_gradient_of_the_whole(base: Path, data: Path, tmp_path: Path) -> None:
     loaded = load(base)
-    loader = Loader(loaded, recipe_of(base, data), tmp_path)
+    loader = ExampleLoader(loaded, recipe_of(base, data), tmp_path)
     made = example(loader, video_row(data))
     with_gradients(loaded, [made])
     pieces = gradients(loaded)
@@ -66,8 +66,8 @@ def test_running_backward_in_pieces_gives_the_gradient_of_the_whole(base: Path, 
 
 def test_padding_beside_a_longer_conversation_changes_nothing(base: Path, data: Path, tmp_path: Path) -> None:
     loaded = load(base)
-    loader = Loader(loaded, recipe_of(base, data), tmp_path)
-    texts = [Row("a", (("what", "it"),)), Row("b", (("what is it " * 9, "it is red"),))]
+    loader = ExampleLoader(loaded, recipe_of(base, data), tmp_path)
+    texts = [Conversation("a", (("what", "it"),)), Conversation("b", (("what is it " * 9, "it is red"),))]
     made = [example(loader, row) for row in texts]
     alone = [answer_loss(loaded, [lay_out(loaded, (), one.passes[0], ())])[0] for one in made]
     both, _, _ = answer_loss(loaded, [lay_out(loaded, (), one.passes[0], ()) for one in made])
@@ -83,7 +83,7 @@ def test_gradient_checkpointing_changes_no_gradient(base: Path, data: Path, tmp_
         loaded.model.train()
         backward(
             loaded,
-            [example(Loader(loaded, recipe, tmp_path), picture_row(data))],
+            [example(ExampleLoader(loaded, recipe, tmp_path), picture_row(data))],
             micro_batch=1,
             precision=torch.float32,
         )
@@ -94,8 +94,11 @@ def test_gradient_checkpointing_changes_no_gradient(base: Path, data: Path, tmp_
 
 def test_a_micro_batch_counts_by_its_conversations(base: Path, data: Path, tmp_path: Path) -> None:
     loaded = load(base)
-    loader = Loader(loaded, recipe_of(base, data), tmp_path)
-    texts = [example(loader, Row("t", (("what", "it is red"),))), example(loader, Row("u", (("what", "red"),)))]
+    loader = ExampleLoader(loaded, recipe_of(base, data), tmp_path)
+    texts = [
+        example(loader, Conversation("t", (("what", "it is red"),))),
+        example(loader, Conversation("u", (("what", "red"),))),
+    ]
     made = [*texts, example(loader, picture_row(data))]
     alone = [with_gradients(loaded, part)[0] for part in (texts[:1], texts[1:], made[2:])]
     separate, _ = with_gradients(loaded, made, micro_batch=1)
@@ -107,8 +110,8 @@ def test_a_micro_batch_counts_by_its_conversations(base: Path, data: Path, tmp_p
 
 
 def test_kinds_do_not_share_a_micro_batch(base: Path, data: Path, tmp_path: Path) -> None:
-    loader = Loader(load(base), recipe_of(base, data), tmp_path)
-    rows = [picture_row(data), Row("t", (("what", "it"),)), video_row(data), picture_row(data, "blue.png")]
+    loader = ExampleLoader(load(base), recipe_of(base, data), tmp_path)
+    rows = [picture_row(data), Conversation("t", (("what", "it"),)), video_row(data), picture_row(data, "blue.png")]
     groups = micro_batches([example(loader, row) for row in rows], 2)
     assert [[one.kind for one in group] for group in groups] == [[1], [5, 5], [6]]
 
@@ -120,7 +123,7 @@ def test_a_tiled_checkpoint_gets_the_tokens_that_it_answers_with(data: Path, tmp
     )
     loaded = load(folder)
     recipe = recipe_of(folder, data)
-    loader = Loader(loaded, recipe, tmp_path / "stats")
+    loader = ExampleLoader(loaded, recipe, tmp_path / "stats")
     found = loader(picture_row(data), 0)
     assert isinstance(found, Example)
     picture = np.asarray(Image.open(data / "red.png").convert("RGB"))
@@ -128,10 +131,10 @@ def test_a_tiled_checkpoint_gets_the_tokens_that_it_answers_with(data: Path, tmp
     for one, scale in zip(found.passes, SCALES, strict=True):
         shown = inputs.encode_image(loaded, picture, scale=scale)
         embeds, labels = lay_out(loaded, found.pictures, one, grids)
-        at = one.told.ids.index(-200)
+        at = one.labelled.ids.index(-200)
         assert torch.allclose(embeds[at : at + len(shown)], shown, atol=1e-5)
-        assert len(labels) == len(one.told.ids) - 1 + len(shown)
+        assert len(labels) == len(one.labelled.ids) - 1 + len(shown)
     # Frames of a video are single tiles that end in the newline.
     one = example(loader, video_row(data)).passes[0]
     laid, _ = lay_out(loaded, example(loader, video_row(data)).pictures, one, [torch.zeros(1, 576, 16)] * 9)
-    assert len(laid) == len(one.told.ids) + len(one.shown)
+    assert len(laid) == len(one.labelled.ids) + len(one.shown)

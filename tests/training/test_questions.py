@@ -9,8 +9,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from m3video.training.facts import local_ids, looked_at
-from m3video.training.questions import FAMILIES, SHARES, Question, ask, is_certain, plain, refined, when_question
+from m3video.training.facts import local_ids, matching_facts
+from m3video.training.questions import (
+    FAMILIES,
+    SHARES,
+    Question,
+    draw_questions,
+    is_certain,
+    plain_answer,
+    refined,
+    when_question,
+)
 from m3video.training.scenes import Facts, ShapeFact, facts_at, place_of, sample_shot
 from m3video.training.sequences import referred, word_ids
 from m3video.utils.clock import whole_clock
@@ -29,7 +38,7 @@ def sample_facts(rng: random.Random, number: int) -> list[Facts]:
 def test_every_word_of_questions_and_answers_is_in_the_vocabulary(seed: int) -> None:
     rng = random.Random(seed)
     frames = sample_facts(rng, rng.randint(1, 16))
-    for question in ask(frames, [1.3 * n for n in range(len(frames))], rng, number=30, when_share=0.2):
+    for question in draw_questions(frames, [1.3 * n for n in range(len(frames))], rng, number=30, when_share=0.2):
         for word in (*question.question.split(), *question.answer.split()):
             assert word in word_ids(), (word, question)
 
@@ -41,7 +50,7 @@ def test_a_question_names_its_frame_and_no_time_that_two_frames_share(seed: int)
     frames = sample_facts(rng, rng.randint(2, 16))
     seconds = sorted(rng.uniform(0, 8) for _ in frames)
     named = [whole_clock(second) for second in seconds]
-    for question in ask(frames, seconds, rng, number=30, unnamed_share=0.0):
+    for question in draw_questions(frames, seconds, rng, number=30, unnamed_share=0.0):
         if question.family in ("when", "first"):
             continue
         number, time = referred(question.question.split())
@@ -59,7 +68,7 @@ def test_a_question_that_names_no_frame_has_one_answer_in_all_of_them(seed: int)
     rng = random.Random(seed)
     frames = sample_facts(rng, rng.randint(2, 6))
     frames.insert(rng.randrange(len(frames)), rng.choice(frames))
-    for question in ask(frames, range(len(frames)), rng, number=12, when_share=0.0, unnamed_share=1.0):
+    for question in draw_questions(frames, range(len(frames)), rng, number=12, when_share=0.0, unnamed_share=1.0):
         assert referred(question.question.split()) == ("", "")
         for facts in frames:
             asked = [FAMILIES[question.family](facts, random.Random(draw)) for draw in range(60)]
@@ -71,7 +80,7 @@ def test_a_question_that_names_no_frame_has_one_answer_in_all_of_them(seed: int)
 def test_every_family_with_a_subject_is_also_asked_without_naming_the_frame(family: str) -> None:
     content = {"row": "board", "sign": "sign", "entry": "table"}.get(family, "shapes")
     frames = [facts_at(shot_of(name, 3), 0.5) for name in ("empty", content, "page")]
-    asked = ask(frames, (0.0, 1.0, 2.0), random.Random(0), number=40, families=(family,), when_share=0.0)
+    asked = draw_questions(frames, (0.0, 1.0, 2.0), random.Random(0), number=40, families=(family,), when_share=0.0)
     unnamed = [question for question in asked if referred(question.question.split()) == ("", "")]
     assert unnamed
     assert {question.frame for question in unnamed} == {1}
@@ -91,7 +100,7 @@ def test_a_sign_that_stands_on_two_frames_is_no_subject_unless_it_is_the_same() 
 @given(SEEDS, st.sampled_from(CONTENTS))
 def test_answers_follow_from_the_facts(seed: int, content: str) -> None:
     facts = facts_at(shot_of(content, seed), 0.5)
-    for question in ask([facts], [0.0], random.Random(seed), number=30):
+    for question in draw_questions([facts], [0.0], random.Random(seed), number=30):
         words, answer = question.question.split(), question.answer
         row, column = (int(words[words.index(name) + 1]) if name in words else 0 for name in ("row", "column"))
         if question.family == "background":
@@ -113,9 +122,9 @@ def test_answers_follow_from_the_facts(seed: int, content: str) -> None:
         elif question.family == "row":
             assert facts.table is not None
             assert "table" in words
-            assert plain(answer) == facts.table[row - 1]
+            assert plain_answer(answer) == facts.table[row - 1]
         elif question.family == "sign":
-            assert plain(answer) == facts.sign
+            assert plain_answer(answer) == facts.sign
         elif question.family == "what":
             named = {"board": "a board", "table": "a table", "page": "a page", "sign": "a sign", "empty": "nothing"}
             assert content == "shapes" or answer.startswith(named[content])
@@ -145,12 +154,12 @@ def says(question: Question, number: int, key: tuple[object, ...]) -> bool:
 def test_where_one_is_told_to_look_the_answer_stands(seed: int, content: str) -> None:
     facts, cells = frame_of(shot_of(content, seed))
     shown = keys_of(cells)
-    for question in ask([facts], [0.0], random.Random(seed), number=30):
+    for question in draw_questions([facts], [0.0], random.Random(seed), number=30):
         assert len(question.looks) <= len(question.answer.split())
         fine = question.family in ("tile", "entry", "row", "sign", "place", "shape kind")
         assert not fine or len(question.looks) == len(question.answer.split())
         for number, look in enumerate(question.looks):
-            found = [key for key in shown if looked_at(look)[NUMBERS[key]]]
+            found = [key for key in shown if matching_facts(look)[NUMBERS[key]]]
             assert all(says(question, number, key) for key in found), (question, found)
             # A tile of twelve may lie between the cells' centres, and a shape may be covered.
             assert found or (facts.board and len(facts.board) == 12) or len(facts.shapes) > 1
@@ -161,7 +170,7 @@ def test_all_that_cells_tell_is_asked_with_a_place_to_look_at() -> None:
     for content in CONTENTS:
         for seed in range(10):
             facts = facts_at(shot_of(content, seed), 0.5)
-            asked.update(q.family for q in ask([facts], [0.0], random.Random(seed), number=30) if q.looks)
+            asked.update(q.family for q in draw_questions([facts], [0.0], random.Random(seed), number=30) if q.looks)
     assert set(asked) == {"shape colour", "shape kind", "place", "sign", "row", "tile", "entry"}
     assert min(asked.values()) > 10
     assert set(SHARES) == set(FAMILIES)

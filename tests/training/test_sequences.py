@@ -14,20 +14,20 @@ from torch import nn
 from m3video.model.m3 import checkpoint
 from m3video.model.m3.pooling import pack
 from m3video.model.m3.prefix import Prefix
-from m3video.training.build import build_model
+from m3video.training.bundled import build_model
 from m3video.training.decoder import sample_scales, sample_times
 from m3video.training.facts import shares
-from m3video.training.footage import normalise, shot_frames
-from m3video.training.questions import ask, plain
-from m3video.training.recipe import Recipe
+from m3video.training.footage import normalise_squares, shot_frames
+from m3video.training.questions import draw_questions, plain_answer
+from m3video.training.recipe import ScratchRecipe
 from m3video.training.sequences import (
     LOOKUP_HEADS,
     LOOKUP_LAYER,
     Batch,
     Binder,
-    Clip,
-    answer_loss,
+    TrainingClip,
     answers_right,
+    clip_loss,
     make_batch,
     pointer_loss,
     word_ids,
@@ -40,7 +40,7 @@ CPU = torch.device("cpu")
 
 @pytest.fixture(scope="module")
 def model() -> Any:
-    built = build_model(Recipe())
+    built = build_model(ScratchRecipe())
     with torch.no_grad():
         # Louder weights: at its birth a model says nearly the same whatever it is asked.
         for parameter in built.model.language_model.layers.parameters():
@@ -51,17 +51,17 @@ def model() -> Any:
 
 def make_clip(
     seed: int, *, contents: Sequence[str] = CONTENTS, most: int = 60, number: int = 6
-) -> tuple[Clip, torch.Tensor]:
+) -> tuple[TrainingClip, torch.Tensor]:
     rng = random.Random(seed)
     frames = [frame_of(shot_of(rng.choice(contents), rng.randrange(100))) for _ in range(4)]
     seconds, scales = sample_times(rng, 4), sample_scales(rng, 4, most=most)
-    questions = ask([facts for facts, _ in frames], seconds, rng, number=number)
-    clip = Clip(seconds, scales, tuple(questions), tuple(cells for _, cells in frames))
+    questions = draw_questions([facts for facts, _ in frames], seconds, rng, number=number)
+    clip = TrainingClip(seconds, scales, tuple(questions), tuple(cells for _, cells in frames))
     return clip, torch.randn(sum(scales), 192, generator=torch.Generator().manual_seed(seed))
 
 
 @torch.no_grad()
-def logits(model: Any, clip: Clip, visual: torch.Tensor, group: int) -> torch.Tensor:
+def logits(model: Any, clip: TrainingClip, visual: torch.Tensor, group: int) -> torch.Tensor:
     batch = make_batch([clip], CPU)
     decoder = model.model.language_model
     embeds = decoder.get_input_embeddings()(batch.ids_BL)
@@ -76,7 +76,7 @@ def logits(model: Any, clip: Clip, visual: torch.Tensor, group: int) -> torch.Te
 def test_a_question_among_many_is_answered_as_when_asked_alone(model: Any, seed: int) -> None:
     clip, visual = make_clip(seed)
     for group, question in enumerate(clip.questions, 1):
-        alone = logits(model, Clip(clip.seconds, clip.scales, (question,)), visual, 1)
+        alone = logits(model, TrainingClip(clip.seconds, clip.scales, (question,)), visual, 1)
         assert torch.allclose(logits(model, clip, visual, group), alone, atol=1e-4)
     other = logits(model, clip, visual + 1, 1)
     assert not torch.allclose(other, logits(model, clip, visual, 1), atol=1e-2)
@@ -92,7 +92,7 @@ def test_padding_changes_nothing(model: Any) -> None:
         losses = []
         for clips, tokens in (([short], visual), ([long], more), ([short, long], torch.cat([visual, more]))):
             batch = make_batch(clips, CPU)
-            _, metrics = answer_loss(decoder, head, binder, batch, tokens)
+            _, metrics = clip_loss(decoder, head, binder, batch, tokens)
             losses.append((metrics["answers"][0], int((batch.labels_BL != -100).sum())))
     (a, n), (b, m), (both, k) = losses
     assert k == n + m
@@ -109,20 +109,20 @@ def test_answers_right_is_what_greedy_decoding_says(model: Any, seed: int) -> No
     said: list[str] = []
     for _ in range(3):
         asked = question._replace(answer=" ".join([*said, "red"]))
-        batch = make_batch([Clip(clip.seconds, clip.scales, (asked,))], CPU)
-        step = logits(model, Clip(clip.seconds, clip.scales, (asked,)), visual, 1)
+        batch = make_batch([TrainingClip(clip.seconds, clip.scales, (asked,))], CPU)
+        step = logits(model, TrainingClip(clip.seconds, clip.scales, (asked,)), visual, 1)
         position = int((batch.labels_BL[0][batch.group_BL[0] == 1] == -100).sum()) + len(said)
         said.append(words[int(step[position].argmax())])
     for words_said in (said, [*said[:-1], "red" if said[-1] != "red" else "blue"]):
         asked = question._replace(answer=" ".join(words_said))
-        one = Clip(clip.seconds, clip.scales, (asked,))
+        one = TrainingClip(clip.seconds, clip.scales, (asked,))
         step = logits(model, one, visual, 1)
         ends = words[int(step[-1].argmax())] == "</s>"
         right = answers_right(decoder, head, make_batch([one], CPU), visual)
         assert right == [words_said == said and ends]
 
 
-def slots_of(batch: Batch, clip: Clip, row: int = 0) -> list[range]:
+def slots_of(batch: Batch, clip: TrainingClip, row: int = 0) -> list[range]:
     """Where each frame's tokens stand in the clip's sequence."""
     slots = torch.nonzero(batch.ids_BL[row] == word_ids()["<image>"])[:, 0].tolist()
     ends = list(accumulate(clip.scales))
@@ -185,13 +185,13 @@ def test_what_has_its_place_is_looked_up_in_the_tokens_that_show_it(content: str
 
 def test_tiles_that_drown_and_frames_of_one_token_are_looked_up_as_a_whole() -> None:
     frame = frame_of(shot_of("board", 0, board=12))
-    (tile,) = ask([frame[0]], [0.0], random.Random(0), number=1, families=("tile",), when_share=0)
+    (tile,) = draw_questions([frame[0]], [0.0], random.Random(0), number=1, families=("tile",), when_share=0)
     for scale, words in ((1, 1), (9, 9), (576, 0)):
-        clip = Clip((0.0,), (scale,), (tile,), (frame[1],))
+        clip = TrainingClip((0.0,), (scale,), (tile,), (frame[1],))
         counts = make_batch([clip], CPU).looks[0][1].sum(1).tolist()
         assert counts[-1] == scale
         assert counts[0] == words if words else 0 < counts[0] <= 6
-    untold = make_batch([Clip((0.0,), (576,), (tile,))], CPU).looks[0][1]
+    untold = make_batch([TrainingClip((0.0,), (576,), (tile,))], CPU).looks[0][1]
     assert untold.sum(1).tolist() == [576, 576]
 
 
@@ -231,12 +231,12 @@ def test_the_pointer_can_be_learned() -> None:
     clip, visual = make_clip(0, number=3)
     batch = make_batch([clip], CPU)
     torch.manual_seed(0)
-    model = build_model(Recipe())
+    model = build_model(ScratchRecipe())
     decoder, binder = model.model.language_model, Binder(192)
     optimizer = torch.optim.Adam(nn.ModuleList([decoder, model.lm_head, binder]).parameters(), 2e-3)
     shares_seen = []
     for _ in range(20):
-        loss, metrics = answer_loss(decoder, model.lm_head, binder, batch, visual)
+        loss, metrics = clip_loss(decoder, model.lm_head, binder, batch, visual)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -247,20 +247,20 @@ def test_the_pointer_can_be_learned() -> None:
 
 def test_clips_without_questions_lose_nothing(model: Any) -> None:
     clip, visual = make_clip(0)
-    empty = Clip(clip.seconds, clip.scales, (), clip.cells)
+    empty = TrainingClip(clip.seconds, clip.scales, (), clip.cells)
     batch = make_batch([empty, clip], CPU)
     assert [len(rows_A) for rows_A, _ in batch.looks] == [0, int((batch.labels_BL[1] != -100).sum())]
     with torch.no_grad():
         decoder, head, binder = model.model.language_model, model.lm_head, Binder(192)
-        _, both = answer_loss(decoder, head, binder, batch, torch.cat([visual, visual]))
-        _, alone = answer_loss(decoder, head, binder, make_batch([clip], CPU), visual)
+        _, both = clip_loss(decoder, head, binder, batch, torch.cat([visual, visual]))
+        _, alone = clip_loss(decoder, head, binder, make_batch([clip], CPU), visual)
     assert both["answers"][0] == pytest.approx(alone["answers"][0], rel=1e-4)
     assert both["looked up"] == alone["looked up"]
 
 
 def test_one_question_stands_where_inference_puts_it() -> None:
     clip, _ = make_clip(0)
-    batch = make_batch([Clip(clip.seconds, clip.scales, clip.questions[:1])], CPU)
+    batch = make_batch([TrainingClip(clip.seconds, clip.scales, clip.questions[:1])], CPU)
     assert batch.positions_BL[0].tolist() == list(range(batch.ids_BL.shape[1]))
 
 
@@ -269,12 +269,12 @@ def test_the_bundled_model_says_what_answers_right_measures() -> None:
     loaded = checkpoint.load("bundled", device="cpu")
     squares, _, facts = shot_frames(random.Random(8), num_frames=3, h264=False, content="shapes", held_out=True)
     with torch.inference_mode():
-        visual = pack(loaded.model.visual_grids(torch.from_numpy(normalise(squares))), (1, 9, 36))
+        visual = pack(loaded.model.visual_grids(torch.from_numpy(normalise_squares(squares))), (1, 9, 36))
     seconds = (0.2, 1.7, 3.9)
-    questions = ask(facts, seconds, random.Random(9), number=12, when_share=0.0)
-    batch = make_batch([Clip(seconds, (1, 9, 36), tuple(questions))], CPU)
+    questions = draw_questions(facts, seconds, random.Random(9), number=12, when_share=0.0)
+    batch = make_batch([TrainingClip(seconds, (1, 9, 36), tuple(questions))], CPU)
     measured = answers_right(loaded.model.model.language_model, loaded.model.lm_head, batch, visual.tokens_TD)
     held = Prefix(loaded, visual, times_seconds=seconds)
     said = [held.answer(question.question).text for question in questions]
-    assert measured == [text == plain(question.answer) for text, question in zip(said, questions, strict=True)]
+    assert measured == [text == plain_answer(question.answer) for text, question in zip(said, questions, strict=True)]
     assert any(measured)

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from m3video.model.m3.pooling import pool
-from m3video.training.facts import Key, fact_ids, local_ids
-from m3video.training.symbols import FOCUS, Drawn, Symbols, composed, draw_frames, fine_rows, focus
+from m3video.training.facts import FactKey, fact_ids, local_ids
+from m3video.training.symbols import FOCUS, FramePool, Symbols, composed, draw_frames, fine_rows, focus
 from m3video.types import SCALES
 from tests.training.drawn import CONTENTS, frame_of, shot_of
 
@@ -25,12 +25,12 @@ def symbols() -> Symbols:
 
 
 @pytest.fixture(scope="module")
-def drawn() -> Drawn:
+def drawn() -> FramePool:
     return draw_frames("a seed", 120)
 
 
 @pytest.mark.parametrize("keys", [fact_ids(), local_ids()])
-def test_first_vectors_have_unit_variance_and_differ(keys: dict[Key, int]) -> None:
+def test_first_vectors_have_unit_variance_and_differ(keys: dict[FactKey, int]) -> None:
     rows = composed(keys, WIDTH)
     assert rows.shape == (len(keys), WIDTH)
     loud = rows.square().mean(1)
@@ -48,7 +48,7 @@ def test_what_shares_a_name_is_more_alike_than_what_shares_none() -> None:
     rows = torch.nn.functional.normalize(composed(local_ids(), WIDTH), dim=1)
     ids = local_ids()
 
-    def likeness(one: Key, other: Key) -> float:
+    def likeness(one: FactKey, other: FactKey) -> float:
         return float(rows[ids[one]] @ rows[ids[other]])
 
     for mate, stranger in (
@@ -92,7 +92,7 @@ def test_a_whole_is_the_sum_of_its_facts(symbols: Symbols) -> None:
     assert torch.allclose(one - other, turned, atol=1e-5)
 
 
-def test_a_seed_always_draws_the_same_frames(drawn: Drawn) -> None:
+def test_a_seed_always_draws_the_same_frames(drawn: FramePool) -> None:
     few = draw_frames("a seed", 12)
     assert [facts for facts, _ in few.frames] == [facts for facts, _ in drawn.frames[:12]]
     assert all(np.array_equal(a, b) for (_, a), (_, b) in zip(few.frames, drawn.frames, strict=False))
@@ -101,7 +101,7 @@ def test_a_seed_always_draws_the_same_frames(drawn: Drawn) -> None:
     assert [facts for facts, _ in few.frames] != [facts for facts, _ in other.frames]
 
 
-def test_fine_frames_are_those_that_one_token_cannot_tell(drawn: Drawn) -> None:
+def test_fine_frames_are_those_that_one_token_cannot_tell(drawn: FramePool) -> None:
     assert set(drawn.fine) == set(FOCUS)
     why = {row: name for name, rows in drawn.fine.items() for row in rows}
     assert len(why) == sum(map(len, drawn.fine.values())), "a frame is fine for one reason"
@@ -113,7 +113,7 @@ def test_fine_frames_are_those_that_one_token_cannot_tell(drawn: Drawn) -> None:
     assert 20 < len(why) < 100
 
 
-def test_each_focus_is_on_frames_of_one_kind(drawn: Drawn) -> None:
+def test_each_focus_is_on_frames_of_one_kind(drawn: FramePool) -> None:
     seen = [focus(random.Random(seed), drawn.fine) for seed in range(200)]
     counts = {name: sum(rows == drawn.fine[name] for rows in seen) for name in FOCUS}
     assert sum(counts.values()) == 200
@@ -123,7 +123,7 @@ def test_each_focus_is_on_frames_of_one_kind(drawn: Drawn) -> None:
     assert {tuple(focus(random.Random(seed), only)) for seed in range(20)} == {tuple(only["board"])}
 
 
-def test_a_clips_frames_stay_a_while_and_are_drawn_afresh(drawn: Drawn) -> None:
+def test_a_clips_frames_stay_a_while_and_are_drawn_afresh(drawn: FramePool) -> None:
     frames = drawn.sample(random.Random(1), 400)
     again = drawn.sample(random.Random(1), 400)
     assert len(frames) == 400
@@ -134,7 +134,7 @@ def test_a_clips_frames_stay_a_while_and_are_drawn_afresh(drawn: Drawn) -> None:
     assert [len(drawn.sample(random.Random(n), n)) for n in range(1, 9)] == list(range(1, 9))
 
 
-def test_fine_clips_are_mostly_of_one_kind_of_detail(drawn: Drawn) -> None:
+def test_fine_clips_are_mostly_of_one_kind_of_detail(drawn: FramePool) -> None:
     most = set()
     for seed in range(30):
         frames = [facts for facts, _ in drawn.sample(random.Random(seed), 200, fine=True)]

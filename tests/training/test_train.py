@@ -17,13 +17,13 @@ from torch import Tensor, nn
 from m3video.errors import NotFiniteError, UsageError
 from m3video.model.m3 import checkpoint
 from m3video.model.m3.checkpoint import find_device
-from m3video.training.build import build_model
+from m3video.training.bundled import build_model
 from m3video.training.facts import local_facts
 from m3video.training.features import Features, load_features
-from m3video.training.footage import normalise, sample_moments, shot_frames
+from m3video.training.footage import normalise_squares, sample_moments, shot_frames
 from m3video.training.joint import start_projector
 from m3video.training.loop import run_stage, training_rate
-from m3video.training.recipe import SMOKE, Recipe, Stage, load_recipe
+from m3video.training.recipe import SCRATCH_SMOKE, ScratchRecipe, Stage, load_scratch_recipe
 from m3video.training.render import PAGE_CELL, SIGN_CELL, TABLE_CELL, draw
 from m3video.training.scenes import facts_at, sample_shot
 from m3video.training.train import train
@@ -31,7 +31,7 @@ from m3video.training.vision import (
     CODE,
     DENSE,
     HEADS,
-    Reader,
+    TowerReader,
     cell_losses,
     cell_targets,
     draw_batch,
@@ -47,7 +47,7 @@ CONFIG = ROOT / "configs" / "bundled.yaml"
 
 
 def test_the_shipped_recipe_loads_and_builds_the_shipped_sizes() -> None:
-    recipe = load_recipe(CONFIG)
+    recipe = load_scratch_recipe(CONFIG)
     bundled = json.loads((CONFIG.parents[1] / "m3video" / "assets" / "bundled" / "config.json").read_text("utf-8"))
     built = build_model(recipe).config
     for part, names in (
@@ -70,7 +70,7 @@ def test_a_wrong_recipe_is_one_line_that_names_the_key(tmp_path: Path, text: str
     path = tmp_path / "recipe.yaml"
     path.write_text(text, encoding="utf-8")
     with pytest.raises(UsageError, match=named) as failure:
-        load_recipe(path)
+        load_scratch_recipe(path)
     assert "\n" not in str(failure.value)
 
 
@@ -180,7 +180,7 @@ def test_what_a_stage_outdates_is_gone_before_its_first_step(tmp_path: Path) -> 
 
 
 def test_a_fresh_tower_looks_at_neighbours() -> None:
-    model = build_model(Recipe())
+    model = build_model(ScratchRecipe())
     tower = model.model.vision_tower
     tower.set_attn_implementation("eager")
     core = getattr(tower, "vision_model", tower)
@@ -255,7 +255,7 @@ def test_every_head_has_a_target_in_its_range_and_can_get_it_right() -> None:
 
 
 def test_every_cell_must_say_its_symbol_or_nothing() -> None:
-    reader = Reader(build_model(Recipe()))
+    reader = TowerReader(build_model(ScratchRecipe()))
     labels = [
         draw(sample_shot(random.Random(n), content=content), 0.5)[1]
         for n, content in enumerate(("board", "shapes", "page"))
@@ -272,7 +272,7 @@ def test_every_cell_must_say_its_symbol_or_nothing() -> None:
 
 
 def test_the_projector_begins_awake_on_loud_features() -> None:
-    model = build_model(Recipe())
+    model = build_model(ScratchRecipe())
     loud = np.random.default_rng(0).normal(2.0, 5.0, (4, 576, 192)).astype(np.float16)
     cache = Features(loud, np.full((4, 576), -1, np.int16), (), 1)
     projector = model.model.multi_modal_projector
@@ -288,7 +288,7 @@ def test_the_projector_begins_awake_on_loud_features() -> None:
 
 
 def test_training_reads_the_layer_that_the_product_reads() -> None:
-    model = build_model(Recipe()).eval()
+    model = build_model(ScratchRecipe()).eval()
     pixels = torch.randn(1, 3, 336, 336, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         ours = model.model.multi_modal_projector(tower_features(model, pixels))
@@ -308,7 +308,7 @@ def test_smoke_runs_all_stages_resumes_and_leaves_a_model_that_loads(smoke: Path
     stages = [json.loads(line)["stage"] for line in (run_dir / "metrics.jsonl").read_text("utf-8").splitlines()]
     assert stages == ["vision", "decoder", "align", "joint"]
     # The cells were read off when the shots were drawn, the facts are made again: both must be of the same frames.
-    recipe = load_recipe(CONFIG, smoke=True)
+    recipe = load_scratch_recipe(CONFIG, smoke=True)
     cache = load_features(recipe, run_dir / "features")
     for shot in range(recipe.cached_shots):
         rng = random.Random(f"{recipe.seed} features {shot}")
@@ -333,27 +333,27 @@ def test_a_finished_run_goes_on_when_its_recipe_names_more_steps(
     run_dir = shutil.copytree(smoke, tmp_path / "run")
     features = run_dir / "features" / "shots-000000.npz"
     made = features.stat().st_mtime_ns
-    monkeypatch.setitem(SMOKE, "joint", {**SMOKE["joint"], "steps": 3})
+    monkeypatch.setitem(SCRATCH_SMOKE, "joint", {**SCRATCH_SMOKE["joint"], "steps": 3})
     train(CONFIG, run_dir=run_dir, device="cpu", smoke=True)
     logged = [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text("utf-8").splitlines()]
     assert [(line["stage"], line["step"]) for line in logged[4:]] == [("joint", 3)]
     assert features.stat().st_mtime_ns == made
     # A longer vision stage makes everything after it again, from the new tower's features.
-    monkeypatch.setitem(SMOKE, "vision", {**SMOKE["vision"], "steps": 3})
+    monkeypatch.setitem(SCRATCH_SMOKE, "vision", {**SCRATCH_SMOKE["vision"], "steps": 3})
     train(CONFIG, run_dir=run_dir, device="cpu", smoke=True)
     logged = [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text("utf-8").splitlines()]
     assert [(line["stage"], line["step"]) for line in logged[5:]] == [("vision", 3), ("align", 2), ("joint", 3)]
     assert features.stat().st_mtime_ns != made
-    monkeypatch.setitem(SMOKE, "questions", 5)
+    monkeypatch.setitem(SCRATCH_SMOKE, "questions", 5)
     with pytest.raises(UsageError, match="another recipe"):
         train(CONFIG, run_dir=run_dir, device="cpu", smoke=True)
 
 
 def test_the_patch_embedding_begins_white() -> None:
-    tower = build_model(Recipe()).model.vision_tower
+    tower = build_model(ScratchRecipe()).model.vision_tower
     core = getattr(tower, "vision_model", tower)
     squares = np.concatenate([shot_frames(random.Random(n), num_frames=1, h264=False)[0] for n in range(24)])
-    pixels = torch.from_numpy(normalise(squares))
+    pixels = torch.from_numpy(normalise_squares(squares))
 
     def spread() -> float:
         """Deviation of the weakest tenth of all directions over that of the strongest."""

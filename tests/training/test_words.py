@@ -9,7 +9,7 @@ import pytest
 
 from m3video.model.m3.prompt import build_prompt
 from m3video.model.tokenizer import IMAGE_ID, load_text, prompt_ids
-from m3video.training.questions import plain, spell
+from m3video.training.questions import plain_answer, spell
 from m3video.training.sequences import clip_words, word_ids
 from m3video.training.words import BOS, EOS, IMAGE, PAD, UNK, save_tokenizer, vocabulary
 from m3video.utils.clock import whole_clock
@@ -49,7 +49,7 @@ def test_a_word_outside_the_vocabulary_is_named(folder: Path) -> None:
 @pytest.mark.parametrize("sign", ["stop", "7", "47", "4721", "0"])
 def test_sign_texts_are_spelled_in_tokens_and_decode_to_themselves(folder: Path, sign: str) -> None:
     ids = [word_ids()[token] for token in spell(sign).split()]
-    assert load_text(folder).decode([*ids, word_ids()[EOS]]) == sign == plain(spell(sign))
+    assert load_text(folder).decode([*ids, word_ids()[EOS]]) == sign == plain_answer(spell(sign))
 
 
 @pytest.mark.parametrize("seconds", [0.0, 3.99, 59.999, 60.0, 599.9, 600.0, 3661.2])

@@ -11,9 +11,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from m3video.model.m3 import checkpoint
-from m3video.training.conversations import Row
-from m3video.training.examples import Example, Loader
-from m3video.training.finetune_recipe import FineTune
+from m3video.training.conversations import Conversation
+from m3video.training.examples import Example, ExampleLoader
+from m3video.training.finetune_recipe import FinetuneRecipe
 from tests.model.tiny import save_tiny
 
 CONTEXT = 2048
@@ -39,24 +39,24 @@ Make = Callable[..., Path]
 """Writes a recipe with some values changed, and gives its path."""
 
 
-def recipe_of(base: Path, data: Path, **more: Any) -> FineTune:
+def recipe_of(base: Path, data: Path, **more: Any) -> FinetuneRecipe:
     source = {"conversations": data / "good.json", "files": data}
-    return FineTune(base=str(base), data=[source], max_frames=3, visual_tokens=600, workers=1, **more)
+    return FinetuneRecipe(base=str(base), data=[source], max_frames=3, visual_tokens=600, workers=1, **more)
 
 
 def load(base: Path) -> checkpoint.LoadedModel:
     return checkpoint.load(str(base), device="cpu", dtype="float32")
 
 
-def video_row(data: Path) -> Row:
-    return Row("v", (("what is it", "red"),), video=data / "v.mp4")
+def video_row(data: Path) -> Conversation:
+    return Conversation("v", (("what is it", "red"),), video=data / "v.mp4")
 
 
-def picture_row(data: Path, name: str = "red.png") -> Row:
-    return Row("p", (("<image>\nwhat is it", "red"),), images=(data / name,))
+def picture_row(data: Path, name: str = "red.png") -> Conversation:
+    return Conversation("p", (("<image>\nwhat is it", "red"),), images=(data / name,))
 
 
-def example(loader: Loader, row: Row, step: int = 0) -> Example:
+def example(loader: ExampleLoader, row: Conversation, step: int = 0) -> Example:
     made = loader(row, step)
     assert isinstance(made, Example), made
     return made

@@ -11,11 +11,11 @@ import pytest
 
 from m3video.distributed.items import read_batch_questions as batch_questions
 from m3video.errors import M3VideoError, UsageError
-from m3video.evaluation.records import Record, load_records
-from m3video.evaluation.tuning.questions import read_questions as tune_questions
+from m3video.evaluation.records import Record
+from m3video.evaluation.tuning.questions import read_user_questions as tune_questions
 from m3video.utils.json_lines import RECORD_KEYS, RELATIVE, json_lines
 
-READERS = [batch_questions, tune_questions, load_records]
+READERS = [batch_questions, tune_questions]
 FULL = {
     "id": "1",
     "video": "a.mp4",

@@ -1,4 +1,4 @@
-"""Fit what a frame needs to what the model turned out to need; `planning.worth` reads the result.
+"""Fit the calibrated estimator to the token needs that were measured; `planning.utility` reads the result.
 
 Shape legend: F frames, J signals, S the five scales.
 """
@@ -22,16 +22,16 @@ RIDGE = 1e-3
 """Weight of the squared coefficients beside the mean log-loss of a frame."""
 
 DIGITS = 4
-"""Of the numbers in the file: it is read by people, and the fit is no surer than that."""
+"""Decimal places in the file: people read it, and the fit is no more precise."""
 
 
 def fit(signals_FJ: Floats, share_FS: Floats, *, made: Mapping[str, Any]) -> Calibration:
-    """A logistic regression for each scale.
+    """Fit a logistic regression for each scale.
 
     Args:
-        signals_FJ: what the scan says of each frame.
-        share_FS: which share of the questions about it the model answers right at each scale, 0 to 1.
-        made: what to write beside the numbers.
+        signals_FJ: signals of the scan for each frame.
+        share_FS: share of the questions about it that the model answers right at each scale, 0 to 1.
+        made: how the fit was made, written beside the numbers.
 
     Raises:
         UsageError: no more frames than signals.
@@ -56,7 +56,7 @@ def fit(signals_FJ: Floats, share_FS: Floats, *, made: Mapping[str, Any]) -> Cal
 
 
 def _logistic(standard_FJ: Floats, share_F: Floats) -> Floats:
-    """Bias and weights that make the log-loss least, float64 [1 + J]."""
+    """Return the bias and weights that minimize the log-loss, float64 [1 + J]."""
     inputs = np.concatenate([np.ones((len(standard_FJ), 1)), standard_FJ], axis=1)
     penalty = np.r_[0.0, np.full(standard_FJ.shape[1], RIDGE)]
 
@@ -67,7 +67,7 @@ def _logistic(standard_FJ: Floats, share_F: Floats) -> Floats:
         slope = inputs.T @ (1 / (1 + np.exp(-odds)) - share_F) / len(inputs) + 2 * penalty * coefficients
         return value, slope
 
-    # Where all answers are right the bias has no end: e^20 to one is as sure as a file needs to be.
+    # Where all answers are right the bias grows without end: odds of e^20 are as high as a file needs.
     bounds = [(-20.0, 20.0)] * inputs.shape[1]
     found: Floats = minimize(loss, np.zeros(len(bounds)), jac=True, method="L-BFGS-B", bounds=bounds).x
     return found

@@ -1,4 +1,4 @@
-"""Clips with all that the comparison of estimators reads: what the pixels say of the candidates, what they need.
+"""Clips with everything the comparison of estimators reads: losses by every estimator, and the model's answers.
 
 The expensive half (decode, vision tower, answers) is done once for a clip and leaves arrays; `spending` reads them.
 
@@ -14,10 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from m3video.config import Settings
-from m3video.evaluation.estimators.oracle import Asked, ask_frame, questions_about
+from m3video.evaluation.estimators.oracle import AskedFrame, ask_frame, questions_about
 from m3video.evaluation.estimators.pixels import coded_bits, distortion, stroke_energy
-from m3video.evaluation.features import encode_frames
-from m3video.evaluation.footage_set import EDGE_SECONDS, FootageSpec, make_recipe, render_clip
+from m3video.evaluation.footage_set import EDGE_SECONDS, FootageSpec, make_clip_recipe, render_footage_clip
+from m3video.evaluation.frame_tokens import encode_frames
 from m3video.evaluation.view import ClipView
 from m3video.inference.pipeline import open_for
 from m3video.model.m3.checkpoint import LoadedModel
@@ -30,26 +30,26 @@ Floats = NDArray[np.float32]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LabelledClip:
-    """One clip.
+    """One measured clip.
 
     Attributes:
         name: of its recipe.
         view: times and measurements, as methods see them.
         spans_K2: seconds in which each shot alone is seen.
-        asked_K: for each shot the answers about one of its frames.
+        asked_K: the answers about one frame of each shot.
         row_K: the candidate that was asked about; -1 where the shot has none and another frame was asked about.
-        tables: for each estimator what every candidate loses at each scale, float32 [N, 5].
+        tables: for each estimator the loss of every candidate at each scale, float32 [N, 5].
     """
 
     name: str
     view: ClipView
     spans_K2: NDArray[np.float64]
-    asked_K: tuple[Asked, ...]
+    asked_K: tuple[AskedFrame, ...]
     row_K: NDArray[np.int64]
     tables: dict[str, Floats]
 
     def shots_of(self, pts_N: NDArray[np.int64]) -> NDArray[np.int64]:
-        """The shot that each frame shows alone, -1 in a cross-fade; int64 [N]."""
+        """Return the shot that each frame shows alone, -1 in a cross-fade; int64 [N]."""
         seconds = np.array(self.view.seconds(pts_N)).reshape(-1, 1)
         inside = (seconds >= self.spans_K2[:, 0] - 1e-6) & (seconds < self.spans_K2[:, 1] - 1e-6)
         return np.where(inside.any(axis=1), inside.argmax(axis=1), -1)
@@ -58,20 +58,20 @@ class LabelledClip:
 def measure_clip(
     loaded: LoadedModel, spec: FootageSpec, index: int, *, folder: Path, max_frames: int, vision_batch: int = 16
 ) -> LabelledClip:
-    """Render, scan, encode and ask.
+    """Render one clip, scan it, encode its candidates and ask about each shot.
 
     Args:
-        loaded: the model that reads the plans.
+        loaded: the model that answers.
         spec: the set of clips.
         index: which of them.
         folder: cache of rendered clips.
         max_frames: most candidates.
         vision_batch: frames in one run of the vision tower.
     """
-    recipe = make_recipe(spec, index)
+    recipe = make_clip_recipe(spec, index)
     questions = questions_about(recipe, seed=spec.seed)
     spans = np.array(list(questions), np.float64)
-    with open_for(render_clip(recipe, folder), Settings()) as reader:
+    with open_for(render_footage_clip(recipe, folder), Settings()) as reader:
         scans = list(reader.scan())
         info = reader.info
         stats = analyze(scans, time_base=info.time_base, origin=info.origin, until_pts=info.until_pts)
@@ -93,7 +93,7 @@ def measure_clip(
 
 
 def _middle(view: ClipView, start: float, end: float) -> int:
-    """Pts of the candidate nearest to the middle of a shot; of any frame where the shot has no candidate."""
+    """Return the pts of the candidate nearest to the middle of a shot; of any frame where the shot has no candidate."""
     middle = (start + end) / 2
     for pts_N in (view.candidates.pts_N, view.stats.pts_N):
         seconds = np.array(view.seconds(pts_N))
@@ -104,7 +104,7 @@ def _middle(view: ClipView, start: float, end: float) -> int:
 
 
 def pixel_tables(frames: list[ScanFrame]) -> dict[str, Floats]:
-    """What scan pictures say is lost at each scale, by every estimator that reads pixels; float32 [N, 5] each."""
+    """Return the loss at each scale by every estimator that reads pixels, float32 [N, 5] each."""
     features, area = cell_features(
         np.stack([frame.luma_HW for frame in frames]), np.stack([frame.chroma_2HW for frame in frames])
     )

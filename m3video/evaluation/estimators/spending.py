@@ -1,4 +1,4 @@
-"""What an estimator buys: a budget is spent by its word, and the answers that are known at the chosen scales counted.
+"""Spend a budget by an estimator, and add up the utility that was measured at the chosen scales.
 
 Shape legend: N candidates, K shots, S the five scales.
 """
@@ -25,50 +25,52 @@ POWERS = (0.25, 0.5, 1.0)
 
 @dataclass(frozen=True, slots=True)
 class LossToUtility:
-    """How a loss becomes a worth: what the first token of a frame is worth, and the power losses are raised to.
+    """How losses become utilities: the utility of a frame's first token, and the power that losses are raised to.
 
-    Every estimator is given the best of a small grid on the calibration clips, so that none loses by its units.
+    Every estimator gets the best of a small grid on the calibration clips, so that its units do not matter.
     """
 
     coverage: float
     power: float
 
-    def worth(self, lost_NS: NDArray[np.floating]) -> Floats:
-        """float64 [N, 5], non-decreasing in scale."""
+    def utility(self, lost_NS: NDArray[np.floating]) -> Floats:
+        """Return utilities, float64 [N, 5], non-decreasing in scale."""
         lost = lost_NS.astype(np.float64) ** self.power
         return self.coverage + lost[:, :1] - lost
 
 
-def seen(shot_N: Ints, scale_N: Ints, worth_KS: Floats) -> Floats:
-    """What is known of each shot after a plan, float64 [K]: its worth at the finest scale it is shown at, 0 if at none.
+def shot_utility(shot_N: Ints, scale_N: Ints, utility_KS: Floats) -> Floats:
+    """Return the utility of each shot under a plan, float64 [K]: at the finest scale it is shown at, 0 if not shown.
 
     Args:
         shot_N: the shot that each shown frame shows, -1 for none.
         scale_N: tokens of each, 0 for a frame that is not shown.
-        worth_KS: what each shot's frames are worth at each scale.
+        utility_KS: utility of each shot at each scale.
     """
-    best = np.zeros(len(worth_KS), np.int64)
+    best = np.zeros(len(utility_KS), np.int64)
     shown = shot_N >= 0
     np.maximum.at(best, shot_N[shown], scale_N[shown])
     column = np.searchsorted(SCALES, best)
-    return np.where(best > 0, worth_KS[np.arange(len(worth_KS)), np.minimum(column, len(SCALES) - 1)], 0.0)
+    return np.where(best > 0, utility_KS[np.arange(len(utility_KS)), np.minimum(column, len(SCALES) - 1)], 0.0)
 
 
-def spend(utility_NS: Floats, budgets: Sequence[int], shot_N: Ints, worth_KS: Floats) -> Floats:
-    """What the clip's shots are worth in all at each budget, float64 [budgets]."""
-    return np.array([seen(shot_N, allocate(utility_NS, budget=budget).scale_N, worth_KS).sum() for budget in budgets])
+def utility_spent(utility_NS: Floats, budgets: Sequence[int], shot_N: Ints, utility_KS: Floats) -> Floats:
+    """Return the clip's total utility at each budget when it is spent by `utility_NS`, float64 [budgets]."""
+    return np.array(
+        [shot_utility(shot_N, allocate(utility_NS, budget=budget).scale_N, utility_KS).sum() for budget in budgets]
+    )
 
 
-def oracle_utility(shot_N: Ints, steady_KS: Floats) -> Floats:
-    """The true worth of each candidate, float64 [N, 5]: of the first of each shot; the others show nothing more."""
-    worth = np.zeros((len(shot_N), len(SCALES)))
+def oracle_utility(shot_N: Ints, monotone_KS: Floats) -> Floats:
+    """Return the true utility of each candidate, float64 [N, 5]: only the first of each shot adds anything."""
+    utility = np.zeros((len(shot_N), len(SCALES)))
     shots, first = np.unique(shot_N, return_index=True)
-    worth[first[shots >= 0]] = steady_KS[shots[shots >= 0]]
-    return worth
+    utility[first[shots >= 0]] = monotone_KS[shots[shots >= 0]]
+    return utility
 
 
 def rank_correlation(score_F: Sequence[float], scale_F: Sequence[float], clip_F: Sequence[str]) -> Estimate:
-    """Spearman's rank correlation of two numbers for each frame, with an interval over clips.
+    """Return Spearman's rank correlation of two numbers for each frame, with an interval over clips.
 
     Ranks are those among all frames; clips are drawn, the moments of the ranks summed.
     """
@@ -84,10 +86,12 @@ def rank_correlation(score_F: Sequence[float], scale_F: Sequence[float], clip_F:
     return bootstrap(totals, measure)
 
 
-def gap_closed(ours_C: Floats, base_C: Floats, oracle_C: Floats, *, other_C: Floats | None = None) -> Estimate:
-    """Share of the way from `base` to `oracle` that `ours` goes, with an interval over clips; float64 [C] each.
+def gap_closed_by_clip(ours_C: Floats, base_C: Floats, oracle_C: Floats, *, other_C: Floats | None = None) -> Estimate:
+    """Return the share of the gap from `base` to `oracle` that `ours` closes, with an interval over clips.
 
-    With `other`, how much more of the way than that one, on the same clips.
+    Args are float64 [C] each.
+
+    With `other`, how much more of the gap than that one, on the same clips.
     """
 
     def measure(t: Mapping[str, Floats]) -> Floats:
@@ -98,9 +102,10 @@ def gap_closed(ours_C: Floats, base_C: Floats, oracle_C: Floats, *, other_C: Flo
     return bootstrap({"ours": ours_C, "other": other, "base": base_C, "oracle": oracle_C}, measure)
 
 
-def best_taste(lost: Sequence[NDArray[np.floating]], total: Callable[[LossToUtility], float]) -> LossToUtility:
-    """The taste of the grid with the greatest `total`; coverage counts in units of the mean loss at one token."""
-
+def best_loss_to_utility(
+    lost: Sequence[NDArray[np.floating]], total: Callable[[LossToUtility], float]
+) -> LossToUtility:
+    """Return the member of the grid with the greatest `total`; coverage is in units of the mean loss at one token."""
     first = np.concatenate([table[:, 0] for table in lost]).astype(np.float64)
-    tastes = [LossToUtility(share * float((first**power).mean()), power) for power in POWERS for share in COVERAGES]
-    return max(tastes, key=total)
+    grid = [LossToUtility(share * float((first**power).mean()), power) for power in POWERS for share in COVERAGES]
+    return max(grid, key=total)

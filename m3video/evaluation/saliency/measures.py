@@ -18,11 +18,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from m3video.config import Settings
-from m3video.evaluation.features import encode_frames
+from m3video.evaluation.frame_tokens import encode_frames
 from m3video.evaluation.methods import ShownFrame
 from m3video.evaluation.records import Record
 from m3video.evaluation.run import refer
-from m3video.evaluation.saliency.questions import kind_of
+from m3video.evaluation.saliency.questions import reference_kind
 from m3video.evaluation.view import ClipView
 from m3video.inference.pipeline import analyze_video, open_for
 from m3video.model.generation import generate, prefill
@@ -41,7 +41,7 @@ MOST_ANSWER = 8
 """Tokens of an answer whose likelihood is looked at."""
 
 
-class Reading:
+class ScaleReading:
     """Frames at one scale, to be asked about."""
 
     def __init__(self, loaded: LoadedModel, grids_NSD: Tensor, *, scale: int, times_seconds: Sequence[float]) -> None:
@@ -51,7 +51,7 @@ class Reading:
         self._rows: dict[str, Floats] = {}
 
     def measures(self) -> Measures:
-        """All of them, cheap ones first."""
+        """Return all measures, cheap ones first."""
         layers = len(self.loaded.model.model.language_model.layers)
         found: Measures = {}
         for layer in range(layers):
@@ -71,7 +71,7 @@ class Reading:
 
     @torch.inference_mode()
     def attention(self, words: str) -> Floats:
-        """Share of the frames' attention from the last position in each layer, float64 [Y, N]."""
+        """Return the share of the frames' attention from the last position in each layer, float64 [Y, N]."""
         if words not in self._rows:
             ids = self._ids(words)
             cut = len(ids) - ids[::-1].index(IMAGE_ID)
@@ -81,12 +81,13 @@ class Reading:
         return self._rows[words]
 
     def attention_in(self, words: str, *, layer: int, beyond: str | None = None) -> Floats:
-        """That of one layer, less that of another question."""
+        """Return the attention in one layer, minus that of another question."""
         return self.attention(words)[layer] - (0.0 if beyond is None else self.attention(beyond)[layer])
 
     @torch.inference_mode()
     def removed(self, words: str) -> Floats:
-        """Divergence of the answer's words when each frame is hidden from all that follows; N runs of the prompt."""
+        """Return the divergence of the answer's words when each frame is hidden from all that follows; N runs of the
+        prompt."""
         ids = self._ids(words)
         asked = inputs.embed(self.loaded, ids, self.blocks)
         said = generate(self.loaded, asked, max_new_tokens=MOST_ANSWER)
@@ -104,7 +105,7 @@ class Reading:
 
     @torch.inference_mode()
     def alone(self, words: str) -> Floats:
-        """Minus the entropy of the answer's first word when each frame is shown alone; N short prompts."""
+        """Return minus the entropy of the answer's first word when each frame is shown alone; N short prompts."""
         found = []
         for n, block in enumerate(self.blocks):
             told = self._told(inputs.embed(self.loaded, self._ids(words, [n]), [block]), None)[-1]
@@ -113,7 +114,8 @@ class Reading:
 
     @torch.inference_mode()
     def alike(self, words: str) -> Floats:
-        """Greatest cosine of the frame's one token, less the mean of all frames, with a word's embedding."""
+        """Return the greatest cosine of the frame's one token, minus the mean of all frames, with a word's
+        embedding."""
         ids = self._ids(words)
         own = ids[len(ids) - ids[::-1].index(IMAGE_ID) :]
         words_WD = self.loaded.model.get_input_embeddings()(torch.tensor(own)).float()
@@ -130,7 +132,7 @@ class Reading:
 def hits(
     records: Sequence[Record], loaded: LoadedModel, *, scale: int, max_frames: int, progress: Progress = silent
 ) -> dict[str, dict[str, list[bool]]]:
-    """For each measure and kind of question, whether the most relevant candidate shows the answer.
+    """Return for each measure and kind of question whether the most relevant candidate shows the answer.
 
     Questions without a candidate that shows the answer are left out.
 
@@ -149,7 +151,7 @@ def hits(
                 pts = view.candidates.pts_N.tolist()
                 shown = encode_frames(loaded, [frame.rgb_HW3 for frame in reader.fetch(pts)])
                 grids = torch.stack([tokens.grid_SD for tokens in shown])
-            reading = Reading(loaded, grids, scale=scale, times_seconds=view.seconds(pts))
+            reading = ScaleReading(loaded, grids, scale=scale, times_seconds=view.seconds(pts))
             plan = tuple(ShownFrame(p, "pool", scale) for p in pts)
             for record in group:
                 assert record.evidence is not None
@@ -158,6 +160,6 @@ def hits(
                 if shows_N.any():
                     words = refer(record, plan, view, "shot", style=loaded.config.prompt_style)
                     for name, measure in reading.measures().items():
-                        found[name][kind_of(record)].append(bool(shows_N[measure(words).argmax()]))
+                        found[name][reference_kind(record)].append(bool(shows_N[measure(words).argmax()]))
                 bar(1)
     return found

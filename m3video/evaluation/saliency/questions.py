@@ -12,35 +12,35 @@ from dataclasses import replace
 from pathlib import Path
 
 from m3video.evaluation.footage_set import (
+    ClipRecipe,
     FootageSpec,
-    Recipe,
     about_all,
     about_moments,
-    ask_clip,
-    make_recipe,
-    render_clip,
+    choose_questions,
+    make_clip_recipe,
+    render_footage_clip,
 )
 from m3video.evaluation.records import Record
 from m3video.training import questions
 from m3video.training.scenes import facts_at
 from m3video.utils.progress import Progress, silent
 
-KINDS = ("names a time", "names no time", "global")
+REFERENCE_KINDS = ("names a time", "names no time", "global")
 DRAWS = 4
 """So many times each question is drawn; equal ones count once."""
 
 
-def kind_of(record: Record) -> str:
-    """One of `KINDS`: the first two are about a moment."""
+def reference_kind(record: Record) -> str:
+    """Return one of `REFERENCE_KINDS`; the first two are about a moment."""
     if not record.localised:
         return "global"
     return "names a time" if record.reference else "names no time"
 
 
-def make_records(
+def make_saliency_records(
     spec: FootageSpec, *, folder: Path, timeless: int, overall: int, progress: Progress = silent
 ) -> list[Record]:
-    """Render what is missing and ask about all of it.
+    """Render the missing clips and ask about all of them.
 
     Args:
         spec: the set; its own questions that are about a moment are kept.
@@ -52,9 +52,11 @@ def make_records(
     records: list[Record] = []
     with progress("render", spec.clips) as bar:
         for index in range(spec.clips):
-            recipe = make_recipe(spec, index)
-            video = str(render_clip(recipe, folder))
-            asked = ask_clip(recipe, video=video, rng=random.Random(f"ask {spec.seed} {index}"), number=spec.questions)
+            recipe = make_clip_recipe(spec, index)
+            video = str(render_footage_clip(recipe, folder))
+            asked = choose_questions(
+                recipe, video=video, rng=random.Random(f"ask {spec.seed} {index}"), number=spec.questions
+            )
             rng = random.Random(f"saliency {spec.seed} {index}")
             more = [*without_time(recipe, rng, number=timeless), *_overall(recipe, rng, number=overall)]
             records += [record for record in asked if record.localised]
@@ -63,8 +65,8 @@ def make_records(
     return records
 
 
-def without_time(recipe: Recipe, rng: random.Random, *, number: int) -> list[Record]:
-    """Questions about a moment that do not name it and can only be about one shot; families in turn."""
+def without_time(recipe: ClipRecipe, rng: random.Random, *, number: int) -> list[Record]:
+    """Ask about moments without naming them, where only one shot can be meant; families in turn."""
     frames = [facts_at(shot, 0.0) for shot in recipe.clip.shots]
     found: dict[str, Record] = {}
     for _ in range(DRAWS):
@@ -76,13 +78,13 @@ def without_time(recipe: Recipe, rng: random.Random, *, number: int) -> list[Rec
     return _in_turn(found.values(), rng, number)
 
 
-def _overall(recipe: Recipe, rng: random.Random, *, number: int) -> list[Record]:
+def _overall(recipe: ClipRecipe, rng: random.Random, *, number: int) -> list[Record]:
     found = {record.question: record for _ in range(DRAWS) for record in about_all(recipe, rng)}
     return _in_turn(found.values(), rng, number)
 
 
 def _in_turn(records: Iterable[Record], rng: random.Random, number: int) -> list[Record]:
-    """`number` of them, one of each family after the other."""
+    """Return `number` of the records, one of each family after the other."""
     pools: dict[str, list[Record]] = {}
     for record in records:
         pools.setdefault(record.family, []).append(record)
@@ -95,8 +97,8 @@ def _in_turn(records: Iterable[Record], rng: random.Random, number: int) -> list
     return chosen[:number]
 
 
-def describe(records: Sequence[Record]) -> str:
-    """One line: how many questions of each kind over how many clips."""
-    counts = {kind: sum(kind_of(record) == kind for record in records) for kind in KINDS}
+def describe_references(records: Sequence[Record]) -> str:
+    """Describe in one line how many questions of each kind there are over how many clips."""
+    counts = {kind: sum(reference_kind(record) == kind for record in records) for kind in REFERENCE_KINDS}
     said = ", ".join(f"{count} {kind}" for kind, count in counts.items())
     return f"{len(records)} questions ({said}) about {len({record.clip for record in records})} clips"

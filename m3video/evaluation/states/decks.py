@@ -17,17 +17,17 @@ from m3video.evaluation.states.draw import (
     Overlay,
     Picture,
     blend,
-    fill,
+    fill_box,
     fitted,
     photo,
-    plain,
+    plain_picture,
     random_cap,
     shuffled_returns,
     skewed_lengths,
     text_width,
     word,
     words,
-    write,
+    write_text,
 )
 
 SIZES: tuple[tuple[int, int], ...] = ((1280, 720), (1280, 720), (1280, 720), (1024, 768), (720, 1280))
@@ -68,8 +68,8 @@ class Style:
         return self.size[0] - 2 * self.margin
 
     def blank(self) -> Picture:
-        """An empty slide."""
-        return plain(self.size, self.paper)
+        """Draw an empty slide."""
+        return plain_picture(self.size, self.paper)
 
 
 Slide = tuple[Picture, int]
@@ -80,7 +80,7 @@ Maker = Callable[[random.Random, Style, int], list[Slide]]
 
 
 def make_style(rng: random.Random, *, dark: bool = False, high: float = 20.0) -> Style:
-    """Of a random deck; `high` bounds its letters, in pixels of the tower's input."""
+    """Draw the style of a random deck; `high` bounds its letters, in pixels of the tower's input."""
     size = rng.choice(SIZES)
     paper, ink, accent = rng.choice(DARK if dark else LIGHT)
     # Ten capitals fit into a line.
@@ -89,13 +89,13 @@ def make_style(rng: random.Random, *, dark: bool = False, high: float = 20.0) ->
 
 
 def titled(rng: random.Random, style: Style) -> tuple[Picture, float]:
-    """A slide with a title, and the row where its body begins."""
+    """Draw a slide with a title, and the row where its body begins."""
     picture = style.blank()
     cap = round(style.cap * 1.35)
     base = style.size[1] // 16 + cap
     title = words(rng, width=style.room, cap=cap, face=style.face, most=4)
-    write(picture, title, left=style.margin, base=base, cap=cap, colour=style.accent, face=style.face)
-    fill(
+    write_text(picture, title, left=style.margin, base=base, cap=cap, colour=style.accent, face=style.face)
+    fill_box(
         picture,
         style.accent,
         left=style.margin,
@@ -107,13 +107,13 @@ def titled(rng: random.Random, style: Style) -> tuple[Picture, float]:
 
 
 def line_slide(rng: random.Random, style: Style, number: int) -> list[Slide]:
-    """One line on a plain page, of which only numbers change from slide to slide."""
+    """Draw one line on a plain page, of which only numbers change from slide to slide."""
     picture = style.blank()
     lines = [f"Result of run {number}: {7919 * number} units"]
     if text_width("Result of run 20: 158380 units", style.cap, style.face) > style.room:
         lines = [f"Run {number}:", f"{7919 * number} units"]
     for row, line in enumerate(lines):
-        write(
+        write_text(
             picture,
             line,
             left=style.margin,
@@ -126,10 +126,10 @@ def line_slide(rng: random.Random, style: Style, number: int) -> list[Slide]:
 
 
 def words_slide(rng: random.Random, style: Style, number: int) -> list[Slide]:
-    """A few words in one place of a plain page."""
+    """Draw a few words in one place of a plain page."""
     picture = style.blank()
     line = words(rng, width=style.room, cap=style.cap, face=style.face, most=4)
-    write(
+    write_text(
         picture,
         line,
         left=style.margin,
@@ -142,12 +142,12 @@ def words_slide(rng: random.Random, style: Style, number: int) -> list[Slide]:
 
 
 def bullet_slide(rng: random.Random, style: Style, number: int) -> list[Slide]:
-    """A title and three to six points."""
+    """Draw a title and three to six points."""
     return build_slide(rng, style, number)[-1:]
 
 
 def build_slide(rng: random.Random, style: Style, number: int) -> list[Slide]:
-    """A title and three to six points, which come one by one."""
+    """Draw a title and three to six points, which come one by one."""
     picture, top = titled(rng, style)
     step = style.cap * 2.1
     most = int((style.size[1] - top - style.cap) / step)
@@ -155,7 +155,7 @@ def build_slide(rng: random.Random, style: Style, number: int) -> list[Slide]:
     for row in range(min(most, rng.randint(3, 6))):
         base = top + style.cap + row * step
         line = words(rng, width=style.room - style.cap * 2, cap=style.cap, face=style.face, most=rng.randint(2, 9))
-        fill(
+        fill_box(
             picture,
             style.accent,
             left=style.margin,
@@ -163,13 +163,15 @@ def build_slide(rng: random.Random, style: Style, number: int) -> list[Slide]:
             top=base - style.cap * 0.7,
             bottom=base - style.cap * 0.2,
         )
-        write(picture, line, left=style.margin + style.cap, base=base, cap=style.cap, colour=style.ink, face=style.face)
+        write_text(
+            picture, line, left=style.margin + style.cap, base=base, cap=style.cap, colour=style.ink, face=style.face
+        )
         steps.append((picture.copy(), style.cap))
     return steps
 
 
 def table_slide(rng: random.Random, style: Style, number: int) -> list[Slide]:
-    """A table of numbers, all tables of the deck with the same lines."""
+    """Draw a table of numbers, all tables of the deck with the same lines."""
     picture = style.blank()
     step = round(style.cap * 2.2)
     rows = min(8, (style.size[1] - 2 * style.margin) // step)
@@ -178,7 +180,7 @@ def table_slide(rng: random.Random, style: Style, number: int) -> list[Slide]:
     for row in range(rows):
         for column in range(columns):
             text = word(rng)[:4].title() if row == 0 else f"{rng.uniform(0, 99):.2f}"
-            write(
+            write_text(
                 picture,
                 text,
                 left=left + column * wide + 4,
@@ -188,12 +190,14 @@ def table_slide(rng: random.Random, style: Style, number: int) -> list[Slide]:
                 face=style.face,
             )
     for row in range(rows + 1):
-        fill(picture, style.ink, left=left, right=left + style.room, top=top + row * step, bottom=top + row * step + 2)
+        fill_box(
+            picture, style.ink, left=left, right=left + style.room, top=top + row * step, bottom=top + row * step + 2
+        )
     return [(picture, style.cap)]
 
 
 def equation_slide(rng: random.Random, style: Style, number: int) -> list[Slide]:
-    """One to three lines of mathematics; indices are the least letters that count."""
+    """Draw one to three lines of mathematics; indices are the smallest letters that count."""
     picture = style.blank()
     cap = round(style.cap * 1.5)
     step = cap * 4.2
@@ -211,7 +215,7 @@ class _Equation:
         self.rng, self.picture, self.style, self.cap, self.left, self.base = rng, picture, style, cap, left, base
 
     def term(self) -> None:
-        """One more of them, with the sign that follows."""
+        """Return one more term, with the sign that follows."""
         rng, cap = self.rng, self.cap
         kind = rng.choice(("plain", "fraction", "root", "sum"))
         start = self.left
@@ -250,7 +254,9 @@ class _Equation:
         return self._write(rng.choice("0123456789NKJ"), end - self.cap * 0.5, base + lift * self.cap, self.style.cap)
 
     def _write(self, text: str, left: float, base: float, cap: int) -> float:
-        return write(self.picture, text, left=left, base=base, cap=cap, colour=self.style.ink, face=self.style.face)
+        return write_text(
+            self.picture, text, left=left, base=base, cap=cap, colour=self.style.ink, face=self.style.face
+        )
 
     def _line(self, a: tuple[float, float], b: tuple[float, float]) -> None:
         start, end = ((round(x), round(y)) for x, y in (a, b))
@@ -258,7 +264,7 @@ class _Equation:
 
 
 def photo_slide(rng: random.Random, style: Style, number: int) -> list[Slide]:
-    """A photograph with a caption; every third keeps the photograph of the one before and changes the caption."""
+    """Draw a photograph with a caption; every third keeps the photograph of the one before and changes the caption."""
     picture = style.blank()
     shown = number - 1 if number % 3 == 2 else number
     wide, high = style.room, style.size[1] - 2 * style.margin - round(style.cap * 3)
@@ -266,7 +272,7 @@ def photo_slide(rng: random.Random, style: Style, number: int) -> list[Slide]:
     inset = fitted(photo(PHOTOS[shown % len(PHOTOS)]), width=wide, height=high, rng=own)
     picture[style.margin : style.margin + high, style.margin : style.margin + wide] = inset
     line = words(rng, width=wide, cap=style.cap, face=style.face, most=5)
-    write(
+    write_text(
         picture,
         line,
         left=style.margin,
@@ -289,7 +295,7 @@ def deck(
     most: int = 22,
     high: float = 20.0,
 ) -> Film:
-    """8 to 24 slides of 4 to 30 s, the points of a build 2 to 6 s apart; some come back.
+    """Film 8 to 24 slides of 4 to 30 s each, the points of a build 2 to 6 s apart; some slides return.
 
     Args:
         rng: decides all.
@@ -335,7 +341,7 @@ def _show_steps(film: Film, steps: list[Slide], length: float, rng: random.Rando
 
 
 def speaker(rng: random.Random, style: Style) -> Overlay:
-    """A face that nods, turns and talks in the lower right corner."""
+    """Draw a face that nods, turns and talks in the lower right corner."""
     width, height = style.size
     wide, high = round(min(width, height) * 0.26), round(min(width, height) * 0.3)
     face = np.ascontiguousarray(photo("astronaut")[0:250, 100:350])

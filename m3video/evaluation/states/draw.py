@@ -33,7 +33,7 @@ _VOWELS, _CONSONANTS = "aeiou", "bcdfghklmnprstvwz"
 
 @functools.lru_cache(maxsize=4096)
 def ink(text: str, cap: int, face: str) -> tuple[Picture, int]:
-    """The ink of one line, and the row of it that the letters stand on.
+    """Return the ink of one line, and the row of it that the letters stand on.
 
     Args:
         text: ASCII.
@@ -59,17 +59,17 @@ def ink(text: str, cap: int, face: str) -> tuple[Picture, int]:
 
 @functools.cache
 def _cap_of_size() -> float:
-    """Capital height of Pillow's own font as a share of its size."""
+    """Return the capital height of Pillow's own font as a share of its size."""
     _, top, _, bottom = ImageFont.load_default(500).getbbox("H", anchor="ls")
     return (bottom - top) / 500
 
 
 def text_width(text: str, cap: int, face: str) -> int:
-    """Pixels that `write` covers."""
+    """Return the pixels that `write_text` covers."""
     return ink(text, cap, face)[0].shape[1]
 
 
-def write(
+def write_text(
     picture: Picture, text: str, *, left: float, base: float, cap: int, colour: Colour, face: str = "sans"
 ) -> int:
     """Write a line that stands on row `base`; what is outside of the picture is cut off. Returns where it ends."""
@@ -91,28 +91,28 @@ def blend(picture: Picture, mask: Picture, colour: Colour | Picture, *, left: in
     under[...] = (under * (255 - share) + above * share + 127) // 255
 
 
-def fill(picture: Picture, colour: Colour, *, left: float, top: float, right: float, bottom: float) -> None:
-    """A plain rectangle, in place."""
+def fill_box(picture: Picture, colour: Colour, *, left: float, top: float, right: float, bottom: float) -> None:
+    """Fill a plain rectangle, in place."""
     picture[max(0, round(top)) : round(bottom), max(0, round(left)) : round(right)] = colour
 
 
-def plain(size: tuple[int, int], colour: Colour) -> Picture:
-    """A picture of (width, height) in one colour."""
+def plain_picture(size: tuple[int, int], colour: Colour) -> Picture:
+    """Draw a picture of (width, height) in one colour."""
     return np.full((size[1], size[0], 3), colour, np.uint8)
 
 
 def word(rng: random.Random) -> str:
-    """A word that says nothing, so that no two lines are alike."""
+    """Draw a nonsense word, so that no two lines are alike."""
     return "".join(rng.choice(_CONSONANTS) + rng.choice(_VOWELS) for _ in range(rng.randint(1, 4)))
 
 
 def random_colour(rng: random.Random, low: int, high: int) -> Colour:
-    """Three channels between these."""
+    """Draw three channels between these."""
     return rng.randint(low, high), rng.randint(low, high), rng.randint(low, high)
 
 
 def words(rng: random.Random, *, width: float, cap: int, face: str, most: int = 99, capital: bool = True) -> str:
-    """Words that fill up to `width` pixels, at least one."""
+    """Draw words that fill up to `width` pixels, at least one."""
     text = word(rng)
     text = text.capitalize() if capital else text
     for _ in range(most - 1):
@@ -124,19 +124,20 @@ def words(rng: random.Random, *, width: float, cap: int, face: str, most: int = 
 
 
 def random_cap(rng: random.Random, size: tuple[int, int], *, low: float = LEAST_LETTER, high: float = 24) -> int:
-    """A capital height in pixels of the picture; `low` and `high` are pixels of the tower's input, even in octaves."""
+    """Draw a capital height in pixels of the picture; `low` and `high` are pixels of the tower's input, even in
+    octaves."""
     letter = low * (high / low) ** rng.random()
     return int(np.ceil(letter * max(size) / SIDE))
 
 
 def as_letter(cap: float, size: tuple[int, int]) -> float:
-    """Pixels of the picture as pixels of the tower's input."""
+    """Convert pixels of the picture to pixels of the tower's input."""
     return cap * SIDE / max(size)
 
 
 @functools.cache
 def photo(name: str) -> Picture:
-    """A photograph of scikit-image's, RGB."""
+    """Return a photograph of scikit-image's, RGB."""
     import skimage.data
 
     found = np.asarray(getattr(skimage.data, name)(), np.uint8)
@@ -146,7 +147,7 @@ def photo(name: str) -> Picture:
 
 
 def fitted(picture: Picture, *, width: int, height: int, rng: random.Random | None = None) -> Picture:
-    """The picture cropped (in the middle, or at random) and resized to fill this size."""
+    """Return the picture cropped (in the middle, or at random) and resized to fill this size."""
     scale = max(width / picture.shape[1], height / picture.shape[0])
     size = max(width, round(picture.shape[1] * scale)), max(height, round(picture.shape[0] * scale))
     way = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
@@ -157,7 +158,7 @@ def fitted(picture: Picture, *, width: int, height: int, rng: random.Random | No
 
 
 def texture(name: str, size: tuple[int, int], *, tint: Colour, zoom: float = 1.0) -> Picture:
-    """A tiled texture of scikit-image's (brick, grass, gravel) of (width, height), tinted."""
+    """Draw a tiled texture of scikit-image's (brick, grass, gravel) of (width, height), tinted."""
     tile = photo(name)[..., 0]
     # Mirrored, so that no seam looks like an edge.
     tile = np.block([[tile, tile[:, ::-1]], [tile[::-1], tile[::-1, ::-1]]])
@@ -200,17 +201,17 @@ class Film:
         thing: float | None = None,
         box: tuple[float, float, float, float] = (0, 0, 1, 1),
     ) -> int:
-        """A new state and its number; `cap` and `thing` in pixels of the picture, `box` as shares of it."""
+        """Add a new state and return its number; `cap` and `thing` in pixels of the picture, `box` as shares of it."""
         letter, side = (None if length is None else as_letter(length, self.size) for length in (cap, thing))
         self.states.append(State((), letter, side, box))
         return len(self.states) - 1
 
     def contain(self, inner: int, outer: int) -> None:
-        """All of `inner` is to be seen in `outer` too."""
+        """Record that all of `inner` is seen in `outer` too."""
         self.states[inner] = self.states[inner].within(outer)
 
     def show(self, picture: Picture | Painter, seconds: float, state: int | None = None) -> None:
-        """Add a picture for about so long (a frame at least); `state` is fully seen all that time."""
+        """Add a picture for about that many seconds (one frame at least); `state` is fully seen throughout."""
         count = max(1, round(seconds * self.fps))
         self.pieces.append((count, picture))
         if state is not None:
@@ -218,7 +219,7 @@ class Film:
         self.frames += count
 
     def fade(self, old: Picture, new: Picture, seconds: float) -> None:
-        """Mixtures of two pictures, in none of which a state is fully seen."""
+        """Add mixtures of two pictures, in none of which a state is fully seen."""
         count = max(2, round(seconds * self.fps))
         start = self.frames
 
@@ -229,11 +230,11 @@ class Film:
         self.show(mixture, (count - 1) / self.fps)
 
     def truth(self, kind: str) -> Truth:
-        """What is true of it."""
+        """Return the truth about the film."""
         return Truth(kind, self.seconds, self.is_moving, tuple(self.states))
 
     def pictures(self) -> Iterator[Picture]:
-        """Every frame; one array again and again where nothing changes."""
+        """Yield every frame; the same array again where nothing changes."""
         number = 0
         for count, content in self.pieces:
             for _ in range(count):
@@ -247,13 +248,13 @@ class Film:
 
 
 def skewed_lengths(rng: random.Random, count: int, *, low: float, high: float, total: float) -> list[float]:
-    """Lengths in seconds, most short and a few long, that add up to about `total` where the limits allow."""
+    """Draw lengths in seconds, most short and a few long, that add up to about `total` where the limits allow."""
     weights = [rng.lognormvariate(0.0, 0.8) for _ in range(count)]
     return [min(high, max(low, total * weight / sum(weights))) for weight in weights]
 
 
 def shuffled_returns(rng: random.Random, count: int, *, share: float) -> Sequence[int]:
-    """0, 1, 2 ... `count` - 1 in order, and some of them once more later."""
+    """Return 0, 1, 2 ... `count` - 1 in order, some of them a second time later."""
     order: list[int] = []
     for number in range(count):
         order.append(number)

@@ -15,26 +15,26 @@ from m3video.evaluation.states.draw import (
     Overlay,
     Painter,
     Picture,
-    fill,
+    fill_box,
     fitted,
     photo,
-    plain,
+    plain_picture,
     random_cap,
     random_colour,
     text_width,
     texture,
     word,
     words,
-    write,
+    write_text,
 )
-from m3video.evaluation.states.scenes import WIDE, clock
+from m3video.evaluation.states.scenes import WIDE, running_clock
 
 SMALLER = (960, 540)
 """Where nothing stands still, every pixel costs."""
 
 
-def captions(rng: random.Random, *, ticker: bool) -> Film:
-    """Captions of 2 to 6 s, with pauses, over a photograph that stands still or is slowly panned over.
+def captioned_film(rng: random.Random, *, ticker: bool) -> Film:
+    """Film captions of 2 to 6 s, with pauses, over a photograph that stands still or is slowly panned over.
 
     Each caption is a state; the picture without one is contained in the first. With `ticker` the captions stand in a
     box above a band whose text runs all the time, and a clock ticks in a corner; without it they are subtitles.
@@ -55,7 +55,7 @@ def captions(rng: random.Random, *, ticker: bool) -> Film:
     if ticker:
         film.overlays += [
             _ticker(rng, cap),
-            clock(
+            running_clock(
                 rng.randrange(86400),
                 left=WIDE[0] - text_width("00:00:00", cap, "sans") - 30,
                 base=30 + cap,
@@ -69,7 +69,7 @@ def captions(rng: random.Random, *, ticker: bool) -> Film:
 
 
 def _view(rng: random.Random, film: Film, *, speed: float) -> tuple[Painter, bool]:
-    """A photograph that a camera pans over with `speed` pixels a second, to and fro; whether it moves."""
+    """Return a painter of a photograph that a camera pans over at `speed` pixels a second, and whether it moves."""
     width, height = film.size
     wide = fitted(photo(rng.choice(PHOTOS)), width=round(width * 1.3), height=round(height * 1.15), rng=rng)
     room = wide.shape[1] - width
@@ -93,24 +93,24 @@ def _captioned(view: Painter, line: str, cap: int, *, ticker: bool) -> Painter:
         width, height = WIDE
         if ticker:
             base = round(height * 0.8)
-            fill(picture, (245, 245, 245), left=60, right=100 + wide, top=base - cap * 1.7, bottom=base + cap * 0.7)
-            write(picture, line, left=80, base=base, cap=cap, colour=(20, 20, 60), face="bold")
+            fill_box(picture, (245, 245, 245), left=60, right=100 + wide, top=base - cap * 1.7, bottom=base + cap * 0.7)
+            write_text(picture, line, left=80, base=base, cap=cap, colour=(20, 20, 60), face="bold")
         else:
             base, left = round(height * 0.92), (width - wide) // 2
             for dx, dy in ((-2, 0), (2, 0), (0, -2), (0, 2)):
-                write(picture, line, left=left + dx, base=base + dy, cap=cap, colour=(0, 0, 0), face="bold")
-            write(picture, line, left=left, base=base, cap=cap, colour=(250, 250, 240), face="bold")
+                write_text(picture, line, left=left + dx, base=base + dy, cap=cap, colour=(0, 0, 0), face="bold")
+            write_text(picture, line, left=left, base=base, cap=cap, colour=(250, 250, 240), face="bold")
         return picture
 
     return paint
 
 
 def _ticker(rng: random.Random, cap: int) -> Overlay:
-    """A band along the lower edge whose text runs to the left all the time."""
+    """Return a band along the lower edge whose text always runs to the left."""
     text = "   +++   ".join(words(rng, width=1200, cap=cap, face="sans", most=8) for _ in range(8))
     high, speed = round(cap * 2), rng.uniform(8, 16)
-    band = plain((text_width(text, cap, "sans"), high), (150, 20, 30))
-    write(band, text, left=0, base=high - cap * 0.5, cap=cap, colour=(255, 255, 255))
+    band = plain_picture((text_width(text, cap, "sans"), high), (150, 20, 30))
+    write_text(band, text, left=0, base=high - cap * 0.5, cap=cap, colour=(255, 255, 255))
     band = np.concatenate([band, band[:, : WIDE[0]]], axis=1)
 
     def paint(picture: Picture, number: int) -> None:
@@ -121,8 +121,8 @@ def _ticker(rng: random.Random, cap: int) -> Overlay:
 
 
 def sport(rng: random.Random) -> Film:
-    """A game: the camera follows players over a field; each score on the board is a state of 20 to 60 s, its clock is
-    none."""
+    """Film a game: the camera follows players over a field; each score on the board is a state of 20 to 60 s, its clock
+    is none."""
     film = Film(SMALLER, rng.choice((5, 6)), is_moving=True)
     cap = random_cap(rng, SMALLER, high=17)
     names = [word(rng)[:3].upper().ljust(3, "O") for _ in range(2)]
@@ -134,7 +134,7 @@ def sport(rng: random.Random) -> Film:
         film.show(_with_board(game, text, cap, wide), rng.uniform(20, 40), state)
         score[rng.randrange(2)] += rng.randint(1, 3)
     film.overlays.append(
-        clock(
+        running_clock(
             rng.randint(0, 2000),
             left=50,
             base=30 + cap * 4,
@@ -150,15 +150,15 @@ def sport(rng: random.Random) -> Film:
 def _with_board(game: Painter, text: str, cap: int, wide: int) -> Painter:
     def paint(number: int) -> Picture:
         picture = game(number)
-        fill(picture, (20, 30, 90), left=40, right=60 + wide, top=30, bottom=30 + cap * 2)
-        write(picture, text, left=50, base=30 + cap * 1.5, cap=cap, colour=(255, 255, 255), face="bold")
+        fill_box(picture, (20, 30, 90), left=40, right=60 + wide, top=30, bottom=30 + cap * 2)
+        write_text(picture, text, left=50, base=30 + cap * 1.5, cap=cap, colour=(255, 255, 255), face="bold")
         return picture
 
     return paint
 
 
 def _game(rng: random.Random, film: Film) -> Painter:
-    """A field with lines and a stand, twice as wide as the picture, and players who run about on it."""
+    """Return a painter of a field with lines and a stand, twice as wide as the picture, and players who run on it."""
     width, height = film.size
     field = texture("grass", (width * 2, height), tint=(50, 130, 50), zoom=0.5)
     field[: height // 4] = texture("gravel", (width * 2, height // 4), tint=(110, 100, 120), zoom=0.4)
@@ -184,27 +184,31 @@ def _game(rng: random.Random, film: Film) -> Painter:
 
 
 def drive(rng: random.Random) -> Film:
-    """A road seen from a car: all moves, a clock ticks; one to three shots with cuts between them, a state each."""
+    """Film a road seen from a car: everything moves, a clock ticks; one to three shots with cuts between them, a state
+    each."""
     film = Film(SMALLER, rng.choice((5, 6)), is_moving=True)
     shots = rng.randint(1, 3)
     for _ in range(shots):
         film.show(_road(rng, film), rng.uniform(60, 110) / shots, film.state(thing=SMALLER[0] * 0.4))
     cap = random_cap(rng, SMALLER, high=9)
     film.overlays.append(
-        clock(rng.randrange(86400), left=30, base=SMALLER[1] - 30, cap=cap, fps=film.fps, colour=(255, 255, 255))
+        running_clock(
+            rng.randrange(86400), left=30, base=SMALLER[1] - 30, cap=cap, fps=film.fps, colour=(255, 255, 255)
+        )
     )
     return film
 
 
 def _road(rng: random.Random, film: Film) -> Painter:
-    """The ground runs towards the camera in perspective, below a sky that turns as the road does."""
+    """Return a painter of ground that runs towards the camera in perspective, below a sky that turns as the road
+    does."""
     width, height = film.size
     horizon = round(height * rng.uniform(0.4, 0.5))
     side = 1024
     ground = texture(rng.choice(("grass", "gravel")), (side, side), tint=random_colour(rng, 60, 140))
     ground[:, side // 2 - 150 : side // 2 + 150] = texture("gravel", (300, side), tint=(80, 80, 84), zoom=0.5)
     for start in range(0, side, 256):
-        fill(ground, (230, 230, 230), left=side / 2 - 6, right=side / 2 + 6, top=start, bottom=start + 120)
+        fill_box(ground, (230, 230, 230), left=side / 2 - 6, right=side / 2 + 6, top=start, bottom=start + 120)
     y, x = np.mgrid[1 : height - horizon + 1, 0:width].astype(np.float32)
     away = 60000 / y
     across = (x - width / 2) * 380 / y / 2
@@ -231,15 +235,15 @@ def _road(rng: random.Random, film: Film) -> Painter:
 
 
 def _skyline(rng: random.Random, width: int, height: int) -> Picture:
-    """Houses with windows before a sky."""
-    sky = plain((width, height), random_colour(rng, 150, 235))
+    """Draw houses with windows before a sky."""
+    sky = plain_picture((width, height), random_colour(rng, 150, 235))
     left = 0
     while left < width:
         wide, high = rng.randint(60, 200), rng.randint(height // 6, height * 3 // 4)
-        fill(sky, random_colour(rng, 60, 170), left=left, right=left + wide, top=height - high, bottom=height)
+        fill_box(sky, random_colour(rng, 60, 170), left=left, right=left + wide, top=height - high, bottom=height)
         lit = random_colour(rng, 30, 220)
         for x in range(left + 10, min(left + wide, width) - 16, 30):
             for y in range(height - high + 10, height - 20, 34):
-                fill(sky, lit, left=x, right=x + 14, top=y, bottom=y + 18)
+                fill_box(sky, lit, left=x, right=x + 14, top=y, bottom=y + 18)
         left += wide
     return sky

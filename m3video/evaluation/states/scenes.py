@@ -16,17 +16,17 @@ from m3video.evaluation.states.draw import (
     Overlay,
     Picture,
     blend,
-    fill,
+    fill_box,
     fitted,
     photo,
-    plain,
+    plain_picture,
     random_cap,
     random_colour,
     text_width,
     texture,
     word,
     words,
-    write,
+    write_text,
 )
 
 WIDE = (1280, 720)
@@ -34,16 +34,16 @@ GUARD_SIZES: tuple[tuple[int, int], ...] = ((640, 480), (640, 360))
 """Fresh noise costs an encoder and a decoder more than anything else: small pictures, as such cameras have them."""
 
 
-def clock(
+def running_clock(
     start: int, *, left: float, base: float, cap: int, fps: int, colour: Colour, paper: Colour | None = None
 ) -> Overlay:
-    """A clock that ticks each second, from `start` seconds past midnight."""
+    """Return the overlay of a clock that ticks each second, from `start` seconds past midnight."""
 
     def paint(picture: Picture, number: int) -> None:
         now = start + number // fps
         text = f"{now // 3600 % 24:02d}:{now // 60 % 60:02d}:{now % 60:02d}"
         if paper is not None:
-            fill(
+            fill_box(
                 picture,
                 paper,
                 left=left - cap * 0.3,
@@ -51,7 +51,7 @@ def clock(
                 bottom=base + cap * 0.4,
                 right=left + text_width("00:00:00", cap, "sans"),
             )
-        write(picture, text, left=left, base=base, cap=cap, colour=colour)
+        write_text(picture, text, left=left, base=base, cap=cap, colour=colour)
 
     return paint
 
@@ -60,8 +60,8 @@ def clock(
 
 
 def screen(rng: random.Random) -> Film:
-    """An editor in which code is typed line by line, pages that follow, windows that open and close again, a caret that
-    blinks and a pointer that wanders and rests.
+    """Draw an editor in which code is typed line by line, pages that follow, windows that open and close again, a caret
+    that blinks and a pointer that wanders and rests.
 
     A line that is complete is a state, contained in the next one until the page is left. An open window is a state.
     """
@@ -95,25 +95,25 @@ class _Desk:
         self.rng, self.film, self.cap, self.paper, self.ink, self.bar = rng, film, cap, paper, ink, bar
         self.left, self.top, self.step = 90, 70, cap * 2.1
         self.most_lines = int((film.size[1] - self.top - 40) / self.step)
-        self.page, self.state = plain(film.size, paper), -1
+        self.page, self.state = plain_picture(film.size, paper), -1
         self.carets: list[tuple[int, int, int]] = []
 
     def new_page(self, number: int) -> None:
-        """An empty page with its tab and a line of comment."""
-        self.page = plain(self.film.size, self.paper)
-        fill(self.page, self.bar, left=0, top=0, right=self.film.size[0], bottom=44)
-        fill(self.page, self.bar, left=0, top=44, right=60, bottom=self.film.size[1])
-        write(self.page, f"{word(self.rng)}{number}.py", left=70, base=36, cap=self.cap, colour=self.ink)
+        """Draw an empty page with its tab and a line of comment."""
+        self.page = plain_picture(self.film.size, self.paper)
+        fill_box(self.page, self.bar, left=0, top=0, right=self.film.size[0], bottom=44)
+        fill_box(self.page, self.bar, left=0, top=44, right=60, bottom=self.film.size[1])
+        write_text(self.page, f"{word(self.rng)}{number}.py", left=70, base=36, cap=self.cap, colour=self.ink)
         self.state = self.film.state(cap=self.cap)
         self._caret(self.left, 0)
         self.rest(self.rng.uniform(1, 3))
 
     def rest(self, seconds: float) -> None:
-        """Nothing happens, but for caret and pointer."""
+        """Show no change, except caret and pointer."""
         self.film.show(self.page, seconds, self.state)
 
     def type_line(self, line: int) -> None:
-        """Type a line letter by letter and look at it for a while."""
+        """Type a line letter by letter, then show it for a while."""
         rng, indent = self.rng, self.cap * 2 * self.rng.randint(0, 2)
         text = self._code(self.film.size[0] - self.left - 40 - indent)
         base, page = self.top + self.cap + line * self.step, self.page
@@ -121,7 +121,7 @@ class _Desk:
 
         def typed(end: int) -> Picture:
             picture = page.copy()
-            write(picture, text[:end], left=self.left + indent, base=base, cap=self.cap, colour=self.ink)
+            write_text(picture, text[:end], left=self.left + indent, base=base, cap=self.cap, colour=self.ink)
             return picture
 
         for end in range(per_frame, len(text), per_frame):
@@ -151,14 +151,14 @@ class _Desk:
         return text
 
     def window(self) -> None:
-        """A window that opens over the page, stays, and closes again."""
+        """Draw a window that opens over the page, stays, and closes again."""
         rng, (width, height) = self.rng, self.film.size
         wide, high = round(width * rng.uniform(0.4, 0.65)), round(height * rng.uniform(0.35, 0.6))
         left, top = rng.randint(40, width - wide - 40), rng.randint(60, height - high - 40)
         over = self.page.copy()
-        fill(over, (90, 90, 90), left=left - 3, top=top - 3, right=left + wide + 3, bottom=top + high + 3)
-        fill(over, (245, 245, 245), left=left, top=top, right=left + wide, bottom=top + high)
-        fill(
+        fill_box(over, (90, 90, 90), left=left - 3, top=top - 3, right=left + wide + 3, bottom=top + high + 3)
+        fill_box(over, (245, 245, 245), left=left, top=top, right=left + wide, bottom=top + high)
+        fill_box(
             over,
             rng.choice(((60, 120, 200), (200, 90, 60), (80, 150, 90))),
             left=left,
@@ -176,7 +176,7 @@ class _Desk:
             rows = list(range(top + round(self.cap * 4), top + high - self.cap, round(self.cap * 2.2)))
         for base in rows:
             line = words(rng, width=wide - 2 * self.cap, cap=self.cap, face="sans", most=6)
-            write(over, line, left=left + self.cap, base=base, cap=self.cap, colour=(30, 30, 30))
+            write_text(over, line, left=left + self.cap, base=base, cap=self.cap, colour=(30, 30, 30))
         state = self.film.state(cap=self.cap, box=(left / width, top / height, wide / width, high / height))
         self._caret(-99, 0)
         self.film.show(over, rng.uniform(4, 14), state)
@@ -187,14 +187,14 @@ class _Desk:
         self.carets.append((self.film.frames, round(x), round(self.top + line * self.step)))
 
     def caret(self, picture: Picture, number: int) -> None:
-        """The overlay that blinks once a second."""
+        """Return the overlay that blinks once a second."""
         _, x, y = self.carets[bisect.bisect_right(self.carets, (number, 10**6, 0)) - 1]
         if number * 2 // self.film.fps % 2 == 0 and x >= 0:
-            fill(picture, self.ink, left=x, right=x + 3, top=y - self.cap * 0.3, bottom=y + self.cap * 1.3)
+            fill_box(picture, self.ink, left=x, right=x + 3, top=y - self.cap * 0.3, bottom=y + self.cap * 1.3)
 
 
 def pointer(rng: random.Random, film: Film) -> Overlay:
-    """An arrow that goes from place to place; it moves for most of the time."""
+    """Draw an arrow that goes from place to place; it moves for most of the time."""
     places, frame = [(0, 600.0, 400.0)], 0
     while frame < film.frames:
         frame += round(film.fps * rng.uniform(0.4, 2.0))
@@ -219,8 +219,8 @@ def pointer(rng: random.Random, film: Film) -> Overlay:
 
 
 def guard(rng: random.Random, *, sigma: float) -> Film:
-    """A yard where little happens, with noise drawn anew for each frame, a clock, leaves in the wind and light that
-    drifts; figures of about 2 % of the picture walk in, stay 10 to 40 s and leave.
+    """Draw a yard where little happens, with noise drawn anew for each frame, a clock, leaves in the wind and light
+    that drifts; figures of about 2 % of the picture walk in, stay 10 to 40 s and leave.
 
     The empty yard is a state, and each figure where it stays.
     """
@@ -236,14 +236,14 @@ def guard(rng: random.Random, *, sigma: float) -> Film:
     film.overlays += [
         _leaves(rng, film),
         _light(rng, film),
-        clock(rng.randrange(86400), left=12, base=12 + cap, cap=cap, fps=film.fps, colour=(255, 255, 255)),
+        running_clock(rng.randrange(86400), left=12, base=12 + cap, cap=cap, fps=film.fps, colour=(255, 255, 255)),
         noise(rng, size, sigma=sigma),
     ]
     return film
 
 
 def _yard(rng: random.Random, size: tuple[int, int]) -> tuple[Picture, float]:
-    """A wall with a door and windows above a floor, and the shorter side of the door in pixels."""
+    """Draw a wall with a door and windows above a floor, and the shorter side of the door in pixels."""
     width, height = size
     horizon = round(height * rng.uniform(0.4, 0.55))
     tints = [random_colour(rng, 60, 150) for _ in range(2)]
@@ -251,15 +251,15 @@ def _yard(rng: random.Random, size: tuple[int, int]) -> tuple[Picture, float]:
     yard[:horizon] = texture("brick", (width, horizon), tint=tints[1], zoom=rng.uniform(0.25, 0.5))
     door = round(width * rng.uniform(0.1, 0.14))
     left = rng.randint(width // 10, width // 3)
-    fill(yard, (70, 50, 40), left=left, right=left + door, top=horizon - door * 1.7, bottom=horizon)
+    fill_box(yard, (70, 50, 40), left=left, right=left + door, top=horizon - door * 1.7, bottom=horizon)
     for number in range(rng.randint(1, 3)):
         start = left + door * 1.6 + number * door * 1.4
-        fill(yard, (40, 50, 60), left=start, right=start + door * 0.9, top=horizon * 0.25, bottom=horizon * 0.6)
+        fill_box(yard, (40, 50, 60), left=start, right=start + door * 0.9, top=horizon * 0.25, bottom=horizon * 0.6)
     return yard, door
 
 
 def _visit(rng: random.Random, film: Film, yard: Picture) -> None:
-    """A figure comes, stays and goes."""
+    """Draw a figure that comes, stays and goes."""
     width, height = film.size
     share, slim = rng.uniform(0.018, 0.03), rng.uniform(2.0, 2.6)
     wide = round((share * width * height / slim) ** 0.5)
@@ -287,21 +287,21 @@ def _visit(rng: random.Random, film: Film, yard: Picture) -> None:
 
 
 def _figure(rng: random.Random, wide: int, high: int) -> tuple[Picture, Picture]:
-    """A person from far away, with its mask."""
+    """Draw a person from far away, with its mask."""
     coat, legs = (random_colour(rng, 10, 245) for _ in range(2))
-    sprite, mask = plain((wide, high), coat), np.zeros((high, wide), np.uint8)
+    sprite, mask = plain_picture((wide, high), coat), np.zeros((high, wide), np.uint8)
     head = round(wide * 0.25)
     cv2.ellipse(mask, (wide // 2, round(high * 0.47)), (wide // 2 - 1, round(high * 0.3)), 0, 0, 360, (255,), -1)
     cv2.circle(mask, (wide // 2, head), head, (255,), -1)
     for side in (0.3, 0.7):
         mask[round(high * 0.65) :, round(wide * (side - 0.14)) : round(wide * (side + 0.14))] = 255
-    fill(sprite, (205, 160, 130), left=0, right=wide, top=0, bottom=head * 2)
-    fill(sprite, legs, left=0, right=wide, top=high * 0.66, bottom=high)
+    fill_box(sprite, (205, 160, 130), left=0, right=wide, top=0, bottom=head * 2)
+    fill_box(sprite, legs, left=0, right=wide, top=high * 0.66, bottom=high)
     return sprite, mask
 
 
 def _leaves(rng: random.Random, film: Film) -> Overlay:
-    """Leaves in an upper corner that never rest."""
+    """Return the overlay of leaves in an upper corner that never rest."""
     wide, high = round(film.size[0] * 0.22), round(film.size[1] * 0.38)
     sheet = texture("grass", (wide + 40, high + 40), tint=(60, 120, 50), zoom=0.9)
     y, x = np.mgrid[0:high, 0:wide].astype(np.float32)
@@ -315,7 +315,7 @@ def _leaves(rng: random.Random, film: Film) -> Overlay:
 
 
 def _light(rng: random.Random, film: Film) -> Overlay:
-    """Brightness that drifts by a few per cent over a minute or two."""
+    """Return the overlay of brightness that drifts by a few per cent over a minute or two."""
     period, depth, phase = film.fps * rng.uniform(60, 150), rng.uniform(0.02, 0.06), rng.uniform(0, 6.28)
 
     def paint(picture: Picture, number: int) -> None:
@@ -325,7 +325,7 @@ def _light(rng: random.Random, film: Film) -> Overlay:
 
 
 def noise(rng: random.Random, size: tuple[int, int], *, sigma: float) -> Overlay:
-    """Grey noise of this standard deviation, another one in each frame."""
+    """Return the overlay of grey noise of this standard deviation, new in each frame."""
     width, height = size
     draws = np.random.default_rng(rng.getrandbits(63))
     # A crop of one large sheet at a random place is as good as new noise to any codec, and a hundred times as quick.

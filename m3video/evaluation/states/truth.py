@@ -51,17 +51,17 @@ class State:
     contained_in: int | None = None
 
     def within(self, outer: int) -> State:
-        """The same, contained in another."""
+        """Return the same state, contained in another."""
         return replace(self, contained_in=outer)
 
     def seen(self, start: float, end: float) -> State:
-        """The same, seen at this time too; a span that goes on is one span."""
+        """Return the same state, seen at this time too; a span that goes on is one span."""
         if self.spans and abs(self.spans[-1][1] - start) < _EPSILON:
             return replace(self, spans=(*self.spans[:-1], (self.spans[-1][0], end)))
         return replace(self, spans=(*self.spans, (start, end)))
 
     def at(self, seconds: float) -> bool:
-        """Whether it is fully seen then."""
+        """Return whether the state is fully seen at this time."""
         return any(start - _EPSILON <= seconds < end - _EPSILON for start, end in self.spans)
 
     @property
@@ -91,7 +91,7 @@ class Truth:
     states: tuple[State, ...]
 
     def root(self, number: int) -> int:
-        """The state that holds this one in the end: itself, or what it is contained in."""
+        """Return the outermost state that contains this one: itself, or what it is contained in."""
         while (outer := self.states[number].contained_in) is not None:
             number = outer
         return number
@@ -107,12 +107,12 @@ class Truth:
         return sum(self.states[number].needed for number in self.distinct)
 
     def state_at(self, seconds: float) -> int | None:
-        """The number of the state that is fully seen then."""
+        """Return the number of the state that is fully seen at this time."""
         return next((number for number, state in enumerate(self.states) if state.at(seconds)), None)
 
 
 def truth_from(held: dict[str, Any]) -> Truth:
-    """A truth from what `dataclasses.asdict` and JSON made of it."""
+    """Return a truth from its `dataclasses.asdict` after JSON."""
     states = tuple(
         State(
             tuple((float(start), float(end)) for start, end in state["spans"]),
@@ -137,7 +137,7 @@ class Score:
 
 
 def score(truth: Truth, plan: Sequence[tuple[float, int]]) -> Score:
-    """Hold a plan against the truth.
+    """Score a plan against the truth.
 
     Args:
         truth: of the clip.

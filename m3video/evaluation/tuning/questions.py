@@ -31,15 +31,15 @@ class UserQuestion:
     video: str | None
 
     def about(self, video: str) -> Record | None:
-        """The question asked of `video`, or None where another one is meant."""
+        """Return the question as asked of `video`, or None where another one is meant."""
         if self.video not in (None, os.path.abspath(video)):
             return None
         return replace(self.record, id=f"{video}:{self.record.id}", video=video, clip=video)
 
 
-def read_questions(path: Path) -> list[UserQuestion]:
-    """A JSONL file: `{"question": ..., "answer": ..., "options": [...], "id": ..., "video": ...}`, all but the first
-    optional.
+def read_user_questions(path: Path) -> list[UserQuestion]:
+    """Read a JSONL file: `{"question": ..., "answer": ..., "options": [...], "id": ..., "video": ...}`, all but the
+    first optional.
 
     Without a video a question is asked of every one; a video's path is relative to the file's folder. With options,
     the answer is one of them or its letter. Records of `m3video eval` are read too.
@@ -64,7 +64,7 @@ def read_questions(path: Path) -> list[UserQuestion]:
 
 
 def _question(value: dict[str, Any], number: int, folder: Path) -> UserQuestion:
-    """TypeError or ValueError with what is wrong."""
+    """Parse one line; TypeError or ValueError says what is wrong."""
     for name, kind in (("question", str), ("answer", str), ("video", str), ("options", list)):
         if value.get(name) is not None and not isinstance(value[name], kind):
             raise ValueError(f"{name} must be {'a text' if kind is str else 'a list of texts'}")
@@ -91,7 +91,7 @@ def _question(value: dict[str, Any], number: int, folder: Path) -> UserQuestion:
 def records_of(
     videos: Sequence[str], asked: Sequence[UserQuestion]
 ) -> tuple[Mapping[str, Sequence[Record]], tuple[str, ...]]:
-    """What is asked of each video, and a line for each thing that is left out.
+    """Return what is asked of each video, and a note for each thing that is left out.
 
     Raises:
         UsageError: no question is about any of the videos.
@@ -112,7 +112,7 @@ def records_of(
 
 
 def agreeing(record: Record, reference: str) -> Record:
-    """A question without a known answer, judged by what was answered to it with every token."""
+    """Return a question without a known answer as one whose answer is the reference's."""
     chosen = None if record.options is None else parse_option(reference, record.options)
     if chosen is None or record.options is None:
         return replace(record, answer=reference, metric="exact")
@@ -120,5 +120,5 @@ def agreeing(record: Record, reference: str) -> Record:
 
 
 def is_right_or_agrees(record: Record, text: str, reference: str | None) -> bool:
-    """Right where the truth is known, else the same as the reference."""
+    """Return whether the answer is right, or the same as the reference where the truth is not known."""
     return is_right(record if reference is None else agreeing(record, reference), text)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from m3video.evaluation.intervals import Estimate, accuracy, bootstrap, clip_sums
-from m3video.evaluation.tuning.search import FULL, Outcome, Setting, Tuned
+from m3video.evaluation.tuning.search import FULL, BudgetMethod, TuneAnswer, TuneResult
 
 FEWEST_CLUSTERS = 5
 """Of fewer videos than this, an interval over videos says nothing."""
@@ -36,7 +36,7 @@ class TuneRow:
         is_on_front: no other row is better without spending more.
     """
 
-    setting: Setting
+    setting: BudgetMethod
     score: Estimate
     visual: float
     prompt: float
@@ -67,9 +67,9 @@ class TuneReport:
     notes: tuple[str, ...]
 
 
-def make_tune_report(tuned: Tuned, notes: Sequence[str] = ()) -> TuneReport:
-    """Sum up all answers; `notes` are what a reader must know beside."""
-    by_way: dict[Setting, list[Outcome]] = {}
+def make_tune_report(tuned: TuneResult, notes: Sequence[str] = ()) -> TuneReport:
+    """Summarize all answers; `notes` are what a reader must know besides."""
+    by_way: dict[BudgetMethod, list[TuneAnswer]] = {}
     for outcome in tuned.outcomes:
         by_way.setdefault(outcome.setting, []).append(outcome)
     some = next(iter(by_way.values()))
@@ -108,39 +108,41 @@ def make_tune_report(tuned: Tuned, notes: Sequence[str] = ()) -> TuneReport:
     )
 
 
-def _clusters(said: Sequence[Outcome], over_videos: bool) -> list[str]:
+def _clusters(said: Sequence[TuneAnswer], over_videos: bool) -> list[str]:
     return [outcome.record.clip if over_videos else outcome.record.id for outcome in said]
 
 
-def _score(said: Sequence[Outcome], over_videos: bool) -> Estimate:
+def _score(said: Sequence[TuneAnswer], over_videos: bool) -> Estimate:
     return accuracy([outcome.right for outcome in said], _clusters(said, over_videos))
 
 
-def _paired(ours: Sequence[Outcome], others: Sequence[Outcome], over_videos: bool) -> Estimate:
-    """Ours minus others over the same questions."""
+def _paired(ours: Sequence[TuneAnswer], others: Sequence[TuneAnswer], over_videos: bool) -> Estimate:
+    """Return ours minus others over the same questions."""
     assert [one.record.id for one in ours] == [one.record.id for one in others]
     gain = [one.right - other.right for one, other in zip(ours, others, strict=True)]
     sums, counts = clip_sums(gain, _clusters(ours, over_videos))
     return bootstrap({"gain": sums, "count": counts}, lambda total: total["gain"] / total["count"])
 
 
-def _minus_uniform(way: Setting, by_way: dict[Setting, list[Outcome]], over_videos: bool) -> Estimate | None:
+def _minus_uniform(
+    way: BudgetMethod, by_way: dict[BudgetMethod, list[TuneAnswer]], over_videos: bool
+) -> Estimate | None:
     if way.method != "adaptive":
         return None
-    return _paired(by_way[way], by_way[Setting("uniform", way.budget)], over_videos)
+    return _paired(by_way[way], by_way[BudgetMethod("uniform", way.budget)], over_videos)
 
 
-def _mean(said: Sequence[Outcome], name: str) -> float:
+def _mean(said: Sequence[TuneAnswer], name: str) -> float:
     return float(np.mean([getattr(outcome, name) for outcome in said]))
 
 
 def _beats(other: tuple[float, float], own: tuple[float, float]) -> bool:
-    """Whether (tokens, score) `other` is better in one and no worse in the other."""
+    """Return whether (tokens, score) `other` is better in one and no worse in the other."""
     return other[0] <= own[0] and other[1] >= own[1] and other != own
 
 
-def _seconds(way: Setting, said: Sequence[Outcome], tuned: Tuned) -> dict[str, float | None]:
-    """Fetch and vision tower are measured once for all frames of a video: a plan pays its share of them."""
+def _seconds(way: BudgetMethod, said: Sequence[TuneAnswer], tuned: TuneResult) -> dict[str, float | None]:
+    """Return mean seconds by stage; fetch and vision tower are measured for all frames, a plan pays its share."""
     frames = {outcome.record.clip: outcome.frames for outcome in said}
     later = [outcome.seconds for outcome in said if not outcome.is_first]
     costs = tuned.costs
@@ -154,13 +156,13 @@ def _seconds(way: Setting, said: Sequence[Outcome], tuned: Tuned) -> dict[str, f
     }
 
 
-def _peak(way: Setting, tuned: Tuned) -> int | None:
+def _peak(way: BudgetMethod, tuned: TuneResult) -> int | None:
     if any(cost.peak_memory_bytes is None for cost in tuned.costs):
         return None
     return max(max(cost.vision_peak_bytes, (cost.peak_memory_bytes or {})[way]) for cost in tuned.costs)
 
 
-def _why(chosen: TuneRow, best: Setting) -> str:
+def _why(chosen: TuneRow, best: BudgetMethod) -> str:
     if chosen.setting == best:
         return "it is the best of those tried, and no smaller one is as good within its interval"
     assert chosen.minus_best is not None
@@ -182,7 +184,7 @@ def _intervals(questions: int, videos: int) -> str:
     return f"95 % intervals over {questions} questions: they hold for {which}, not for others"
 
 
-def _notes(tuned: Tuned, rows: Sequence[TuneRow], chosen: TuneRow) -> tuple[str, ...]:
+def _notes(tuned: TuneResult, rows: Sequence[TuneRow], chosen: TuneRow) -> tuple[str, ...]:
     notes = [f"left out: {line}" for line in tuned.failed]
     if tuned.reference:
         notes.append(
@@ -199,14 +201,14 @@ def _notes(tuned: Tuned, rows: Sequence[TuneRow], chosen: TuneRow) -> tuple[str,
 
 
 def points(value: Estimate) -> str:
-    """`+2.1 [-1.0, +5.2]`, in per cent points."""
+    """Return `+2.1 [-1.0, +5.2]`, in percentage points."""
     if math.isnan(value.low):
         return f"{100 * value.value:+.1f}"
     return f"{100 * value.value:+.1f} [{100 * value.low:+.1f}, {100 * value.high:+.1f}]"
 
 
 def tune_json(report: TuneReport, *, command: str) -> dict[str, Any]:
-    """Everything as JSON values; numbers that do not exist are null."""
+    """Return everything as JSON values; numbers that do not exist are null."""
     return {
         "schema": "m3video.tune/1",
         "videos": report.videos,

@@ -15,6 +15,7 @@ from m3video.config import DETAIL, Settings
 from m3video.errors import DoesNotFitError, OutOfMemoryError, UsageError, VideoError
 from m3video.evaluation.methods import even_scales
 from m3video.evaluation.records import Record, prompt_text
+from m3video.evaluation.tuning.fitting import longest_text
 from m3video.evaluation.tuning.questions import is_right_or_agrees
 from m3video.inference.session import VideoSession
 from m3video.types import FULL_SCALE, Answer, TokenPlan
@@ -29,7 +30,7 @@ FULL = "full tokens"
 
 
 @dataclass(frozen=True, slots=True)
-class Setting:
+class BudgetMethod:
     """A way to spend a budget: "adaptive" (the product's plan), "uniform", or `FULL`."""
 
     method: str
@@ -37,10 +38,10 @@ class Setting:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class TuneAnswer:
     """One answer. `seconds` is that of the stage "answer"; `is_first` where the frames had to be read for it."""
 
-    setting: Setting
+    setting: BudgetMethod
     record: Record
     text: str
     right: float
@@ -69,48 +70,20 @@ class VideoCost:
     analyze: float
     fetch: float
     vision: float
-    plan: Mapping[Setting, float]
-    peak_memory_bytes: Mapping[Setting, int] | None
+    plan: Mapping[BudgetMethod, float]
+    peak_memory_bytes: Mapping[BudgetMethod, int] | None
     vision_peak_bytes: int
 
 
 @dataclass(frozen=True, slots=True)
-class Tuned:
+class TuneResult:
     """All answers and costs. `failed`: one line for each video that could not be used; `reference`: what stood for the
     truth where it is not known, or ""."""
 
-    outcomes: tuple[Outcome, ...]
+    outcomes: tuple[TuneAnswer, ...]
     costs: tuple[VideoCost, ...]
     failed: tuple[str, ...]
     reference: str
-
-
-def fitting_budgets(
-    budgets: Sequence[int], asked: Mapping[str, Sequence[Record]], loaded: LoadedModel, settings: Settings
-) -> tuple[list[int], tuple[str, ...]]:
-    """The budgets that the model's context holds beside the longest question, and a line when some are dropped.
-
-    Raises:
-        DoesNotFitError: none does.
-    """
-    left = loaded.context - _most_text(asked, loaded, settings) - settings.max_new_tokens
-    kept = [budget for budget in budgets if budget <= left]
-    dropped = [str(budget) for budget in budgets if budget > left]
-    why = f"the context of {loaded.name} ({loaded.context}) leaves {left} visual tokens beside the longest question"
-    if not kept:
-        raise DoesNotFitError(f"no budget fits ({', '.join(dropped)}): {why}; use --budgets {max(1, left)} or less")
-    return kept, (f"left out, because they do not fit: --budgets {', '.join(dropped)}; {why}",) if dropped else ()
-
-
-def _most_text(asked: Mapping[str, Sequence[Record]], loaded: LoadedModel, settings: Settings) -> int:
-    """Text tokens of the longest question about as many frames as may be shown."""
-    from m3video.model.m3 import inputs
-
-    texts = sorted({prompt_text(record) for records in asked.values() for record in records}, key=len)
-    return max(
-        inputs.text_tokens(loaded, text, num_frames=settings.max_frames, timestamps=settings.timestamps)
-        for text in texts[-8:]
-    )
 
 
 def tune(
@@ -121,7 +94,7 @@ def tune(
     *,
     most_visual: int | None = None,
     progress: Progress = silent,
-) -> Tuned:
+) -> TuneResult:
     """Answer every question with every budget, adaptive and uniform.
 
     Args:
@@ -139,22 +112,22 @@ def tune(
     if settings.layout == "grid":
         raise UsageError("layout grid is no plan of scales: leave it out, budgets are compared in the frames layout")
     settings = settings.model_copy(update={"cache": False})
-    room = loaded.context - _most_text(asked, loaded, settings) - settings.max_new_tokens
+    room = loaded.context - longest_text(asked, loaded, settings) - settings.max_new_tokens
     room = min(room, room if most_visual is None else most_visual) // FULL_SCALE
     needs_reference = any(not record.answer for records in asked.values() for record in records)
-    ways = [Setting(method, budget) for budget in budgets for method in ("adaptive", "uniform")]
+    ways = [BudgetMethod(method, budget) for budget in budgets for method in ("adaptive", "uniform")]
     if needs_reference:
         if room < 1:
             raise DoesNotFitError(
                 f"questions without an answer are compared with a frame at {FULL_SCALE} tokens, which does not fit "
                 f"in the memory or the context of {loaded.name} ({loaded.context}): give answers"
             )
-        ways.insert(0, Setting(FULL, min(room, settings.max_frames) * FULL_SCALE))
-    outcomes: list[Outcome] = []
+        ways.insert(0, BudgetMethod(FULL, min(room, settings.max_frames) * FULL_SCALE))
+    outcomes: list[TuneAnswer] = []
     costs, failed = [], []
     with progress("tune", len(ways) * sum(map(len, asked.values()))) as bar:
         for video, records in asked.items():
-            said: list[Outcome] = []
+            said: list[TuneAnswer] = []
             try:
                 with VideoSession(video, settings, loaded=loaded) as session:
                     run = _VideoRun(session, ways, records)
@@ -175,25 +148,25 @@ def tune(
         if needs_reference
         else ""
     )
-    return Tuned(tuple(outcomes), tuple(costs), tuple(failed), reference)
+    return TuneResult(tuple(outcomes), tuple(costs), tuple(failed), reference)
 
 
 class _VideoRun:
     """One open video: its plans, then its answers."""
 
-    def __init__(self, session: VideoSession, ways: Sequence[Setting], records: Sequence[Record]) -> None:
+    def __init__(self, session: VideoSession, ways: Sequence[BudgetMethod], records: Sequence[Record]) -> None:
         self._session, self._records = session, records
         start = time.perf_counter()
         session.stats()
         self._analyze = time.perf_counter() - start
-        self._plan_seconds: dict[Setting, float] = {}
-        self._plans: dict[Setting, TokenPlan] = {}
+        self._plan_seconds: dict[BudgetMethod, float] = {}
+        self._plans: dict[BudgetMethod, TokenPlan] = {}
         for way in ways:
             start = time.perf_counter()
             self._plans[way] = _plan(session, way)
             self._plan_seconds[way] = time.perf_counter() - start
         self._references: dict[str, str] = {}
-        self._peaks: dict[Setting, int] = {}
+        self._peaks: dict[BudgetMethod, int] = {}
         pts = sorted({frame.pts for plan in self._plans.values() for frame in plan.frames})
         self._num_frames, self._stages = len(pts), {"fetch": 0.0, "vision tower": 0.0}
         self._has_peaks = reset_peak_memory()
@@ -201,8 +174,8 @@ class _VideoRun:
             pass
         self._vision_peak = peak_memory_bytes()
 
-    def answer(self, way: Setting) -> list[Outcome]:
-        """Every question with one plan."""
+    def answer(self, way: BudgetMethod) -> list[TuneAnswer]:
+        """Answer every question with one plan."""
         reset_peak_memory()
         plan, made = self._plans[way], []
         for number, record in enumerate(self._records):
@@ -221,9 +194,9 @@ class _VideoRun:
         self._peaks[way] = peak_memory_bytes()
         return made
 
-    def _outcome(self, way: Setting, record: Record, said: Answer, *, is_first: bool) -> Outcome:
+    def _outcome(self, way: BudgetMethod, record: Record, said: Answer, *, is_first: bool) -> TuneAnswer:
         reference = None if record.answer else self._references[record.id]
-        return Outcome(
+        return TuneAnswer(
             way,
             record,
             said.text,
@@ -248,8 +221,8 @@ class _VideoRun:
         )
 
 
-def _plan(session: VideoSession, way: Setting) -> TokenPlan:
-    """The frames that a way shows. Uniform frames are even in time; the reference takes the planner's candidates."""
+def _plan(session: VideoSession, way: BudgetMethod) -> TokenPlan:
+    """Return the plan of a method. Uniform frames are even in time; the reference takes the planner's candidates."""
     if way.method == "adaptive":
         return session.plan(budget=way.budget)
     if way.method == FULL:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from m3video.evaluation.estimators import compare as rules
-from m3video.evaluation.estimators.compare import Case, Comparison, calibrate, compare
+from m3video.evaluation.estimators.compare import Comparison, LabelledCase, calibrate, compare
 from m3video.evaluation.estimators.labelled_clips import LabelledClip
 from m3video.planning.novelty import novelty
 from m3video.planning.utility import CALIBRATION, ESTIMATORS
@@ -23,9 +23,9 @@ from tests.paths import ROOT
 SCRIPT = ROOT / "scripts" / "eval_estimators.py"
 
 
-def case(seed: int) -> Case:
+def case(seed: int) -> LabelledCase:
     """A clip whose shots need the more, the more "told" says; "noise" says nothing."""
-    from m3video.evaluation.estimators.oracle import Asked
+    from m3video.evaluation.estimators.oracle import AskedFrame
 
     rng = np.random.default_rng(seed)
     clip_view = view(seed, 60, max_frames=12)
@@ -37,7 +37,7 @@ def case(seed: int) -> Case:
     need = rng.integers(0, 5, shots)
     worth = np.where(np.arange(5) >= need[:, None], 1.0, 0.2)
     told = np.where(np.arange(5) < need[shot_of][:, None], 1.0, 0.0).astype(np.float32)
-    asked = tuple(Asked((record(k, clip=f"{seed}"),), (("red",) * 5,)) for k in range(shots))
+    asked = tuple(AskedFrame((record(k, clip=f"{seed}"),), (("red",) * 5,)) for k in range(shots))
     noise = np.sort(rng.random((len(pts), 5)).astype(np.float32), axis=1)[:, ::-1]
     needy = LabelledClip(
         f"{seed}",
@@ -47,7 +47,7 @@ def case(seed: int) -> Case:
         np.arange(0, len(pts), 2)[:shots],
         {"told": told, "noise": noise},
     )
-    return Case(needy, shot_of, worth, worth, novelty(clip_view.stats, clip_view.candidates))
+    return LabelledCase(needy, shot_of, worth, worth, novelty(clip_view.stats, clip_view.candidates))
 
 
 @pytest.fixture(scope="module")
@@ -78,8 +78,8 @@ def test_nothing_closes_more_than_the_whole_gap_and_the_oracle_is_above_even_pla
 
 
 def test_the_needs_of_all_shots_are_counted(found: Comparison) -> None:
-    assert sum(found.needs.values()) == found.leaks["shots"]
-    assert set(found.needs) == set(SCALES)
+    assert sum(found.token_needs.values()) == found.leaks["shots"]
+    assert set(found.token_needs) == set(SCALES)
 
 
 def test_shots_are_told_by_time_and_cross_fades_are_none() -> None:

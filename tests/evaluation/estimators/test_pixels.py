@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from m3video.evaluation.estimators.pixels import coded_bits, distortion, missing_sides, pooled, stroke_energy
+from m3video.evaluation.estimators.pixels import block_means, coded_bits, distortion, missing_sides, stroke_energy
 from m3video.types import FULL_SCALE, FULL_SIDE, GRID_SIDES, SCALES
 
 WHOLE = np.ones(FULL_SCALE, np.float32)
@@ -27,7 +27,7 @@ def test_pooling_is_that_of_the_model(seed: int, scale: int) -> None:
     side, block = GRID_SIDES[scale], FULL_SIDE // GRID_SIDES[scale]
     tokens = pool(torch.from_numpy(grid), scale).numpy().reshape(-1, side, side, 3)
     given_back = tokens.repeat(block, axis=1).repeat(block, axis=2).reshape(grid.shape)
-    assert np.allclose(pooled(grid, WHOLE, scale), given_back, atol=1e-3)
+    assert np.allclose(block_means(grid, WHOLE, scale), given_back, atol=1e-3)
 
 
 @settings(deadline=None, max_examples=20)

@@ -10,12 +10,12 @@ from m3video.evaluation.estimators.spending import (
     COVERAGES,
     POWERS,
     LossToUtility,
-    best_taste,
-    gap_closed,
+    best_loss_to_utility,
+    gap_closed_by_clip,
     oracle_utility,
     rank_correlation,
-    seen,
-    spend,
+    shot_utility,
+    utility_spent,
 )
 
 WORTH = np.array([[0.5, 0.6, 0.7, 0.8, 1.0], [1.0, 1.0, 1.0, 1.0, 1.0], [0.0, 0.0, 0.0, 1.0, 1.0]])
@@ -23,19 +23,19 @@ WORTH = np.array([[0.5, 0.6, 0.7, 0.8, 1.0], [1.0, 1.0, 1.0, 1.0, 1.0], [0.0, 0.
 
 def test_a_shot_is_worth_what_its_finest_frame_shows_and_nothing_unseen() -> None:
     shots, scales = np.array([0, 0, -1, 2, 1]), np.array([9, 36, 576, 0, 1])
-    assert seen(shots, scales, WORTH).tolist() == [0.7, 1.0, 0.0]
-    assert seen(np.zeros(0, np.int64), np.zeros(0, np.int64), WORTH).tolist() == [0, 0, 0]
+    assert shot_utility(shots, scales, WORTH).tolist() == [0.7, 1.0, 0.0]
+    assert shot_utility(np.zeros(0, np.int64), np.zeros(0, np.int64), WORTH).tolist() == [0, 0, 0]
 
 
 def test_no_utility_spends_better_than_the_truth() -> None:
     shots = np.array([0, 0, 1, -1, 2, 2])
     budgets = (1, 2, 10, 146, 722)
-    best = spend(oracle_utility(shots, WORTH), budgets, shots, WORTH)
+    best = utility_spent(oracle_utility(shots, WORTH), budgets, shots, WORTH)
     assert best.tolist() == pytest.approx([1.0, 1.5, 1.6, 2.5, 3.0])
     rng = np.random.default_rng(0)
     for _ in range(50):
         any_utility = np.cumsum(rng.random((6, 5)), axis=1)
-        assert (spend(any_utility, budgets, shots, WORTH) <= best + 1e-9).all()
+        assert (utility_spent(any_utility, budgets, shots, WORTH) <= best + 1e-9).all()
 
 
 def test_rank_correlation_is_spearmans() -> None:
@@ -50,23 +50,25 @@ def test_rank_correlation_is_spearmans() -> None:
 
 def test_the_gap_closed_is_between_the_base_and_the_oracle() -> None:
     base, best = np.array([1.0, 2.0, 3.0]), np.array([2.0, 4.0, 4.0])
-    assert gap_closed(base, base, best).value == pytest.approx(0)
-    assert gap_closed(best, base, best).value == pytest.approx(1)
-    assert gap_closed((base + best) / 2, base, best).value == pytest.approx(0.5)
-    assert np.isnan(gap_closed(base, base, base).value)
+    assert gap_closed_by_clip(base, base, best).value == pytest.approx(0)
+    assert gap_closed_by_clip(best, base, best).value == pytest.approx(1)
+    assert gap_closed_by_clip((base + best) / 2, base, best).value == pytest.approx(0.5)
+    assert np.isnan(gap_closed_by_clip(base, base, base).value)
     half = (base + best) / 2
-    assert gap_closed(best, base, best, other_C=half).value == pytest.approx(0.5)
-    assert gap_closed(half, base, best, other_C=best).high < 0
+    assert gap_closed_by_clip(best, base, best, other_C=half).value == pytest.approx(0.5)
+    assert gap_closed_by_clip(half, base, best, other_C=best).high < 0
 
 
-def test_a_taste_keeps_the_order_of_scales_and_the_best_one_is_taken() -> None:
+def test_a_loss_to_utility_keeps_the_order_of_scales_and_the_best_one_is_chosen() -> None:
     lost = np.array([[9.0, 4.0, 1.0, 0.0, 0.0], [0.0] * 5])
-    assert LossToUtility(2.0, 0.5).worth(lost).tolist() == [[2, 3, 4, 5, 5], [2] * 5]
+    assert LossToUtility(2.0, 0.5).utility(lost).tolist() == [[2, 3, 4, 5, 5], [2] * 5]
     tried: list[LossToUtility] = []
 
-    def total(taste: LossToUtility) -> float:
-        tried.append(taste)
-        return -abs(taste.power - 0.5) - abs(taste.coverage - 0.15)
+    def total(candidate: LossToUtility) -> float:
+        tried.append(candidate)
+        return -abs(candidate.power - 0.5) - abs(candidate.coverage - 0.15)
 
-    assert best_taste([lost], total) == LossToUtility(pytest.approx(0.15), 0.5)  # a tenth of the mean of 3 and 0
+    assert best_loss_to_utility([lost], total) == LossToUtility(
+        pytest.approx(0.15), 0.5
+    )  # a tenth of the mean of 3 and 0
     assert len(tried) == len(POWERS) * len(COVERAGES)

@@ -14,20 +14,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from m3video.evaluation.states import dataset
+from m3video.evaluation.states import clips
+from m3video.evaluation.states.clips import CLIP_KINDS, StatesClip, draw_clip, render_states_clip
 from m3video.evaluation.states.dataset import (
     ADAPTIVE,
     BUDGETS,
-    Row,
-    StatesClip,
+    StatesRow,
     best_uniform,
     budgets_of,
-    render_clip,
     score_clip,
 )
 from m3video.evaluation.states.decks import MAKERS, Style
-from m3video.evaluation.states.draw import FACES, LEAST_LETTER, Film, Picture, plain, random_cap, write
-from m3video.evaluation.states.kinds import KINDS, draw_clip
+from m3video.evaluation.states.draw import FACES, LEAST_LETTER, Film, Picture, plain_picture, random_cap, write_text
 from m3video.evaluation.states.scenes import noise
 from m3video.evaluation.states.truth import Score, State, Truth, score, truth_from
 from m3video.model.m3.square import as_square
@@ -68,7 +66,7 @@ def ends(film: Film, state: State) -> list[int]:
 # The pictures.
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", CLIP_KINDS)
 def test_truth_keeps_its_own_rules(kind: str) -> None:
     film = film_of(kind)
     truth = film.truth(kind)
@@ -132,8 +130,8 @@ def test_letters_are_as_high_as_claimed_in_the_input_of_the_tower(size: tuple[in
     rng = random.Random(f"{size} {face}")
     for _ in range(4):
         film, cap = Film(size, 5), random_cap(rng, size, high=20)
-        page = plain(size, (255, 255, 255))
-        write(page, "HEHE", left=size[0] * 0.5, base=size[1] * 0.6, cap=cap, colour=(0, 0, 0), face=face)
+        page = plain_picture(size, (255, 255, 255))
+        write_text(page, "HEHE", left=size[0] * 0.5, base=size[1] * 0.6, cap=cap, colour=(0, 0, 0), face=face)
         claimed = film.states[film.state(cap=cap)].letter
         assert claimed is not None
         assert claimed >= LEAST_LETTER
@@ -158,7 +156,7 @@ def test_noise_is_as_strong_as_claimed_and_new_in_each_frame(sigma: float) -> No
     paint = noise(random.Random(1), (320, 240), sigma=sigma)
     frames = []
     for number in (0, 1, 0):
-        frames.append(plain((320, 240), (128, 128, 128)))
+        frames.append(plain_picture((320, 240), (128, 128, 128)))
         paint(frames[-1], number)
     assert np.array_equal(frames[0], frames[2])
     assert (frames[0].astype(float) - 128).std() == pytest.approx(sigma, rel=0.05)
@@ -240,7 +238,7 @@ def test_budgets_are_what_the_distinct_states_need() -> None:
 
 def test_uniform_has_as_many_frames_as_show_the_most() -> None:
     rows = [
-        Row(clip, "k", method, "1x", 9, Score(4, shown, 9, wasted))
+        StatesRow(clip, "k", method, "1x", 9, Score(4, shown, 9, wasted))
         for clip in "ab"
         for method, shown, wasted in ((ADAPTIVE, 4, 0), ("uniform@2", 1, 0), ("uniform@8", 3, 5), ("uniform@4", 3, 4))
     ]
@@ -253,24 +251,24 @@ def test_uniform_has_as_many_frames_as_show_the_most() -> None:
 def small_film(kind: str, *, seed: int, index: int) -> Film:
     film = Film((336, 192), 5)
     for number in range(3):
-        page = plain(film.size, (255, 255, 255))
-        write(page, f"N {number * 317}", left=30, base=100, cap=30, colour=(0, 0, 0))
+        page = plain_picture(film.size, (255, 255, 255))
+        write_text(page, f"N {number * 317}", left=30, base=100, cap=30, colour=(0, 0, 0))
         film.show(page, 4, film.state(cap=30))
     return film
 
 
 def test_a_clip_is_rendered_once_and_scored_within_its_budgets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dataset, "draw_clip", small_film)
-    clip = render_clip("deck line", seed=1, index=0, folder=tmp_path)
+    monkeypatch.setattr(clips, "draw_clip", small_film)
+    clip = render_states_clip("deck line", seed=1, index=0, folder=tmp_path)
     assert sorted(path.suffix for path in tmp_path.iterdir()) == [".json", ".mp4"]
     assert clip.truth == small_film("deck line", seed=1, index=0).truth("deck line")
     with open_video(clip.path) as reader:
         assert reader.info.num_frames == 60
         assert reader.info.duration_seconds == pytest.approx(12)
     written = clip.path.stat().st_mtime_ns
-    assert render_clip("deck line", seed=1, index=0, folder=tmp_path) == clip
+    assert render_states_clip("deck line", seed=1, index=0, folder=tmp_path) == clip
     assert clip.path.stat().st_mtime_ns == written
-    assert render_clip("deck line", seed=2, index=0, folder=tmp_path).path != clip.path
+    assert render_states_clip("deck line", seed=2, index=0, folder=tmp_path).path != clip.path
 
     rows = score_clip(clip, max_frames=16)
     assert {row.price for row in rows} == set(BUDGETS)
@@ -292,7 +290,7 @@ def test_the_script_prints_what_the_rows_say(
     spec.loader.exec_module(script)
     clips = [StatesClip(f"{kind} 1-0", tmp_path, replace(made(), kind=kind)) for kind in ("sport", "screen")]
     scores = {"adaptive": Score(2, 1, 100, 5), "uniform@4": Score(2, 2, 200, 60), "uniform@8": Score(2, 2, 200, 50)}
-    rows = [Row(c.name, c.truth.kind, m, p, 720, s) for c in clips for p in BUDGETS for m, s in scores.items()]
+    rows = [StatesRow(c.name, c.truth.kind, m, p, 720, s) for c in clips for p in BUDGETS for m, s in scores.items()]
     script.print_tables(clips, rows)
     script.save(tmp_path / "states.json", clips, rows)
     printed = capsys.readouterr().out.splitlines()

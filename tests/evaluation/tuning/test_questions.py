@@ -11,7 +11,7 @@ import pytest
 from m3video.distributed.items import read_batch_questions as batch_questions
 from m3video.errors import UsageError
 from m3video.evaluation.records import save_records
-from m3video.evaluation.tuning.questions import is_right_or_agrees, read_questions, records_of
+from m3video.evaluation.tuning.questions import is_right_or_agrees, read_user_questions, records_of
 from m3video.utils.json_lines import RELATIVE
 from tests.evaluation.made import record
 
@@ -30,7 +30,7 @@ def test_answers_options_and_videos(tmp_path: Path) -> None:
         {"question": "What happens?", "id": "w"},
         {"question": "Which?", "options": ["a cat", "a dog"], "answer": "B", "video": "films/a.mp4"},
     )
-    one, free, option = read_questions(path)
+    one, free, option = read_user_questions(path)
     assert (one.record.answer, one.record.metric, one.video) == ("yes", "exact", None)
     assert (free.record.answer, free.record.id) == ("", "w")
     assert (option.record.answer, option.record.metric) == ("a dog", "option")
@@ -57,32 +57,32 @@ def test_answers_options_and_videos(tmp_path: Path) -> None:
 )
 def test_bad_lines_are_named(tmp_path: Path, line: Any, why: str) -> None:
     with pytest.raises(UsageError, match="line 2") as caught:
-        read_questions(written(tmp_path, {"question": "first"}, line))
+        read_user_questions(written(tmp_path, {"question": "first"}, line))
     assert why in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
 def test_empty_and_missing_files(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="the file is empty"):
-        read_questions(written(tmp_path, ""))
+        read_user_questions(written(tmp_path, ""))
     with pytest.raises(UsageError, match="cannot be read"):
-        read_questions(tmp_path / "none.jsonl")
+        read_user_questions(tmp_path / "none.jsonl")
     (tmp_path / "q.jsonl").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(UsageError, match="cannot be read: it is UTF-16LE"):
-        read_questions(tmp_path / "q.jsonl")
+        read_user_questions(tmp_path / "q.jsonl")
 
 
 def test_records_of_the_evaluation_are_questions(tmp_path: Path) -> None:
     path = tmp_path / "records.jsonl"
     save_records([record(1, metric="time", evidence=(3.0, 5.0), answer="0:03")], path)
-    (asked,) = read_questions(path)
+    (asked,) = read_user_questions(path)
     assert is_right_or_agrees(asked.record, "at 0:04", None)
     assert not is_right_or_agrees(asked.record, "at 0:06", None)
 
 
 def test_each_video_gets_its_questions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    asked = read_questions(
+    asked = read_user_questions(
         written(
             tmp_path,
             {"question": "all"},

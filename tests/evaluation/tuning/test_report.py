@@ -9,8 +9,8 @@ import pytest
 
 from m3video.evaluation.intervals import accuracy
 from m3video.evaluation.tuning.report import TuneReport, make_tune_report, points, tune_json
-from m3video.evaluation.tuning.search import FULL, Outcome, Setting, Tuned, VideoCost
-from m3video.evaluation.tuning.table import tune_text
+from m3video.evaluation.tuning.search import FULL, BudgetMethod, TuneAnswer, TuneResult, VideoCost
+from m3video.evaluation.tuning.show import tune_text
 from tests.evaluation.made import record
 
 Answers = dict[tuple[str, int], list[int]]
@@ -25,15 +25,15 @@ def tuned(
     reference: str = "",
     failed: tuple[str, ...] = (),
     with_peaks: bool = True,
-) -> Tuned:
+) -> TuneResult:
     """`answers`: (method, budget) -> 1 for each question that was answered right; videos take them in turn."""
     outcomes = []
     for (method, budget), right in answers.items():
         for n, hit in enumerate(right):
             about = record(n, clip=f"v{n % videos}", answer="red" if known else "")
             outcomes.append(
-                Outcome(
-                    Setting(method, budget),
+                TuneAnswer(
+                    BudgetMethod(method, budget),
                     about,
                     "red",
                     float(hit),
@@ -44,7 +44,7 @@ def tuned(
                     n < videos,
                 )
             )
-    ways = [Setting(*way) for way in answers]
+    ways = [BudgetMethod(*way) for way in answers]
     costs = tuple(
         VideoCost(
             f"v{n}",
@@ -58,7 +58,7 @@ def tuned(
         )
         for n in range(videos)
     )
-    return Tuned(tuple(outcomes), costs, failed, reference)
+    return TuneResult(tuple(outcomes), costs, failed, reference)
 
 
 def both(adaptive: dict[int, list[int]], uniform: list[int]) -> Answers:
@@ -75,7 +75,7 @@ def report(adaptive: dict[int, list[int]], uniform: list[int] | None = None, **m
 def test_the_smallest_budget_that_is_not_shown_to_be_worse() -> None:
     # 180 misses every second of forty questions that 2880 answers: beyond any interval. 720 misses one.
     found = report({180: [1, 0] * 20, 720: [1] * 39 + [0], 2880: [1] * 40})
-    assert found.recommended.setting == Setting("adaptive", 720)
+    assert found.recommended.setting == BudgetMethod("adaptive", 720)
     assert "--budget 2880" in found.why
     by_budget = {row.setting.budget: row for row in found.rows if row.setting.method == "adaptive"}
     assert by_budget[180].minus_best is not None
@@ -141,9 +141,9 @@ def test_the_front_is_what_nothing_beats() -> None:
     answers["uniform", 720] = [1, 1, 1, 0]
     found = make_tune_report(tuned(answers))
     assert {row.setting for row in found.rows if row.is_on_front} == {
-        Setting("adaptive", 180),
-        Setting("uniform", 180),
-        Setting("uniform", 720),
+        BudgetMethod("adaptive", 180),
+        BudgetMethod("uniform", 180),
+        BudgetMethod("uniform", 720),
     }
 
 

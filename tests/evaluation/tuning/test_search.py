@@ -9,7 +9,8 @@ import pytest
 from m3video.config import Settings
 from m3video.errors import DoesNotFitError, OutOfMemoryError, UsageError, VideoError
 from m3video.evaluation.records import Record
-from m3video.evaluation.tuning.search import FULL, Setting, fitting_budgets, tune
+from m3video.evaluation.tuning.fitting import fitting_budgets
+from m3video.evaluation.tuning.search import FULL, BudgetMethod, tune
 from m3video.inference.evidence import SAMPLE
 from m3video.inference.session import VideoSession, ask
 from m3video.model.m3.checkpoint import LoadedModel
@@ -80,7 +81,7 @@ def test_the_reference_is_cut_to_the_context(loaded: LoadedModel) -> None:
     with VideoSession(VIDEO, SETTINGS, loaded=loaded) as session:
         from m3video.evaluation.tuning.search import _plan
 
-        plan = _plan(session, Setting(FULL, 2 * 576))
+        plan = _plan(session, BudgetMethod(FULL, 2 * 576))
         candidates = session.plan_details(budget=2 * 576).selection.pts_N.tolist()
     assert [frame.scale for frame in plan.frames] == [576, 576]
     assert [candidates.index(frame.pts) for frame in plan.frames] == [1, 3]

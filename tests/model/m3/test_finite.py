@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from m3video.errors import NotFiniteError
 from m3video.evaluation.asking import answer_many
-from m3video.evaluation.features import encode_frames
+from m3video.evaluation.frame_tokens import encode_frames
 from m3video.model.m3 import checkpoint, encoding, inputs
 from m3video.model.m3.answer import FramesQuestion, GeneratedAnswer, answer_batch, answer_prompt
 from m3video.model.m3.checkpoint import LoadedModel

@@ -8,8 +8,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.testing import assert_close
 
-from m3video.evaluation.features import FrameTokens
-from m3video.evaluation.reduce import REDUCTIONS, _keep_and_merge, _merge_round, merged, pruned, resampled
+from m3video.evaluation.frame_tokens import (
+    REDUCTIONS,
+    FrameTokens,
+    _keep_and_merge,
+    _merge_round,
+    merged,
+    pruned,
+    resampled,
+)
 from m3video.model.m3.pooling import pool
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from m3video.config import Settings
 from m3video.errors import DoesNotFitError
-from m3video.evaluation.tuning.memory import Held, hold_in_memory
+from m3video.evaluation.tuning.fitting import FittingBudgets, fit_in_memory
 
 BUDGETS = (180, 720, 7000)
 
@@ -16,11 +16,11 @@ def settings(memory: str | None) -> Settings:
 
 
 def test_without_a_memory_all_are_kept() -> None:
-    assert hold_in_memory(BUDGETS, settings(None)) == Held(BUDGETS, settings(None))
+    assert fit_in_memory(BUDGETS, settings(None)) == FittingBudgets(BUDGETS, settings(None))
 
 
 def test_a_large_memory_drops_nothing_that_the_context_holds() -> None:
-    held = hold_in_memory(BUDGETS, settings("64GiB"))
+    held = fit_in_memory(BUDGETS, settings("64GiB"))
     assert held.budgets == BUDGETS
     assert held.settings.memory is None
     assert held.notes == ()
@@ -29,7 +29,7 @@ def test_a_large_memory_drops_nothing_that_the_context_holds() -> None:
 
 
 def test_a_small_memory_drops_the_large_ones_and_says_so() -> None:
-    held = hold_in_memory(BUDGETS, settings("990MiB"))
+    held = fit_in_memory(BUDGETS, settings("990MiB"))
     assert held.budgets == (180, 720)
     assert held.notes[0].startswith("left out, because they do not fit: --budgets 7000; ")
     assert "990 MiB" in held.notes[0]
@@ -41,4 +41,4 @@ def test_a_small_memory_drops_the_large_ones_and_says_so() -> None:
 
 def test_nothing_fits() -> None:
     with pytest.raises(DoesNotFitError):
-        hold_in_memory(BUDGETS, settings("500MiB"))
+        fit_in_memory(BUDGETS, settings("500MiB"))

@@ -1,20 +1,25 @@
-"""One frame's 576 tokens made fewer: nested pooling, and what others do instead, each on the same tokens.
+"""A frame's tokens after the vision tower, and ways to make them fewer: nested pooling, and what other methods do.
 
-All are training-free here. The bundled decoder was taught nested pooling and nothing else, and LLaVA full grids, so a
-method that hands it another kind of token is measured outside its training; a report says so.
+All reductions are training-free. The bundled decoder was trained on nested pooling only, and LLaVA on full grids, so a
+method that gives it another kind of token is measured outside its training; a report says so.
 
-Shape legend: S = 576 tokens of a frame, K kept, D width.
+Shape legend: S = 576 tokens of a frame, K tokens that remain, D decoder width.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from m3video.evaluation.features import FrameTokens
+from m3video.model.m3.checkpoint import LoadedModel
+from m3video.model.m3.finite import check_features
+from m3video.model.m3.images import pad_pixels
 from m3video.model.m3.pooling import pool
 from m3video.types import FULL_SCALE, FULL_SIDE
 
@@ -22,13 +27,47 @@ MERGE_STEP = 0.5
 """ToMe merges at most half of the tokens in one round: each token of one set with one of the other."""
 
 
+class FrameTokens(NamedTuple):
+    """A frame after tower and projector: `grid_SD` [576, D]; `saliency_S` [576], cosine of each patch to CLS."""
+
+    grid_SD: Tensor
+    saliency_S: Tensor
+
+
+@torch.inference_mode()
+def encode_frames(
+    loaded: LoadedModel, pictures: Sequence[NDArray[np.uint8]], *, vision_batch: int = 16
+) -> list[FrameTokens]:
+    """Run tower and projector over frames, with the likeness of each patch to the CLS token beside each grid.
+
+    Raises:
+        NotFiniteError: there is NaN or infinity in a grid.
+
+    Source: the layer M3 reads; CLS similarity as in PruMerge (arXiv 2403.15388) section 3, on hidden states.
+    """
+    model = loaded.model
+    layer = model.config.vision_feature_layer
+    assert isinstance(layer, int)
+    frames: list[FrameTokens] = []
+    for start in range(0, len(pictures), vision_batch):
+        pixels = pad_pixels(list(pictures[start : start + vision_batch])).to(model.device, model.dtype)
+        out = model.get_image_features(pixel_values=pixels)
+        hidden = out.hidden_states[layer]
+        saliency = F.cosine_similarity(hidden[:, 1:], hidden[:, :1], dim=-1)
+        for grid in out.pooler_output:
+            check_features(loaded, grid, pixels)
+        frames += [FrameTokens(grid, near) for grid, near in zip(out.pooler_output, saliency, strict=True)]
+    return frames
+
+
 def pooled(frame: FrameTokens, tokens: int) -> Tensor:
-    """Nested average pooling to one of the five scales."""
+    """Return the nested average pooling to one of the five scales."""
     return pool(frame.grid_SD[None], tokens)[0]
 
 
 def resampled(frame: FrameTokens, tokens: int) -> Tensor:
-    """Average pooling to any square number of tokens, as Qwen-VL-Chat's resampler gives 256 (arXiv 2308.12966)."""
+    """Return the average pooling to any square number of tokens, as Qwen-VL-Chat's resampler has 256 (arXiv
+    2308.12966)."""
     side = round(tokens**0.5)
     if side * side != tokens or not 1 <= side <= FULL_SIDE:
         raise ValueError(f"tokens ({tokens}) must be a square up to {FULL_SCALE}")
@@ -45,14 +84,15 @@ def pruned(frame: FrameTokens, tokens: int) -> Tensor:
 
 
 def pruned_unusual(frame: FrameTokens, tokens: int) -> Tensor:
-    """The same, keeping the patches least like the frame's mean: for a tower whose CLS token was never trained."""
+    """Prune as `pruned`, but keep the patches least like the frame's mean: for a tower whose CLS token was never
+    trained."""
     grid = frame.grid_SD
     likeness = F.cosine_similarity(grid, grid.mean(0, keepdim=True), dim=-1)
     return _keep_and_merge(grid, (-likeness).topk(tokens).indices)
 
 
 def _keep_and_merge(grid_SD: Tensor, kept_K: Tensor) -> Tensor:
-    """The kept tokens in raster order, each averaged with the dropped tokens that are nearest to it."""
+    """Return the kept tokens in raster order, each averaged with the dropped tokens that are nearest to it."""
     kept = kept_K.sort().values
     unit = F.normalize(grid_SD, dim=-1)
     home = (unit @ unit[kept].T).argmax(-1)
