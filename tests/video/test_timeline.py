@@ -26,7 +26,7 @@ def stamp(*times: int | None) -> tuple[list[int], Timeline]:
 def test_sound_times_are_kept() -> None:
     times, timeline = stamp(-80, -40, 7, 1000, 90_000)
     assert times == [-80, -40, 7, 1000, 90_000]
-    assert timeline.is_sound
+    assert (timeline.num_missing, timeline.num_duplicate, timeline.num_backward) == (0, 0, 0)
 
 
 def test_missing_times_count_on() -> None:
