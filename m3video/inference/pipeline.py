@@ -16,7 +16,7 @@ from m3video.config import DETAIL, Settings
 from m3video.errors import UsageError, VideoError
 from m3video.planning.allocate import allocate
 from m3video.planning.analyze import analyze
-from m3video.planning.constraints import Constraints, candidates, rules
+from m3video.planning.constraints import Constraints, candidate_constraints, candidates
 from m3video.planning.limits import Limit, limits
 from m3video.planning.novelty import NOVELTY_FLOOR, novelty
 from m3video.planning.sample import rows_in_range
@@ -177,7 +177,7 @@ def study_stats(
     )
     new = novelty(stats, selection)
     worth = utility(stats, selection, saliency_N=share_N, novelty_N=new)
-    obeyed = rules(
+    obeyed = candidate_constraints(
         stats,
         selection,
         worth,

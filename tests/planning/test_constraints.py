@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from m3video.errors import UsageError
 from m3video.planning.allocate import allocate
 from m3video.planning.analyze import analyze
-from m3video.planning.constraints import Constraints, candidates, rules
+from m3video.planning.constraints import Constraints, candidate_constraints, candidates
 from m3video.planning.sample import sample
 from m3video.planning.utility import utility
 from m3video.types import Allocation, FrameStats, Selection
@@ -32,13 +32,13 @@ LATE = stats_of([shot(i // 10) for i in range(100)], start=START)
 
 
 def planned(
-    stats: FrameStats, wishes: Constraints, *, budget: int, max_frames: int = 40, **how: Any
+    stats: FrameStats, constraints: Constraints, *, budget: int, max_frames: int = 40, **how: Any
 ) -> tuple[Selection, Allocation, tuple[str, ...]]:
     """What the pipeline does between stats and plan."""
-    selection, pinned = candidates(stats, wishes, max_frames=max_frames, **how)
+    selection, pinned = candidates(stats, constraints, max_frames=max_frames, **how)
     worth = utility(stats, selection)
     span = {name: how[name] for name in ("start_seconds", "end_seconds") if name in how}
-    made = rules(stats, selection, worth, wishes, budget=budget, pinned=pinned, **span)
+    made = candidate_constraints(stats, selection, worth, constraints, budget=budget, pinned=pinned, **span)
     found = allocate(worth, budget=budget, max_scale=made.max_scale, fixed=made.fixed, cover_M2=made.cover_M2)
     assert found.total_tokens <= budget
     assert len(selection) <= max_frames
@@ -259,8 +259,8 @@ def test_wishes_within_long_frames(origin: tuple[int, int]) -> None:
 
 
 def test_all_wishes_at_once_within_a_range() -> None:
-    wishes = Constraints(((4.2, 144), (6.6, None)), every_shot=True, max_gap_seconds=0.8, max_scale=36)
-    selection, found, notes = planned(FILM, wishes, budget=300, start_seconds=3.0, end_seconds=8.0)
+    constraints = Constraints(((4.2, 144), (6.6, None)), every_shot=True, max_gap_seconds=0.8, max_scale=36)
+    selection, found, notes = planned(FILM, constraints, budget=300, start_seconds=3.0, end_seconds=8.0)
     assert notes == ()
     assert (selection.pts_N >= 3000).all()
     assert (selection.pts_N < 8000).all()

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from m3video.planning.allocate import allocate
-from m3video.planning.constraints import Constraints, candidates, rules
+from m3video.planning.constraints import Constraints, candidate_constraints, candidates
 from m3video.planning.limits import Limit, limits
 from m3video.types import SCALES, Allocation, FrameStats
 from tests.planning.frames import noise, plain, stats_of
@@ -24,11 +24,11 @@ def stats() -> FrameStats:
 
 
 def found(
-    worth: np.ndarray, wishes: Constraints, *, budget: int, max_work: int | None = None
+    worth: np.ndarray, constraints: Constraints, *, budget: int, max_work: int | None = None
 ) -> tuple[tuple[Limit, ...], Allocation]:
-    selection, pinned = candidates(stats(), wishes, max_frames=24)
+    selection, pinned = candidates(stats(), constraints, max_frames=24)
     worth = worth[: len(selection)]
-    obeyed = rules(stats(), selection, worth, wishes, budget=budget, pinned=pinned)
+    obeyed = candidate_constraints(stats(), selection, worth, constraints, budget=budget, pinned=pinned)
     decided = allocate(
         worth,
         budget=budget,
@@ -37,7 +37,7 @@ def found(
         cover_M2=obeyed.cover_M2,
         max_work=max_work,
     )
-    return limits(stats(), selection, worth, wishes, decided, budget=budget, pinned=pinned), decided
+    return limits(stats(), selection, worth, constraints, decided, budget=budget, pinned=pinned), decided
 
 
 def worths(rng: np.random.Generator, number: int) -> np.ndarray:
@@ -82,20 +82,20 @@ def test_a_gap_that_costs_something_is_named() -> None:
     """All worth lies in the first frame: whatever the gap spends elsewhere is lost to it."""
     worth = np.full((24, len(SCALES)), 1e-6)
     worth[0] = [1, 2, 3, 4, 5]
-    wishes = Constraints(max_gap_seconds=0.3)
-    binding, _ = found(worth, wishes, budget=144)
+    constraints = Constraints(max_gap_seconds=0.3)
+    binding, _ = found(worth, constraints, budget=144)
     assert {limit.name for limit in binding} == {"--budget 144", "--max-gap 0.3"}
     # With tokens to spare for both it costs nothing, and only the frames' worth at more tokens is out of reach.
-    assert [limit.name for limit in found(worth, wishes, budget=200)[0]] == ["--budget 200"]
+    assert [limit.name for limit in found(worth, constraints, budget=200)[0]] == ["--budget 200"]
 
 
 def test_without_proof_only_what_beats_the_bound_is_named() -> None:
     worth = worths(np.random.default_rng(2), 24)
-    wishes = Constraints(max_scale=144)
-    binding, decided = found(worth, wishes, budget=777, max_work=0)
+    constraints = Constraints(max_scale=144)
+    binding, decided = found(worth, constraints, budget=777, max_work=0)
     assert decided.method == "gap"
     assert all((1 + (limit.gain or 0)) * decided.bound > decided.bound for limit in binding)
-    exact = {limit.name for limit in found(worth, wishes, budget=777)[0]}
+    exact = {limit.name for limit in found(worth, constraints, budget=777)[0]}
     assert {limit.name for limit in binding} <= exact
 
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from m3video.planning.allocate import allocate
-from m3video.planning.saliency import alike, asked_for, at_times, by_attention, first_look, named_times
+from m3video.planning.saliency import alike, question_utility, at_times, by_attention, first_look, named_times
 from m3video.types import Selection
 
 
@@ -97,11 +97,11 @@ def test_a_question_about_the_whole_video_has_no_focus(relevance: list[float], m
 
 def test_one_frame_stands_for_those_that_show_the_same() -> None:
     shown = np.tile([0.2, 0.4, 0.6, 0.8, 1.0], (4, 1))
-    worth = asked_for(shown, np.array([1, 0.02, 1, 1]), np.array([0, 0, 1, 2]), np.array([0.2, 0.3, 0.5, 0.0]))
+    worth = question_utility(shown, np.array([1, 0.02, 1, 1]), np.array([0, 0, 1, 2]), np.array([0.2, 0.3, 0.5, 0.0]))
     assert worth[1] == pytest.approx(0.5 * shown[1])
     assert worth[2] == pytest.approx(0.5 * shown[2])
     assert (worth[[0, 3]] == 0).all()
-    equal = asked_for(shown, np.array([0.02, 1, 1, 1]), np.array([0, 0, 1, 2]), np.array([0.5, 0.5, 0, 0]))
+    equal = question_utility(shown, np.array([0.02, 1, 1, 1]), np.array([0, 0, 1, 2]), np.array([0.5, 0.5, 0, 0]))
     assert equal[:, 0].tolist() == [0, 0.2, 0, 0]
     assert (allocate(worth, budget=2000).scale_N > 0).tolist() == [False, True, True, False]
 

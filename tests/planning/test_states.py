@@ -10,7 +10,7 @@ import pytest
 
 from m3video.planning.analyze import concat
 from m3video.planning.shots import boundaries
-from m3video.planning.states import counts, state_changes
+from m3video.planning.states import is_lasting, state_changes
 from m3video.planning.stills import CELLS, HOLD, find_stills
 from m3video.types import FrameStats
 from tests.planning.screens import SIZE, paper, shown, textured, with_box, with_words
@@ -129,7 +129,7 @@ def test_captions_on_a_bar_over_a_moving_picture_are_states() -> None:
 
     stats = shown([captioned(i) for i in range(150)])
     stills = find_stills(stats)
-    came = np.unique(stills.start_Y[counts(stats, stills) & stills.is_new_Y & (stills.content_Y > 10)])
+    came = np.unique(stills.start_Y[is_lasting(stats, stills) & stills.is_new_Y & (stills.content_Y > 10)])
     assert set(range(25, 150, 25)) <= set(came.tolist())
     assert len(came) <= 9
 
