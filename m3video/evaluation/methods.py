@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from m3video.config import nearest
 from m3video.errors import UsageError
 from m3video.evaluation.records import Record
 from m3video.evaluation.view import ClipView
 from m3video.inference.pipeline import study_stats
 from m3video.inference.saliency import focus_on, named_pins
 from m3video.types import FULL_SCALE, SCALES
+from m3video.utils.text import nearest
 
 if TYPE_CHECKING:
     from m3video.model.m3.saliency import Look

@@ -45,7 +45,7 @@ class Calibration:
     """A fitted estimate of the share of questions about a frame that a model answers right at each scale.
 
     It is a logistic function of the frame's signals for each scale. Attributes are lists, as in the file: `low`,
-    `high`, `mean` and `spread` of each signal [J] over the frames it was fitted to, `bias` [S], `weight` [S][J]; `made`: the
+    `high`, `mean` and `spread` of each signal [J] over the frames of the fit, `bias` [S], `weight` [S][J]; `made`: the
     model and data of the fit.
     """
 

@@ -14,11 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from m3video.config import nearest
 from m3video.errors import UsageError
 from m3video.model.m3.prompt import TEMPLATES, build_prompt
 from m3video.model.tokenizer import IMAGE, TextCodec, prompt_ids
-from m3video.utils.text import fault_of, read_text
+from m3video.utils.text import fault_of, nearest, read_text
 
 END = "</s>"
 VIDEO = "<video>"

@@ -8,8 +8,9 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from m3video.config import nearest, read_yaml
+from m3video.config import read_yaml
 from m3video.errors import UsageError
+from m3video.utils.text import nearest
 
 
 class RecipePart(BaseModel):

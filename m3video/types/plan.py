@@ -1,4 +1,4 @@
-"""A token plan: the frames that are shown, the scale of each, and how near it is to the best.
+"""A token plan: the frames that are shown, the scale of each, and how near the plan is to the optimum.
 
 Shape legend: N frames, S the five scales of `SCALES`, H W picture height and width, T tokens, D width.
 """
@@ -21,13 +21,13 @@ METHODS = ("fits", "hull", "dp", "gap")
 
 
 def gap_between(utility: float, bound: float) -> float:
-    """The share of `bound` that `utility` falls short of, 0 to 1."""
+    """Return the share of `bound` that `utility` falls short by, 0 to 1."""
     return 0.0 if bound <= 0 else min(1.0, max(0.0, 1 - utility / bound))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Allocation:
-    """What `allocate` decided: a scale per candidate (0 = left out), and the proof.
+    """The result of `allocate`: a scale per candidate (0 = left out), and the proof of how good it is.
 
     `utility <= bound` always; `bound` is the optimum of the linear relaxation, so `bound - utility` is the most
     that any other allocation could gain. `method` says which argument proves that it is the optimum: "fits" (every
@@ -46,13 +46,13 @@ class Allocation:
 
     @property
     def gap(self) -> float:
-        """The certificate: `utility >= (1 - gap) * bound`."""
+        """The proven relative gap to the optimum: `utility >= (1 - gap) * bound`."""
         return gap_between(self.utility, self.bound)
 
 
 @dataclass(frozen=True, slots=True)
 class PlannedFrame:
-    """One frame the model will be shown."""
+    """One frame that is shown to the model."""
 
     pts: int
     scale: int
@@ -65,14 +65,15 @@ class PlannedFrame:
 
 @dataclass(frozen=True, slots=True)
 class Focus:
-    """What made a plan one question's own.
+    """The question that a plan was made for.
 
     Attributes:
-        question: it.
-        measure: how relevance was told: "times" (it names them) or "attention" (the model's, at a first look).
-        first_tokens: visual tokens that the first look cost; they are part of the budget.
-        weights: (pts, share of the question, rounded) of each candidate that has one; empty where the question seems
-            to be about the whole video, so that the plan is the one without a question.
+        question: its text.
+        measure: how relevance was measured: "times" (named by the question) or "attention" (of the model at a first
+            look, a cheap pass over coarse frames).
+        first_tokens: visual tokens of the first look; they are part of the budget.
+        weights: (pts, share of the question, rounded) of each relevant candidate; empty where the question seems to be
+            about the whole video, so that the plan is the one without a question.
     """
 
     question: str
@@ -92,14 +93,14 @@ class TokenPlan:
     """The frames that will be shown, at which scale, and what that costs.
 
     `config` holds the resolved settings the plan was made with; `num_candidates` how many frames competed.
-    `method` is the allocation's: which argument proves that no other plan is worth more, or "gap" where only the
-    certificate `utility >= (1 - gap) * bound` is known; empty where nothing was allocated. `text_tokens` are the
-    positions of the prompt around the frames (times, numbers, template; not the question), None where the model's
-    tokenizer is not at hand. `grid_tokens` is set when the frames stand in one image grid: the tokens of that one
-    picture. `scan` names the frames that were looked at, one of `SCANS`, and `num_analyzed` how many those were, None
-    where nobody counted; `num_repeats` how many candidates show nothing that another one does not, None likewise.
-    `estimate` says what the utility of a frame was taken from. `focus` is set where a question
-    decided what is shown; the tokens of its first look and those of the frames together stay within the budget.
+    `method` is that of the allocation: the argument that proves that no other plan has more utility, or "gap" where
+    only `utility >= (1 - gap) * bound` is known; empty where nothing was allocated. `text_tokens` are the tokens of the
+    prompt around the frames (times, numbers, template; not the question), None where the model's tokenizer is not
+    available. `grid_tokens` is set when the frames form one image grid: the tokens of that picture. `scan` names the
+    frames that were analyzed, one of `SCANS`, and `num_analyzed` is their number, None where unknown; `num_repeats`
+    is the number of candidates that show nothing that another one does not, None likewise. `estimate` describes the
+    estimator of utility. `focus` is set where the plan was made for a question; the tokens of its first look and of
+    the frames together stay within the budget.
     """
 
     video: VideoInfo
@@ -140,30 +141,35 @@ class TokenPlan:
 
     @property
     def first_tokens(self) -> int:
-        """Visual tokens of the first look, 0 where there was none."""
+        """Visual tokens of the first look, 0 without one."""
         return 0 if self.focus is None else self.focus.first_tokens
 
     @property
     def total_tokens(self) -> int:
+        """Visual tokens of all frames."""
         return sum(frame.scale for frame in self.frames) if self.grid_tokens is None else self.grid_tokens
 
     @property
     def gap(self) -> float:
-        """The certificate: `utility >= (1 - gap) * bound`."""
+        """The proven relative gap to the optimum: `utility >= (1 - gap) * bound`."""
         return gap_between(self.utility, self.bound)
 
     @property
     def shots_seconds(self) -> list[float]:
-        """When each shot begins, and at last when what is looked at ends: at the setting `end`, or with the video."""
+        """The start of each shot, and last the end of the range: the setting `end`, or the end of the video."""
         if not self.shots:
             return []
         until = self.video.pts_seconds(self.video.until_pts)
         until = until if self.config.get("end") is None else min(until, self.config["end"])
-        # A scan that skips frames may have looked at none near the end, but frames before it stand for that time.
+        # A scan that skips frames may have analyzed none near the end; the frame before stands for that time.
         until = max(until, self.video.pts_seconds(self.shots[-1][1]))
         return [*(self.video.pts_seconds(start) for start, _ in self.shots), until]
 
 
 def total_tokens(scales: Iterable[int]) -> int:
-    """Sum of scales, each checked."""
+    """Return the sum of scales.
+
+    Raises:
+        ValueError: one of them is not in `SCALES`.
+    """
     return sum(check_scale(scale) for scale in scales)

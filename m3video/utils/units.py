@@ -1,4 +1,4 @@
-"""Sizes in bytes as people write them, and the numbers of a model that its memory depends on."""
+"""Sizes in bytes as text, and the numbers of a model that its memory depends on."""
 
 from __future__ import annotations
 
@@ -23,7 +23,11 @@ _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT]?I?B)", re.IGNORECASE)
 
 
 def parse_size(text: str) -> int:
-    """Bytes of `"8GiB"`, `"8 GB"` or `"512MiB"`; ValueError for anything else, a bare number included."""
+    """Parse `"8GiB"`, `"8 GB"` or `"512MiB"` to bytes.
+
+    Raises:
+        ValueError: anything else, a number without a unit included.
+    """
     found = _SIZE.fullmatch(text.strip())
     if found is None:
         raise ValueError(f"size ({text}) must be a number with a unit, e.g. 8GiB, 8GB or 8192MiB, or auto")
@@ -34,30 +38,31 @@ def parse_size(text: str) -> int:
 
 
 def size_text(size: float) -> str:
-    """Bytes for people: `512 MiB`, `13.2 GiB`."""
+    """Format bytes for display: `512 MiB`, `13.2 GiB`."""
     return f"{size / GIB:.1f} GiB" if abs(size) >= GIB else f"{size / MIB:.0f} MiB"
 
 
 @dataclass(frozen=True, slots=True)
 class ModelSize:
-    """What a model's memory depends on; plain numbers, so that planning needs no model class.
+    """The numbers that a model's memory depends on, so that estimating it needs no model class.
 
     Attributes:
-        name: what the user called it.
-        linear_params: weights of the decoder's linear layers: what quantization makes small.
-        linear_rows: their output rows together: int8 keeps a factor for each.
-        largest_linear: weights of the largest of them: one is unpacked at a time.
+        name: the model as the user named it.
+        linear_params: weights of the decoder's linear layers, which quantization compresses.
+        linear_rows: output rows of all of them; int8 stores a factor for each.
+        largest_linear: weights of the largest of them; one is unpacked at a time.
         other_params: all other weights of the decoder: embeddings, output layer, norms.
         tower_params, projector_params: weights that are never quantized.
-        layers, width, inner, heads, kv_heads, head_dim, vocab: of the decoder.
-        tower_layers, tower_width, tower_inner, tower_places: of the vision tower; places are patches and the class.
-        tower_states: arrays [places, width] alive at once in its last layer: 4, or all layers' where transformers keeps
-            the outputs of all.
-        tower_copies: arrays [places, inner] alive at once in its widest moment: 3 for quick_gelu, else 2.
+        layers, width, inner, heads, kv_heads, head_dim, vocab: sizes of the decoder.
+        tower_layers, tower_width, tower_inner, tower_places: sizes of the vision tower; places are patches and the
+            class token.
+        tower_states: arrays [places, width] in memory at once in its last layer: 4, or one per layer where transformers
+            stores all outputs.
+        tower_copies: arrays [places, inner] in memory at once at its peak: 3 for quick_gelu, else 2.
         context: most positions of prompt and answer together.
         stored_dtype: how the weights are stored.
         newlines: True where a learned token ends every frame (LLaVA-NeXT).
-        notes: one line for people for each thing that was assumed rather than read.
+        notes: one line for users for each number that was assumed rather than read.
     """
 
     name: str
@@ -87,5 +92,5 @@ class ModelSize:
 
     @property
     def params(self) -> int:
-        """All weights."""
+        """Number of all weights."""
         return self.linear_params + self.other_params + self.tower_params + self.projector_params
