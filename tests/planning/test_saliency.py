@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from m3video.planning.allocate import allocate
-from m3video.planning.saliency import alike, question_utility, at_times, by_attention, first_look, named_times
+from m3video.planning.saliency import alike, at_times, by_attention, first_look, named_times, question_utility
 from m3video.types import Selection
 
 
