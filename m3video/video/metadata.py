@@ -157,7 +157,7 @@ def _missing(source: AvStream, index: FrameIndex) -> tuple[tuple[str, ...], bool
     ):
         return (), False
     guess = "" if found.is_whole else "; the file may be cut off"
-    return (f"the header tells {announced:.2f} s, the frames end at {last:.2f} s{guess}",), False
+    return (f"the header announces {announced:.2f} s, the frames end at {last:.2f} s{guess}",), False
 
 
 def _header_seconds(container: Any) -> float | None:

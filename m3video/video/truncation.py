@@ -47,14 +47,15 @@ def find_truncation(source: AvStream, index: FrameIndex, *, header_seconds: floa
     extent = _extent(source)
     size, kind = source.container.size, _kind(source)
     is_cut = extent is not None and extent.num_bytes > size
-    missing, told = _frames(source, extent, is_cut=is_cut)
+    missing, announced = _frames(source, extent, is_cut=is_cut)
     if extent is None or not is_cut:
         if not missing:
             return Truncation(is_whole=extent is not None)
         if kind == "ivf":
-            return Truncation(f"{_CUT}{missing} of {told} frames", is_partial=True)
+            return Truncation(f"{_CUT}{missing} of {announced} frames", is_partial=True)
         return Truncation(
-            f"the header tells {told} frames, {(told or 0) - missing} are there; by its size fields nothing is cut off",
+            f"the header announces {announced} frames, {(announced or 0) - missing} are there; by its size fields "
+            "nothing is cut off",
             is_whole=extent is not None,
         )
     late = _late_seconds(extent, kind, index, header_seconds, is_last_whole=source.tally.is_last_whole)
@@ -65,7 +66,7 @@ def find_truncation(source: AvStream, index: FrameIndex, *, header_seconds: floa
         )
     parts = []
     if missing:
-        parts.append(f"{missing} of {told} frames" if told else f"at least {missing} frames")
+        parts.append(f"{missing} of {announced} frames" if announced else f"at least {missing} frames")
     elif late is not None and late[0] > 0:
         parts.append(f"{late[0]:.2f} of {late[1]:.2f} s")
     if not extent.has_end:
@@ -74,7 +75,7 @@ def find_truncation(source: AvStream, index: FrameIndex, *, header_seconds: floa
         least = "" if extent.is_exact else "at least "
         whole = f" of {extent.num_bytes}" if extent.is_exact else ""
         parts.append(f"{least}{extent.num_bytes - size}{whole} bytes")
-    if told is None and late is None and not extent.is_exact:
+    if announced is None and late is None and not extent.is_exact:
         parts.append("and perhaps more, which this kind of file does not tell")
     return Truncation(_CUT + ", ".join(parts), is_partial=True)
 
@@ -87,17 +88,17 @@ def _late_seconds(
     The first is below 0 where the two agree within a frame and none of the last frames is missing, which has to be
     checked because frames are stored in another order than they are shown in.
     """
-    told = extent.seconds if extent.seconds is not None else header_seconds if kind in _TIMED else None
-    if told is None or not (extent.is_exact or kind in _ALWAYS_TIMED):
+    announced = extent.seconds if extent.seconds is not None else header_seconds if kind in _TIMED else None
+    if announced is None or not (extent.is_exact or kind in _ALWAYS_TIMED):
         return None
-    late = told - clock_end(index)
+    late = announced - clock_end(index)
     steps = np.diff(index.pts_N[-_LAST_FRAMES:])
     usual = float(np.median(steps)) if len(steps) else float(index.last_duration)
     is_regular = not len(steps) or steps.max() < _APART * usual
     is_in_time = late < _LATE * seconds(1, index.time_base) * usual
     if is_in_time and is_regular and is_last_whole and (extent.is_exact or kind == "mxf"):
-        return -1.0, told
-    return max(late, 0.0), told
+        return -1.0, announced
+    return max(late, 0.0), announced
 
 
 def clock_end(index: FrameIndex) -> float:
@@ -132,23 +133,23 @@ def _extent(source: AvStream) -> Extent | None:
 def _frames(source: AvStream, extent: Extent | None, *, is_cut: bool) -> tuple[int | None, int | None]:
     """Return how many frames are missing, and how many there should be; None where the file does not count them."""
     kind, tally = _kind(source), source.tally
-    told = source.stream.frames if kind in ("avi", "ivf") else extent.num_frames if extent is not None else None
+    announced = source.stream.frames if kind in ("avi", "ivf") else extent.num_frames if extent is not None else None
     if kind == "mov":
         if extent is None or not is_cut:
             return None, None
         ends = [entry.pos + entry.size for entry in source.stream.index_entries]
         missing = sum(end > source.container.size for end in ends)
         return (missing or None, None) if extent.is_fragmented else (missing, len(ends))
-    if not told or extent is None or (kind == "avi" and not extent.is_exact):
+    if not announced or extent is None or (kind == "avi" and not extent.is_exact):
         # A recorder fills in the number when it stops; until then the field may hold anything.
         return None, None
     there = tally.num_whole
     if kind == "avi" and tally.last_dts is not None:
         # The header counts ticks: dropped frames too, or two for each frame.
         step = max(1, tally.step)
-        there, told = max(there, tally.last_dts // step + 1), told // step
+        there, announced = max(there, tally.last_dts // step + 1), announced // step
     elif kind == "ivf" and tally.last_dts is not None:
         ticks = tally.last_dts + max(tally.step, nominal_ticks(source.stream))
-        if ticks > 2 * there and abs(told - ticks) * there <= 2 * ticks:
-            return 0, told  # older files store ticks instead of frames
-    return max(0, told - there), told
+        if ticks > 2 * there and abs(announced - ticks) * there <= 2 * ticks:
+            return 0, announced  # older files store ticks instead of frames
+    return max(0, announced - there), announced

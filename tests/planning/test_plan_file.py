@@ -203,7 +203,7 @@ def test_settings_that_somebody_has_edited_do_not_stop_a_plan(value: Any) -> Non
         for_video(plan, replace(VIDEO, fingerprint="sha256:2"))
 
 
-def test_seconds_may_be_left_out_by_whoever_writes_by_hand() -> None:
+def test_seconds_may_be_left_out() -> None:
     data = written()
     for frame in data["frames"]:
         del frame["pts_seconds"]

@@ -122,7 +122,7 @@ def test_every_field_is_needed(place: tuple[Any, ...]) -> None:
     st.sampled_from([*FIELDS, ("video", "partial"), *((name,) for name in LATER_FIELDS)]),
     JSON_VALUES | st.just(10**400),
 )
-def test_whatever_stands_in_a_field_is_read_or_refused(place: tuple[Any, ...], value: Any) -> None:
+def test_any_value_of_a_field_is_read_or_refused(place: tuple[Any, ...], value: Any) -> None:
     data = written()
     holder: Any = data
     for step in place[:-1]:
@@ -158,7 +158,7 @@ def test_a_file_that_holds_no_plan(tmp_path: Path, content: bytes, message: str)
     assert "\n" not in str(caught.value)
 
 
-def test_a_place_that_cannot_be_read_or_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_path_that_cannot_be_read_or_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     for path in (tmp_path / "missing.json", tmp_path):
         with pytest.raises(PlanError, match="cannot be read"):

@@ -38,7 +38,7 @@ def same(first: Selection, second: Selection) -> bool:
 
 @settings(deadline=None, max_examples=300)
 @given(any_stats(), st.integers(1, 60), WISHES, st.data())
-def test_what_always_holds(stats: FrameStats, max_frames: int, wish: dict[str, Any], data: st.DataObject) -> None:
+def test_invariants(stats: FrameStats, max_frames: int, wish: dict[str, Any], data: st.DataObject) -> None:
     times = stats.times_N
     start, end = sorted(data.draw(st.tuples(*[st.floats(times[0] - 1, times[-1] + 9)] * 2)))
     until = np.append(times[1:], stats.pts_seconds(last_tick(stats)))

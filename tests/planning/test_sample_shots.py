@@ -15,7 +15,7 @@ from tests.planning.made_stats import MS, made
 
 
 @pytest.mark.parametrize("method", ["shots", "uniform"])
-def test_a_half_second_card_in_ten_minutes_is_seen(method: str) -> None:
+def test_a_half_second_card_in_ten_minutes_is_a_candidate(method: str) -> None:
     """Even sampling with a candidate every nine seconds sees it once in eighteen."""
     found = []
     for at in range(7000, 7240, 24):
@@ -116,7 +116,7 @@ def test_of_too_many_shots_the_long_ones_are_seen_and_the_rest_is_spread() -> No
     assert "89 shots have no candidate" in chosen.notes[0]
 
 
-def test_the_sharp_frame_is_taken_and_a_keyframe_among_equals() -> None:
+def test_the_sharp_frame_is_chosen_and_a_keyframe_among_equals() -> None:
     sharpness, flags = np.full(100, 10.0), np.zeros(100, np.uint8)
     assert sample(made([9] * 100, sharpness_N=sharpness), max_frames=1).index_N.tolist() in ([49], [50])
     sharpness[70] = 20
@@ -129,7 +129,7 @@ def test_the_sharp_frame_is_taken_and_a_keyframe_among_equals() -> None:
     assert sample(made([9] * 100, sharpness_N=sharpness, flags_N=flags), max_frames=1).index_N.tolist() == [70]
 
 
-def test_measured_frames_go_the_whole_way() -> None:
+def test_from_pictures_to_candidates() -> None:
     """From pictures, not from made-up stats: three takes, three candidates, one each."""
     from m3video.planning.analyze import analyze
 

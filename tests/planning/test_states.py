@@ -1,4 +1,4 @@
-"""Where what stands still becomes something else, and what is no news though it changes."""
+"""Where content at rest is replaced, and which changes begin no state."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_a_fade_between_slides_is_one_change(count: int) -> None:
     ]
 
 
-def test_what_changes_all_the_time_begins_nothing() -> None:
+def test_what_changes_all_the_time_begins_no_state() -> None:
     wall, rng = textured(2), np.random.default_rng(5)
     clock = [with_words(wall, f"10:0{i // 60}:{i % 60:02d}", 900, 80) for i in range(60) for _ in range(5)]
     # A new digit of the tens stays for ten seconds; twice in a minute it is taken for new content.
@@ -82,12 +82,12 @@ def test_what_changes_all_the_time_begins_nothing() -> None:
     assert changes(shown([wall] * 300, noise=3.0)) == []
 
 
-def test_light_that_drifts_begins_nothing() -> None:
+def test_light_that_drifts_begins_no_state() -> None:
     wall = textured(3).astype(np.float64)
     assert changes(shown([(wall * (0.7 + 0.3 * i / 400)).astype(np.uint8) for i in range(400)], noise=0.5)) == []
 
 
-def test_a_cursor_that_moves_and_parks_is_no_state_a_window_is() -> None:
+def test_a_cursor_begins_no_state_and_a_window_does() -> None:
     page = paper(*WORDS, step=90)
 
     def pointed(x: int, y: int) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Where people's clock begins: the start of a file's earliest stream, as players count, exact in its own ticks."""
+"""Where players start to count: the start of a file's earliest stream, exact in its own ticks."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def made(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Path, float, f
     return make(tmp_path / request.param), first, within
 
 
-def test_people_count_from_the_earliest_stream(made: tuple[Path, float, float]) -> None:
+def test_players_count_from_the_earliest_stream(made: tuple[Path, float, float]) -> None:
     """All backends say the same, and integers stay those of the file."""
     path, first, within = made
     with av.open(str(path)) as container:
@@ -134,7 +134,7 @@ READABLE = [odd for odd in ODD_INPUTS if isinstance(odd.outcome, Readable)]
 
 
 @pytest.mark.parametrize("odd", READABLE, ids=lambda odd: odd.name.encode("unicode_escape").decode()[:40])
-def test_the_start_is_the_one_that_ffmpeg_tells(odd: OddInput, tmp_path: Path) -> None:
+def test_the_start_is_the_one_that_ffmpeg_reports(odd: OddInput, tmp_path: Path) -> None:
     path = odd.make(tmp_path)
     with av.open(f"file:{path}", metadata_errors="replace") as container:
         told = container.start_time
