@@ -214,6 +214,7 @@ class _Changes:
 
     @classmethod
     def of(cls, regret_NJ: Ints, useful_NJ: Flags, costs_J: Ints, budget: int) -> _Changes:
+        """Take the relaxation's solution from the choices without regret, the more expensive ones while they fit."""
         free = useful_NJ & (regret_NJ == 0)
         cheap, dear = np.argmax(free, axis=1), len(costs_J) - 1 - np.argmax(free[:, ::-1], axis=1)
         left = budget - int(costs_J[cheap].sum())

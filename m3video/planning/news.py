@@ -1,8 +1,8 @@
 """New content of candidates: what a candidate shows at rest that no other one shows.
 
-Such news are the words of a slide, a window that opened, somebody who came in. Content at rest is compared cell by
-cell: two candidates show the same in a cell when they lie in the same stay of it (see `stills`), or in stays whose
-pattern and strokes agree.
+Examples are the words of a slide, a window that opened, somebody who came in. Content at rest (see `states`) is
+compared cell by cell: two candidates show the same in a cell when they lie in the same stay of it (see `stills`), or in
+stays whose pattern and strokes agree.
 
 Legend: N candidates, C texture cells, B blocks of the signature.
 """

@@ -242,11 +242,13 @@ class _FieldReader:
         self.left, self.name = dict(data), name
 
     def take(self, field: str, kind: type, *, optional: bool = False) -> Any:
+        """Remove a field and return its value, checked to be of `kind`."""
         if field not in self.left:
             raise PlanError(f"{self.name}.{field} is missing")
         return _checked(self.left.pop(field), kind, f"{self.name}.{field}", optional=optional)
 
     def finish(self) -> None:
+        """Check that no field is left."""
         if self.left:
             raise PlanError(f"{self.name}.{min(self.left)} is not a field of {SCHEMA}")
 

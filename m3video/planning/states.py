@@ -1,7 +1,8 @@
 """States: stretches in which a picture shows the same content at rest, as one slide or one page of a screen.
 
-`state_changes` finds where a state gives way to the next. Not every stay (see `stills`) belongs to a state: digits of a
-clock, a cursor and what only passes do not (`is_lasting`).
+Content is the strength of the strokes (lines and edges) of a cell or a picture, in grey levels; content at rest is that
+of cells in a stay (see `stills`). `state_changes` finds where a state gives way to the next. Not every stay belongs to
+a state: digits of a clock, a cursor and what only passes do not (`is_lasting`).
 
 Legend: N frames, M moments, C texture cells, Y stays.
 """

@@ -100,11 +100,11 @@ class Stills:
         return self.start_Y - np.where(is_first, 0, np.roll(self.stop_Y, 1))
 
     def moments(self, rows: Rows, pattern_NC: Bytes) -> Rows:
-        """The moment that each frame belongs to, int64 like `rows`.
+        """Return the moment that each frame belongs to, int64 like `rows`.
 
         Args:
-            rows: of the stats.
-            pattern_NC: that of the stats: a frame between two moments is of the one that it is more like.
+            rows: rows of the stats.
+            pattern_NC: `pattern_NC` of the stats; a frame between two moments belongs to the one that it resembles more.
         """
         after = np.searchsorted(self.row_M, rows).clip(0, max(0, len(self.row_M) - 1))
         before = (np.searchsorted(self.row_M, rows, side="right") - 1).clip(0)

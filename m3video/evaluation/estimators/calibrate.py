@@ -1,4 +1,4 @@
-"""Fit what a frame needs to what the model turned out to need; `planning.worth` reads the result.
+"""Fit what a frame needs to what the model turned out to need; `planning.utility` reads the result.
 
 Shape legend: F frames, J signals, S the five scales.
 """
