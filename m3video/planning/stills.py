@@ -104,7 +104,7 @@ class Stills:
 
         Args:
             rows: rows of the stats.
-            pattern_NC: `pattern_NC` of the stats; a frame between two moments belongs to the one that it resembles more.
+            pattern_NC: `pattern_NC` of the stats; a frame between two moments belongs to the one more like it.
         """
         after = np.searchsorted(self.row_M, rows).clip(0, max(0, len(self.row_M) - 1))
         before = (np.searchsorted(self.row_M, rows, side="right") - 1).clip(0)
