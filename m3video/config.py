@@ -1,4 +1,4 @@
-"""One settings model for the whole product: flags > `M3VIDEO_*` environment > YAML file > defaults."""
+"""The settings of a run, from flags, then `M3VIDEO_*` variables, then a YAML file, then defaults."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from m3video.utils.units import parse_size
 
 ENV_PREFIX = "M3VIDEO_"
 
-# Read elsewhere: where the cache lies, and where the tests look for data that no clone has.
+# Read elsewhere: the cache folder, and folders of test data that are not in the repository.
 _OTHER_VARIABLES = frozenset({"CACHE_DIR", "PARITY_DIR", "VIDEOS_DIR", "ANNOTATIONS_DIR"})
 
 
@@ -39,14 +39,14 @@ PLAN_SETTINGS = (
     "at",
     "saliency",
 )
-"""Settings that a saved plan has already decided."""
+"""Settings that a saved plan already fixes."""
 
 DETAIL: dict[str, int] = {"low": 36, "medium": 144, "high": 576}
-"""The most tokens that one frame gets, by the words of `--detail`."""
+"""Greatest scale of a frame for each value of `--detail`."""
 
 
 class Settings(BaseModel):
-    """Everything that changes a plan or an answer. It travels, resolved, inside both."""
+    """Everything that changes a plan or an answer; the resolved settings are stored in both."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -54,7 +54,7 @@ class Settings(BaseModel):
     max_pixels: int = Field(8192 * 8192, ge=1, description="refuse frames with more pixels than this")
 
     scan: Literal["full", "nonref", "keyframes"] = Field(
-        "full", description="frames looked at before planning: all, those that others are made from, or keyframes only"
+        "full", description="frames analyzed before planning: all, those that other frames refer to, or keyframes only"
     )
 
     budget: int = Field(720, ge=1, description="most visual tokens for the whole video")
@@ -65,10 +65,10 @@ class Settings(BaseModel):
     sampling: Literal["shots", "uniform"] = Field("shots", description="how candidates are chosen")
     start: float | None = Field(
         None,
-        description="look from here on: seconds or h:mm:ss, as a player shows them (0 is where sound or picture "
+        description="start of the range: seconds or h:mm:ss, as a player shows them (0 is where sound or picture "
         "starts, whichever is first)",
     )
-    end: float | None = Field(None, description="look until here, not included: as for --start")
+    end: float | None = Field(None, description="end of the range, not included: as for --start")
     fps: float | None = Field(None, gt=0, description="candidates per second of video")
     num_frames: int | None = Field(None, ge=1, description="number of candidates, spread evenly")
     detail: Literal["low", "medium", "high"] = Field("high", description="most tokens per frame (36, 144, 576)")
@@ -78,28 +78,29 @@ class Settings(BaseModel):
     )
     at: str | None = Field(
         None,
-        description="always show the frame at this time, at a scale if one is named: 12:31=576; for more repeat "
-        "it, or part them with a comma and a space",
+        description="always show the frame at this time, at a scale if one is given: 12:31=576; for several, repeat "
+        "it, or separate them by a comma and a space",
     )
 
     saliency: Literal["off", "times", "attention"] = Field(
-        "off", description="spend the budget where the question looks: at times it names; else, where the model attends"
+        "off",
+        description="spend the budget on what the question is about: times it names, else where the model attends",
     )
 
     model: str = Field("bundled", description="'bundled', a checkpoint folder, or a hub name")
-    vision_tower: str | None = Field(None, description="vision tower folder, when kept apart from the checkpoint")
+    vision_tower: str | None = Field(None, description="vision tower folder, where it is separate from the checkpoint")
     device: str = Field("auto", description="auto, cpu, cuda or cuda:N")
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field("auto", description="number format")
     quantize: Literal["none", "int8", "int4"] = Field(
-        "none", description="hold the language model's layers with 8 or 4 bits a weight"
+        "none", description="store the language model's layers with 8 or 4 bits a weight"
     )
     layout: Literal["frames", "grid"] = Field("frames", description="a frame sequence, or six frames in one image grid")
     timestamps: bool = Field(True, description="tell the model each frame's time")
     vision_batch: int = Field(8, ge=1, description="frames in one run of the vision tower")
     max_new_tokens: int = Field(64, ge=1, description="longest answer, in tokens")
 
-    cache: bool = Field(True, description="keep scans and frames' visual features on disk and use them again")
-    cache_gib: float = Field(4.0, gt=0, description="most GiB that the cache folder keeps")
+    cache: bool = Field(True, description="cache scans and frames' visual features on disk")
+    cache_gib: float = Field(4.0, gt=0, description="size limit of the cache folder, in GiB")
 
     @field_validator("start", "end", mode="before")
     @classmethod
@@ -109,7 +110,7 @@ class Settings(BaseModel):
     @field_validator("saliency", mode="before")
     @classmethod
     def _off(cls, value: Any) -> Any:
-        """YAML reads `off` as false."""
+        """Accept false, as which YAML reads `off`."""
         return "off" if value is False else value
 
     @field_validator("memory")
@@ -122,10 +123,10 @@ class Settings(BaseModel):
     @field_validator("at", mode="before")
     @classmethod
     def _joined(cls, value: Any) -> Any:
-        """YAML may hold a list, or a time that it reads as a number."""
+        """Accept a list, or a time that YAML reads as a number."""
         parts = value if isinstance(value, (list, tuple)) else [value]
         if any(isinstance(part, bool) or not isinstance(part, (str, int, float)) for part in parts):
-            return value  # None, or something that pydantic refuses
+            return value  # None, or something that pydantic rejects
         text = ", ".join(str(part) for part in parts)
         parse_pins(text)
         return text
@@ -133,7 +134,7 @@ class Settings(BaseModel):
     @field_validator("*", mode="before")  # the last one is the first to run
     @classmethod
     def _is_text(cls, value: Any) -> Any:
-        """What cannot be written as UTF-8 could not travel inside a plan."""
+        """Reject what cannot be written as UTF-8, because it could not be stored in a plan."""
         if isinstance(value, str) and (wrong := fault_of(value)):
             raise ValueError(f"it {wrong}")
         return value
@@ -182,8 +183,11 @@ class Settings(BaseModel):
 
 
 def parse_clock(text: str) -> float:
-    """`"75.5"`, `"1:15.5"`, `"1:02:03"` or, as subtitles have it, `"00:01:15,500"` as seconds; ValueError for anything
-    else."""
+    """Parse `"75.5"`, `"1:15.5"`, `"1:02:03"` or, as in subtitles, `"00:01:15,500"` to seconds.
+
+    Raises:
+        ValueError: anything else.
+    """
     sign, body = (-1, text[1:]) if text.startswith("-") else (1, text)
     parts = body.split(":")
     if len(parts) > 1:  # 1,500 alone may also be 1500
@@ -201,12 +205,15 @@ def parse_clock(text: str) -> float:
 
 
 def parse_pins(text: str) -> tuple[tuple[float, int | None], ...]:
-    """`"12:31=576, 14:02"` as `((751.0, 576), (842.0, None))`; ValueError for anything else.
+    """Parse `"12:31=576, 14:02"` to `((751.0, 576), (842.0, None))`.
 
-    A comma parts times, but the one in `00:00:03,500` is a subtitle's decimal sign. One that may be either is refused.
+    A comma separates times, but in `00:00:03,500` it is a decimal sign, as in subtitles.
+
+    Raises:
+        ValueError: anything else, or a comma that may be either.
     """
     pins: list[tuple[float, int | None]] = []
-    for part in _parted(text):
+    for part in _split_times(text):
         time, equals, scale = (piece.strip() for piece in part.partition("="))
         if equals and scale not in map(str, SCALES):
             raise ValueError(f"scale ({scale}) must be one of {', '.join(map(str, SCALES))}")
@@ -214,8 +221,8 @@ def parse_pins(text: str) -> tuple[tuple[float, int | None], ...]:
     return tuple(pins)
 
 
-def _parted(text: str) -> list[str]:
-    """What commas part, a subtitle's time in one piece."""
+def _split_times(text: str) -> list[str]:
+    """Split at commas, but not at the decimal sign of a subtitle's time."""
     parts: list[str] = []
     for part in text.split(","):
         before = parts[-1] if parts else ""
@@ -238,7 +245,7 @@ _WHOLE_CLOCK = re.compile(r"-?\d+:\d\d:\d\d")
 
 
 def pins_text(pins: Iterable[tuple[float, int | None]]) -> str:
-    """What `parse_pins` reads as `pins`, to the microsecond."""
+    """Format `pins` for `parse_pins`, to the microsecond."""
     return ", ".join(f"{time:.6f}" + ("" if scale is None else f"={scale}") for time, scale in pins)
 
 
@@ -246,11 +253,11 @@ def load_settings(flags: Mapping[str, Any], *, config: Path | None = None) -> Se
     """Resolve the settings of one run.
 
     Args:
-        flags: what the command line set; None means "not given".
+        flags: values of the command line; None means "not given".
         config: a YAML file with keys of `Settings`.
 
     Raises:
-        UsageError: unknown key (the nearest one is named), wrong value, or settings that contradict each other.
+        UsageError: an unknown key (the nearest one is named), a wrong value, or settings that contradict each other.
     """
     known = Settings.model_fields
     values: dict[str, Any] = {}
@@ -301,7 +308,11 @@ def changed_settings(settings: Settings | None, changes: Mapping[str, Any]) -> S
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """A YAML mapping from a file; UsageError in one line when it is none."""
+    """Read a YAML mapping from a file.
+
+    Raises:
+        UsageError: the file cannot be read, or holds something else.
+    """
     try:
         values = yaml.safe_load(read_text(path))
     except OSError as error:

@@ -23,11 +23,11 @@ class UsageError(M3VideoError):
 
 
 class VideoError(M3VideoError):
-    """A file that is no readable video, or a frame of it that cannot be decoded exactly."""
+    """A file that is not a readable video, or a frame of it that cannot be decoded exactly."""
 
 
 class ChangedFileError(VideoError):
-    """A file that another program wrote to, replaced or removed while it was read: to be read again."""
+    """A file that another program wrote to, replaced or removed while it was read; it must be read again."""
 
 
 class BackendError(VideoError):
@@ -39,7 +39,7 @@ class CheckpointError(M3VideoError):
 
 
 class NotFiniteError(M3VideoError):
-    """Numbers of a model that are NaN or infinite, so that nothing follows from them."""
+    """Numbers of a model that are NaN or infinite, so that there is no answer."""
 
 
 class PlanError(M3VideoError):
@@ -47,13 +47,13 @@ class PlanError(M3VideoError):
 
 
 class DoesNotFitError(M3VideoError):
-    """The request needs more context or memory than there is."""
+    """A request that needs more context or memory than is available."""
 
     exit_code = EXIT_DOES_NOT_FIT
 
 
 class OutOfMemoryError(DoesNotFitError):
-    """The machine had less memory than a step asked for; `step` is "load", "vision" or "answer"."""
+    """A step that needed more memory than the machine had; `step` is "load", "vision" or "answer"."""
 
     def __init__(self, message: str, *, step: str = "answer") -> None:
         super().__init__(message)
@@ -61,8 +61,8 @@ class OutOfMemoryError(DoesNotFitError):
 
 
 class WorkerError(M3VideoError):
-    """Worker processes that died again and again, or a cluster that cannot be used."""
+    """Worker processes that died repeatedly, or a cluster that cannot be used."""
 
 
 class DiskFullError(M3VideoError):
-    """Results can be written no more; what is finished is kept."""
+    """A full disk: no more results can be written; finished ones are kept."""

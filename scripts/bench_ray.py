@@ -44,7 +44,7 @@ from m3video.distributed.mapping import ItemResult, Mapper, in_process
 from m3video.distributed.processes import processes
 from m3video.distributed.ray_tasks import connected, ray_tasks
 from m3video.distributed.segments import num_segments
-from m3video.video.segments import know
+from m3video.video.segments import inspect_video
 
 GOAL = 1.15
 """CPU of Ray, and of worker processes, over that of the in-process run: what the project asks of long videos."""
@@ -133,8 +133,8 @@ def rows_for(cores: int) -> dict[str, tuple[str, int]]:
 def measure(video: str, kind: str, num: int) -> dict[str, float]:
     """One run of one row, in this process."""
     settings = Settings()
-    known = know(video, max_pixels=settings.max_pixels)
-    count = 1 if (kind, num) == ("none", 1) else num_segments(known.facts.index)
+    known = inspect_video(video, max_pixels=settings.max_pixels)
+    count = 1 if (kind, num) == ("none", 1) else num_segments(known.metadata.index)
     mappers: dict[str, Callable[[], Mapper[Any]]] = {
         "none": lambda: in_process,
         "processes": lambda: processes(abs(num)),

@@ -107,8 +107,8 @@ def test_times_that_pin_nothing(value: object) -> None:
         ("1, 3,5", "3.5", "3, 5"),
     ],
 )
-def test_a_comma_that_may_part_or_not_is_refused(value: str, one: str, two: str) -> None:
-    """Whatever is told to be written instead is read as it is told."""
+def test_an_ambiguous_comma_is_refused(value: str, one: str, two: str) -> None:
+    """What the message suggests instead is read as it says."""
     with pytest.raises(UsageError, match=rf"one time or two: write '{one}' for one, '{two}' for two"):
         load_settings({"at": value})
     assert len(Settings(at=one).pins) == 1
@@ -125,7 +125,7 @@ def test_pins_are_written_as_they_are_read() -> None:
     assert parse_pins(pins_text(pins)) == pins
 
 
-def test_times_may_be_written_as_people_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_times_may_be_written_as_clock_times(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """In YAML and the environment as in flags; YAML itself reads 1:15 as a number."""
     monkeypatch.setenv("M3VIDEO_END", "01:02:03,000")
     settings = load_settings({}, config=write(tmp_path / "c.yaml", "start: 0:01.5\nat: [1:15, 0:02=9]"))

@@ -1,4 +1,4 @@
-"""Values are validated at birth, and seconds are derived from integers."""
+"""Values are validated when they are made, and seconds are derived from integers."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def test_a_plan_is_in_order() -> None:
         plan([1, 1], budget=9, pts=[5, 5])
 
 
-def test_shots_last_until_what_is_looked_at_ends() -> None:
+def test_shots_last_until_the_range_ends() -> None:
     """`info` begins at 10 s; its last frame, at 11 s, leaves the screen a thirtieth of a second later."""
     made = replace(plan([1], budget=9), shots=((900000, 930000), (930000, 960000)))
     end = 11 + 1 / 30

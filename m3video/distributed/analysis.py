@@ -28,7 +28,7 @@ from m3video.utils.progress import Bar, Progress, silent
 from m3video.video.index import FrameIndex
 from m3video.video.path_checks import check_unchanged
 from m3video.video.reader import DamageReport
-from m3video.video.segments import BACKEND, KnownVideo, know, open_known, why_one_piece
+from m3video.video.segments import BACKEND, KnownVideo, inspect_video, open_known, why_not_split
 
 _MOST_NAMED = 5
 
@@ -78,11 +78,11 @@ def analyze_long(
     notes: list[str] = []
     known, segments, reason = _plan(path, settings, count)
     if reason is None:
-        with progress("analyze", len(known.facts.index)) as bar:
+        with progress("analyze", len(known.metadata.index)) as bar:
             parts, reason = _map((known, settings.scan), segments, mapper, bar, notes)
         if reason is None:
-            check_unchanged(known.file, known.facts.info.fingerprint)
-            return Analysis(known.facts.info, merge(known, parts, scan=settings.scan), len(segments), tuple(notes))
+            check_unchanged(known.file, known.metadata.info.fingerprint)
+            return Analysis(known.metadata.info, merge(known, parts, scan=settings.scan), len(segments), tuple(notes))
     if count != 1:
         notes.append(f"read in one piece, because {reason}")
     with open_for(path, settings) as reader:
@@ -101,7 +101,7 @@ def analyze_segment(shared: tuple[KnownVideo, str], segment: Segment) -> Segment
         stats = None
         if first is not None:
             both = itertools.chain([first], frames)
-            index = known.facts.index
+            index = known.metadata.index
             stats = analyze(
                 both,
                 time_base=index.time_base,
@@ -120,7 +120,7 @@ def merge(known: KnownVideo, parts: Sequence[SegmentStats], *, scan: str = "full
         VideoError: frames of the index are missing, or there are others; the times are named. A scan of keyframes must
             have exactly those; one without unreferenced frames must have these and none beyond the index.
     """
-    index = known.facts.index
+    index = known.metadata.index
     stats = concat([part.stats for part in parts if part.stats is not None])
     due_N = _due(index, scan)
     lost = named(np.setdiff1d(due_N, stats.pts_N), index)
@@ -149,15 +149,15 @@ def _plan(
     path: str | Path, settings: Settings, count: int | None
 ) -> tuple[KnownVideo, tuple[Segment, ...], str | None]:
     """Return the segments, and why the video is read in one piece (None: it is not)."""
-    known = know(path, max_pixels=settings.max_pixels)
-    index = known.facts.index
+    known = inspect_video(path, max_pixels=settings.max_pixels)
+    index = known.metadata.index
     wanted = num_segments(index) if count is None else count
     if settings.backend != BACKEND:
         return known, (), f"backend {settings.backend} decodes a whole file before its first frame"
     if wanted == 1:
-        span = known.facts.info.duration_seconds
+        span = known.metadata.info.duration_seconds
         return known, (), f"it is short ({span:.0f} s): workers start longer than they read"
-    reason = why_one_piece(known)
+    reason = why_not_split(known)
     return known, () if reason else cut(index, wanted), reason
 
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from m3video.config import DETAIL, Settings
 from m3video.planning.allocate import allocate
-from m3video.planning.constraints import Constraints, candidates, rules
+from m3video.planning.constraints import Constraints, candidate_constraints, candidates
 from m3video.planning.limits import Limit, limits
 from m3video.planning.novelty import NOVELTY_FLOOR, novelty
 from m3video.planning.sample import rows_in_range
@@ -81,7 +81,7 @@ def decide(
     )
     novelty_C = novelty(stats, selection)
     utility_CS = utility(stats, selection, saliency_N=share_N, novelty_N=novelty_C)
-    obeyed = rules(
+    obeyed = candidate_constraints(
         stats,
         selection,
         utility_CS,

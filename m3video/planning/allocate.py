@@ -1,11 +1,11 @@
 """Which scale each candidate gets: an exact multiple-choice knapsack.
 
 One choice per candidate from {left out, scales...}, the greatest total utility, never more tokens than the budget.
-Utilities become integers on a power-of-two grid, 2^-52 of what all candidates could be worth together: in float64,
-sums of that size could not be told apart any better. From there on every sum and comparison is exact, so ties are
-ties, whatever the order of addition, and "optimum" means the optimum of these integers. The integers are solved in
-`knapsack` (or `cover`, where intervals of candidates must be covered); the bound is computed here, in the caller's
-units, from the prices found there.
+Utilities are rounded to integers on a power-of-two grid, 2^-52 of the greatest total utility: float64 could not
+resolve sums of that size any better. From there on every sum and comparison is exact, so ties are ties, whatever the
+order of addition, and "optimum" means the optimum of these integers. The integers are solved in `knapsack` (or
+`cover`, where intervals of candidates must be covered); the bound is computed here, in the caller's units, from the
+prices found there.
 
 Shape legend: N candidates, S scales, J choices ("left out" first, then the scales), M intervals.
 """
@@ -30,11 +30,11 @@ UTILITY_BITS = 52
 """Sums of integer utilities stay below 2^52: times a scale (<= 576) they still fit int64."""
 
 WORK_PER_CELL, LEAST_WORK, MOST_WORK = 3, 200_000_000, 2_000_000_000
-"""Steps of the dynamic programme (choices x tokens) up to which the exact optimum is computed: so many per candidate
-and token, within these limits. 10^9 steps take about half a second."""
+"""Steps of the dynamic programme (choices x tokens) up to which the exact optimum is computed: `WORK_PER_CELL` per
+candidate and token, within the two limits. 10^9 steps take about half a second."""
 
 MAX_UTILITY = 1e290
-"""Larger numbers are surely a mistake, and their sums might not be finite."""
+"""Greatest utility accepted: larger numbers are surely a mistake, and their sums might not be finite."""
 
 BOUND_ROUNDING = 1e-15
 """Relative; more than the terms of the bound can lose when each is rounded to float64."""
@@ -52,17 +52,17 @@ def allocate(
 ) -> Allocation:
     """Give every candidate a scale, or leave it out, so that total utility is the true maximum within the budget.
 
-    Exact unless the core that remains after pruning takes more than `max_work` steps; then the best filling found is
+    Exact unless the core that remains after pruning takes more than `max_work` steps; then the best solution found is
     returned with `method == "gap"` and its certificate `utility >= (1 - gap) * bound`.
 
     Ties: of candidates with equal utilities an earlier one never gets fewer tokens than a later one (where there is
     nothing to cover), and for one candidate fewer tokens are preferred to more.
 
     Args:
-        utility_NS: float [N, S], finite, any shape of curve; leaving a candidate out is worth 0.
+        utility_NS: float [N, S], finite, any shape of curve; leaving a candidate out has utility 0.
         budget: most tokens in all, >= 0.
         scales: token costs of the columns, positive and increasing.
-        max_scale: columns that cost more than this are not used, but for `fixed`.
+        max_scale: columns that cost more than this are used for `fixed` only.
         fixed: candidate -> the scale it always has.
         cover_M2: half-open intervals of candidates, of each of which at least one must be shown.
         max_work: steps of the largest dynamic programme; None for a tenth of a second up to 4,096 candidates x 16,384
@@ -89,39 +89,39 @@ def allocate(
     if max_work is None:
         max_work = min(MOST_WORK, max(LEAST_WORK, WORK_PER_CELL * len(free) * left))
     usable = sum(max_scale is None or scale <= max_scale for scale in scales)
-    found = _solve(utilities[free, :usable], scales[:usable], left, intervals, max_work, budget)
-    scale_N[free] = found.scale_N
-    pinned_worth = [utilities[frame, list(scales).index(scale)] for frame, scale in pinned.items()]
-    utility, bound = (math.fsum([value, *pinned_worth]) for value in (found.utility, found.bound))
-    return Allocation(scale_N, int(scale_N.sum()), utility, max(utility, bound), found.method)
+    solved = _solve(utilities[free, :usable], scales[:usable], left, intervals, max_work, budget)
+    scale_N[free] = solved.scale_N
+    pinned_utility = [utilities[frame, list(scales).index(scale)] for frame, scale in pinned.items()]
+    utility, bound = (math.fsum([value, *pinned_utility]) for value in (solved.utility, solved.bound))
+    return Allocation(scale_N, int(scale_N.sum()), utility, max(utility, bound), solved.method)
 
 
 def _solve(
     utility_NS: Floats, scales: Sequence[int], budget: int, intervals: tuple[Ints, Ints], max_work: int, whole: int
 ) -> Allocation:
-    """The free candidates with what is left of the budget, `whole` at first."""
-    _check_room(len(utility_NS), scales, budget, intervals, whole)
+    """Allocate the free candidates with what is left of the budget, which was `whole`."""
+    _check_affordable(len(utility_NS), scales, budget, intervals, whole)
     costs = np.array([0, *scales], dtype=np.int64)
     choices = np.concatenate([np.zeros((len(utility_NS), 1)), utility_NS], axis=1)
-    worth_NJ, bits = _to_integers(choices)
-    plain = worth_NJ.copy()
+    utility_NJ, bits = _to_integers(choices)
+    plain = utility_NJ.copy()
     knapsack.drop_dominated(plain)
     chosen = np.argmax(plain, axis=1)  # dominance left only one maximum per row
     if int(costs[chosen].sum()) <= budget:
         method, bound = "fits", 0.0
     else:
         chosen, method, price = knapsack.optimum(plain, costs, budget, max_work=max_work)
-        bound = _bound(choices, costs, float(Fraction(price.worth, price.tokens) / Fraction(2) ** bits), budget)
+        bound = _bound(choices, costs, float(Fraction(price.utility, price.tokens) / Fraction(2) ** bits), budget)
     if unmet(intervals, chosen > 0).any():
-        # Half the work: the plain optimum had its share.
-        chosen, method, prices = cover.optimum(worth_NJ, costs, budget, intervals, max_work=max_work // 2)
+        # Half the work: the optimum without intervals took the other half.
+        chosen, method, prices = cover.optimum(utility_NJ, costs, budget, intervals, max_work=max_work // 2)
         per_token, paid = (math.ldexp(value, -bits) for value in (prices.price, prices.paid))
         bound = _bound(choices, costs, per_token, budget, bonus_N=np.ldexp(prices.bonus_N, -bits), paid=paid)
     return _result(choices, costs, chosen, bound, method)
 
 
 def _checked(utility_NS: ArrayLike, budget: int, scales: Sequence[int], max_scale: int | None) -> Floats:
-    """`utility_NS` as float64."""
+    """Return `utility_NS` as float64, checked together with the other arguments."""
     utilities = np.asarray(utility_NS, dtype=np.float64)
     if list(scales) != sorted(set(scales)) or not scales or scales[0] < 1:
         raise UsageError(f"scales ({', '.join(map(str, scales))}) must be positive and increasing")
@@ -151,7 +151,7 @@ def _pinned(fixed: Mapping[int, int], num_candidates: int, scales: Sequence[int]
 
 
 def _intervals(cover_M2: Sequence[tuple[int, int]], scale_N: Ints, free: Ints) -> tuple[Ints, Ints]:
-    """The minimal intervals that no fixed candidate meets, counted in free candidates."""
+    """Return the minimal intervals that no fixed candidate meets, counted in free candidates."""
     edges = np.array(cover_M2, np.int64).reshape(-1, 2)
     wrong = (edges[:, 0] < 0) | (edges[:, 0] >= edges[:, 1]) | (edges[:, 1] > len(scale_N))
     if wrong.any():
@@ -161,8 +161,10 @@ def _intervals(cover_M2: Sequence[tuple[int, int]], scale_N: Ints, free: Ints) -
     return minimal(np.searchsorted(free, open_[:, 0]), np.searchsorted(free, open_[:, 1]))
 
 
-def _check_room(num_free: int, scales: Sequence[int], left: int, intervals: tuple[Ints, Ints], budget: int) -> None:
-    """Refuse what no filling can satisfy."""
+def _check_affordable(
+    num_free: int, scales: Sequence[int], left: int, intervals: tuple[Ints, Ints], budget: int
+) -> None:
+    """Raise `UsageError` when no solution can cover the intervals within the budget."""
     least = scales[0] * len(cover.cheapest_cover(np.ones(num_free, np.int64), intervals)) if len(intervals[0]) else 0
     if least > left:
         raise UsageError(
@@ -172,7 +174,7 @@ def _check_room(num_free: int, scales: Sequence[int], left: int, intervals: tupl
 
 
 def _to_integers(choices_NJ: Floats) -> tuple[Ints, int]:
-    """Utilities as multiples of 2^-bits; the rounding is below what adding float64 numbers would lose."""
+    """Return utilities as multiples of 2^-bits; this rounds by less than adding float64 numbers would."""
     top = float(np.abs(choices_NJ).max(initial=0.0))
     if top == 0.0:
         return np.zeros(choices_NJ.shape, dtype=np.int64), 0
@@ -189,12 +191,12 @@ def _bound(
     bonus_N: Floats | None = None,
     paid: float = 0.0,
 ) -> float:
-    """The relaxation's optimum in the caller's units, rounded up. Any prices >= 0 would give a valid bound."""
+    """Return the relaxation's optimum in the caller's units, rounded up; any prices >= 0 give a valid bound."""
     reduced = choices_NJ - per_token * costs_J
     if bonus_N is not None:
         reduced[:, 1:] += bonus_N[:, None]
     terms = [per_token * budget, *reduced.max(axis=1), -paid]
-    # Only `paid` is taken off; what it may have lost to rounding is added back.
+    # Only `paid` is subtracted, so what it may have lost to rounding is added back.
     return math.fsum(terms) * (1 + BOUND_ROUNDING) + 2 * BOUND_ROUNDING * paid
 
 

@@ -1,4 +1,4 @@
-"""One pass over the small pictures of a video: everything the planner knows about its frames.
+"""The first pass: measure the small pictures of a video, which is all that the planner knows about its frames.
 
 Legend: N frames, B frames of a batch, H W picture.
 """
@@ -18,14 +18,14 @@ from m3video.types import FLAG_BLACK, FLAG_CORRUPT, FLAG_FROZEN, FLAG_KEY, Frame
 from m3video.utils.clock import FROM_ZERO, Origin
 
 BATCH = 64
-"""Frames measured together: enough for NumPy to be quick."""
+"""Frames measured together: enough for NumPy to be fast."""
 
 BLACK_LEVEL = 40.0
 """A frame is black when no cell's mean luma plus strokes exceeds this, so white words on black are not black."""
 
 FROZEN_STEP, FROZEN_MEAN = 12, 0.5
-"""A frame is frozen when no pixel differs from the frame before by more than the first, and the mean difference is at
-most the second: what encoding a still picture again leaves over."""
+"""A frame is frozen when no pixel differs from the previous frame by more than `FROZEN_STEP` grey levels, and the mean
+difference is at most `FROZEN_MEAN`: encoding a still picture again leaves no more."""
 
 COLUMNS = (
     "pts_N",
@@ -53,10 +53,10 @@ def analyze(
     """Measure every frame once.
 
     Args:
-        frames: small pictures in display order, all of one size; read once and not kept.
-        time_base: ticks of their pts.
+        frames: small pictures in display order, all of one size; read once and not stored.
+        time_base: seconds per tick of their pts.
         mode: which of the video's frames they are, one of `SCANS`.
-        origin: where people's clock starts, of the video.
+        origin: where players start to count, of the video.
         until_pts: when the last frame of the video leaves the screen, ticks; None where that is not known.
         on_frame: called with the number of frames done, after each.
 
@@ -64,7 +64,7 @@ def analyze(
         One row per frame, about 460 bytes.
 
     Raises:
-        VideoError: no frame at all.
+        VideoError: there is no frame.
         ValueError: pictures of different sizes.
     """
     chunks: dict[str, list[NDArray]] = {name: [] for name in COLUMNS}
@@ -96,54 +96,54 @@ def analyze(
     )
 
 
-def concat(parts: Sequence[FrameStats]) -> FrameStats:
-    """Stats of consecutive segments of one video as the stats of the whole, bit for bit those of a single pass.
+def concat(segments: Sequence[FrameStats]) -> FrameStats:
+    """Join the stats of consecutive segments of one video; the result is bit-identical to that of a single pass.
 
     Args:
-        parts: stats in display order, same time base, origin, mode and picture size.
+        segments: stats in display order, same time base, origin, mode and picture size.
 
     Raises:
-        ValueError: no part, parts that do not fit together, or pts that do not increase from part to part.
+        ValueError: no segment, segments that do not fit together, or pts that do not increase from segment to segment.
     """
-    if not parts:
-        raise ValueError("concat needs at least one part")
-    head = parts[0]
-    for part in parts[1:]:
+    if not segments:
+        raise ValueError("concat needs at least one segment")
+    head = segments[0]
+    for segment in segments[1:]:
         for name, mine, other in (
-            ("time_base", head.time_base, part.time_base),
-            ("mode", head.mode, part.mode),
-            ("origin", head.origin, part.origin),
-            ("picture size", head.edge_2HW.shape[1:], part.edge_2HW.shape[1:]),
+            ("time_base", head.time_base, segment.time_base),
+            ("mode", head.mode, segment.mode),
+            ("origin", head.origin, segment.origin),
+            ("picture size", head.edge_2HW.shape[1:], segment.edge_2HW.shape[1:]),
         ):
             if mine != other:
-                raise ValueError(f"parts of one video must agree in {name}: {mine} is not {other}")
-    columns = {name: np.concatenate([getattr(part, name) for part in parts]) for name in COLUMNS}
+                raise ValueError(f"segments of one video must agree in {name}: {mine} is not {other}")
+    columns = {name: np.concatenate([getattr(segment, name) for segment in segments]) for name in COLUMNS}
     row = 0
-    for before, after in itertools.pairwise(parts):
+    for before, after in itertools.pairwise(segments):
         row += len(before)
         change, is_frozen = difference(before.edge_2HW[1], after.edge_2HW[0])
         columns["change_N"][row] = change
         columns["flags_N"][row] |= FLAG_FROZEN * is_frozen
-    edges = np.stack([head.edge_2HW[0], parts[-1].edge_2HW[1]])
+    edges = np.stack([head.edge_2HW[0], segments[-1].edge_2HW[1]])
     return FrameStats(
         **columns,
         edge_2HW=edges,
         time_base=head.time_base,
         mode=head.mode,
         origin=head.origin,
-        until_pts=parts[-1].until_pts,
+        until_pts=segments[-1].until_pts,
     )
 
 
 def difference(before_HW: NDArray[np.uint8], after_HW: NDArray[np.uint8]) -> tuple[np.float32, bool]:
-    """Mean absolute luma difference in grey levels, and whether the picture stands still."""
+    """Return the mean absolute luma difference in grey levels, and whether the picture is frozen."""
     change = np.float32(cv2.norm(before_HW, after_HW, cv2.NORM_L1) / before_HW.size)
     still = change <= FROZEN_MEAN and cv2.norm(before_HW, after_HW, cv2.NORM_INF) <= FROZEN_STEP
     return change, bool(still)
 
 
 def sharpness(luma_HW: NDArray[np.uint8]) -> float:
-    """Mean squared difference of neighbouring pixels, squared grey levels."""
+    """Return the mean squared difference of neighbouring pixels, squared grey levels."""
     across = cv2.norm(luma_HW[:, 1:], luma_HW[:, :-1], cv2.NORM_L2SQR) if luma_HW.shape[1] > 1 else 0.0
     down = cv2.norm(luma_HW[1:], luma_HW[:-1], cv2.NORM_L2SQR) if luma_HW.shape[0] > 1 else 0.0
     return (across + down) / luma_HW.size
@@ -152,7 +152,7 @@ def sharpness(luma_HW: NDArray[np.uint8]) -> float:
 def _measure(
     batch: Sequence[ScanFrame], previous: NDArray[np.uint8] | None, meter: CellMeter, chunks: dict[str, list[NDArray]]
 ) -> NDArray[np.uint8]:
-    """Append the columns of one batch to `chunks`; returns its last picture."""
+    """Append the columns of one batch to `chunks` and return its last picture."""
     size = batch[0].luma_HW.shape if previous is None else previous.shape
     for frame in batch:
         if frame.luma_HW.shape != size:

@@ -1,4 +1,4 @@
-"""How much of a picture is lost at each token scale.
+"""Complexity: how much of a picture is lost at each token scale.
 
 The geometry is the model's: the picture is padded to a square, cut into 24x24 cells (the tokens of scale 576), and
 every coarser scale averages blocks of cells. A cell is described by its mean Y, Cb, Cr and by its strokes, the strength
@@ -7,11 +7,11 @@ of the luma Laplacian inside it. Two things are lost when cells are averaged:
 - structure: how far the cell's colour is from its block's;
 - strokes: fine lines, as of letters. Grass and gravel are full of them and say little, so what counts is the excess
   over the picture's median cell. Strokes of neighbouring cells do not add up, and the share lost at a grid of side g
-  is 1 - g/24: close to how a trained reader of small digits failed (right .11/.21/.36/.59/.92 of the time at the five
-  scales).
+  is 1 - g/24: close to the errors of a trained reader of small digits (right .11/.21/.36/.59/.92 of the time at the
+  five scales).
 
-The border that padding adds is known beforehand, so it loses nothing: cells count by the share of picture they hold,
-and a plain colour needs one token at any aspect ratio.
+The border that padding adds is known beforehand, so it loses nothing: cells are weighted by the share of picture in
+them, and a plain colour needs one token at any aspect ratio.
 
 All sums over pixels are sums of whole numbers below 2^24, exact in float32; so a frame's numbers depend on that
 frame alone, not on what was measured together with it.
@@ -37,29 +37,29 @@ CELL = SCAN_SIDE // FULL_SIDE
 """Side of a cell, in pixels of a scan picture."""
 
 STRUCTURE_WEIGHT = 0.25
-"""A colour deviation weighs this much against an equal excess of strokes: blobs and shading are energy, not text."""
+"""Weight of a colour deviation against an equal excess of strokes: blobs and shading are energy, not text."""
 
 PEAK_SHARE = 0.05
 """Peak loss is the mean over this share of the cells, the worst ones."""
 
 STROKE_UNIT = 16
-"""Strokes of a texture cell are kept as this many times the root of grey levels: a step is .06 levels where they are
+"""Strokes of a texture cell are stored as this many times the root of grey levels: a step is .06 levels where they are
 weak and half a level where they are strong."""
 
 PATTERN: tuple[int, ...] = (1, -1, 1, 1, -1, -1, 1, -1, -1, 1, 1, -1)
-"""Signs across a texture cell, and down it: the projection is luma times both, summed. Their sum is 0, so that light
-that changes everywhere alike does not show; of words replaced by others as dark and as strong nearly all show."""
+"""Signs across a texture cell, and down it: the projection is luma times both, summed. Their sum is 0, so that
+a uniform change of light has no effect; nearly all words replaced by others as dark and as strong have."""
 
 PATTERN_STEP = 4
-"""Steps in which the projection is kept, modulo 256: words move it by 50 to 500, what encoding a still picture again
-leaves over by up to 12. Between two other pictures a difference looks like none in one of 30 cells."""
+"""Step in which the projection is stored, modulo 256: words change it by 50 to 500, encoding a still picture again by
+up to 12. Between two different pictures one of 30 cells looks equal."""
 
 BORDER_GREY = np.array([116, 121, 132], np.float32)
 """Y, Cb, Cr of the border the model pads with, RGB (122, 116, 104)."""
 
 
 def cell_features(luma_BHW: Bytes, chroma_B2HW: Bytes) -> tuple[Floats, Floats]:
-    """Mean Y, Cb, Cr and strokes of every cell of the model's 24x24 grid.
+    """Return mean Y, Cb, Cr and strokes of every cell of the model's 24x24 grid.
 
     Args:
         luma_BHW: uint8, pictures of one size.
@@ -74,34 +74,34 @@ def cell_features(luma_BHW: Bytes, chroma_B2HW: Bytes) -> tuple[Floats, Floats]:
 
 
 class CellMeter:
-    """`cell_features` for batch after batch of one size, in one array: to get a new one cleared takes longer than all
-    the sums."""
+    """`cell_features` for many batches of one picture size, in a reused array: clearing a new one takes longer than
+    all the sums."""
 
     def __init__(self, most: int) -> None:
-        """`most`: pictures of the largest batch."""
+        """Prepare for batches of at most `most` pictures."""
         self._most = most
         self._canvas: Floats | None = None
 
     def features(self, luma_BHW: Bytes, chroma_B2HW: Bytes) -> tuple[Floats, Bytes, Floats]:
-        """As `cell_features`, with the pattern of each cell of the 12x12 grid, uint8 [B, 144], in the middle."""
+        """Return the features, the pattern of each cell of the 12x12 grid (uint8 [B, 144]), and the area of cells."""
         luma, chroma = _at_scan_size(luma_BHW, chroma_B2HW)
         count, height, width = luma.shape
         rows, columns = _overlap(height, height, 1), _overlap(width, width, 1)
         area = rows.sum(axis=1)[:, None] * columns.sum(axis=1)[None, :]
         features = np.zeros((count, 4, FULL_SIDE, FULL_SIDE), np.float32)
-        (top, held_rows), (left, held_columns) = _held(height), _held(width)
+        (top, cell_rows), (left, cell_columns) = _touched_cells(height), _touched_cells(width)
         if self._canvas is None:
-            shape = (held_rows.stop - held_rows.start, held_columns.stop - held_columns.start)
+            shape = (cell_rows.stop - cell_rows.start, cell_columns.stop - cell_columns.start)
             self._canvas = np.zeros((self._most, shape[0] * CELL, shape[1] * CELL), np.float32)
         canvas = self._canvas[:count]
         inside = canvas[:, top : top + height, left : left + width]
         inside[...] = luma
-        features[:, 0, held_rows, held_columns] = _cell_sums(canvas)
+        features[:, 0, cell_rows, cell_columns] = _cell_sums(canvas)
         pattern = _pattern(height) @ inside @ _pattern(width).T
         for picture, into in zip(luma, inside, strict=True):
             # Half the Laplacian, in whole numbers, keeps the sum of 36 squares below 2^24.
             np.square(cv2.Laplacian(picture, cv2.CV_16S, ksize=1, scale=0.5), out=into, dtype=np.float32)
-        features[:, 3, held_rows, held_columns] = _cell_sums(canvas)
+        features[:, 3, cell_rows, cell_columns] = _cell_sums(canvas)
         half = chroma.shape[2:]
         # Products of this size are too small for a BLAS to start threads: a scan uses one.
         features[:, 1:3] = _overlap(half[0], height, 2) @ chroma.astype(np.float32) @ _overlap(half[1], width, 2).T
@@ -112,15 +112,14 @@ class CellMeter:
         return features, steps.reshape(count, -1), area
 
 
-def _held(length: int) -> tuple[int, slice]:
-    """The cells that a side of `length` pixels in the middle of `SCAN_SIDE` touches, and how many pixels of the first
-    cell lie before it."""
+def _touched_cells(length: int) -> tuple[int, slice]:
+    """Return the offset within the first cell, and the cells touched, of `length` pixels centred in `SCAN_SIDE`."""
     start = (SCAN_SIDE - length) // 2
     return start % CELL, slice(start // CELL, -(-(start + length) // CELL))
 
 
 def _cell_sums(canvas_BHW: Floats) -> Floats:
-    """Sums of the 6x6 pixels of each cell, [B, H/6, W/6]."""
+    """Return the sums of the 6x6 pixels of each cell, [B, H/6, W/6]."""
     count, height, width = canvas_BHW.shape
     lines = _sum_last(np.moveaxis(canvas_BHW.reshape(count, height // CELL, CELL, width), 2, -1))
     return _sum_last(lines.reshape(count, height // CELL, width // CELL, CELL))
@@ -135,7 +134,7 @@ def _sum_last(array: Floats) -> Floats:
 
 
 def _at_scan_size(luma_BHW: Bytes, chroma_B2HW: Bytes) -> tuple[Bytes, Bytes]:
-    """Pictures whose longest side is `SCAN_SIDE`; smaller ones are enlarged, as the model enlarges them."""
+    """Enlarge pictures until their longest side is `SCAN_SIDE`, as the model enlarges them."""
     height, width = luma_BHW.shape[1:]
     longest = max(height, width)
     if longest == SCAN_SIDE:
@@ -149,9 +148,9 @@ def _at_scan_size(luma_BHW: Bytes, chroma_B2HW: Bytes) -> tuple[Bytes, Bytes]:
 
 @cache
 def _overlap(samples: int, side: int, step: int) -> Floats:
-    """[24, samples]: luma pixels of each cell that each sample covers.
+    """Return how many luma pixels of each cell each sample covers, [24, samples].
 
-    `samples` of `step` pixels each cover a picture of `side` pixels that stands in the middle of `SCAN_SIDE`.
+    The samples, of `step` pixels each, cover a picture of `side` pixels centred in `SCAN_SIDE`.
     """
     start = (SCAN_SIDE - side) // 2
     low = start + step * np.arange(samples)
@@ -165,7 +164,7 @@ def _overlap(samples: int, side: int, step: int) -> Floats:
 
 @cache
 def _pattern(side: int) -> Floats:
-    """[12, side]: the sign with which each pixel of a side in the middle of `SCAN_SIDE` counts in its texture cell."""
+    """Return the sign of each pixel of a side centred in `SCAN_SIDE` in its texture cell, [12, side]."""
     step = SCAN_SIDE // TEXTURE_SIDE
     place = (SCAN_SIDE - side) // 2 + np.arange(side)
     signs = np.zeros((TEXTURE_SIDE, side), np.float32)
@@ -175,7 +174,7 @@ def _pattern(side: int) -> Floats:
 
 
 def losses(features_BFRC: Floats, area_RC: Floats) -> tuple[Floats, Floats]:
-    """Mean and peak loss at every scale against 24x24.
+    """Return mean and peak loss at every scale against 24x24.
 
     Args:
         features_BFRC: float32 [B, 4, 24, 24], grey levels.
@@ -183,7 +182,7 @@ def losses(features_BFRC: Floats, area_RC: Floats) -> tuple[Floats, Floats]:
 
     Returns:
         loss_BS and peak_BS float32 [B, 5], squared grey levels, non-increasing in scale, 0 at 576. Peak is the mean
-        over the worst 5 % of the cells that hold picture.
+        over the worst 5 % of the cells with picture.
     """
     num_frames = len(features_BFRC)
     weight = _nested(area_RC / area_RC.max())
@@ -210,32 +209,32 @@ def losses(features_BFRC: Floats, area_RC: Floats) -> tuple[Floats, Floats]:
         loss[:, column] = lost.sum(axis=-1) / total
         lost.partition(FULL_SIDE**2 - worst, axis=-1)
         peak[:, column] = lost[:, -worst:].sum(axis=-1) / worst
-    # Coarser blocks cannot lose less on average (beyond rounding); a single cell can, so the order is imposed.
+    # Coarser blocks cannot lose less on average (beyond rounding); a single cell can, so the order is enforced.
     for table in (loss, peak):
         table[:] = np.maximum.accumulate(table[:, ::-1], axis=1)[:, ::-1]
     return loss, peak
 
 
 def _nested(grid: Floats) -> Floats:
-    """[..., 24, 24] -> [..., 576], ordered so that the cells of every block of every scale are neighbours."""
+    """Flatten [..., 24, 24] to [..., 576] such that the cells of every block of every scale are neighbours."""
     return np.take(grid.reshape(*grid.shape[:-2], -1), _nested_order(), axis=-1)
 
 
 @cache
 def _nested_order() -> NDArray[np.intp]:
-    """24 = 3*2*2*2: an index is (third, half, half, half) from coarse to fine, rows and columns alternating."""
+    """Return the order of `_nested`: by (third, half, half, half) from coarse to fine, rows and columns alternating."""
     places = np.arange(FULL_SIDE**2).reshape(3, 2, 2, 2, 3, 2, 2, 2)
     return places.transpose(0, 4, 1, 5, 2, 6, 3, 7).ravel()
 
 
 def _merge(sums: Floats) -> Floats:
-    """Block sums of the next coarser scale: 576 -> 144 -> 36 -> 9 by fours, 9 -> 1 by nine; a fixed order of adding."""
+    """Return block sums of the next coarser scale, in a fixed order: 576 -> 144 -> 36 -> 9 by fours, 9 -> 1 by nine."""
     step = 9 if sums.shape[-1] == 9 else 4
     return _sum_last(sums.reshape(*sums.shape[:-1], -1, step))
 
 
 def signatures(features_BFRC: Floats, area_RC: Floats) -> Bytes:
-    """The 6x6 grid of mean Y, Cb, Cr (row, column, channel), uint8 [B, 108]; pure border is the border's grey."""
+    """Return the 6x6 grid of mean Y, Cb, Cr (row, column, channel), uint8 [B, 108]; pure border is grey."""
     side = FULL_SIDE // SIGNATURE_SIDE
     weighted = (features_BFRC[:, :3] * area_RC).reshape(-1, 3, SIGNATURE_SIDE, side, SIGNATURE_SIDE, side)
     area = area_RC.reshape(SIGNATURE_SIDE, side, SIGNATURE_SIDE, side)
@@ -246,7 +245,7 @@ def signatures(features_BFRC: Floats, area_RC: Floats) -> Bytes:
 
 
 def textures(features_BFRC: Floats, area_RC: Floats) -> Bytes:
-    """Strokes of the 12x12 grid's cells, `STROKE_UNIT` times the root of grey levels, uint8 [B, 144]."""
+    """Return strokes of the 12x12 grid's cells, `STROKE_UNIT` times the root of grey levels, uint8 [B, 144]."""
     side = FULL_SIDE // TEXTURE_SIDE
     energy = np.square(features_BFRC[:, 3]) * area_RC
     sums = _fold(_fold(energy.reshape(-1, TEXTURE_SIDE, side, TEXTURE_SIDE, side), 4), 2)

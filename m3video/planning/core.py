@@ -1,11 +1,11 @@
-"""The exact answer for a core: dynamic programming over the tokens that are left.
+"""The exact optimum of a core: dynamic programming over the tokens that are left.
 
 A core is what pruning leaves of a multiple-choice knapsack: for every candidate the choices that an optimum may still
-take. Most candidates have one; only the others are worked on.
+take. Most candidates have one choice; only the others are decided here.
 
-Candidates may have to cover intervals: at least one candidate of each must be shown. Walking over the candidates, all
-that matters of the past is how many of the open intervals are met, and since no interval holds another, those that
-are met are always the first ones met with. So a state is that number, and there are few.
+Candidates may have to cover intervals: at least one candidate of each must be shown. Going through the candidates in
+order, all that matters of the past is how many of the open intervals are met. Since no interval contains another, the
+met ones are always the first. So a state is that number, and there are few.
 
 Shape legend: N candidates, J choices ("left out" first, then the scales), C core candidates, B tokens, M intervals.
 """
@@ -27,7 +27,7 @@ NO_INTERVALS: tuple[Ints, Ints] = (np.zeros(0, np.int64), np.zeros(0, np.int64))
 
 
 def minimal(starts_M: Ints, stops_M: Ints) -> tuple[Ints, Ints]:
-    """The half-open intervals that hold no other, in order; meeting these meets all."""
+    """Return the half-open intervals that contain no other, in order; meeting these meets all."""
     order = np.lexsort((-starts_M, stops_M))
     starts, stops = starts_M[order], stops_M[order]
     ahead = np.concatenate([[-1], np.maximum.accumulate(starts)[:-1]]) if len(starts) else starts
@@ -36,7 +36,7 @@ def minimal(starts_M: Ints, stops_M: Ints) -> tuple[Ints, Ints]:
 
 
 def unmet(intervals: tuple[Ints, Ints], shown_N: Flags) -> Flags:
-    """Which of the intervals no shown candidate stands in, bool [M]."""
+    """Return which of the intervals contain no shown candidate, bool [M]."""
     before = np.concatenate([[0], np.cumsum(shown_N)])
     found: Flags = before[intervals[0]] == before[intervals[1]]
     return found
@@ -44,11 +44,11 @@ def unmet(intervals: tuple[Ints, Ints], shown_N: Flags) -> Flags:
 
 @dataclass(frozen=True, slots=True)
 class _Problem:
-    """What is left to decide, in units of `unit` tokens.
+    """What is left to decide; costs are in units of the greatest common divisor of all costs.
 
-    core_C: the candidates; choices, costs, gains: what they may take beyond their cheapest, one after the other, and
-    what that costs and is worth more; slices: where among those each candidate's are; starts_M, stops_M: unmet
-    intervals, in core positions.
+    core_C: the candidates; choices, costs, gains: their choices beyond the cheapest, candidate after candidate, with
+    the additional cost and utility; slices: the range of each candidate in those lists; starts_M, stops_M: unmet
+    intervals, in positions of core_C.
     """
 
     core_C: Ints
@@ -61,8 +61,8 @@ class _Problem:
     stops_M: Ints
 
 
-def best_filling(
-    worth_NJ: Ints,
+def best_solution(
+    utility_NJ: Ints,
     allowed_NJ: Flags,
     costs_J: Ints,
     budget: int,
@@ -70,13 +70,13 @@ def best_filling(
     max_work: int,
     intervals: tuple[Ints, Ints] = NO_INTERVALS,
 ) -> Ints | None:
-    """The choice of each candidate in an optimum; None when there is none, or finding it is too much work.
+    """Return the choice of each candidate in an optimum; None when there is none, or finding it takes too much work.
 
     Of several optima the one in which the first candidate has the most tokens, then the second, and so on (with
     intervals: one of them, always the same).
 
     Args:
-        worth_NJ: sums below 2^52, so that float64 adds them exactly.
+        utility_NJ: integers with sums below 2^52, so that float64 adds them exactly.
         allowed_NJ: at least one choice for each candidate.
         costs_J: tokens of each choice, increasing from 0.
         budget: most tokens in all.
@@ -85,7 +85,7 @@ def best_filling(
     """
     chosen = np.argmax(allowed_NJ, axis=1)  # the cheapest choice of each
     left = budget - int(costs_J[chosen].sum())
-    problem = _reduced(worth_NJ, allowed_NJ, costs_J, left, chosen, intervals, max_work)
+    problem = _reduced(utility_NJ, allowed_NJ, costs_J, left, chosen, intervals, max_work)
     picks = None if problem is None else _run(problem)
     if problem is None or picks is None:
         return None
@@ -94,7 +94,7 @@ def best_filling(
 
 
 def _reduced(
-    worth_NJ: Ints,
+    utility_NJ: Ints,
     allowed_NJ: Flags,
     costs_J: Ints,
     capacity: int,
@@ -102,8 +102,10 @@ def _reduced(
     intervals: tuple[Ints, Ints],
     max_work: int,
 ) -> _Problem | None:
-    """The problem of the core alone; None when it is too much work, when even the cheapest choices do not fit, or
-    when an interval is hopeless."""
+    """Return the problem of the core alone.
+
+    None when it takes too much work, when even the cheapest choices do not fit, or when an interval cannot be met.
+    """
     core = np.flatnonzero(allowed_NJ.sum(axis=1) > 1)
     open_ = unmet(intervals, chosen > 0)
     starts, stops = (np.searchsorted(core, edge[open_]) for edge in intervals)
@@ -112,26 +114,25 @@ def _reduced(
     starts, stops = minimal(starts, stops)
     frames, js = np.nonzero(allowed_NJ[core])
     costs = costs_J[js] - costs_J[chosen[core[frames]]]
-    worth = worth_NJ[core[frames], js] - worth_NJ[core[frames], chosen[core[frames]]]
+    utility = utility_NJ[core[frames], js] - utility_NJ[core[frames], chosen[core[frames]]]
     # Where all costs are multiples of 36, so are their sums: count in units of 36.
     unit = max(1, int(np.gcd.reduce(costs)) if len(costs) else 1)
     costs, capacity = costs // unit, capacity // unit
     dearest = np.zeros(len(core), np.int64)
     np.maximum.at(dearest, frames, costs)
     capacity = min(capacity, int(dearest.sum()))
-    # One step per token for each dearer choice, and two for each further state that an open interval makes.
+    # One step per token for each more expensive choice, and two for each further state that an open interval makes.
     if (int(((costs > 0) & (costs <= capacity)).sum()) + 2 * int((stops - starts).sum())) * (capacity + 1) > max_work:
         return None
     taken = (costs > 0) & (costs <= capacity)
     edges = np.searchsorted(frames[taken], np.arange(len(core) + 1)).tolist()
     slices = list(map(range, edges, edges[1:]))
-    gains = worth[taken].astype(np.float64)
+    gains = utility[taken].astype(np.float64)
     return _Problem(core, js[taken].tolist(), costs[taken].tolist(), gains.tolist(), slices, capacity, starts, stops)
 
 
 class _Table:
-    """Rows of flags, written one after the other and kept at a bit each. Packed several at a time: most rows are
-    short, and a call for each would take longer than its bits."""
+    """Rows of flags, appended one by one and stored as bits; several rows are packed at a time, which is faster."""
 
     AT_ONCE = 32
 
@@ -144,7 +145,7 @@ class _Table:
         return len(self._packed) * self.AT_ONCE + self._used
 
     def add(self) -> Flags:
-        """A new row, all false, to be written to before the next one is added."""
+        """Append a row, all false, and return it; it can be written to until the next one is added."""
         if self._used == self.AT_ONCE:
             self._packed.append(np.packbits(self._open, axis=1))
             self._open.fill(False)
@@ -153,7 +154,7 @@ class _Table:
         return self._open[self._used - 1]
 
     def __getitem__(self, place: tuple[int, int]) -> bool:
-        """The flag in a row, at a place of it."""
+        """Return the flag at (row, column)."""
         block, row = divmod(place[0], self.AT_ONCE)
         if block == len(self._packed):
             return bool(self._open[row, place[1]])
@@ -162,8 +163,11 @@ class _Table:
 
 @dataclass(slots=True)
 class _Step:
-    """What one candidate did, for reading back: the rows of the table that tell where each state it came from was
-    better, and the first of those that tell where each of its choices was."""
+    """What is needed to trace back the decision about one candidate.
+
+    came_from: (previous state, row of the table that flags where it was better); first_row: the first of the rows that
+    flag where each of the candidate's choices was better; leads_to: the state when the candidate is shown.
+    """
 
     came_from: list[tuple[int, int]]
     first_row: int
@@ -171,19 +175,19 @@ class _Step:
 
 
 def _run(problem: _Problem) -> Ints | None:
-    """The pick of each core candidate, 0 where it keeps its cheapest choice.
+    """Return the choice of each core candidate, 0 for its cheapest one; None when the intervals cannot be met.
 
-    value[h][b]: the most that candidates from here on add with b tokens when the last h intervals are met. Walking
-    backwards lets the picks be read off forwards, earlier candidates first.
+    values[h][b]: the most that candidates from here on add with b tokens when the last h intervals are met. The
+    recursion runs backwards, so that choices are read off forwards, earlier candidates first.
     """
     size, count, num_intervals = problem.capacity + 1, len(problem.core_C), len(problem.starts_M)
     begun = num_intervals - np.searchsorted(problem.stops_M, np.arange(count), side="right")
     ended = num_intervals - np.searchsorted(problem.starts_M, np.arange(-1, count), side="right")
     values: dict[int, Floats] = {0: np.zeros(size)}
-    room, table = (np.empty(size), np.empty(size)), _Table(size)
+    scratch, table = (np.empty(size), np.empty(size)), _Table(size)
     steps: list[_Step] = []
     for row in range(count - 1, -1, -1):
-        steps.append(_step(values, problem, row, int(begun[row]), room, table))
+        steps.append(_step(values, problem, row, int(begun[row]), scratch, table))
         for state in [state for state in values if state < ended[row]]:
             del values[state]
     left = problem.capacity
@@ -204,13 +208,13 @@ def _run(problem: _Problem) -> Ints | None:
 
 
 def _step(
-    values: dict[int, Floats], problem: _Problem, row: int, reached: int, room: tuple[Floats, Floats], table: _Table
+    values: dict[int, Floats], problem: _Problem, row: int, reached: int, scratch: tuple[Floats, Floats], table: _Table
 ) -> _Step:
-    """Let one more candidate compete for the tokens: showing it leads to the state `reached`.
+    """Add one more candidate to the recursion; showing it leads to the state `reached`.
 
-    `room` is two arrays to work in.
+    `scratch`: two arrays to work in.
     """
-    before, offer = room
+    before, offer = scratch
     places = problem.slices[row]
     step = _Step([], len(table), reached)
     if len(values) > 1 or reached not in values:
@@ -221,7 +225,7 @@ def _step(
             np.maximum(values[state], before, out=before)
         step.first_row = len(table)
     elif len(places) == 1:
-        before = values[reached]  # it is read before it is written to
+        before = values[reached]  # read before it is written to
     else:
         np.copyto(before, values[reached])
     if reached not in values:
@@ -231,7 +235,7 @@ def _step(
         cost = problem.costs[place]
         here, offered = value[cost:], offer[cost:]
         np.add(before[:-cost], problem.gains[place], out=offered)
-        # `>=`: on a tie this candidate, the earlier one, gets the dearer choice.
+        # `>=`: on a tie this candidate, the earlier one, gets the more expensive choice.
         np.greater_equal(offered, here, out=table.add()[cost:])
         np.maximum(here, offered, out=here)
     return step

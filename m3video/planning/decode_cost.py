@@ -1,7 +1,9 @@
 """Which of several frames that show the same is the cheapest to decode.
 
-A decoder reaches a frame through all frames since the keyframe before it, so a keyframe costs one frame and the last
-of a GOP of 250 costs 250. Legend: N frames.
+To decode a frame, all frames since the keyframe before it are decoded, so a keyframe costs one frame and the last of a
+GOP of 250 costs 250.
+
+Legend: N frames.
 """
 
 from __future__ import annotations
@@ -15,19 +17,19 @@ from m3video.types import FLAG_KEY, FrameStats
 
 Rows = NDArray[np.int64]
 
-LOST = 0.01
-"""Most that a cheaper frame may lose of what the other one shows, at any scale."""
+MAX_LOSS = 0.01
+"""Greatest share of its utility that a cheaper frame may lack, at any scale."""
 
 
 def frames_before(stats: FrameStats) -> Rows:
-    """Analyzed frames from the keyframe before each frame up to it, int64 [N]; 0 for keyframes and before the first."""
+    """Return how many analyzed frames each frame is after its keyframe, int64 [N]; 0 before the first keyframe."""
     rows = np.arange(len(stats))
     last_key = np.maximum.accumulate(np.where((stats.flags_N & FLAG_KEY) > 0, rows, -1))
     return np.where(last_key < 0, 0, rows - last_key)
 
 
 def cheapest_like(stats: FrameStats, choice: int, rows: Rows, cost_N: Rows) -> int:
-    """The frame of least cost that shows as much as `choice`, with nothing new in between.
+    """Return the frame of least cost that shows as much as `choice`, with nothing new in between.
 
     Args:
         stats: the analyzed frames.
@@ -42,13 +44,15 @@ def cheapest_like(stats: FrameStats, choice: int, rows: Rows, cost_N: Rows) -> i
     near = rows[(rows >= low) & (rows <= high)]
     shown = ESTIMATORS[DEFAULT](stats, near)
     wanted = shown[np.searchsorted(near, choice)]
-    near = near[(shown >= (1 - LOST) * wanted).all(axis=1)]
+    near = near[(shown >= (1 - MAX_LOSS) * wanted).all(axis=1)]
     return int(near[np.lexsort((np.abs(near - choice), cost_N[near]))[0]])
 
 
 def _still_around(stats: FrameStats, choice: int, first: int, last: int) -> tuple[int, int]:
-    """The rows around `choice`, no further than `first` and `last`, up to which nothing new is seen: no step of more
-    than noise from frame to frame, and no signature further from that of `choice`."""
+    """Return the first and last row around `choice`, from `first` to `last`, between which nothing new is shown.
+
+    No step from frame to frame, and no difference from the signature of `choice`, is more than noise there.
+    """
     span = np.arange(first, last + 1)
     signature = stats.signature_NK[span]
     is_new = block_distance(signature, np.broadcast_to(stats.signature_NK[choice], signature.shape)) > NOVELTY_NOISE

@@ -1,8 +1,8 @@
-"""What a candidate shows that no earlier candidate has shown.
+"""Novelty: how much of a candidate no earlier candidate has shown.
 
-Three things look new and are not: a picture that stands still or comes back, things that move or a view that pans
-within a shot, and the mixture of two shots in a cross-fade. Two things are new and look little: a small sign in a
-part of the picture, and words that are replaced under an equal signature.
+Three things look new and are not: a picture that stands still or comes back, motion or panning within a shot, and the
+mixture of two shots in a cross-fade. Two things are new and change little: a small sign in a part of the picture, and
+words that are replaced while the signature stays equal.
 
 Shape legend: N frames or candidates, K signature values, R C rows and columns of the signature's blocks.
 """
@@ -21,72 +21,76 @@ Rows = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
 NOVELTY_FLOOR = 0.002
-"""A frame that shows nothing new keeps this share of its worth: its one token comes after the detail of new frames at
-9 tokens and before their detail at 36. Of 0.0005 to 0.02 the best on the calibration clips."""
+"""A frame that shows nothing new keeps this share of its utility: its first token ranks after the detail of new frames
+at 9 tokens and before their detail at 36. The best value of 0.0005 to 0.02 on the calibration clips."""
 
 NOVELTY_NOISE, NOVELTY_FULL = 3.0, 30.0
-"""Distance of signatures, in grey levels over the blocks that differ most: up to the first is nothing new, from the
-second on all is."""
+"""Distances of signatures, in grey levels over the blocks that differ most: up to the first nothing is new, from the
+second on everything is."""
 
 PEAK_BLOCKS = 4
-"""Signature blocks (of 36) over which that distance is taken: a new sign fills a part of the picture only."""
+"""Signature blocks (of 36) over which that distance is averaged: a new sign fills a part of the picture only."""
 
 NEIGHBOURS = 4096
 """A candidate is compared with this many candidates before it, and up to 255 more."""
 
 REACH = 1.0
-"""Within a shot a block may have come from this many blocks away, in steps of half a block: motion is not news."""
+"""Within a shot a block may have moved by this many blocks, in steps of half a block: motion is not novelty."""
 
-HALF = 0.5
-"""Of a picture of whose content this share stands still, what stands still is told by its cells, not by signatures."""
+MOSTLY_AT_REST = 0.5
+"""Where at least this share of a picture's content is at rest, novelty is measured by its cells, not by signatures."""
 
 FADE_SECONDS = 0.5
 """A frame of a cross-fade is a mixture of the frames this long before and after it."""
 
 FADE_LEVEL, FADE_REST, FADE_SHARE = 12.0, 0.25, 0.08
-"""These two differ by at least the first (grey levels, mean over all blocks: an object that moves changes a few); at
-most the second of their distance is left unexplained by the mixture; each makes up at least the third of it."""
+"""Those two differ by at least `FADE_LEVEL` (grey levels, mean over all blocks: an object that moves changes a few); at
+most the share `FADE_REST` of their distance is not explained by the mixture, of which each makes up at least the share
+`FADE_SHARE`."""
 
 
 def novelty(stats: FrameStats, selection: Selection) -> Floats:
-    """How much of each candidate no other one shows that comes before it or has more, `NOVELTY_FLOOR` to 1.
+    """Return how much of each candidate is not shown by an earlier one or by one that shows more, `NOVELTY_FLOOR` to 1.
 
-    The signature is compared with the candidate before and with the most similar of all before, after motion where
-    they are of one take. What stands still is told by its cells: words that are replaced under an equal signature.
-    Where nothing stands still a sudden change since the candidate before counts half, for the same reason. Mixtures
-    of two shots show nothing that the shots do not show.
+    The signature is compared with the previous candidate and with the most similar of all earlier ones, allowing for
+    motion where they are of one take. Content at rest is compared cell by cell, because words may be replaced while
+    the signature stays equal. Where nothing is at rest, a sudden change since the previous candidate counts half, for
+    the same reason. Mixtures of two shots show nothing that the shots do not show.
 
     Returns:
         float64 [N].
     """
     found = np.full(len(selection), NOVELTY_FLOOR)
-    kept = np.flatnonzero(~mixed(stats, selection.index_N))
-    rows, take_N = selection.index_N[kept], selection.take_N[kept]
+    unmixed = np.flatnonzero(~mixed(stats, selection.index_N))
+    rows, take_N = selection.index_N[unmixed], selection.take_N[unmixed]
     news = find_news(stats, find_stills(stats), rows)
-    fresh = _fresh(stats, rows, take_N, is_moving_N=news.still_N < HALF)
-    found[kept] = np.maximum(_beside(news, stats.signature_NK[rows], fresh, take_N), news.new_N)
+    fresh = _fresh(stats, rows, take_N, is_moving_N=news.still_N < MOSTLY_AT_REST)
+    found[unmixed] = np.maximum(_beside(news, stats.signature_NK[rows], fresh, take_N), news.new_N)
     found[found < LEAST_NEW] = NOVELTY_FLOOR
     return found
 
 
 def _beside(news: News, signature_NK: Bytes, fresh_N: Floats, take_N: Rows) -> Floats:
-    """What is fresh beside that which stands still: of a picture that mostly does, what differs from the one that
-    shows most of it too, where both show the same but for what moves."""
-    known = np.flatnonzero((news.like_N >= 0) & (news.still_N >= HALF) & (news.new_N < HALF))
+    """Return novelty beside the content at rest.
+
+    For a picture that is mostly at rest: how much it differs, outside the content at rest, from the candidate that
+    shows most of that content too.
+    """
+    known = np.flatnonzero((news.like_N >= 0) & (news.still_N >= MOSTLY_AT_REST) & (news.new_N < MOSTLY_AT_REST))
     like = news.like_N[known]
     gap = _gaps(signature_NK[known], signature_NK[like])
-    gap[news.told_NB[known]] = 0.0
-    held = _share(_peak(gap))
+    gap[news.differ_NB[known]] = 0.0
+    unlike = _share(_peak(gap))
     found = fresh_N.copy()
-    found[known] = np.minimum(fresh_N[known], held)
-    # What a still picture seems to show first is shown by a later state of it, that has more.
-    handed = (news.new_N[known] < LEAST_NEW) & (like > known) & (take_N[like] == take_N[known])
-    np.maximum.at(found, like[handed], fresh_N[known[handed]])
+    found[known] = np.minimum(fresh_N[known], unlike)
+    # What such a picture seems to show first is credited to a later state of it, which shows more.
+    passed_on = (news.new_N[known] < LEAST_NEW) & (like > known) & (take_N[like] == take_N[known])
+    np.maximum.at(found, like[passed_on], fresh_N[known[passed_on]])
     return found
 
 
 def _fresh(stats: FrameStats, rows: Rows, take_N: Rows, *, is_moving_N: NDArray[np.bool_]) -> Floats:
-    """By signatures: what none before it shows. Where all moves a sudden change counts half, whatever came."""
+    """Return novelty by signatures; where everything moves, a sudden change counts half."""
     if len(rows) < 2:
         return np.ones(len(rows))
     signature = stats.signature_NK[rows]
@@ -107,24 +111,26 @@ def _fresh(stats: FrameStats, rows: Rows, take_N: Rows, *, is_moving_N: NDArray[
 
 
 def _share(distance_N: Floats) -> Floats:
-    """Of a distance, how much of it is news, `NOVELTY_FLOOR` to 1."""
+    """Map distances in grey levels to novelty, `NOVELTY_FLOOR` to 1."""
     return np.clip((distance_N - NOVELTY_NOISE) / (NOVELTY_FULL - NOVELTY_NOISE), NOVELTY_FLOOR, 1.0)
 
 
 def block_distance(first_NK: Bytes, second_NK: Bytes) -> Floats:
-    """Distance of signatures in grey levels: mean over the `PEAK_BLOCKS` blocks that differ most, float64 [N]."""
+    """Return the mean distance of signatures over the `PEAK_BLOCKS` blocks that differ most, grey levels, [N]."""
     return _peak(_gaps(first_NK, second_NK))
 
 
 def _gaps(first_NK: Bytes, second_NK: Bytes) -> NDArray[np.float32]:
-    """Distance of each block in grey levels, [N, 36]."""
+    """Return the distance of each block in grey levels, [N, 36]."""
     gap = first_NK.astype(np.float32) - second_NK
     return np.asarray(np.sqrt(np.square(gap).reshape(len(gap), SIGNATURE_SIDE**2, 3).sum(axis=-1)))
 
 
 def moved_distance(new_NK: Bytes, old_NK: Bytes) -> Floats:
-    """`block_distance` where each block of the new picture is held against the best of all places in the old one from
-    which it may have moved here; never more than `block_distance`, float64 [N]."""
+    """Return `block_distance` after motion, float64 [N]; never more than `block_distance`.
+
+    Each block of the new picture is compared with the best of all places in the old one from which it may have moved.
+    """
     shape = (-1, SIGNATURE_SIDE, SIGNATURE_SIDE, 3)
     new, old = (grid.astype(np.float32).reshape(shape) for grid in (new_NK, old_NK))
     least = np.full(new.shape[:3], np.inf, np.float32)
@@ -138,7 +144,7 @@ def moved_distance(new_NK: Bytes, old_NK: Bytes) -> Floats:
 
 
 def _shifted(grid: NDArray[np.float32], step: float, *, axis: int) -> NDArray[np.float32]:
-    """The grid moved by a number of blocks, the edge repeated; half a block is the mean of two."""
+    """Shift the grid by a number of blocks, repeating the edge; half a block is the mean of two."""
     side = grid.shape[axis]
     low, high = (np.clip(np.arange(side) + move, 0, side - 1) for move in (int(np.floor(step)), int(np.ceil(step))))
     both: NDArray[np.float32] = np.take(grid, low, axis=axis) + np.take(grid, high, axis=axis)
@@ -150,9 +156,9 @@ def _peak(blocks_NB: NDArray[np.float32]) -> Floats:
 
 
 def mixed(stats: FrameStats, rows: Rows) -> NDArray[np.bool_]:
-    """Which frames are mixtures of two others shortly before and after them that are none themselves, bool like `rows`.
+    """Return which frames are mixtures of two others shortly before and after them that are not, bool like `rows`.
 
-    A cross-fade is one. In a smooth pan each frame looks like a mixture too, but so do the frames around it.
+    In a cross-fade they are. In a smooth pan each frame looks like a mixture too, but so do the frames around it.
     """
     clean = np.flatnonzero((stats.flags_N & FLAG_CORRUPT) == 0)
     if len(clean) == 0:
@@ -169,7 +175,7 @@ def _is_mixture(stats: FrameStats, clean: Rows, rows: Rows) -> NDArray[np.bool_]
 
 
 def _around(stats: FrameStats, clean: Rows, rows: Rows) -> tuple[Rows, Rows]:
-    """The intact frames furthest from each within `FADE_SECONDS` before and after."""
+    """Return the intact frames furthest from each within `FADE_SECONDS` before and after."""
     # Counted from the first frame, so that rounding does not depend on where the clock starts.
     times = (stats.pts_N - stats.pts_N[0]) * (stats.time_base[0] / stats.time_base[1])
     before = np.searchsorted(times[clean], times[rows] - FADE_SECONDS - 1e-6)
@@ -178,7 +184,7 @@ def _around(stats: FrameStats, clean: Rows, rows: Rows) -> tuple[Rows, Rows]:
 
 
 def _between(signature_NK: Bytes, before: Rows, rows: Rows, after: Rows) -> NDArray[np.bool_]:
-    """Whether each frame's signature lies on the line between those of two others that differ; motion leaves it."""
+    """Return whether each signature lies on the line between those of two different frames; with motion it does not."""
     start, end = signature_NK[before].astype(np.float32), signature_NK[after].astype(np.float32)
     line, here = end - start, signature_NK[rows] - start
     length = np.maximum(np.square(line).sum(axis=1), 1e-6)
@@ -189,7 +195,7 @@ def _between(signature_NK: Bytes, before: Rows, rows: Rows, after: Rows) -> NDAr
 
 
 def _most_similar_before(signature_NK: Bytes) -> Rows:
-    """For each candidate but the first, the one before it with the least squared distance, int64 [N-1]."""
+    """Return, for each candidate but the first, the earlier one with the least squared distance, int64 [N-1]."""
     values = signature_NK.astype(np.float32)
     square = np.square(values).sum(axis=1)
     nearest = np.empty(len(values) - 1, np.int64)
@@ -203,13 +209,13 @@ def _most_similar_before(signature_NK: Bytes) -> Rows:
 
 
 def _true_change(stats: FrameStats) -> NDArray[np.float32]:
-    """Change without that into and out of corrupt frames, which shows nothing of the video."""
+    """Return the change without that into and out of corrupt frames, which is no change of the video."""
     corrupt = (stats.flags_N & FLAG_CORRUPT) > 0
     return np.where(corrupt | np.concatenate([[False], corrupt[:-1]]), np.float32(0), stats.change_N)
 
 
 def _sudden(change_N: NDArray[np.float32]) -> Floats:
-    """Change beyond that of the neighbouring frames: motion and noise go on, a cut or a new caption does not."""
+    """Return the change beyond that of neighbouring frames: motion and noise last, a cut or a new caption does not."""
     change = change_N.astype(np.float64)
     padded = np.concatenate([[0.0, 0.0], change, [0.0, 0.0]])
     around = np.stack([padded[:-4], padded[1:-3], padded[3:-1], padded[4:]])

@@ -1,8 +1,8 @@
-"""A token plan as JSON, `m3video.plan/2`: integers are the truth, seconds are printed for people.
+"""A token plan as JSON, `m3video.plan/2`: integers are authoritative, seconds are for readers.
 
-A plan file is read strictly. It may have been edited by hand, and a plan that shows other frames than it says is
-worse than none. In files of `m3video.plan/1` seconds count from pts 0, not from the start of the earliest stream: what
-they say is read as it was meant, and `for_video` brings it on the clock of the file.
+A plan file is validated strictly. It may have been edited by hand, and a plan that shows other frames than it says is
+worse than none. In files of `m3video.plan/1` seconds count from pts 0, not from the start of the earliest stream: they
+are read as such, and `for_video` converts them to the clock of the file.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from m3video.utils.clock import FROM_ZERO
 from m3video.utils.files import replacing
 from m3video.utils.text import each_key_once, read_text, shown
 
-SCHEMA, BEFORE = "m3video.plan/2", "m3video.plan/1"
+SCHEMA, PREVIOUS_SCHEMA = "m3video.plan/2", "m3video.plan/1"
 
 
 def to_json(plan: TokenPlan) -> dict[str, Any]:
-    """The plan as JSON values."""
+    """Return the plan as JSON values."""
     video = asdict(plan.video)
     backend = video.pop("backend")
     video["notes"] = list(plan.video.notes)
@@ -66,22 +66,22 @@ def to_json(plan: TokenPlan) -> dict[str, Any]:
 
 
 def from_json(data: Any) -> TokenPlan:
-    """The plan that `to_json` wrote, now or when files were of `m3video.plan/1`.
+    """Read a plan from the JSON values of `to_json`, or of a file of `m3video.plan/1`.
 
     Raises:
         PlanError: another schema, a field that is missing, of the wrong kind, or contradicts another, or the plan of
             an image grid, which cannot be replayed.
     """
-    top = _Reader(data, "plan")
+    top = _FieldReader(data, "plan")
     schema = top.take("schema", str)
-    if schema not in (SCHEMA, BEFORE):
+    if schema not in (SCHEMA, PREVIOUS_SCHEMA):
         raise PlanError(f"plan schema ({schema}) is not {SCHEMA}: write the plan again with this version of m3video")
     video = _video(top.take("video", dict), top.take("backend", str), has_origin=schema == SCHEMA)
     shots = _shots(top.take("shots", list))
     frames = tuple(_frame(item, i, video, len(shots)) for i, item in enumerate(top.take("frames", list)))
     total, config = top.take("total_tokens", int), top.take("config", dict)
-    if schema == BEFORE and isinstance(config.get("at"), str):
-        # A comma parted two times then, also where today it could stand before decimals.
+    if schema == PREVIOUS_SCHEMA and isinstance(config.get("at"), str):
+        # In that schema a comma always separated two times, also where it can now be a decimal sign.
         config["at"] = ", ".join(part.strip() for part in config["at"].split(","))
     if config.get("layout") == "grid":
         raise PlanError("the plan of an image grid cannot be replayed: ask with --layout grid again")
@@ -89,10 +89,10 @@ def from_json(data: Any) -> TokenPlan:
     if total != spent:
         raise PlanError(f"plan.total_tokens ({total}) is not the sum of the frames' scales ({spent})")
     utility, bound = top.take("utility", float), top.take("bound", float)
-    # Plans from before these fields were written are still plans.
-    told = top.take("gap", float) if "gap" in top.left else gap_between(utility, bound)
-    if abs(told - gap_between(utility, bound)) > 1e-9:
-        raise PlanError(f"plan.gap ({told:g}) is not that of its utility and bound ({gap_between(utility, bound):g})")
+    # Older plans lack these fields.
+    stated = top.take("gap", float) if "gap" in top.left else gap_between(utility, bound)
+    if abs(stated - gap_between(utility, bound)) > 1e-9:
+        raise PlanError(f"plan.gap ({stated:g}) is not that of its utility and bound ({gap_between(utility, bound):g})")
     method = top.take("method", str) if "method" in top.left else ""
     text_tokens = top.take("text_tokens", int, optional=True) if "text_tokens" in top.left else None
     scan = top.take("scan", str) if "scan" in top.left else "full"
@@ -141,13 +141,13 @@ def _focus_json(focus: Focus | None) -> dict[str, Any] | None:
 def _focus(data: dict[str, Any] | None) -> Focus | None:
     if data is None:
         return None
-    reader = _Reader(data, "plan.focus")
+    reader = _FieldReader(data, "plan.focus")
     values = {
         field: reader.take(field, kind) for field, kind in (("question", str), ("measure", str), ("first_tokens", int))
     }
     weights = []
     for i, item in enumerate(reader.take("weights", list)):
-        weight = _Reader(item, f"plan.focus.weights[{i}]")
+        weight = _FieldReader(item, f"plan.focus.weights[{i}]")
         weights.append((weight.take("pts", int), weight.take("share", float)))
         weight.finish()
     reader.finish()
@@ -156,7 +156,7 @@ def _focus(data: dict[str, Any] | None) -> Focus | None:
 
 
 def save_plan(plan: TokenPlan, path: str | Path) -> None:
-    """Write the plan; the file is complete or not there, never half.
+    """Write the plan, atomically.
 
     Raises:
         PlanError: the file cannot be written.
@@ -165,7 +165,7 @@ def save_plan(plan: TokenPlan, path: str | Path) -> None:
     text = json.dumps(to_json(plan), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
     try:
         with replacing(path) as part:
-            # A file name that is no UTF-8 arrives as lone surrogates, for which JSON has the same escapes.
+            # A file name that is not UTF-8 contains lone surrogates, for which JSON has the same escapes.
             part.write_text(text, encoding="utf-8", errors="backslashreplace")
     except BrokenPipeError:
         raise  # stdout without a reader is no error
@@ -177,7 +177,7 @@ def load_plan(path: str | Path) -> TokenPlan:
     """Read a plan file.
 
     Raises:
-        PlanError: the file cannot be read, is not JSON, or holds no sound plan; one line that names the field.
+        PlanError: the file cannot be read, is not JSON, or holds no valid plan; one line that names the field.
     """
     try:
         data = json.loads(read_text(Path(path)), object_pairs_hook=each_key_once)
@@ -192,7 +192,7 @@ def load_plan(path: str | Path) -> TokenPlan:
 
 
 def check_matches(plan: TokenPlan, info: VideoInfo) -> None:
-    """Refuse to replay a plan on another video.
+    """Check that a plan was made for this video.
 
     Raises:
         PlanError: the content fingerprints differ, or the plan counts time in other ticks than the file.
@@ -202,37 +202,39 @@ def check_matches(plan: TokenPlan, info: VideoInfo) -> None:
             f"the plan was made for {plan.video.path}, and the content of {info.path} is not the same: plan it anew"
         )
     if plan.video.time_base != info.time_base:
-        told, true = (f"{base[0]}/{base[1]}" for base in (plan.video.time_base, info.time_base))
-        raise PlanError(f"the plan counts time in ticks of {told} s, but those of {info.path} are {true} s")
+        stated, true = (f"{base[0]}/{base[1]}" for base in (plan.video.time_base, info.time_base))
+        raise PlanError(f"the plan counts time in ticks of {stated} s, but those of {info.path} are {true} s")
 
 
 def for_video(plan: TokenPlan, info: VideoInfo) -> TokenPlan:
-    """The plan as one of this file, on its clock: frames and shots stay, seconds of its settings move where it counted
-    them from elsewhere, as plans of `m3video.plan/1` did, and a warning says so.
+    """Return the plan for this file, on its clock.
+
+    Frames and shots stay. Where the plan counted seconds from another origin, as plans of `m3video.plan/1` did, the
+    seconds of its settings are shifted, and a warning says so.
 
     Raises:
         PlanError: as for `check_matches`.
     """
     check_matches(plan, info)
-    late = float(Fraction(*info.origin) - Fraction(*plan.video.origin))
-    if late == 0:
+    shift = float(Fraction(*info.origin) - Fraction(*plan.video.origin))
+    if shift == 0:
         return plan
     config = dict(plan.config)
     for name in ("start", "end"):
         if isinstance(config.get(name), float):
-            config[name] -= late
+            config[name] -= shift
     if isinstance(config.get("at"), str):
         with contextlib.suppress(ValueError):  # it may have been edited by hand
-            config["at"] = pins_text((time - late, scale) for time, scale in parse_pins(config["at"]))
+            config["at"] = pins_text((time - shift, scale) for time, scale in parse_pins(config["at"]))
     note = (
-        f"the plan was written by another clock: as players count, its frames are {abs(late):.3f} s "
-        f"{'earlier' if late > 0 else 'later'} than it says; they are the same frames"
+        f"the plan was written by another clock: as players count, its frames are {abs(shift):.3f} s "
+        f"{'earlier' if shift > 0 else 'later'} than it says; they are the same frames"
     )
     return replace(plan, video=replace(plan.video, origin=info.origin), config=config, warnings=(*plan.warnings, note))
 
 
-class _Reader:
-    """Takes fields out of a JSON object, each checked, none left over."""
+class _FieldReader:
+    """A reader that takes fields out of a JSON object, checks each, and accepts no others."""
 
     def __init__(self, data: Any, name: str) -> None:
         if not isinstance(data, dict):
@@ -240,11 +242,13 @@ class _Reader:
         self.left, self.name = dict(data), name
 
     def take(self, field: str, kind: type, *, optional: bool = False) -> Any:
+        """Remove a field and return its value, checked to be of `kind`."""
         if field not in self.left:
             raise PlanError(f"{self.name}.{field} is missing")
         return _checked(self.left.pop(field), kind, f"{self.name}.{field}", optional=optional)
 
     def finish(self) -> None:
+        """Check that no field is left."""
         if self.left:
             raise PlanError(f"{self.name}.{min(self.left)} is not a field of {SCHEMA}")
 
@@ -273,8 +277,8 @@ def _kind(value: Any) -> str:
 
 def _frame(item: Any, index: int, video: VideoInfo, num_shots: int) -> PlannedFrame:
     name = f"plan.frames[{index}]"
-    reader = _Reader(item, name)
-    told = reader.take("pts_seconds", float) if "pts_seconds" in reader.left else None
+    reader = _FieldReader(item, name)
+    stated = reader.take("pts_seconds", float) if "pts_seconds" in reader.left else None
     values = {
         field: reader.take(field, kind)
         for field, kind in (("pts", int), ("scale", int), ("shot", int), ("reason", str))
@@ -284,16 +288,16 @@ def _frame(item: Any, index: int, video: VideoInfo, num_shots: int) -> PlannedFr
     if not video.start_pts <= frame.pts <= video.end_pts:
         raise PlanError(f"{name}.pts ({frame.pts}) is outside the video, {video.start_pts} to {video.end_pts}")
     true = video.pts_seconds(frame.pts)
-    # Seconds are for people, but a plan edited there only would show other frames than it says.
-    if told is not None and abs(told - true) > 1e-6 * max(1.0, abs(true)):
-        raise PlanError(f"{name}.pts_seconds ({told:g}) is not the time of its pts ({true:.6f}): edit pts as well")
+    # Seconds are for readers, but a plan in which only they were edited would show other frames than it says.
+    if stated is not None and abs(stated - true) > 1e-6 * max(1.0, abs(true)):
+        raise PlanError(f"{name}.pts_seconds ({stated:g}) is not the time of its pts ({true:.6f}): edit pts as well")
     if not 0 <= frame.shot < num_shots:
         raise PlanError(f"{name}.shot ({frame.shot}) must be one of the plan's {num_shots} shots, counted from 0")
     return frame
 
 
 def _video(data: Any, backend: str, *, has_origin: bool) -> VideoInfo:
-    reader = _Reader(data, "plan.video")
+    reader = _FieldReader(data, "plan.video")
     values: dict[str, Any] = {"backend": backend, "origin": FROM_ZERO}
     for field in fields(VideoInfo):
         if field.name == "backend" or (field.name == "origin" and not has_origin):
@@ -332,7 +336,7 @@ def _flag(value: Any, name: str) -> bool:
 
 
 def _build(kind: Any, name: str, **values: Any) -> Any:
-    """A value of layer 0; what it refuses is the file's fault here."""
+    """Make a value of `kind`; what it rejects is an error of the file."""
     try:
         return kind(**values)
     except ValueError as error:

@@ -1,8 +1,8 @@
-"""First passes kept: a video that was scanned once is not scanned again for another question, budget or model.
+"""Cache of first passes: a video that was scanned is not scanned again for another question, budget or model.
 
 The stats of a pass depend on the bytes of the video, on which frames were read, on the decoder, on this package's code
 that decodes and measures, and on the libraries under it; all of that is in the key. Passes over damaged files are not
-kept: what was skipped is part of what they found, and how such a file is fetched from afterwards depends on it.
+cached: their result includes what was skipped, and later reads of such a file depend on it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _NAME = "scan"
 
 
 def load_scan(cache: Cache, info: VideoInfo, *, mode: str) -> FrameStats | None:
-    """The stats of an earlier pass, bit for bit; None where there was none."""
+    """Return the stats of an earlier pass, bit for bit; None where there is none."""
     stored = cache.load("scans", scan_key(info, mode=mode), _NAME)
     if stored is None:
         return None
@@ -32,13 +32,13 @@ def load_scan(cache: Cache, info: VideoInfo, *, mode: str) -> FrameStats | None:
 
 
 def save_scan(cache: Cache, info: VideoInfo, stats: FrameStats) -> None:
-    """Keep the stats of a pass that found nothing wrong with the file."""
+    """Cache the stats of a pass that found no damage."""
     arrays = {name: np.asarray(getattr(stats, name)) for name in _ARRAYS}
     cache.save("scans", scan_key(info, mode=stats.mode), _NAME, arrays, about={"video": info.path, "scan": stats.mode})
 
 
 def scan_key(info: VideoInfo, *, mode: str) -> Key:
-    """Everything that the stats depend on."""
+    """Return everything that the stats depend on."""
     return {
         "video": info.fingerprint,
         "backend": info.backend,

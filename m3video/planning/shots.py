@@ -1,12 +1,13 @@
 """Where shots begin, from the stats of a first pass.
 
-Four kinds of boundary: a cut (the picture changes suddenly, far more than around it, and stays changed), a dissolve
-(it was still, changes over about a second, and is still again), black (the picture returns from black, or goes into
-it), and a slide (what stands still gives way to something else that does, in however small a part of the picture). A
-flash comes back to what was there before it, a pan changes all the time: neither is a boundary.
+There are four kinds of boundary: a cut (the picture changes suddenly, far more than around it, and stays changed), a
+dissolve (it is still, changes over about a second, and is still again), black (the picture goes to black or returns
+from it), and a slide (content at rest is replaced by other content at rest, in however small a part of the picture).
+A flash returns to the picture before it, a pan changes all the time: neither is a boundary.
 
-Legend: N frames, K signature values. Comparisons reach over time, not over frame numbers, so that variable frame
-rate and low frame rates are right.
+Comparisons span times, not frame numbers, so that variable and low frame rates are handled correctly.
+
+Legend: N frames, K signature values, M shots.
 """
 
 from __future__ import annotations
@@ -24,33 +25,33 @@ Floats = NDArray[np.floating]
 Rows = NDArray[np.int64]
 
 CUT_LEVEL = 24.0
-"""Least difference of signatures across a cut. Re-encoded still pictures stay below 4."""
+"""Least difference of signatures across a cut, grey levels. Re-encoded still pictures stay below 4."""
 
 CUT_RATIO = 4.0
-"""A cut differs this many times more than its neighbourhood does from frame to frame."""
+"""A cut changes at least this many times more than frames around it do."""
 
 LONE_RATIO = 2.0
-"""A cut stands alone: it differs this many times more than two or three frames away. Fast motion does not."""
+"""A cut changes at least this many times more than frames two or three away. Fast motion does not."""
 
 AROUND, AROUND_SECONDS = 12, 0.9
-"""Frames on each side that make up that neighbourhood, when they are that near in time. Frames a second apart have no
-motion to compare with: there the level alone decides."""
+"""Frames on each side that count as around a cut, when they are that near in time. Frames a second apart have no motion
+to compare with: there the level alone decides."""
 
 FLASH_SECONDS = 0.15
-"""What comes and goes within twice this time is a flash, not a shot."""
+"""A picture that lasts less than twice this time is a flash, not a shot."""
 
 BLOCK = 16384
-"""Frames compared at once, so that memory stays flat."""
+"""Frames compared at once, to bound memory."""
 
 DISSOLVE_SECONDS = 1.0
 """Half the length of the longest dissolve that is recognised."""
 
 DISSOLVE_LEVEL, DISSOLVE_RATIO = 30.0, 4.0
-"""Least difference across a dissolve, and how many times more that is than in half the time before and after it (a
-steady pan makes twice as much)."""
+"""Least difference across a dissolve, and how many times more that is than in half its length before and after it (in a
+steady pan it is twice as much)."""
 
 BLACK_SECONDS = 0.1
-"""Shorter black is a blink within a shot."""
+"""Black for a shorter time is no boundary."""
 
 
 class Boundaries(NamedTuple):
@@ -67,13 +68,13 @@ def boundaries(stats: FrameStats) -> Boundaries:
         stats: analyzed frames; corrupt ones are left out of the comparison.
 
     Returns:
-        The first shot begins at row 0; none where there are no frames.
+        The boundaries; the first shot begins at row 0. Empty where there are no frames.
     """
     cuts = _takes(stats)
     if len(cuts) == 0:
         return Boundaries(cuts, np.zeros(0, bool))
     changes = state_changes(stats, find_stills(stats))
-    # The states on both sides of a cut differ too: that is one boundary.
+    # A cut changes the state too, but is one boundary.
     times = (stats.pts_N - stats.pts_N[0]) * (stats.time_base[0] / stats.time_base[1])
     after = np.searchsorted(cuts, changes, side="right")
     apart = np.minimum(
@@ -86,12 +87,12 @@ def boundaries(stats: FrameStats) -> Boundaries:
 
 
 def find_shots(stats: FrameStats) -> Rows:
-    """Rows of `stats` where shots begin, int64, increasing from 0; empty when there are no frames."""
+    """Return the rows of `stats` where shots begin, int64, increasing from 0; empty when there are no frames."""
     return boundaries(stats).row_M
 
 
 def _takes(stats: FrameStats) -> Rows:
-    """Rows where camera takes begin: all but the slides."""
+    """Return the rows where camera takes begin: all boundaries but slides."""
     if len(stats) == 0:
         return np.zeros(0, np.int64)
     clean = np.flatnonzero((stats.flags_N & FLAG_CORRUPT) == 0)
@@ -108,7 +109,7 @@ def _takes(stats: FrameStats) -> Rows:
 
 
 def _cuts(signature_NK: NDArray[np.uint8], seconds_N: Floats) -> NDArray[np.bool_]:
-    """Sudden, lasting changes; True at the first frame after the cut."""
+    """Find sudden, lasting changes; True at the first frame after the cut."""
     n = len(seconds_N)
     step = np.zeros(n)
     step[1:] = _distance(signature_NK[1:], signature_NK[:-1])
@@ -122,12 +123,12 @@ def _cuts(signature_NK: NDArray[np.uint8], seconds_N: Floats) -> NDArray[np.bool
     level = np.minimum(step, lasting)
     is_cut = (level >= CUT_LEVEL) & (step >= CUT_RATIO * _usual_step(step, seconds_N))
     is_cut &= (step >= LONE_RATIO * _nearby_step(step, seconds_N)) & (lasting >= step / 3)
-    # Of the frames of one quick transition only the one that changes most begins a shot.
+    # Of the frames of one quick transition, only the one that changes most begins a shot.
     return is_cut & (step >= _near_max(np.where(is_cut, step, 0.0), seconds_N, FLASH_SECONDS))
 
 
 def _nearby_step(step_N: Floats, seconds_N: Floats) -> Floats:
-    """Greatest step two or three frames away; the next frame may be the second half of a blended cut."""
+    """Return the greatest step two or three frames away; the next frame may be the second half of a blended cut."""
     nearby = np.zeros(len(step_N))
     for away in (2, 3):
         near = seconds_N[away:] - seconds_N[:-away] <= FLASH_SECONDS
@@ -137,7 +138,7 @@ def _nearby_step(step_N: Floats, seconds_N: Floats) -> Floats:
 
 
 def _usual_step(step_N: Floats, seconds_N: Floats) -> Floats:
-    """Median step of the neighbours of each frame, without its own; 0 when there are none."""
+    """Return the median step of the neighbours of each frame, without its own; 0 when there are none."""
     usual = np.zeros(len(step_N))
     steps = np.lib.stride_tricks.sliding_window_view(np.pad(step_N, AROUND, constant_values=np.nan), 2 * AROUND + 1)
     times = np.lib.stride_tricks.sliding_window_view(np.pad(seconds_N, AROUND, constant_values=np.nan), 2 * AROUND + 1)
@@ -146,14 +147,14 @@ def _usual_step(step_N: Floats, seconds_N: Floats) -> Floats:
         apart = np.abs(times[rows] - seconds_N[rows, None])
         near = np.where(apart <= AROUND_SECONDS, steps[rows], np.nan)
         near[:, AROUND] = np.nan
-        held = np.isfinite(near).sum(axis=1)
+        num_near = np.isfinite(near).sum(axis=1)
         ordered = np.sort(near, axis=1)  # nan last
-        usual[rows] = np.where(held > 0, ordered[np.arange(len(near)), held // 2], 0.0)
+        usual[rows] = np.where(num_near > 0, ordered[np.arange(len(near)), num_near // 2], 0.0)
     return usual
 
 
 def _dissolves(signature_NK: NDArray[np.uint8], seconds_N: Floats) -> NDArray[np.bool_]:
-    """Gradual changes between two still stretches; True in the middle of the change."""
+    """Find gradual changes between two still stretches; True in the middle of the change."""
     half = DISSOLVE_SECONDS
     n = len(seconds_N)
 
@@ -166,26 +167,26 @@ def _dissolves(signature_NK: NDArray[np.uint8], seconds_N: Floats) -> NDArray[np
     calm = np.maximum(
         _distance(signature_NK[left], signature_NK[far_left]), _distance(signature_NK[far_right], signature_NK[right])
     )
-    # A cut within the window explains the change: what is left without its greatest step must still be large.
+    # A cut within the window would explain the change: without its greatest step the rest must still be large.
     step = np.zeros(n)
     step[1:] = _distance(signature_NK[1:], signature_NK[:-1])
     gradual = across - _window_max(step, left + 1, right + 1) >= 0.6 * across
     found = inside & gradual & (across >= DISSOLVE_LEVEL) & (across >= DISSOLVE_RATIO * calm)
-    # The score is nearly level while the window spans the whole change: the middle of that stretch is the middle of
-    # the change.
+    # The score is nearly constant while the window spans the whole change: the middle of that stretch is the middle
+    # of the change.
     score = np.where(found, across - calm, 0.0)
     level = found & (score >= 0.9 * _near_max(score, seconds_N, 2 * half))
     starts = np.flatnonzero(level & ~np.concatenate([[False], level[:-1]]))
     ends = np.flatnonzero(level & ~np.concatenate([level[1:], [False]]))
     begins = np.zeros(n, bool)
     begins[(starts + ends) // 2] = True
-    # A jittery score may fall apart into stretches: one dissolve has one boundary.
+    # A noisy score may fall apart into several stretches: one dissolve has one boundary.
     begins &= score >= _near_max(np.where(begins, score, 0.0), seconds_N, 2 * half)
     return begins
 
 
 def _black_edges(black_N: NDArray[np.bool_], seconds_N: Floats) -> NDArray[np.bool_]:
-    """Where black begins and ends, for black that lasts."""
+    """Find where black begins and ends, for black that lasts."""
     edge = np.concatenate([[False], black_N[1:] != black_N[:-1]])
     starts = np.concatenate([[0], np.flatnonzero(edge)])
     ends = np.concatenate([starts[1:], [len(black_N)]])
@@ -198,7 +199,7 @@ def _black_edges(black_N: NDArray[np.bool_], seconds_N: Floats) -> NDArray[np.bo
 
 
 def _distance(first_NK: NDArray[np.uint8], second_NK: NDArray[np.uint8]) -> Floats:
-    """Difference of signatures: |dY| + |dCb| + |dCr| in grey levels, mean over the blocks, `BLOCK` frames at a time."""
+    """Return the difference of signatures: |dY| + |dCb| + |dCr| in grey levels, mean over the blocks."""
     out = np.empty(len(first_NK))
     for start in range(0, len(first_NK), BLOCK):
         gap = first_NK[start : start + BLOCK].astype(np.int16) - second_NK[start : start + BLOCK]
@@ -207,28 +208,28 @@ def _distance(first_NK: NDArray[np.uint8], second_NK: NDArray[np.uint8]) -> Floa
 
 
 def _picture_blocks(stats: FrameStats) -> NDArray[np.uint8]:
-    """Signatures without the blocks that are border only, which never change, [N, 3 x blocks]."""
+    """Return signatures without the blocks that hold only border, which never change, [N, 3 x blocks]."""
     height, width = stats.edge_2HW.shape[1:]
-    held = [_spanned(side, max(height, width)) for side in (height, width)]
+    spans = [_spanned(side, max(height, width)) for side in (height, width)]
     grid = stats.signature_NK.reshape(-1, SIGNATURE_SIDE, SIGNATURE_SIDE, 3)
-    return np.ascontiguousarray(grid[:, held[0], held[1]]).reshape(len(grid), -1)
+    return np.ascontiguousarray(grid[:, spans[0], spans[1]]).reshape(len(grid), -1)
 
 
 def _spanned(side: int, longest: int) -> slice:
-    """Blocks that a picture of this side touches when it stands in the middle of a square of the longest."""
+    """Return the blocks that a picture of this side covers when it is centred in a square of the longest side."""
     margin = (longest - side) / 2 * SIGNATURE_SIDE / longest
     return slice(int(margin), SIGNATURE_SIDE - int(margin))
 
 
 def _near_max(value_N: Floats, seconds_N: Floats, reach: float) -> Floats:
-    """Greatest value within `reach` seconds of each frame."""
+    """Return the greatest value within `reach` seconds of each frame."""
     low = np.searchsorted(seconds_N, seconds_N - reach, side="left")
     high = np.searchsorted(seconds_N, seconds_N + reach, side="right")
     return _window_max(value_N, low, high)
 
 
 def _window_max(value_N: Floats, low_N: Rows, high_N: Rows) -> Floats:
-    """Maximum of value[low:high] for each pair, by a table of maxima over powers of two; 0 for empty windows."""
+    """Return max(value[low:high]) for each pair, by a table of maxima over powers of two; 0 for empty windows."""
     n = len(value_N)
     high_N = np.minimum(high_N, n)
     length = high_N - low_N

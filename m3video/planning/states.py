@@ -1,4 +1,8 @@
-"""Which stays count, and where one state of a picture gives way to the next.
+"""States: stretches in which a picture shows the same content at rest, as one slide or one page of a screen.
+
+Content is the strength of the strokes (lines and edges) of a cell or a picture, in grey levels; content at rest is that
+of cells in a stay (see `stills`). `state_changes` finds where a state gives way to the next. Not every stay belongs to
+a state: digits of a clock, a cursor and what only passes do not (`is_lasting`).
 
 Legend: N frames, M moments, C texture cells, Y stays.
 """
@@ -17,39 +21,40 @@ Floats = NDArray[np.float64]
 Rows = NDArray[np.int64]
 
 LEAST_CONTENT = 7.0
-"""Grey levels of strokes under which a cell is blank: paper, sky, a plain wall."""
+"""Grey levels of strokes below which a cell is blank: paper, sky, a plain wall."""
 
 BLANK = 1.0
-"""What a blank cell counts beside the strokes of the others."""
+"""Content of a blank cell, in grey levels of strokes."""
 
 STAYS, SETTLED = 3, 20
-"""What comes must stay this many times as long as its coming took, since what passes slowly stands still in places too;
-from so many moments on, 4 seconds, it stays in any case."""
+"""New content must stay `STAYS` times as long as it took to appear, since what passes slowly rests in places too; from
+`SETTLED` moments on, 4 seconds, it counts as lasting in any case."""
 
 FEW_CELLS, A_WHILE = 2, 15
-"""What changes no more cells than this must stay for so many moments, 3 seconds: the digits of a clock, now and then
-alike, do not."""
+"""What changes at most `FEW_CELLS` cells must stay for `A_WHILE` moments, 3 seconds: the digits of a clock, which look
+alike now and then, do not."""
 
 CURSOR_CELLS, LARGE = 4, 2.0
-"""What changes no more cells than this, and then all is as it was before, is a cursor, unless it is large: changes a
-block of the signature by so many grey levels. A cursor makes one."""
+"""What changes at most `CURSOR_CELLS` cells and then disappears is a cursor, unless it changes a block of the signature
+by `LARGE` grey levels; a cursor changes it by one."""
 
 AROUND, LONG = 25, 50
-"""In a picture that drifts cells come to rest all the time, here and there. What stays less than the second, 10
-seconds, must come with more cells at once than usually do so many moments around."""
+"""In a picture that drifts, cells come to rest all the time, here and there. What stays less than `LONG` moments, 10
+seconds, must change more cells at once than usual within `AROUND` moments."""
 
 TOGETHER, AT_MOST = 5, 10
-"""Changes with no more moments than the first between them are one, up to the second in all."""
+"""Changes at most `TOGETHER` moments apart are one change, of at most `AT_MOST` moments in all."""
 
 MOSTLY_STILL = 0.5
-"""A picture of whose content this share stands still is one that stands still."""
+"""A picture is at rest when at least this share of its content is."""
 
 LEAST_CHANGE, LEAST_GROWTH = 0.02, 0.06
-"""Of the content of the picture: what changes at once to begin another state, and what may add up until one begins."""
+"""Shares of the picture's content: the least single change that begins a new state, and the least sum of smaller ones
+that does."""
 
 
-def counts(stats: FrameStats, stills: Stills) -> Flags:
-    """Whether each stay is of something that came to stay, bool [Y]: no clock, no cursor, nothing that passes."""
+def is_lasting(stats: FrameStats, stills: Stills) -> Flags:
+    """Return whether each stay shows lasting content, bool [Y]: no clock, no cursor, nothing that passes."""
     new, start, length = stills.is_new_Y, stills.start_Y, stills.stop_Y - stills.start_Y
     found = length >= np.minimum(STAYS * stills.took_Y, SETTLED)
     found &= ~new | (_within(start[new], start, TOGETHER) > FEW_CELLS) | (length >= A_WHILE)
@@ -65,8 +70,7 @@ def counts(stats: FrameStats, stills: Stills) -> Flags:
 
 
 def _colour_steps(stats: FrameStats, stills: Stills) -> Floats:
-    """Distance in grey levels of the signature's block around each stay from the end of the one before to its
-    beginning."""
+    """Return the change of the signature's block since the previous stay of the cell, for each stay, grey levels."""
     side = TEXTURE_SIDE // SIGNATURE_SIDE
     row, column = stills.cell_Y // TEXTURE_SIDE // side, stills.cell_Y % TEXTURE_SIDE // side
     before, after = (stills.row_M[moment] for moment in (np.roll(stills.stop_Y, 1) - 1, stills.start_Y))
@@ -76,35 +80,39 @@ def _colour_steps(stats: FrameStats, stills: Stills) -> Floats:
 
 
 def _usual(count_M: Rows) -> Floats:
-    """How many changes a moment has up to `AROUND` moments away: the upper quartile, or the share of moments that have
-    any, whichever is more."""
+    """Return the usual number of changes per moment within `AROUND` moments.
+
+    That is the upper quartile, or the share of moments with any change, whichever is more.
+    """
     if not count_M.any():
         return np.zeros(len(count_M))
     windows = np.lib.stride_tricks.sliding_window_view(np.pad(count_M, AROUND), 2 * AROUND + 1)
     place = 3 * (2 * AROUND + 1) // 4
     quartile = np.partition(windows, place, axis=-1)[:, place]
-    # Those at the moment itself are not of the others.
+    # Changes at the moment itself do not count among the others.
     others = (windows > 0).sum(axis=-1) - (windows[:, AROUND - 1 : AROUND + 2] > 0).sum(axis=-1)
     return np.asarray(np.maximum(quartile, others / (2 * AROUND - 2)))
 
 
 def _within(moments: Rows, of_Y: Rows, reach: int) -> Rows:
-    """How many of some moments lie no further than `reach` from each of others."""
+    """Return how many of `moments` lie within `reach` of each of `of_Y`."""
     ordered = np.sort(moments)
     return np.searchsorted(ordered, of_Y + reach, side="right") - np.searchsorted(ordered, of_Y - reach)
 
 
 def state_changes(stats: FrameStats, stills: Stills) -> Rows:
-    """Rows of the stats where what stands still becomes another state, increasing; a change that is gradual, or of
-    several steps close together, has one."""
-    counted = counts(stats, stills)
-    before = np.maximum(np.arange(len(counted)) - 1, 0)
+    """Return the rows of the stats where a new state begins, increasing.
+
+    A change that is gradual, or made of several steps close together, has one row.
+    """
+    lasting = is_lasting(stats, stills)
+    before = np.maximum(np.arange(len(lasting)) - 1, 0)
     settled = stills.stop_Y - stills.start_Y >= SETTLED
     total_M = content_of(stats, stills.row_M)
-    # In a picture that moves a part may stand still by chance: there it must do so for long, before and after.
+    # In a picture that moves, a part may rest by chance: there it must do so for long, before and after.
     is_still_M = _still_content(stills) >= MOSTLY_STILL * total_M
-    # Where a cursor has gone nothing has come.
-    found = stills.is_new_Y & counted & ~(stills.is_return_Y & (stills.is_passing_Y & ~counted)[before])
+    # Where a cursor disappeared, nothing new appeared.
+    found = stills.is_new_Y & lasting & ~(stills.is_return_Y & (stills.is_passing_Y & ~lasting)[before])
     found &= is_still_M[stills.start_Y] | (settled & settled[before])
     content = np.maximum(stills.content_Y, stills.content_Y[before])
     found &= content >= LEAST_CONTENT
@@ -113,7 +121,7 @@ def state_changes(stats: FrameStats, stills: Stills) -> Rows:
 
 
 def _steps_of(share_M: Floats) -> Rows:
-    """Moments at which enough changed: in the middle of changes close together, each with its share of the content."""
+    """Return the moments at which enough content changed; of changes close together, the one in the middle."""
     moments = np.flatnonzero(share_M)
     begins: list[int] = []
     grown, first = 0.0, 0
@@ -131,7 +139,7 @@ def _steps_of(share_M: Floats) -> Rows:
 
 
 def _still_content(stills: Stills) -> Floats:
-    """Strokes of the cells that are still, in grey levels, at each moment."""
+    """Return the content at rest at each moment: strokes of these cells in grey levels."""
     change = np.zeros(len(stills.row_M) + 1)
     np.add.at(change, stills.start_Y, stills.content_Y)
     np.add.at(change, stills.stop_Y, -stills.content_Y)
@@ -139,7 +147,7 @@ def _still_content(stills: Stills) -> Floats:
 
 
 def content_of(stats: FrameStats, rows: Rows) -> Floats:
-    """All that stands in each picture, float64 [len(rows)]: strokes of every cell, still or not."""
+    """Return the content of each picture, float64 [len(rows)]: strokes of every cell, at rest or not, grey levels."""
     levels = np.square(stats.strokes_NC[rows].astype(np.float64) / STROKE_UNIT)
-    held = stats.strokes_NC.max(axis=0) > 0
-    return np.asarray(np.maximum((levels + BLANK * held).sum(axis=1), BLANK))
+    in_picture = stats.strokes_NC.max(axis=0) > 0
+    return np.asarray(np.maximum((levels + BLANK * in_picture).sum(axis=1), BLANK))

@@ -24,11 +24,11 @@ _BYTES = ("signature_NK", "strokes_NC", "pattern_NC")
 
 
 def save_stats(stats: FrameStats, info: dict[str, Any], path: str | Path) -> None:
-    """Write `stats` and the video's facts; the file appears whole or not at all.
+    """Write `stats` and the video's metadata, atomically.
 
     Args:
         stats: what `analyze` returned.
-        info: JSON-able facts of the video, kept beside the table.
+        info: metadata of the video as JSON values, stored beside the table.
         path: a `.parquet` file; an existing one is replaced.
 
     Raises:
@@ -60,7 +60,7 @@ def save_stats(stats: FrameStats, info: dict[str, Any], path: str | Path) -> Non
     }
     table = pa.table(columns).replace_schema_metadata({_KEY: json.dumps(extra).encode()})
     try:
-        # A file of ours: what pyarrow says of one that it opens names the unfinished one.
+        # We open the file: an error of pyarrow would name the temporary one.
         with replacing(path) as part, part.open("wb") as file:
             pq.write_table(table, file, compression="zstd")
     except BrokenPipeError:
@@ -73,7 +73,7 @@ def load_stats(path: str | Path) -> tuple[FrameStats, dict[str, Any]]:
     """Read what `save_stats` wrote, bit for bit.
 
     Returns:
-        The stats and the video's facts.
+        The stats and the video's metadata.
 
     Raises:
         VideoError: no such file, or one that `save_stats` did not write.

@@ -1,9 +1,10 @@
-"""What stands still where: each cell of the texture grid as a row of stays, times in which it shows one and the same.
+"""Stillness: when each cell of the texture grid is at rest, and what it then shows.
 
-A change is news when what comes then stays: a new slide, a line of words, a window that opens, somebody who walks in.
-What changes all the time (noise, rain, a clock that ticks, a ticker, a face that talks) never stays, whatever its size,
-and what encoding a still picture again leaves over is no change. All of it is told from the rows of the stats, so it
-is the same however the video was read.
+Time is divided into moments, five a second. A stay is a run of moments in which one cell shows the same thing; between
+two stays of a cell something passes or changes. A change matters when what comes then stays: a new slide, a line of
+words, a window that opens, somebody who walks in. What changes all the time (noise, rain, a clock, a ticker, a face
+that talks) has no stays, whatever its size, and the small differences that encoding a still picture leaves are no
+change. Everything is computed from the rows of the stats, so it is the same however the video was read.
 
 Legend: N frames, K frames at least `STEP` apart, M moments, C texture cells (all, or those of one block), Y stays.
 """
@@ -27,47 +28,47 @@ Singles = NDArray[np.float32]
 Rows = NDArray[np.int64]
 
 STEP = 0.2
-"""Seconds from moment to moment: what stays is seen at five frames a second as well as at thirty."""
+"""Seconds from moment to moment: five frames a second show what is at rest as well as thirty do."""
 
 HOLD = 7
-"""Moments that a cell must be the same as one before it to be still: 1.4 seconds, more than a clock's second and less
-than any caption."""
+"""Moments for which a cell must not change to be at rest: 1.4 seconds, more than the second of a clock and less than
+any caption."""
 
 BLUR = 3
-"""Moments: a run of stillness that is over sooner may be none."""
+"""Moments: a shorter run of stillness may be spurious."""
 
 NOISE = 6.0
-"""A difference counts beyond this many median steps of the cell itself: four standard deviations of noise."""
+"""Differences up to this many median steps of the cell are noise: four standard deviations."""
 
 PATTERN_FLOOR, PATTERN_SHARE, STROKES_FLOOR = 4.0, 0.06, 2.5
-"""Differences up to these are none whatever the noise: steps of the pattern, further steps for each grey level of
-strokes (a keyframe draws strong lines anew), and steps of the strokes."""
+"""Differences that are always tolerated: steps of the pattern, further steps for each grey level of strokes (a keyframe
+redraws strong lines), and steps of the strokes."""
 
 RESTLESS = 64.0
-"""A cell whose tolerance is this wide, a quarter of all there is, changes all the time."""
+"""A cell whose tolerance is wider than this, a quarter of the range, is never at rest."""
 
 CELLS = TEXTURE_SIDE**2
 
 AT_ONCE = TEXTURE_SIDE
-"""Cells that are looked at together, so that memory stays flat however long a video is."""
+"""Cells processed together, so that memory does not grow with all cells of a long video."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Stills:
-    """The stays of a video, cell after cell and in time.
+    """The stays of a video, ordered by cell and then by time.
 
     Attributes:
-        row_M: the frame on screen at each moment, a row of the stats; one moment is `STEP` or more after the other.
+        row_M: the frame on screen at each moment, a row of the stats; moments are `STEP` or more apart.
         cell_Y: which cell, 0 to 143.
         start_Y: first moment.
         stop_Y: the moment after the last one.
-        pattern_Y: mean pattern, steps, not wrapped.
+        pattern_Y: mean pattern, steps, not wrapped at 256.
         strokes_Y: mean strokes, steps.
-        tolerance_Y2: up to which pattern and strokes of a frame are the same, steps.
+        tolerance_Y2: greatest difference of pattern and strokes of a frame that shows the same, steps.
         settled_Y2: the same for the means of another stay.
-        is_new_Y: whether it shows something else than the stay before it in its cell; False for the first.
-        is_passing_Y: whether the stays before and after it, or it and one neighbour, show the same, and it does not.
-        is_return_Y: whether it is the one after such a stay.
+        is_new_Y: whether it differs from the previous stay of its cell; False for the first.
+        is_passing_Y: whether it (or it and one neighbour) stands between two stays that show the same, and differs.
+        is_return_Y: whether it is the second of those two.
     """
 
     row_M: Rows
@@ -84,26 +85,26 @@ class Stills:
 
     @property
     def content_Y(self) -> Floats:
-        """Strokes of each stay in grey levels."""
+        """Content of each stay: its strokes in grey levels."""
         return np.square(self.strokes_Y / STROKE_UNIT)
 
     @property
     def version_Y(self) -> Rows:
-        """A number for all stays of a cell that follow each other without a step: what drifts stays the same."""
+        """A number shared by consecutive stays of a cell without a step in between: what only drifts keeps it."""
         return np.cumsum(self.is_new_Y | (np.diff(self.cell_Y, prepend=-1) > 0))
 
     @property
     def took_Y(self) -> Rows:
-        """Moments from the end of the stay before, in the same cell, or from the first moment."""
+        """Moments since the end of the previous stay of the same cell, or since the first moment."""
         is_first = np.diff(self.cell_Y, prepend=-1) > 0
         return self.start_Y - np.where(is_first, 0, np.roll(self.stop_Y, 1))
 
     def moments(self, rows: Rows, pattern_NC: Bytes) -> Rows:
-        """The moment that each frame belongs to, int64 like `rows`.
+        """Return the moment that each frame belongs to, int64 like `rows`.
 
         Args:
-            rows: of the stats.
-            pattern_NC: that of the stats: a frame between two moments is of the one that it is more like.
+            rows: rows of the stats.
+            pattern_NC: `pattern_NC` of the stats; a frame between two moments belongs to the one more like it.
         """
         after = np.searchsorted(self.row_M, rows).clip(0, max(0, len(self.row_M) - 1))
         before = (np.searchsorted(self.row_M, rows, side="right") - 1).clip(0)
@@ -114,7 +115,7 @@ class Stills:
         return np.where(unlike_after < unlike_before, after, before)
 
     def at(self, moment: Rows) -> Rows:
-        """The stay that each cell is in at some moments, int64 [len(moment), C]; -1 where it is in none."""
+        """Return the stay that each cell is in at some moments, int64 [len(moment), C]; -1 where it is in none."""
         found = np.full((len(moment), CELLS), -1, np.int64)
         edges = np.searchsorted(self.cell_Y, np.arange(CELLS + 1))
         for cell in range(CELLS):
@@ -128,26 +129,26 @@ class Stills:
 
 
 def apart(first: Floats, second: Floats) -> Floats:
-    """Distance of patterns, which are known modulo 256: 0 to 128 steps."""
+    """Return the distance of patterns, which are known modulo 256: 0 to 128 steps."""
     gap = np.abs(first - second) % 256
     return np.minimum(gap, 256 - gap)
 
 
 @lru_cache(maxsize=1)
 def find_stills(stats: FrameStats) -> Stills:
-    """Find all stays; the last video's are kept, since shots and candidates are both told from them.
+    """Find all stays; those of the last video are cached, since shots and candidates both need them.
 
     Args:
-        stats: analyzed frames; corrupt ones are left out.
+        stats: the analyzed frames; corrupt ones are left out.
     """
     clean = np.flatnonzero((stats.flags_N & FLAG_CORRUPT) == 0)
     first = int(stats.pts_N[0]) if len(stats) else 0
     seconds = np.asarray((stats.pts_N[clean] - first) * (stats.time_base[0] / stats.time_base[1]), np.float64)
-    kept = np.flatnonzero(np.diff(np.floor(seconds / STEP + 1e-6), prepend=-1) > 0)
-    which = np.repeat(np.arange(len(kept)), _moments(seconds[kept], is_all=stats.mode == "full"))
-    # Frames further apart than it takes to be still differ by what happens, not by noise.
-    is_near = np.diff(seconds[kept]) <= HOLD * STEP
-    rows = clean[kept]
+    sampled = np.flatnonzero(np.diff(np.floor(seconds / STEP + 1e-6), prepend=-1) > 0)
+    which = np.repeat(np.arange(len(sampled)), _moments(seconds[sampled], is_all=stats.mode == "full"))
+    # Frames further apart than `HOLD` moments differ by events, not by noise.
+    is_near = np.diff(seconds[sampled]) <= HOLD * STEP
+    rows = clean[sampled]
     parts = []
     for first_cell in range(0, CELLS, AT_ONCE):
         cells = slice(first_cell, first_cell + AT_ONCE)
@@ -157,8 +158,10 @@ def find_stills(stats: FrameStats) -> Stills:
 
 
 def _moments(seconds_K: Floats, *, is_all: bool) -> Rows:
-    """How many moments each frame stands for: as long as it is on screen, up to what it takes to be still. Where frames
-    were skipped nobody knows what was on screen between two of them, and it takes three alike."""
+    """Return how many moments each frame stands for: those that it is on screen, up to the number needed to be at rest.
+
+    Where frames were skipped, what was on screen between two of them is unknown, so that three equal frames are needed.
+    """
     if len(seconds_K) < 2:
         return np.ones(len(seconds_K), np.int64)
     gaps = np.diff(seconds_K)
@@ -167,7 +170,7 @@ def _moments(seconds_K: Floats, *, is_all: bool) -> Rows:
 
 
 def distance(first: Bytes, second: Bytes) -> Bytes:
-    """Distance modulo 256, uint8."""
+    """Return the distance modulo 256, uint8."""
     gap = first - second
     return np.minimum(gap, -gap)
 
@@ -175,23 +178,23 @@ def distance(first: Bytes, second: Bytes) -> Bytes:
 def _stays(
     pattern_KC: Bytes, strokes_KC: Bytes, which_M: Rows, is_near_K1: Flags, first_cell: int
 ) -> tuple[NDArray[Any], ...]:
-    """The columns of `Stills` for a block of cells."""
+    """Return the columns of `Stills` for a block of cells."""
     floor, noise = _tolerances(pattern_KC, strokes_KC, is_near_K1[:, None])
     cell, start, stop = _runs(_still(pattern_KC, strokes_KC, floor + noise, which_M))
-    # The mean of a pattern is taken along its way, so that 255 and 1 have a mean of 0.
+    # The pattern is unwrapped before it is averaged, so that 255 and 1 have a mean of 0.
     way = np.cumsum(np.diff(np.pad(pattern_KC, ((1, 0), (0, 0))), axis=0).view(np.int8), axis=0, dtype=np.int32)
     tables = (way, strokes_KC, *floor, *noise)
     pattern, strokes, *found = (_means(table[which_M], start, stop, cell) for table in tables)
     floor_Y2, noise_Y2 = np.stack(found[:2], axis=1), np.stack(found[2:], axis=1)
-    # A mean over many frames has less noise than each of them.
+    # A mean over many frames has less noise than a single frame.
     settled = floor_Y2 + noise_Y2 / np.sqrt(which_M[stop - 1] - which_M[start] + 1)[:, None]
-    # Runs of a cell that show the same are one stay.
+    # Consecutive runs of a cell that show the same are one stay.
     is_head = np.diff(cell, prepend=-1) > 0
     is_new = ~is_head
     is_new[1:] &= ~_same(pattern, strokes, settled, 1)
     is_head |= is_new
     heads, ends = np.flatnonzero(is_head), np.flatnonzero(np.append(is_head[1:], True)[: len(cell)])
-    # After a true step a cell is still no earlier than `HOLD` moments later; what is sooner has drifted, as light does.
+    # After a true step a cell is at rest no earlier than `HOLD` moments later; a sooner one is drift, as of light.
     is_new &= start >= np.roll(stop, 1) - 1
     cell, pattern, strokes, settled = cell[heads], pattern[heads], strokes[heads], settled[heads]
     passing = _passing(cell, pattern, strokes, settled)
@@ -200,10 +203,10 @@ def _stays(
 
 
 def _runs(still_MC: Flags) -> tuple[Rows, Rows, Rows]:
-    """Cell, first moment and the moment after the last one of each run of stillness, cell after cell.
+    """Return cell, first moment and the moment after the last one of each run of stillness, cell after cell.
 
-    A run is known to be still only when it has been for a while: it began that much earlier. Where that is well before
-    the end of another one and over soon, something passed so quickly that it was taken for noise: that is no run.
+    A run is detected only after `HOLD` moments, so it began that much earlier. Where that is well before the end of the
+    previous run and the run is short, something passed so quickly that it looked like noise: that is no run.
     """
     edge = np.diff(still_MC.astype(np.int8), axis=0, prepend=0, append=0).T
     cell, known = np.nonzero(edge == 1)
@@ -214,7 +217,7 @@ def _runs(still_MC: Flags) -> tuple[Rows, Rows, Rows]:
 
 
 def _passing(cell_Y: Rows, pattern_Y: Floats, strokes_Y: Floats, settled_Y2: Floats) -> tuple[Flags, Flags]:
-    """Which stays, or pairs of them, stand between two that show the same; and which come after them."""
+    """Return which stays, or pairs of them, stand between two that show the same; and which are the latter."""
     is_passing, is_return = np.zeros(len(cell_Y), bool), np.zeros(len(cell_Y), bool)
     for steps in (2, 3):
         is_back = (cell_Y[steps:] == cell_Y[:-steps]) & _same(pattern_Y, strokes_Y, settled_Y2, steps)
@@ -225,15 +228,17 @@ def _passing(cell_Y: Rows, pattern_Y: Floats, strokes_Y: Floats, settled_Y2: Flo
 
 
 def _same(pattern_Y: Floats, strokes_Y: Floats, settled_Y2: Floats, back: int) -> Flags:
-    """Whether each run or stay shows what the one so many before it shows, bool [Y - back]."""
+    """Return whether each run or stay shows the same as the one `back` before it, bool [Y - back]."""
     limit = np.maximum(settled_Y2[back:], settled_Y2[:-back])
     is_near = apart(pattern_Y[back:], pattern_Y[:-back]) <= limit[:, 0]
     return np.asarray(is_near & (np.abs(strokes_Y[back:] - strokes_Y[:-back]) <= limit[:, 1]))
 
 
 def _tolerances(pattern_KC: Bytes, strokes_KC: Bytes, is_near: Flags) -> tuple[Singles, Singles]:
-    """How far pattern and strokes of a cell may be from what they were and be the same: where there is no noise, and
-    what its own last steps add to that; each float32 [2, K, C]."""
+    """Return how much pattern and strokes of a cell may differ and count as the same, each float32 [2, K, C].
+
+    First the tolerance without noise, then what the cell's last steps add to it.
+    """
     levels = np.square(strokes_KC.astype(np.float32) / STROKE_UNIT)
     floor = np.stack([PATTERN_FLOOR + PATTERN_SHARE * levels, np.full_like(levels, STROKES_FLOOR)])
     stronger = np.maximum(strokes_KC[1:], strokes_KC[:-1]) - np.minimum(strokes_KC[1:], strokes_KC[:-1])
@@ -242,14 +247,14 @@ def _tolerances(pattern_KC: Bytes, strokes_KC: Bytes, is_near: Flags) -> tuple[S
 
 
 def _usual(steps_KC: Bytes) -> Singles:
-    """Median of the last `HOLD` steps up to each frame, one frame more than there are steps."""
+    """Return the median of the last `HOLD` steps up to each frame, one frame more than there are steps."""
     early = np.repeat(steps_KC[:1] if len(steps_KC) else np.zeros((1, steps_KC.shape[1]), np.uint8), HOLD, axis=0)
     windows = np.lib.stride_tricks.sliding_window_view(np.concatenate([early, steps_KC]), HOLD, axis=0)
     return np.partition(windows, HOLD // 2, axis=-1)[..., HOLD // 2].astype(np.float32)
 
 
 def _still(pattern_KC: Bytes, strokes_KC: Bytes, limit_2KC: Singles, which_M: Rows) -> Flags:
-    """Whether each cell has been the same for `HOLD` moments, bool [M, C]."""
+    """Return whether each cell has been the same for `HOLD` moments, bool [M, C]."""
     still = (limit_2KC[0] <= RESTLESS)[which_M]
     still[:HOLD] = False
     far, strong = (np.minimum(table, 255).astype(np.uint8)[which_M] for table in limit_2KC)
@@ -262,6 +267,6 @@ def _still(pattern_KC: Bytes, strokes_KC: Bytes, limit_2KC: Singles, which_M: Ro
 
 
 def _means(table_MC: NDArray[Any], start: Rows, stop: Rows, cell: Rows) -> Floats:
-    """Mean of each cell from one moment to before another."""
+    """Return the mean of a cell from each `start` to before each `stop`."""
     sums = np.cumsum(np.pad(table_MC, ((1, 0), (0, 0))), axis=0, dtype=np.float64)
     return np.asarray((sums[stop, cell] - sums[start, cell]) / (stop - start))

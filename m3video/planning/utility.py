@@ -1,4 +1,4 @@
-"""What showing each candidate at each scale is worth: an estimate of what a frame needs, times what of it is new.
+"""Utility of each candidate at each scale: an estimate of how much a frame shows, times how much of it is new.
 
 Shape legend: N candidates, S the five scales, J signals, F frames of a calibration.
 """
@@ -16,35 +16,37 @@ import numpy as np
 from numpy.typing import NDArray
 
 from m3video.planning.novelty import NOVELTY_FLOOR, novelty
-from m3video.planning.saliency import alike, asked_for
+from m3video.planning.saliency import alike, question_utility
 from m3video.types import FLAG_BLACK, FLAG_CORRUPT, SCALES, FrameStats, Selection
 from m3video.utils.files import replacing
 
 Floats = NDArray[np.float64]
 
 DEFAULT = "calibrated"
-"""The estimator that plans are made with, one of `ESTIMATORS`: the best by `scripts/eval_estimators.py`."""
+"""The estimator of plans, one of `ESTIMATORS`: the best by `scripts/eval_estimators.py`."""
 
 CALIBRATION = Path(__file__).parent.parent / "assets" / "calibration.json"
 """Written by `python scripts/eval_estimators.py --write`."""
 
 SIGNALS: tuple[str, ...] = ("loss at 1", "loss at 144", "peak at 1", "peak at 144", "sharpness")
-"""Each as log(1 + x): coarse structure, what 144 tokens still lose, the same of the worst cells, and fine lines."""
+"""Inputs of the calibration, each as log(1 + x): loss of coarse structure, what 144 tokens still lose, both for the
+worst cells too, and fine lines."""
 
-NOTHING = 1.0
-"""Squared grey levels: a scale whose worst cells lose no more than this shows all that the finest shows."""
+NEGLIGIBLE_LOSS = 1.0
+"""Squared grey levels: a scale at which the worst cells lose no more than this shows all that the finest shows."""
 
 COVERAGE = 255.0**2 / 8
-"""What the first token of a frame is worth beside its peak loss, in squared grey levels: as much as the best that a
-token can buy elsewhere, black turned to white by 8 more tokens."""
+"""Utility of the first token of a frame beside its peak loss, in squared grey levels: as much as a token can gain at
+most elsewhere, where 8 more tokens turn black to white."""
 
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """How much of what can be asked about a frame a model answers right at each scale, from the frame's signals.
+    """A fitted estimate of the share of questions about a frame that a model answers right at each scale.
 
-    A logistic function for each scale. Attributes are lists, as they stand in the file: `low`, `high`, `mean` and
-    `spread` of each signal [J] over the frames it was fitted to, `bias` [S], `weight` [S][J]; `made` says from what.
+    It is a logistic function of the frame's signals for each scale. Attributes are lists, as in the file: `low`,
+    `high`, `mean` and `spread` of each signal [J] over the frames of the fit, `bias` [S], `weight` [S][J]; `made`: the
+    model and data of the fit.
     """
 
     low: list[float]
@@ -56,49 +58,49 @@ class Calibration:
     made: Mapping[str, Any]
 
     def standard(self, signals_NJ: Floats) -> Floats:
-        """Signals in units of their spread. Beyond the frames it was fitted to nothing is known, so they stop there."""
+        """Return standardised signals, clipped to the range of the frames that the calibration was fitted to."""
         return (np.clip(signals_NJ, self.low, self.high) - self.mean) / self.spread
 
     def share_right(self, signals_NJ: Floats) -> Floats:
-        """float64 [N, 5], 0 to 1, non-decreasing in scale: more tokens are never held to show less."""
+        """Return the share of right answers, float64 [N, 5], 0 to 1; it never decreases with the scale."""
         odds = self.standard(signals_NJ) @ np.array(self.weight).T + self.bias
         return np.maximum.accumulate(1 / (1 + np.exp(-odds)), axis=1)
 
     def save(self, path: Path) -> None:
-        """As JSON, whole or not at all."""
+        """Write the calibration as JSON, atomically."""
         with replacing(path) as part:
             part.write_text(json.dumps(asdict(self), indent=1) + "\n", encoding="utf-8")
 
 
 @cache
 def calibration() -> Calibration:
-    """The one that is shipped."""
+    """Return the calibration shipped with the package."""
     return Calibration(**json.loads(CALIBRATION.read_text(encoding="utf-8")))
 
 
 def estimate_name() -> str:
-    """What plans are made from, for people: the estimator, and the weights whose answers it was fitted to."""
+    """Return a description for users of the estimator and of the weights whose answers it was fitted to."""
     made = calibration().made
     return f"{DEFAULT} to the answers of {made['model']} ({made['weights'][:8]})"
 
 
 def signals(stats: FrameStats, rows: NDArray[np.int64]) -> Floats:
-    """`SIGNALS` of some rows of the stats, float64 [N, J]."""
+    """Return the `SIGNALS` of some rows of the stats, float64 [N, J]."""
     at = [SCALES.index(1), SCALES.index(144)]
     found = [stats.loss_NS[rows][:, at], stats.peak_NS[rows][:, at], stats.sharpness_N[rows][:, None]]
     return np.log1p(np.concatenate(found, axis=1).astype(np.float64))
 
 
 def by_calibration(stats: FrameStats, rows: NDArray[np.int64], *, using: Calibration | None = None) -> Floats:
-    """The share of questions about each frame that the model is expected to answer right, float64 [N, 5]."""
+    """Return the share of questions about each frame that the model is expected to answer right, float64 [N, 5]."""
     share = (using or calibration()).share_right(signals(stats, rows))
-    return np.where(stats.peak_NS[rows] <= NOTHING, share[:, -1:], share)
+    return np.where(stats.peak_NS[rows] <= NEGLIGIBLE_LOSS, share[:, -1:], share)
 
 
 def by_peak(stats: FrameStats, rows: NDArray[np.int64]) -> Floats:
-    """Coverage and the detail of the worst cells that is shown, squared grey levels, float64 [N, 5]."""
+    """Return coverage plus the detail of the worst cells that is shown, squared grey levels, float64 [N, 5]."""
     peak = stats.peak_NS[rows].astype(np.float64)
-    peak[peak <= NOTHING] = 0.0
+    peak[peak <= NEGLIGIBLE_LOSS] = 0.0
     return COVERAGE + (peak[:, :1] - peak)
 
 
@@ -109,10 +111,10 @@ ESTIMATORS: dict[str, Callable[[FrameStats, NDArray[np.int64]], Floats]] = {
 
 
 def new_part(shown_NS: Floats, novelty_N: Floats) -> Floats:
-    """What of each frame is new, float64 [N, 5].
+    """Return the part of `shown_NS` that is new, float64 [N, 5].
 
-    A frame that shows nothing new is worth a little, because one token tells that all is still there; its detail was
-    seen before and is worth nothing.
+    A frame that shows nothing new keeps a little utility, because one token shows that nothing has changed; its detail
+    was shown before and has none.
     """
     detail_N = np.maximum(0.0, novelty_N - NOVELTY_FLOOR) / (1 - NOVELTY_FLOOR)
     first_N1 = shown_NS[:, :1]
@@ -127,17 +129,17 @@ def utility(
     estimator: str = DEFAULT,
     novelty_N: NDArray[np.floating] | None = None,
 ) -> Floats:
-    """What showing each candidate at each scale is worth: what of it is new; to a question, what it is about.
+    """Return the utility of each candidate at each scale: what of it is new or, with a question, what that is about.
 
     Args:
         stats: the analyzed frames.
         selection: the candidates, rows of `stats`.
-        saliency_N: each candidate's share of a question, >= 0; None, or the same for all, where there is none.
+        saliency_N: each candidate's share of a question, >= 0; None, or equal shares, without a question.
         estimator: one of `ESTIMATORS`.
-        novelty_N: `novelty(stats, selection)`, where it is known already.
+        novelty_N: `novelty(stats, selection)`, where the caller has it already.
 
     Returns:
-        float64 [N, 5], non-decreasing in scale; positive, but 0 for what a question is not about.
+        float64 [N, 5], non-decreasing in scale; positive, but 0 for candidates that a question is not about.
 
     Raises:
         ValueError: saliency of another length, or negative, or not finite.
@@ -149,9 +151,9 @@ def utility(
     if saliency.shape != (len(rows),) or not (np.isfinite(saliency) & (saliency >= 0)).all():
         raise ValueError(f"saliency_N must be {len(rows)} finite weights, each 0 or more")
     if np.ptp(saliency) == 0:
-        worth = new_part(shown, new)
+        utility_NS = new_part(shown, new)
     else:
-        worth = asked_for(shown, new, alike(selection, new), saliency / saliency.sum())
+        utility_NS = question_utility(shown, new, alike(selection, new), saliency / saliency.sum())
     hidden = (stats.flags_N[rows] & (FLAG_BLACK | FLAG_CORRUPT)) > 0
-    worth[hidden] *= NOVELTY_FLOOR
-    return worth
+    utility_NS[hidden] *= NOVELTY_FLOOR
+    return utility_NS

@@ -1,8 +1,8 @@
 """The values that travel between the stages. Each is frozen and checked when it is made.
 
 Shape legend: N frames, S the five scales of `SCALES`, H W picture height and width, T tokens, D width.
-Times are integer `pts` in ticks of `time_base`; seconds are derived for people and never stored as truth. People have
-one clock: `clock_seconds`, which counts from the start of the file's earliest stream, as players do.
+Times are integer `pts` in ticks of `time_base`; seconds are derived for display and never stored as truth. Displayed
+seconds have one clock: `clock_seconds`, which counts from the start of the file's earliest stream, as players do.
 """
 
 from m3video.types.answer import Answer, Evidence

@@ -1,4 +1,4 @@
-"""An answer, what it rests on and what it cost."""
+"""An answer, its evidence and its cost."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from m3video.types.plan import TokenPlan
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """A time range the model looked at (seconds as `VideoInfo.pts_seconds` has them), with what was spent there."""
+    """A time range shown to the model (seconds as of `VideoInfo.pts_seconds`), with frames and tokens spent on it."""
 
     start_seconds: float
     end_seconds: float
@@ -21,12 +21,11 @@ class Evidence:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The answer, what it rests on and what it cost.
+    """The answer, its evidence and its cost.
 
-    `stage_seconds` is wall time per stage; `peak_memory_bytes` the process's high-water mark (on CUDA, the
-    allocator's) by the end of each stage, so a later stage never shows less than an earlier one. Not done again were:
-    decoding and encoding `cached_frames` of the plan's frames, the first pass where `is_scan_cached`, and reading
-    `reused_tokens` of the prompt.
+    `stage_seconds` is wall time per stage; `peak_memory_bytes` the peak memory of the process (on CUDA, of the
+    allocator) by the end of each stage, so a later stage never shows less than an earlier one. Taken from caches:
+    `cached_frames` of the plan's frames, the first pass where `is_scan_cached`, and `reused_tokens` of the prompt.
     """
 
     question: str

@@ -1,4 +1,4 @@
-"""Times in integer ticks, and arrays that cannot be written to."""
+"""Durations in integer ticks, and read-only arrays."""
 
 from __future__ import annotations
 
@@ -12,12 +12,19 @@ TimeBase = tuple[int, int]
 
 
 def seconds(ticks: int, time_base: TimeBase) -> float:
-    """How long `ticks` last. Example: `seconds(90000, (1, 90000)) == 1.0`; when a pts is, `clock_seconds` tells."""
+    """Convert a duration in ticks to seconds; for the time of a pts see `clock_seconds`.
+
+    Example: `seconds(90000, (1, 90000)) == 1.0`.
+    """
     return float(Fraction(int(ticks) * time_base[0], time_base[1]))
 
 
 def frozen_array(value: Any, dtype: Any, shape: tuple[int | None, ...], name: str) -> NDArray[Any]:
-    """A read-only array of `dtype` whose shape matches `shape` (None = any length)."""
+    """Copy `value` to a read-only array of `dtype`.
+
+    Raises:
+        ValueError: its shape does not match `shape` (None: any length).
+    """
     array = np.array(value, dtype=dtype)
     fits = array.ndim == len(shape) and all(w is None or w == g for w, g in zip(shape, array.shape, strict=True))
     if not fits:

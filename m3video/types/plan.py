@@ -1,4 +1,4 @@
-"""A token plan: the frames that are shown, the scale of each, and how near it is to the best.
+"""A token plan: the frames that are shown, the scale of each, and how near the plan is to the optimum.
 
 Shape legend: N frames, S the five scales of `SCALES`, H W picture height and width, T tokens, D width.
 """
@@ -21,13 +21,13 @@ METHODS = ("fits", "hull", "dp", "gap")
 
 
 def gap_between(utility: float, bound: float) -> float:
-    """The share of `bound` that `utility` falls short of, 0 to 1."""
+    """Return the share of `bound` that `utility` falls short by, 0 to 1."""
     return 0.0 if bound <= 0 else min(1.0, max(0.0, 1 - utility / bound))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Allocation:
-    """What `allocate` decided: a scale per candidate (0 = left out), and the proof.
+    """The result of `allocate`: a scale per candidate (0 = left out), and the proof of how good it is.
 
     `utility <= bound` always; `bound` is the optimum of the linear relaxation, so `bound - utility` is the most
     that any other allocation could gain. `method` says which argument proves that it is the optimum: "fits" (every
@@ -46,13 +46,13 @@ class Allocation:
 
     @property
     def gap(self) -> float:
-        """The certificate: `utility >= (1 - gap) * bound`."""
+        """The proven relative gap to the optimum: `utility >= (1 - gap) * bound`."""
         return gap_between(self.utility, self.bound)
 
 
 @dataclass(frozen=True, slots=True)
 class PlannedFrame:
-    """One frame the model will be shown."""
+    """One frame that is shown to the model."""
 
     pts: int
     scale: int
@@ -65,7 +65,7 @@ class PlannedFrame:
 
 @dataclass(frozen=True, slots=True)
 class Focus:
-    """What made a plan one question's own.
+    """The question that a plan was made for.
 
     Attributes:
         question: it.
@@ -145,25 +145,30 @@ class TokenPlan:
 
     @property
     def total_tokens(self) -> int:
+        """Visual tokens of all frames."""
         return sum(frame.scale for frame in self.frames) if self.grid_tokens is None else self.grid_tokens
 
     @property
     def gap(self) -> float:
-        """The certificate: `utility >= (1 - gap) * bound`."""
+        """The proven relative gap to the optimum: `utility >= (1 - gap) * bound`."""
         return gap_between(self.utility, self.bound)
 
     @property
     def shots_seconds(self) -> list[float]:
-        """When each shot begins, and at last when what is looked at ends: at the setting `end`, or with the video."""
+        """The start of each shot, and last the end of the range: the setting `end`, or the end of the video."""
         if not self.shots:
             return []
         until = self.video.pts_seconds(self.video.until_pts)
         until = until if self.config.get("end") is None else min(until, self.config["end"])
-        # A scan that skips frames may have looked at none near the end, but frames before it stand for that time.
+        # A scan that skips frames may have analyzed none near the end; the frame before stands for that time.
         until = max(until, self.video.pts_seconds(self.shots[-1][1]))
         return [*(self.video.pts_seconds(start) for start, _ in self.shots), until]
 
 
 def total_tokens(scales: Iterable[int]) -> int:
-    """Sum of scales, each checked."""
+    """Return the sum of scales.
+
+    Raises:
+        ValueError: one of them is not in `SCALES`.
+    """
     return sum(check_scale(scale) for scale in scales)

@@ -1,4 +1,4 @@
-"""The five nested token scales of M3, and the rule that nothing else is a scale."""
+"""The five nested token scales of M3, and the check that a number is one of them."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ SCALES: tuple[int, ...] = (1, 9, 36, 144, 576)
 """Visual tokens one frame may cost, coarse to fine."""
 
 GRID_SIDES: dict[int, int] = {1: 1, 9: 3, 36: 6, 144: 12, 576: 24}
-"""Scale -> side of its square token grid."""
+"""Side of the square token grid of each scale."""
 
 FULL_SCALE = 576
 FULL_SIDE = 24
 
 
 def check_scale(scale: int) -> int:
-    """Return `scale` when it is one of the five.
+    """Return `scale` when it is one of `SCALES`.
 
     Raises:
-        ValueError: for anything else. The reference code turns a scale of 100 into 144 silently; we do not.
+        ValueError: it is not. (The reference code silently turns a scale of 100 into 144.)
     """
     if scale not in GRID_SIDES:
         raise ValueError(f"scale ({scale}) must be one of {', '.join(map(str, SCALES))}")

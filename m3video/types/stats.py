@@ -1,4 +1,4 @@
-"""What the first pass measures of each frame, and which frames are candidates.
+"""Statistics of each frame from the first pass, and the candidates chosen from them.
 
 Shape legend: N frames, S the five scales of `SCALES`, H W picture height and width, T tokens, D width.
 """
@@ -20,7 +20,7 @@ SIGNATURE_SIDE = 6
 """A frame's signature is a 6x6 grid of mean Y, Cb, Cr: 108 bytes, so hours of video stay small."""
 
 TEXTURE_SIDE = 12
-"""A frame's texture is a 12x12 grid, two bytes a cell: where in the picture something changed, however small it is."""
+"""A frame's texture is a 12x12 grid, two bytes a cell: it shows where something changed, however small."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -39,9 +39,9 @@ class FrameStats:
         pattern_NC: uint8 [N, 144], each cell's luma projected on a fixed pattern, modulo 256: differs where other words
             or lines stand, though they may be as strong and as dark.
         flags_N: uint8, bits of `FLAG_KEY`, `FLAG_CORRUPT`, `FLAG_BLACK`, `FLAG_FROZEN`.
-        edge_2HW: uint8 [2, h, w], first and last luma picture, so that `concat` can fill in the change between them.
+        edge_2HW: uint8 [2, h, w], first and last luma picture; `concat` computes the change between segments from them.
         mode: which frames were read, one of `SCANS`.
-        origin: of the file; `times_N` counts from there.
+        origin: where players start to count; `times_N` counts from there.
         until_pts: when the last frame of the video leaves the screen, ticks; None where that is not known.
     """
 
@@ -87,12 +87,12 @@ class FrameStats:
         return len(self.pts_N)
 
     def pts_seconds(self, pts: int) -> float:
-        """As that of `VideoInfo`."""
+        """Return `pts` in seconds as players count them."""
         return clock_seconds(pts, self.time_base, self.origin)
 
     @property
     def times_N(self) -> NDArray[np.float64]:
-        """`pts_seconds` of each frame."""
+        """Time of each frame in seconds as players count them."""
         return clock_times(self.pts_N, self.time_base, self.origin)
 
     def __repr__(self) -> str:
@@ -104,7 +104,7 @@ FLAG_KEY, FLAG_CORRUPT, FLAG_BLACK, FLAG_FROZEN = 1, 2, 4, 8
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Selection:
-    """The candidate frames, and why each is there.
+    """The candidate frames, and why each was chosen.
 
     Attributes:
         index_N: int64, rows of the `FrameStats` the candidates come from, increasing.
@@ -112,10 +112,10 @@ class Selection:
         shot_N: int64, number of the shot each candidate belongs to, from 0.
         reason_N: one word per candidate, e.g. "uniform", "shot", "change".
         shots: (first pts, end pts) of every shot, half-open, in ticks.
-        began_M: how each of them begins: "cut" (or a dissolve, or black; the first one too) or "slide", where what
-            stood still gives way to something else that stands still.
+        began_M: how each of them begins: "cut" (also a dissolve, black, or the first) or "slide", where content at rest
+            is replaced by other content at rest.
         method: "shots" or "uniform".
-        notes: one line for people for each wish that could not be met in full.
+        notes: one line for users for each requirement that could not be met in full.
     """
 
     index_N: NDArray[np.int64]
@@ -143,7 +143,7 @@ class Selection:
 
     @property
     def take_N(self) -> NDArray[np.int64]:
-        """The number of each candidate's camera take: slides begin none."""
+        """Number of each candidate's camera take: slides do not begin a take."""
         return (np.cumsum([began != "slide" for began in self.began_M]) - 1)[self.shot_N]
 
     def __repr__(self) -> str:

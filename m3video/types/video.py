@@ -16,11 +16,11 @@ from m3video.utils.clock import FROM_ZERO, Origin, clock_seconds
 
 @dataclass(frozen=True, slots=True)
 class VideoInfo:
-    """What the file says and what reading its packets verified.
+    """What a file states about its video and what reading its packets verified.
 
     `width` and `height` are as displayed: after rotation and sample aspect ratio. `num_frames`, `start_pts` and
     `end_pts` come from the packets, `num_frames_from_header` and `duration_seconds_from_header` from the header
-    (None when it is silent). `end_pts` is the pts of the last frame, `last_duration` how long it is shown (ticks).
+    (None where it stores none). `end_pts` is the pts of the last frame, `last_duration` how long it is shown (ticks).
     `fingerprint` is a hash of the file's bytes. `pts_seconds` counts from `origin`. `partial`: frames of the file are
     missing or damaged.
     """
@@ -64,17 +64,17 @@ class VideoInfo:
 
     @property
     def duration_seconds(self) -> float:
-        """From the first frame's pts to the end of the last frame."""
+        """Seconds from the first frame's pts to the end of the last frame."""
         return seconds(self.until_pts - self.start_pts, self.time_base)
 
     def pts_seconds(self, pts: int) -> float:
-        """`pts` in seconds as players count them: 0 is where the file's earliest stream starts, the sound maybe."""
+        """Return `pts` in seconds as players count them: 0 is the start of the file's earliest stream."""
         return clock_seconds(pts, self.time_base, self.origin)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Frame:
-    """One decoded picture: `rgb_HW3` uint8, upright, at its true `pts`."""
+    """One decoded picture: `rgb_HW3` uint8, upright, at its exact `pts`."""
 
     pts: int
     rgb_HW3: NDArray[np.uint8]
@@ -104,4 +104,4 @@ SCAN_SIDE = 144
 """Longest side of a scan picture: 6 pixels for each cell of the 24x24 grid."""
 
 SCANS: tuple[str, ...] = ("full", "nonref", "keyframes")
-"""How the first pass reads a video: every frame, those that others are made from, or keyframes only."""
+"""Modes of the first pass: every frame, those that other frames refer to, or keyframes only."""

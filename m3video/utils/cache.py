@@ -1,8 +1,9 @@
-"""The product's one cache folder: named arrays as safetensors files, addressed by what they were made from.
+"""The cache folder: named arrays in safetensors files, addressed by everything that they were computed from.
 
-An entry is found by its whole key, never by a file's name or date: the key names everything that its numbers depend on.
-What is read is checked against a digest of its bytes; a damaged file is reported, removed and made again. Files appear
-whole or not at all, and two processes that make the same entry write the same numbers, so the last one wins harmlessly.
+An entry is found by its whole key, never by a file's name or date: the key contains everything that its numbers depend
+on. What is read is checked against a digest of its bytes; a damaged file is reported, removed and computed again.
+Writing is atomic, and two processes that make the same entry write the same numbers, so it is harmless that the last
+one wins.
 """
 
 from __future__ import annotations
@@ -26,10 +27,10 @@ from m3video.utils.files import replacing
 
 VARIABLE = "M3VIDEO_CACHE_DIR"
 KINDS = ("grids", "scans")
-"""What can be made again, and so may be evicted: projected grids of frames, and first passes over videos."""
+"""Kinds of entries: projected grids of frames, and first passes over videos. All can be evicted and computed again."""
 
 DECODERS = ("av", "decord", "torchcodec", "opencv-python-headless")
-"""Libraries that may have made a picture: the index and the colours of one backend come from another's."""
+"""Libraries that a decoded picture may depend on; each backend takes its index and colours from others too."""
 
 STALE_SECONDS = 3600
 """Unfinished files older than this were left by a process that died."""
@@ -42,9 +43,9 @@ Arrays = dict[str, NDArray[Any]]
 
 
 def cache_root() -> Path:
-    """`M3VIDEO_CACHE_DIR`, else the folder `m3video` where this platform keeps caches (XDG)."""
-    told = os.environ.get(VARIABLE)
-    return Path(told) if told else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "m3video"
+    """Return `M3VIDEO_CACHE_DIR`, else the folder `m3video` in the platform's folder for caches (XDG)."""
+    folder = os.environ.get(VARIABLE)
+    return Path(folder) if folder else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "m3video"
 
 
 @dataclass(slots=True)
@@ -52,9 +53,9 @@ class Cache:
     """Entries below `root`, at most `most_bytes` of them after each `settle`.
 
     Attributes:
-        root: the folder; made when the first entry is written.
-        most_bytes: least recently used entries beyond this are evicted.
-        notes: one line for each thing that went wrong, for people.
+        root: the folder; created when the first entry is written.
+        most_bytes: size limit; beyond it the least recently used entries are evicted.
+        notes: one line for users for each thing that went wrong.
     """
 
     root: Path
@@ -64,7 +65,7 @@ class Cache:
     _has_grown: bool = False
 
     def load(self, kind: str, key: Key, name: str) -> Arrays | None:
-        """The arrays kept under `key` and `name`, or None where there are none.
+        """Return the arrays stored under `key` and `name`, or None where there are none.
 
         Args:
             kind: one of `KINDS`.
@@ -79,7 +80,7 @@ class Cache:
         except OSError as error:
             self._note(f"cache {self.root} cannot be read ({error.strerror}): what it holds is made again")
             return None
-        # Recently used: access times are not kept everywhere. It may be another user's file, good to read all the same.
+        # Mark as recently used, because not every file system records access. Another user's file cannot be marked.
         with contextlib.suppress(OSError):
             os.utime(path)
         arrays = _checked(stored, key, name)
@@ -88,32 +89,32 @@ class Cache:
         return arrays
 
     def save(self, kind: str, key: Key, name: str, arrays: Arrays, *, about: Mapping[str, str]) -> None:
-        """Keep arrays; a folder that cannot be written costs a note, not the answer.
+        """Store arrays; a folder that cannot be written adds a note and raises nothing.
 
         Args:
             kind, key, name: as for `load`.
-            arrays: of any NumPy types that safetensors knows.
-            about: what `ls` tells people; not part of the key.
+            arrays: of any NumPy types that safetensors supports.
+            about: description for `cache ls`; not part of the key.
         """
         from safetensors.numpy import save
 
         if not self._is_writable:
             return
         path = self._path(kind, key, name)
-        held = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
-        facts = {**about, "key": _text(key), "name": name}
-        facts["digest"] = _digest(held, facts)
+        contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+        metadata = {**about, "key": _text(key), "name": name}
+        metadata["digest"] = _digest(contiguous, metadata)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             with replacing(path) as part:
-                part.write_bytes(save(held, facts))
+                part.write_bytes(save(contiguous, metadata))
             self._has_grown = True
         except OSError as error:
             self._is_writable = False
             self._note(f"cache {self.root} cannot be written ({error.strerror}): nothing is kept")
 
     def settle(self) -> None:
-        """Bring the folder back to its limit, if entries were added."""
+        """Trim the folder to its limit, if entries were added."""
         if self._has_grown:
             self.trim()
             self._has_grown = False
@@ -121,17 +122,17 @@ class Cache:
     def trim(self, most_bytes: int | None = None) -> tuple[int, int]:
         """Evict the least recently used entries beyond `most_bytes` (by default the cache's own limit).
 
-        What cannot be removed costs a note.
+        What cannot be removed adds a note.
 
         Returns:
             How many files were removed, and their bytes.
         """
         most = self.most_bytes if most_bytes is None else most_bytes
         entries = sorted(self._files(), key=lambda entry: entry[2], reverse=True)
-        kept = count = freed = 0
+        total = count = freed = 0
         for path, size, _ in entries:
-            kept += size
-            if kept > most and self._remove(path):
+            total += size
+            if total > most and self._remove(path):
                 count, freed = count + 1, freed + size
         for kind in KINDS:
             for folder in self._folders(kind):
@@ -139,12 +140,12 @@ class Cache:
                     if _age(part) > STALE_SECONDS:
                         self._remove(part)
                 if count and not any(folder.iterdir()):
-                    # Another process may be putting a file there at this moment.
+                    # Another process may be writing a file there now.
                     _remove_empty(folder)
         return count, freed
 
     def rows(self) -> Iterator[dict[str, Any]]:
-        """For `ls`: each folder of entries that share a key, with what it is about; the latest used first."""
+        """Yield a row for each folder of entries that share a key, for `cache ls`; the latest used first."""
         found: list[dict[str, Any]] = []
         for kind in KINDS:
             for folder in self._folders(kind):
@@ -174,7 +175,7 @@ class Cache:
             return []
 
     def _files(self, *kinds: str) -> Iterator[tuple[Path, int, float]]:
-        """(path, bytes, last use) of every entry; one that another process removes meanwhile is left out."""
+        """Yield (path, bytes, last use) of every entry; one that another process removes meanwhile is skipped."""
         for kind in kinds or KINDS:
             for folder in self._folders(kind):
                 for path in folder.glob(f"[!.]*{_SUFFIX}"):
@@ -198,11 +199,11 @@ class Cache:
 
 
 def code_digest(*patterns: str) -> str:
-    """Digest of source files of this package: an edit of the code that makes a number makes the number anew.
+    """Return a digest of source files of this package, so that cached numbers are computed again when the code changes.
 
     Args:
-        patterns: relative to the package, e.g. "video/*.py". Each must match a file: one that moved away would
-            silently weaken the key.
+        patterns: relative to the package, e.g. "video/*.py". Each must match a file: a moved file would silently weaken
+            the key.
     """
     return _code_digest(patterns)
 
@@ -218,7 +219,7 @@ def _code_digest(patterns: tuple[str, ...]) -> str:
 
 
 def versions(*packages: str) -> dict[str, str]:
-    """Installed versions of the libraries that had a hand in the numbers; empty for one that is not installed."""
+    """Return the installed versions of `packages`; empty for one that is not installed."""
     found = {}
     for name in packages:
         try:
@@ -232,8 +233,8 @@ def _text(key: Key) -> str:
     return json.dumps(key, sort_keys=True)
 
 
-def _digest(arrays: Arrays, facts: Mapping[str, str]) -> str:
-    seen = hashlib.blake2b(_text(facts).encode(), digest_size=16)
+def _digest(arrays: Arrays, metadata: Mapping[str, str]) -> str:
+    seen = hashlib.blake2b(_text(metadata).encode(), digest_size=16)
     for name, array in sorted(arrays.items()):
         seen.update(f"{name} {array.dtype.str} {array.shape}".encode())
         seen.update(array.reshape(-1).view(np.uint8).data)
@@ -241,34 +242,34 @@ def _digest(arrays: Arrays, facts: Mapping[str, str]) -> str:
 
 
 def _checked(stored: bytes, key: Key, name: str) -> Arrays | None:
-    """The arrays of a file, or None when it is not, byte for byte, what was written for `key` and `name`."""
+    """Return the arrays of a file, or None when it is not, byte for byte, what was written for `key` and `name`."""
     from safetensors import SafetensorError
     from safetensors.numpy import load
 
     try:
-        facts, arrays = _header(stored), load(stored)
+        metadata, arrays = _header(stored), load(stored)
     except (SafetensorError, ValueError, KeyError, TypeError, UnicodeDecodeError):
         return None
-    told = facts.pop("digest", None)
-    is_whole = (facts.get("key"), facts.get("name"), told) == (_text(key), name, _digest(arrays, facts))
+    digest = metadata.pop("digest", None)
+    is_whole = (metadata.get("key"), metadata.get("name"), digest) == (_text(key), name, _digest(arrays, metadata))
     return arrays if is_whole else None
 
 
 def _header(stored: bytes) -> dict[str, str]:
-    """The facts in a safetensors file: eight bytes of length, then JSON."""
+    """Return the metadata in a safetensors file: eight bytes of length, then JSON."""
     length = int.from_bytes(stored[:8], "little")
     return dict(json.loads(stored[8 : 8 + length])["__metadata__"])
 
 
 def _about(path: Path) -> dict[str, str]:
-    """What a file says about itself, without its key; nothing where it is damaged."""
+    """Return the description stored in a file, without its key; empty where it is damaged."""
     try:
         with path.open("rb") as stream:
             head = stream.read(8)
-            facts = _header(head + stream.read(min(int.from_bytes(head, "little"), 1 << 20)))
+            metadata = _header(head + stream.read(min(int.from_bytes(head, "little"), 1 << 20)))
     except (OSError, ValueError, KeyError, TypeError):
         return {}
-    return {name: value for name, value in facts.items() if name not in ("key", "name", "digest")}
+    return {name: value for name, value in metadata.items() if name not in ("key", "name", "digest")}
 
 
 def _age(path: Path) -> float:

@@ -1,4 +1,4 @@
-"""People's clock: when a pts is, times as people write them, and what they name."""
+"""The clock of players: the time of a pts, times as text, and what a time in a question refers to."""
 
 from __future__ import annotations
 
@@ -11,26 +11,29 @@ import numpy as np
 from numpy.typing import NDArray
 
 Origin = tuple[int, int]
-"""Where people's clock says 0:00: the start of the file's earliest stream, in seconds as a numerator and a denominator.
-A fraction, because streams count in ticks of their own, and rounding would move what starts with another stream."""
+"""Where players show 0:00: the start of the file's earliest stream, in seconds as a numerator and a denominator.
+A fraction, because each stream counts in its own ticks, and rounding would shift what starts with another stream."""
 
 FROM_ZERO: Origin = (0, 1)
 
 
 def clock_seconds(pts: int, time_base: tuple[int, int], origin: Origin) -> float:
-    """`pts` on people's clock, in seconds; rounded once. Example: `clock_seconds(90000, (1, 90000), (1, 2)) == 0.5`."""
+    """Return `pts` in seconds as players count them; rounded once.
+
+    Example: `clock_seconds(90000, (1, 90000), (1, 2)) == 0.5`.
+    """
     return float(Fraction(int(pts) * time_base[0], time_base[1]) - Fraction(*origin))
 
 
 def clock_times(pts_N: NDArray[np.int64], time_base: tuple[int, int], origin: Origin) -> NDArray[np.float64]:
-    """`clock_seconds` of many, to a few units in the last place however large the pts are."""
+    """Return `clock_seconds` of many pts, accurate to a few units in the last place however large they are."""
     if not len(pts_N):
         return np.zeros(0)
     return clock_seconds(pts_N[0], time_base, origin) + (pts_N - pts_N[0]) * (time_base[0] / time_base[1])
 
 
 def clock(value: float) -> str:
-    """Seconds as people write them: `75.25` -> `1:15.25`, `3661` -> `1:01:01`, negative with a sign."""
+    """Format seconds for display: `75.25` -> `1:15.25`, `3661` -> `1:01:01`, negative with a sign."""
     sign, hundredths = ("-" if value < -0.005 else ""), round(abs(value) * 100)
     whole, hundredths = divmod(hundredths, 100)
     minutes, secs = divmod(whole, 60)
@@ -48,11 +51,15 @@ def whole_clock(value: float) -> str:
 
 
 CLOCK = re.compile(r"\b(?:(\d+):)?(\d+):(\d\d)(?:\.\d+|,\d{3}(?![\d:]))?\b")
-"""A time within words: `0:07`, `1:02:03`, `0:07.5`, `00:00:07,500` as subtitles have it."""
+"""A time within a text: `0:07`, `1:02:03`, `0:07.5`, `00:00:07,500` as subtitles have it."""
 
 
 def whole_seconds(text: str) -> int:
-    """The time that a text like `CLOCK` names, rounded down; ValueError for another text."""
+    """Return the time that a text like `CLOCK` names, in whole seconds, rounded down.
+
+    Raises:
+        ValueError: it is another text.
+    """
     found = CLOCK.fullmatch(text)
     if found is None:
         raise ValueError(f"{text} is no time like 0:07")
@@ -61,21 +68,22 @@ def whole_seconds(text: str) -> int:
 
 
 def is_outside(second: int, first: float, end: float) -> bool:
-    """Whether nothing from `first` to `end` can be meant by a time like 0:07: the second that begins there is over
-    before, or begins after."""
+    """Return whether the second that a time like 0:07 names is over before `first`, or begins after `end`."""
     return second + 1 <= first or second > end
 
 
 def shot_named(second: int, starts: Sequence[float]) -> int:
-    """The shot that a time like 0:07 names: one that lies wholly within that second, for no other time names it, else
-    the one that is on when the second begins.
+    """Return the shot that a time like 0:07 names.
+
+    That is a shot that lies wholly within this second, since no other time names it; else the one on screen when the
+    second begins.
 
     Args:
         second: whole seconds.
         starts: when each shot begins, increasing; each lasts until the next.
 
     Returns:
-        Its number from 0; 0 also before the first.
+        Number of the shot from 0; 0 also before the first.
     """
     within = bisect.bisect_left(starts, second)
     if within + 1 < len(starts) and starts[within + 1] <= second + 1:

@@ -1,4 +1,4 @@
-"""Files that are complete or not there, never half; and small ones that remember what this machine measured."""
+"""Atomic writing of files, and small JSON files that store measurements of this machine."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ RECIPE_FILE = "recipe.json"
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A name to write to; what is there takes the place of `path` when the block ends well, else it is removed.
+    """Yield a temporary path that replaces `path` when the block succeeds, and is removed when it fails.
 
-    A link stays, and the file that it leads to is replaced. A device or a pipe (/dev/stdout) stays too and gets the
+    A link stays, and the file that it leads to is replaced. A device or a pipe (/dev/stdout) stays too and receives the
     bytes at the end.
 
     Raises:
-        OSError: nothing can be written there.
+        OSError: `path` cannot be written.
     """
     stream = _own_stream(path)
     if stream is not None or (path.exists() and not path.is_file() and not path.is_dir()):
@@ -44,9 +44,9 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def _own_stream(path: Path) -> int | None:
-    """The descriptor of our stdout or stderr where `path` is a link to it.
+    """Return the descriptor of our stdout or stderr where `path` is a link to it.
 
-    It may be a regular file: replaced or opened anew, what is printed later would be lost or written over it.
+    The target may be a regular file: if it were replaced or opened again, later output would be lost or overwrite it.
     """
     if path.is_symlink() and path.exists():
         for stream in (1, 2):
@@ -81,26 +81,26 @@ def prepare_folder(
 
 
 def remembered(file: Path, key: str) -> list[dict[str, Any]]:
-    """What `remember` kept under `key`; a file that is missing or damaged holds nothing."""
-    found = _memory(file).get(key, [])
+    """Return what `remember` stored under `key`; nothing where the file is missing or damaged."""
+    found = _entries(file).get(key, [])
     return found if isinstance(found, list) else []
 
 
 def remember(file: Path, key: str, rows: Sequence[dict[str, Any]], *, most: int) -> None:
-    """Keep the latest `most` of `rows` under `key`, beside what stands there under other keys.
+    """Store the latest `most` of `rows` under `key`, beside the entries of other keys.
 
     Raises:
         OSError: the file cannot be written.
     """
-    held = {**_memory(file), key: list(rows)[-most:]}
+    entries = {**_entries(file), key: list(rows)[-most:]}
     file.parent.mkdir(parents=True, exist_ok=True)
     with replacing(file) as part:
-        part.write_text(json.dumps(held, indent=1), encoding="utf-8")
+        part.write_text(json.dumps(entries, indent=1), encoding="utf-8")
 
 
-def _memory(file: Path) -> dict[str, Any]:
+def _entries(file: Path) -> dict[str, Any]:
     try:
-        held = json.loads(file.read_text(encoding="utf-8"))
+        entries = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
-    return held if isinstance(held, dict) else {}
+    return entries if isinstance(entries, dict) else {}

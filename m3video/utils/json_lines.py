@@ -1,4 +1,4 @@
-"""JSONL that people write: one object a line, with no key that nobody reads."""
+"""Hand-written JSONL files of questions: one object a line; unknown keys are errors."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from m3video.errors import UsageError
 from m3video.utils.text import check_text, each_key_once, nearest, read_text, shown
 
 QUESTION_KEYS = ("question", "answer", "options", "id", "video")
-"""What a person says of a question; `video` is relative to the file's folder."""
+"""Keys of a question; `video` is relative to the folder of the file."""
 
 RECORD_KEYS = (*QUESTION_KEYS, "family", "group", "localised", "clip", "metric", "evidence", "moment", "reference")
-"""Those, and what records of `m3video eval` say beside: the same files are read everywhere."""
+"""Those, and further keys of the records of `m3video eval`: the same files are accepted everywhere."""
 
 RELATIVE = "video is a path relative to the folder of the questions"
 
 
 def json_lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The objects of a file of questions, and where each stands: `PATH, line N`.
+    """Yield the objects of a file of questions, each with its place: `PATH, line N`.
 
     Args:
-        path: UTF-8, with or without a byte-order mark; blank lines are left out.
+        path: UTF-8, with or without a byte-order mark; blank lines are skipped.
 
     Raises:
-        UsageError: not readable, not UTF-8, or a line that is no JSON object, or has a key that is unknown (the nearest
-            is named) or stands there twice, or text that is no UTF-8.
+        UsageError: the file is not readable or not UTF-8, or a line is no JSON object, has a key that is unknown (the
+            nearest is named) or repeated, or has text that cannot be written as UTF-8.
     """
     try:
         # Not splitlines(): a JSON text may hold the other line ends of Unicode.
@@ -57,7 +57,7 @@ def json_lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def _refuse_unknown(value: dict[str, Any], where: str) -> None:
-    """UsageError for a key that nobody reads: left out, it would change what the line means."""
+    """Raise `UsageError` for an unknown key: ignoring it would change what the line means."""
     for key in value:
         if key in RECORD_KEYS:
             continue

@@ -1,4 +1,4 @@
-"""What runs: bars that callers may draw, wall seconds and peak memory of each stage."""
+"""Progress of a run: bars that callers may draw, wall time and peak memory of each stage."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ class Bar(Protocol):
 
 
 class Progress(Protocol):
-    """What shows progress; the command line draws bars, a library user gets none."""
+    """A factory of progress bars; the command line draws them, library users get none."""
 
     def __call__(self, stage: str, total: int | None) -> AbstractContextManager[Bar]: ...
 
 
 def silent(stage: str, total: int | None) -> AbstractContextManager[Bar]:
-    """A `Progress` that shows nothing."""
+    """Return a bar that shows nothing."""
     return nullcontext(lambda done: None)
 
 
@@ -32,25 +32,26 @@ _listeners: list[Callable[[], object]] = []
 
 
 def listen(listener: Callable[[], object]) -> None:
-    """Have `listener` called, often, while something long goes on: a process that is watched is not taken for dead."""
+    """Register a function to be called often during long work, e.g. to show a supervisor that the process is alive."""
     _listeners.append(listener)
 
 
 def alive() -> None:
-    """Tell whoever listens that something long goes on."""
+    """Call the registered listeners; long work does this often."""
     for listener in _listeners:
         listener()
 
 
 @dataclass(slots=True)
 class Meter:
-    """Wall seconds of each stage, added up where it runs again, and the process's peak memory when it last ended."""
+    """Wall seconds of each stage, summed over its runs, and peak memory of the process at its last end."""
 
     stage_seconds: dict[str, float] = field(default_factory=dict)
     peak_memory_bytes: dict[str, int] = field(default_factory=dict)
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
+        """Measure the block as stage `name`."""
         start = time.perf_counter()
         yield
         self.stage_seconds[name] = self.stage_seconds.get(name, 0.0) + time.perf_counter() - start
@@ -64,7 +65,7 @@ class Meter:
 
 
 def peak_memory_bytes() -> int:
-    """The process's high-water mark; on CUDA the allocator's, because that is what runs out."""
+    """Return the peak memory of the process; on CUDA that of the allocator, because GPU memory is what runs out."""
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_initialized():
         return int(torch.cuda.max_memory_allocated())

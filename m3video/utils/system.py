@@ -1,4 +1,4 @@
-"""What memory this machine has free for us, and what this process has used of it. Linux; no torch."""
+"""Free memory of this machine and memory use of this process. Linux only; does not load torch."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ _LARGE_BLOCK_BYTES = 256 * 1024
 
 
 def free_host_memory(*, proc: Path = _PROC, cgroups: Path = _CGROUPS) -> int:
-    """Bytes that can be allocated now: what the kernel calls available, or less where a control group is smaller.
+    """Return the bytes that can be allocated now: available memory, or less where a control group has a limit.
 
     Args:
-        proc, cgroups: where the kernel tells it; others for tests.
+        proc, cgroups: folders in which the kernel reports it; tests use others.
     """
     lines = (proc / "meminfo").read_text(encoding="utf-8").splitlines()
     available = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
@@ -25,7 +25,7 @@ def free_host_memory(*, proc: Path = _PROC, cgroups: Path = _CGROUPS) -> int:
 
 
 def _left_in_groups(proc: Path, cgroups: Path) -> list[int]:
-    """For each control group above this process (both versions) that has a limit, the bytes left under it."""
+    """Return the bytes left under each limit of a control group (of both versions) above this process."""
     left = []
     for line in (proc / "self" / "cgroup").read_text(encoding="utf-8").splitlines():
         _, controllers, path = line.split(":", 2)
@@ -44,11 +44,11 @@ def _left_in_groups(proc: Path, cgroups: Path) -> list[int]:
 
 
 def _left(limit: Path, used: Path, stat: Path, cache: str) -> int | None:
-    """What is left in one group; None where it has no limit (its files are then missing, or say "max")."""
+    """Return the bytes left in one group; None where it has no limit (its files are then missing, or contain "max")."""
     try:
         most = int(limit.read_text(encoding="ascii"))
         taken = int(used.read_text(encoding="ascii"))
-        # Cached file pages count as used but are given up first.
+        # Cached file pages count as used but are evicted first.
         rows = dict(row.split() for row in stat.read_text(encoding="ascii").splitlines())
         return max(0, most - taken + int(rows.get(cache, 0)))
     except (OSError, ValueError):
@@ -56,12 +56,12 @@ def _left(limit: Path, used: Path, stat: Path, cache: str) -> int | None:
 
 
 def has_nvidia() -> bool:
-    """Whether the driver of NVIDIA's GPUs runs here: asked before torch is imported, which takes seconds."""
+    """Return whether the driver of NVIDIA GPUs is loaded; checked before torch is imported, which takes seconds."""
     return os.path.exists("/proc/driver/nvidia/version")
 
 
 def resident_bytes(name: str = "VmRSS") -> int:
-    """A size of this process as `/proc/self/status` names it: VmRSS now, VmHWM at most."""
+    """Return a memory size of this process by its name in `/proc/self/status`: VmRSS now, VmHWM the peak."""
     lines = (_PROC / "self" / "status").read_text(encoding="utf-8").splitlines()
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{name}:"))
 

@@ -1,6 +1,6 @@
-"""Text that comes in and goes out: UTF-8 inside, whatever a shell, a file or a terminal holds.
+"""Reading and writing of text: always UTF-8, whatever encodings a shell, a file or a terminal uses.
 
-File names are not text: any bytes, carried as Python does (`surrogateescape`), and escaped where they are shown.
+File names may be any bytes: they are represented as Python does (`surrogateescape`), and escaped when printed.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ _MARKS = {
     codecs.BOM_UTF16_BE: "UTF-16BE",
 }
 _THREE_CHARACTERS = {
-    # Four zeros together are in no list of names between zeros, and three names of one letter in a row hardly.
+    # A list of names separated by zeros has no four zeros together, and hardly three names of one letter in a row.
     "UTF-32LE": rb"(?s)(?:....)*?(?:[\t\n\r -~]\0\0\0){3}",
     "UTF-32BE": rb"(?s)(?:....)*?(?:\0\0\0[\t\n\r -~]){3}",
     "UTF-16LE": rb"(?s)(?:..)*?(?:[\t\n\r -~]\0){3}",
     "UTF-16BE": rb"(?s)(?:..)*?(?:\0[\t\n\r -~]){3}",
 }
 SNIFF_BYTES = 1 << 16
-"""As much of a file tells its encoding."""
+"""Bytes at the start of a file from which its encoding is detected."""
 
 
 def shown(text: str | os.PathLike[str]) -> str:
-    """`text` as one printable line: control characters and undecodable bytes are escaped."""
+    """Return `text` as one printable line: control characters and undecodable bytes are escaped."""
     text = os.fspath(text)
     return "".join(c if c.isprintable() else c.encode("unicode_escape", "backslashreplace").decode() for c in text)
 
@@ -52,14 +52,14 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
 
 def check_text(text: str, what: str) -> str:
-    """`text`, when it can be written as UTF-8.
+    """Return `text`, when it can be written as UTF-8.
 
     Args:
         text: from a command line, the environment or a file.
         what: its name, for the error.
 
     Raises:
-        UsageError: it holds a byte that was not UTF-8, or half of a character; both are named.
+        UsageError: it contains a byte that is not UTF-8, or half of a surrogate pair; the message names it.
     """
     wrong = fault_of(text)
     if wrong:
@@ -68,7 +68,7 @@ def check_text(text: str, what: str) -> str:
 
 
 def fault_of(text: str) -> str:
-    """Why `text` cannot be written as UTF-8 and what to do about it, to follow its name; or ""."""
+    """Return why `text` cannot be written as UTF-8 and what to do, to follow its name in a message; or ""."""
     try:
         text.encode()
     except UnicodeEncodeError as error:
@@ -83,7 +83,7 @@ def fault_of(text: str) -> str:
 
 
 def encoding_of(head: bytes) -> str | None:
-    """The name of an encoding with two or four bytes a character, where the beginning of a file shows one."""
+    """Return the name of a UTF-16 or UTF-32 encoding, where the beginning of a file shows one."""
     for mark, name in _MARKS.items():
         if head.startswith(mark):
             return name
@@ -93,7 +93,7 @@ def encoding_of(head: bytes) -> str | None:
 
 
 def _reads(head: bytes, encoding: str) -> bool:
-    """Whether that gives text: numbers in a binary file look like single characters too."""
+    """Return whether `head` decodes to text: numbers in a binary file look like single characters too."""
     whole = len(head) // 4 * 4
     try:
         text = head[:whole].decode(encoding)
@@ -105,16 +105,16 @@ def _reads(head: bytes, encoding: str) -> bool:
 
 
 def way_to_utf8(encoding: str) -> str:
-    """What a person does about a file in another encoding."""
+    """Return advice for a user whose file has another encoding."""
     return f"it is {encoding}: save it as UTF-8 (iconv -f {encoding} -t UTF-8)"
 
 
 def read_text(path: Path) -> str:
-    """A UTF-8 file, without its byte-order mark.
+    """Read a UTF-8 file, without its byte-order mark.
 
     Raises:
         OSError: it cannot be read.
-        ValueError: it is not UTF-8; says what it is and what to do, to follow the file's name.
+        ValueError: it is not UTF-8; the message, to follow the file's name, says what it is and what to do.
     """
     data = path.read_bytes()
     encoding = encoding_of(data[:SNIFF_BYTES])
@@ -130,10 +130,10 @@ def read_text(path: Path) -> str:
 
 
 def json_text(value: Any, *, indent: int | None = None) -> str:
-    """JSON for stdout, valid whatever stdout's encoding is.
+    """Return JSON for stdout, valid whatever stdout's encoding is.
 
-    Characters stand as they are where that makes UTF-8; else all but ASCII is escaped. A name that is no UTF-8 keeps
-    its bytes as `\\udc80` to `\\udcff`.
+    Characters are not escaped where the output is UTF-8; else all but ASCII is. A name that is not UTF-8 keeps its
+    bytes as `\\udc80` to `\\udcff`.
     """
     text = json.dumps(value, indent=indent, ensure_ascii=False)
     try:
@@ -144,7 +144,11 @@ def json_text(value: Any, *, indent: int | None = None) -> str:
 
 
 def each_key_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """An object in which no key stands twice; JSON would let the last one win."""
+    """Build a JSON object, for `object_pairs_hook`; plain JSON would let the last of equal keys win.
+
+    Raises:
+        ValueError: a key occurs twice.
+    """
     found = dict(pairs)
     if len(found) < len(pairs):
         names = [name for name, _ in pairs]

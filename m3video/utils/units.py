@@ -22,7 +22,11 @@ _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT]?I?B)", re.IGNORECASE)
 
 
 def parse_size(text: str) -> int:
-    """Bytes of `"8GiB"`, `"8 GB"` or `"512MiB"`; ValueError for anything else, a bare number included."""
+    """Parse `"8GiB"`, `"8 GB"` or `"512MiB"` to bytes.
+
+    Raises:
+        ValueError: anything else, a number without a unit included.
+    """
     found = _SIZE.fullmatch(text.strip())
     if found is None:
         raise ValueError(f"size ({text}) must be a number with a unit, e.g. 8GiB, 8GB or 8192MiB, or auto")

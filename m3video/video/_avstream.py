@@ -1,4 +1,4 @@
-"""One video stream of one file through PyAV, such that nothing in the file can hurt: bounded, silent, counted."""
+"""One video stream of one file, opened through PyAV with limits, without log output, and with damage counted."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from av.stream import Discard, Disposition
 from av.video.frame import VideoFrame
 
 from m3video.errors import VideoError
-from m3video.video._extents import Seen, lacks_index
-from m3video.video.path_checks import LocalFile, check_pixels, recency
+from m3video.video._extents import PacketTally, lacks_index
+from m3video.video.path_checks import LocalFile, check_pixels, recent_write_note
 
 av.logging.set_level(None)  # FFmpeg must not write on stderr; damage is counted from return codes and frame flags.
 
@@ -56,11 +56,11 @@ CONTAINERS: tuple[str, ...] = (
     "dirac",
     "cavsvideo",
 )
-"""Demuxers that may open a file. Absent on purpose: those that open other files (hls, dash, concat, image2, ...),
-pictures and text."""
+"""Demuxers that may open a file. Left out on purpose: those that open other files (hls, dash, concat, image2, ...),
+and those of still pictures and text."""
 
 TIMED_CONTAINERS: tuple[str, ...] = ("mov", "matroska", "mpegts", "flv", "asf", "ogg", "mxf", "nut")
-"""Containers that store a time with each packet. Elsewhere times are counted, and after damage a seek miscounts."""
+"""Containers that store a time with each packet. In others FFmpeg counts packets, and after damage a seek miscounts."""
 
 MAX_READ_ERRORS = 64
 """Consecutive read errors after which the rest of a file is given up."""
@@ -76,17 +76,23 @@ class AvStream:
         read_errors: reads that failed.
         damaged_packets: packets that the decoder refused.
         truncated: True when reading was given up before the end of the file.
-        seen: the packets read so far.
+        tally: counts over the packets read so far.
     """
 
     def __init__(self, file: LocalFile, *, max_pixels: int, scan: str | None = None) -> None:
-        """`scan`: read for a first pass in this mode, one of `SCANS`; None for pictures as they should be seen."""
+        """Open `file`.
+
+        Args:
+            file: a checked path.
+            max_pixels: most pixels that one frame may have.
+            scan: mode of a first pass, one of `SCANS`; None for full quality.
+        """
         self.file = file
         self._scan = scan
         self.read_errors = 0
         self.damaged_packets = 0
         self.truncated = False
-        self.seen = Seen()
+        self.tally = PacketTally()
         options = {
             "protocol_whitelist": "file",
             "format_whitelist": ",".join(CONTAINERS),
@@ -98,7 +104,7 @@ class AvStream:
             raise VideoError(f"{file.shown}: not a video container that m3video reads; convert it to MP4") from None
         except (av.error.FFmpegError, ValueError) as error:
             words = "its index, the moov box, is missing" if lacks_index(file.identity[0]) else _words(error)
-            raise VideoError(f"{file.shown}: not a readable video file ({words}){recency(file)}") from None
+            raise VideoError(f"{file.shown}: not a readable video file ({words}){recent_write_note(file)}") from None
         try:
             self.stream = self._choose(max_pixels)
         except BaseException:
@@ -129,10 +135,10 @@ class AvStream:
         return stream
 
     def _shortcuts(self, codec: str) -> dict[str, str]:
-        """Options for the decoder of a first pass.
+        """Return the decoder options of a first pass.
 
-        Frames that no other frame is made from need no deblocking to be seen small. Nor do the B-frames of H.264,
-        from which at most a few others are made. Without any deblocking, errors would add up from keyframe to keyframe.
+        Frames that no other frame refers to need no deblocking for a small picture. Nor do the B-frames of H.264, to
+        which at most a few others refer. Without any deblocking, errors would add up from keyframe to keyframe.
         """
         if self._scan is None:
             return {}
@@ -140,8 +146,10 @@ class AvStream:
         return unfiltered | ({"skip_frame": "noref"} if self._scan == "nonref" else {})
 
     def packets(self) -> Iterator[Any]:
-        """Packets with data, in a scan of keyframes those of keyframes, from where the file stands to its end; errors
-        are counted and read past."""
+        """Yield packets with data (in a scan of keyframes: only keyframes) from the read position to the end of file.
+
+        Read errors are counted and skipped.
+        """
         in_a_row = 0
         while True:
             try:
@@ -149,7 +157,7 @@ class AvStream:
                     in_a_row = 0
                     if not packet.size:
                         continue
-                    self.seen.add(packet)
+                    self.tally.add(packet)
                     if packet.is_keyframe or self._scan != "keyframes":
                         yield packet
                 return
@@ -166,7 +174,10 @@ class AvStream:
                     return
 
     def decode(self, packet: Any | None) -> list[VideoFrame]:
-        """Frames that `packet` completes (None flushes the decoder); none, and one more count, when it is damaged."""
+        """Return the frames that `packet` completes (None flushes the decoder).
+
+        A damaged packet is counted and gives none.
+        """
         try:
             return list(self.stream.codec_context.decode(packet))
         except (av.error.FFmpegError, EOFError):
@@ -174,17 +185,17 @@ class AvStream:
             return []
 
     def frames(self, packets: Iterable[Any] | None = None) -> Iterator[VideoFrame]:
-        """Decoded frames in output order, of `packets`, or from where the file stands to its end."""
+        """Yield decoded frames in output order, of `packets`, or from the read position to the end of the file."""
         for packet in self.packets() if packets is None else packets:
             yield from self.decode(packet)
             if self._scan == "keyframes":
-                # What lies between two keyframes must not be looked for.
+                # The decoder must not wait for the packets between two keyframes.
                 yield from self.decode(None)
                 self.stream.codec_context.flush_buffers()
         yield from self.decode(None)
 
     def seek(self, pts: int) -> bool:
-        """Go to the keyframe at or before `pts` (or near it: the caller checks); False when the container cannot."""
+        """Seek to the keyframe at or before `pts` (or near it: the caller checks); return False when that fails."""
         try:
             self.container.seek(int(pts), stream=self.stream, backward=True, any_frame=False)
         except (av.error.FFmpegError, OSError):
@@ -193,26 +204,31 @@ class AvStream:
 
     @property
     def knows_references(self) -> bool:
-        """Whether the stream says for sure of which frames no other is made: H.264 does, in each unit's header. HEVC's
-        mark holds within one temporal layer only; others say it in the picture's own data, or not at all."""
+        """Whether the stream marks reliably the frames that no other refers to.
+
+        H.264 does, in the header of each NAL unit. HEVC's mark holds within one temporal layer only; other codecs store
+        it inside the picture data, or not at all.
+        """
         return bool(self.stream.codec_context.name == "h264")
 
     def skip_unreferenced(self, is_on: bool) -> None:
-        """Let the decoder skip frames that no other is made from, from the next packet on."""
+        """Make the decoder skip frames that no other refers to, from the next packet on."""
         wanted = "NONREF" if is_on else "DEFAULT"
         if self.stream.codec_context.skip_frame != wanted:
             self.stream.codec_context.skip_frame = wanted
 
     @property
     def stores_times(self) -> bool:
-        """Whether a seek leads to the times that reading from the start gives."""
+        """Whether frames have the same times after a seek as when the file is read from the start."""
         return self.container.format.name.split(",")[0] in TIMED_CONTAINERS
 
     @property
     def damage(self) -> int:
+        """Number of failed reads and damaged packets."""
         return self.read_errors + self.damaged_packets
 
     def close(self) -> None:
+        """Close the file."""
         with contextlib.suppress(av.error.FFmpegError):
             self.container.close()
 
@@ -224,6 +240,6 @@ class AvStream:
 
 
 def _words(error: Exception) -> str:
-    """FFmpeg's reason without the errno and the path, on one line."""
+    """Return FFmpeg's reason on one line, without the errno and the path."""
     text = getattr(error, "strerror", None) or str(error)
     return " ".join(str(text).split()).lower()

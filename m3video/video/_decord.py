@@ -19,11 +19,11 @@ from m3video.errors import BackendError
 from m3video.types import seconds
 from m3video.video._gop import is_plain_container, why_not_seekable
 from m3video.video._indexed import IndexedReader
-from m3video.video.metadata import FileFacts
+from m3video.video.metadata import FileMetadata
 from m3video.video.path_checks import LocalFile
 
 CODECS = ("h264", "hevc", "vp8", "vp9", "mpeg4")
-"""Codecs measured right with decord; AV1 is unknown to it."""
+"""Codecs whose frames decord was measured to return correctly; it does not know AV1."""
 
 _BATCH = 8
 _TIME_TOLERANCE_SECONDS = 2e-3
@@ -38,25 +38,25 @@ class Reader(IndexedReader):
         self._decord = load()
         super().__init__(file, max_pixels=max_pixels)
 
-    def _why_not(self, facts: FileFacts) -> str | None:
-        info, index = facts.info, facts.index
+    def _refusal(self, metadata: FileMetadata) -> str | None:
+        info, index = metadata.info, metadata.index
         if not is_plain_container(info.container):
             return f"its container is {info.container}, and only MP4, MOV, MKV and WebM were measured right"
         if info.codec not in CODECS:
             return f"its codec is {info.codec}, and only {', '.join(CODECS)} were measured right"
         if info.codec == "h264" and "444" in info.pixel_format:
             return "it is 4:4:4 H.264, of which seeking can return garbage"
-        if not facts.is_first_stream:
+        if not metadata.is_first_stream:
             return "it has several video streams and the best is not the first"
-        if facts.orientation.mirrored:
+        if metadata.orientation.mirrored:
             return "its pictures are mirrored"
         if index.source != "packets" or not index.is_regular:
             return "its timestamps are missing, repeated or out of order"
         if info.start_pts != 0:
             return f"its first timestamp is {seconds(info.start_pts, info.time_base):.3f} s, not 0"
-        return why_not_seekable(self._file, max_pixels=self._max_pixels) or self._why_not_by_decord(facts)
+        return why_not_seekable(self._file, max_pixels=self._max_pixels) or self._refusal_by_decord(metadata)
 
-    def _why_not_by_decord(self, facts: FileFacts) -> str | None:
+    def _refusal_by_decord(self, metadata: FileMetadata) -> str | None:
         try:
             video = self._open()
             num_frames = len(video)
@@ -64,12 +64,12 @@ class Reader(IndexedReader):
             first = video[0].asnumpy()
         except (self._decord.DECORDError, RuntimeError, IndexError, TypeError) as error:
             return f"it cannot open it ({str(error).strip().splitlines()[-1][:120]})"
-        if num_frames != len(facts.index):
-            return f"it counts {num_frames} frames where there are {len(facts.index)}"
-        ours_N = facts.index.pts_N * (facts.index.time_base[0] / facts.index.time_base[1])
+        if num_frames != len(metadata.index):
+            return f"it counts {num_frames} frames where there are {len(metadata.index)}"
+        ours_N = metadata.index.pts_N * (metadata.index.time_base[0] / metadata.index.time_base[1])
         if np.abs(times_N - ours_N).max() > _TIME_TOLERANCE_SECONDS:
             return "its timestamps differ from the file's"
-        width, height = facts.coded_size[:: -1 if facts.orientation.rotation % 180 else 1]
+        width, height = metadata.coded_size[:: -1 if metadata.orientation.rotation % 180 else 1]
         if first.shape != (height, width, 3):
             return f"it returns pictures of shape {first.shape} for {width}x{height}"
         return None
@@ -77,7 +77,7 @@ class Reader(IndexedReader):
     def _pick(self, rows: Sequence[int]) -> Iterator[NDArray[np.uint8]]:
         video = self._open()
         try:
-            # The first frame is decoded before any jump, as for PyAV: some decoders learn what they need from it.
+            # The first frame is decoded before any seek, as for PyAV: some decoders take their parameters from it.
             video[0]
             for start in range(0, len(rows), _BATCH):
                 yield from video.get_batch(list(rows[start : start + _BATCH])).asnumpy()
@@ -95,8 +95,8 @@ class Reader(IndexedReader):
 def load() -> ModuleType:
     """Import decord.
 
-    decord loads its libraries with RTLD_GLOBAL, after which PyAV's codecs call into decord's older libvpx and fail.
-    The flag is taken away while it is imported.
+    decord loads its libraries with RTLD_GLOBAL, after which PyAV's codecs call into decord's older libvpx and fail;
+    RTLD_LOCAL is used instead while decord is imported.
 
     Raises:
         BackendError: decord is not installed, or does not load.

@@ -1,8 +1,8 @@
-"""How long a file ought to be by its own structure: a few bytes of its header, or of its last block.
+"""How long a file should be by its own structure: a few bytes of its header, or of its last block.
 
-FFmpeg reads what is there and does not say what a size field or a missing end mark tells. Each reader takes the file
-open at no particular place, its size, and the packets that FFmpeg found; it returns None where nothing is told, as in
-live recordings, whose fields stay empty. What follows a finished structure is nobody's business.
+FFmpeg reads what is there and does not report what size fields or a missing end mark show. Each reader takes the open
+file, its size in bytes, and the tally of the packets that FFmpeg found; it returns None where the file states nothing,
+as in live recordings, whose fields stay empty. Data after a complete structure is ignored.
 """
 
 from __future__ import annotations
@@ -14,9 +14,12 @@ from typing import Any, BinaryIO
 
 
 @dataclass(slots=True)
-class Seen:
-    """The packets of a stream that were read: how many came whole, and the least time from one to the next (ticks); of
-    the last one where it stands in the file, its size, its decoding time, and whether it came whole."""
+class PacketTally:
+    """Counts over the packets that were read of a stream.
+
+    `num_whole`: packets without damage; `step`: the least time from one to the next, ticks. Of the last packet:
+    its byte position in the file, its size in bytes, its decoding timestamp, and whether it is undamaged.
+    """
 
     num_whole: int = 0
     last_position: int = 0
@@ -26,6 +29,7 @@ class Seen:
     is_last_whole: bool = True
 
     def add(self, packet: Any) -> None:
+        """Count a packet of PyAV."""
         self.is_last_whole = not packet.is_corrupt
         self.num_whole += self.is_last_whole
         if packet.pos is not None:
@@ -37,11 +41,11 @@ class Seen:
 
 @dataclass(frozen=True, slots=True)
 class Extent:
-    """What a structure tells of the whole file.
+    """What the structure of a file says about the whole file.
 
-    `num_bytes`: its size; where not `is_exact`, the least that it can be. `num_frames` and `seconds`: None where it
-    does not tell them, or FFmpeg passes them on. `is_fragmented`: further fragments may follow that nothing announces.
-    `has_end`: False where a mark that every whole file ends with is not there.
+    `num_bytes`: its size; where not `is_exact`, the least that it can be. `num_frames` and `seconds`: None where they
+    are not stored, or FFmpeg reports them. `is_fragmented`: further fragments may follow that nothing announces.
+    `has_end`: False where the mark that ends every complete file is missing.
     """
 
     num_bytes: int
@@ -52,37 +56,39 @@ class Extent:
     has_end: bool = True
 
 
-def _at(file: BinaryIO, position: int, count: int) -> bytes:
+def _read_at(file: BinaryIO, position: int, count: int) -> bytes:
     file.seek(position)
     return file.read(count)
 
 
-def _avi(file: BinaryIO, size: int, seen: Seen) -> Extent | None:
-    """RIFF chunks, of which OpenDML has several; without their sizes the last frame's. Source: OpenDML AVI file format
-    extensions 1.02."""
-    at = need = 0
-    while len(head := _at(file, at, 8)) == 8 and head[:4] == b"RIFF":
+def _avi(file: BinaryIO, size: int, tally: PacketTally) -> Extent | None:
+    """Read the sizes of the RIFF chunks, of which OpenDML has several; where they are empty, that of the last frame.
+
+    Source: OpenDML AVI file format extensions 1.02.
+    """
+    at = end = 0
+    while len(head := _read_at(file, at, 8)) == 8 and head[:4] == b"RIFF":
         length = int.from_bytes(head[4:], "little")
         if length in (0, 0xFFFFFFFF):
-            return _avi_chunks(file, size, seen)
-        need = at + 8 + length
-        at = need + (length & 1)
-    return Extent(need) if need else None
+            return _avi_chunks(file, size, tally)
+        end = at + 8 + length
+        at = end + (length & 1)
+    return Extent(end) if end else None
 
 
-def _avi_chunks(file: BinaryIO, size: int, seen: Seen) -> Extent | None:
-    at = need = max(0, seen.last_position - 8)  # FFmpeg leads to a chunk's content
-    while len(head := _at(file, at, 8)) == 8 and (head[:2].isdigit() or head[:4] in (b"idx1", b"JUNK")):
-        need = at + 8 + int.from_bytes(head[4:], "little")
-        at = need + (need & 1)
-    return Extent(need, is_exact=False) if need > size else None
+def _avi_chunks(file: BinaryIO, size: int, tally: PacketTally) -> Extent | None:
+    at = end = max(0, tally.last_position - 8)  # FFmpeg's position is that of the chunk's content
+    while len(head := _read_at(file, at, 8)) == 8 and (head[:2].isdigit() or head[:4] in (b"idx1", b"JUNK")):
+        end = at + 8 + int.from_bytes(head[4:], "little")
+        at = end + (end & 1)
+    return Extent(end, is_exact=False) if end > size else None
 
 
-def _mov(file: BinaryIO, size: int, seen: Seen) -> Extent | None:
-    """Boxes, and where the index of all fragments ends. Source: ISO 14496-12, 4.2 and 8.16.3."""
-    at = need = 0
+def _mov(file: BinaryIO, size: int, tally: PacketTally) -> Extent | None:
+    """Read the sizes of the boxes, and where the index of all fragments ends. Source: ISO 14496-12, 4.2 and 8.16.3."""
+    at = end = 0
     is_fragmented, is_exact, has_list = False, True, False
-    while len(head := _at(file, at, 16)) >= 8:
+    while len(head := _read_at(file, at, 16)) >= 8:
         length, kind = int.from_bytes(head[:4], "big"), head[4:8]
         if length == 1 and len(head) == 16:
             length = int.from_bytes(head[8:], "big")
@@ -91,41 +97,24 @@ def _mov(file: BinaryIO, size: int, seen: Seen) -> Extent | None:
         if kind == b"moof":
             is_fragmented, is_exact = True, has_list
         elif kind == b"sidx" and at + length <= size:
-            count, indexed = _segment_index(_at(file, at + 8, length - 8))
+            count, indexed = _segment_index(_read_at(file, at + 8, length - 8))
             has_list |= count > 1  # else each fragment is announced right before it
-            need = max(need, at + length + indexed)
+            end = max(end, at + length + indexed)
         at += length
-        need = max(need, at)
+        end = max(end, at)
     if is_fragmented and 0 < size - at < 8:
-        need = max(need, at + 8)
-    return Extent(need, is_exact, is_fragmented=is_fragmented)
+        end = max(end, at + 8)
+    return Extent(end, is_exact, is_fragmented=is_fragmented)
 
 
-_BOXES = (
-    b"ftyp",
-    b"wide",
-    b"mdat",
-    b"free",
-    b"skip",
-    b"moov",
-    b"moof",
-    b"mfra",
-    b"sidx",
-    b"styp",
-    b"udta",
-    b"uuid",
-    b"meta",
-    b"emsg",
-    b"prft",
-    b"ssix",
-)
+_BOXES = frozenset(b"ftyp wide mdat free skip moov moof mfra sidx styp udta uuid meta emsg prft ssix".split())
 
 
 def lacks_index(path: str) -> bool:
-    """Whether a file is an MP4 or MOV without the box that says where its frames are, which most writers write last."""
+    """Return whether a file is an MP4 or MOV without the box that locates its frames, which most writers write last."""
     with open(path, "rb") as file:
         at = 0
-        while len(head := _at(file, at, 16)) >= 8:
+        while len(head := _read_at(file, at, 16)) >= 8:
             length, kind = int.from_bytes(head[:4], "big"), head[4:8]
             if kind == b"moov" or (at == 0 and kind not in _BOXES):
                 return False
@@ -134,7 +123,7 @@ def lacks_index(path: str) -> bool:
 
 
 def _segment_index(box: bytes) -> tuple[int, int]:
-    """How many pieces a segment index refers to, and how many bytes behind it."""
+    """Return how many fragments a segment index refers to, and how many bytes they take after it."""
     form = ">QQHH" if box[0] else ">IIHH"
     _, skipped, _, count = struct.unpack_from(form, box, 12)
     first = 12 + struct.calcsize(form)
@@ -145,11 +134,11 @@ def _segment_index(box: bytes) -> tuple[int, int]:
 _SEGMENT = 0x18538067
 
 
-def _matroska(file: BinaryIO, size: int, seen: Seen) -> Extent | None:
-    """The segment's size; where it is unknown, that of the last element. Source: RFC 8794, 6; RFC 9559, 5.1."""
+def _matroska(file: BinaryIO, size: int, tally: PacketTally) -> Extent | None:
+    """Read the segment's size; where it is unknown, that of the last element. Source: RFC 8794, 6; RFC 9559, 5.1."""
     at, has_jumped = 0, False
     while at < size:
-        element = _element(_at(file, at, 12))
+        element = _element(_read_at(file, at, 12))
         if element is None:
             return None
         kind, header, length = element
@@ -159,16 +148,16 @@ def _matroska(file: BinaryIO, size: int, seen: Seen) -> Extent | None:
             if length is not None:
                 return Extent(at + header + length)
             at += header
-        elif length is None and not has_jumped and seen.last_position > at:
-            # A cluster of unknown size: its end is looked for from the last frame on.
-            at, has_jumped = seen.last_position, True
+        elif length is None and not has_jumped and tally.last_position > at:
+            # A cluster of unknown size: search for its end from the last frame on.
+            at, has_jumped = tally.last_position, True
         else:
             at += header + (length or 0)
     return None
 
 
 def _element(head: bytes) -> tuple[int, int, int | None] | None:
-    """ID, bytes of the header and of the content (None: unknown) of an EBML element; None where it is cut or none."""
+    """Return ID, header bytes and content bytes (None: unknown) of an EBML element; None where it is invalid."""
     if len(head) < 2 or not head[0] >> 4:
         return None
     of_id = 9 - head[0].bit_length()
@@ -182,17 +171,17 @@ def _element(head: bytes) -> tuple[int, int, int | None] | None:
     return int.from_bytes(head[:of_id], "big"), of_id + of_size, None if is_unknown else value
 
 
-def _flv(file: BinaryIO, size: int, seen: Seen) -> Extent | None:
-    """`filesize` of onMetaData, else the last tag. Source: Adobe FLV specification 10.1, E.3, E.4 and E.5."""
-    head = _at(file, 0, 65536)
+def _flv(file: BinaryIO, size: int, tally: PacketTally) -> Extent | None:
+    """Read `filesize` of onMetaData, else the last tag. Source: Adobe FLV specification 10.1, E.3, E.4 and E.5."""
+    head = _read_at(file, 0, 65536)
     mark = b"\x00\x08filesize\x00"
     found = head.find(mark) + len(mark)
     if found >= len(mark) and len(head) >= found + 8:
-        told = struct.unpack_from(">d", head, found)[0]
-        if size < told < 2**63:
-            return Extent(int(told))
-    at = seen.last_position
-    while len(head := _at(file, at, 11)) == 11 and head[0] & 0x1F in (8, 9, 18):
+        stated = struct.unpack_from(">d", head, found)[0]
+        if size < stated < 2**63:
+            return Extent(int(stated))
+    at = tally.last_position
+    while len(head := _read_at(file, at, 11)) == 11 and head[0] & 0x1F in (8, 9, 18):
         at += 11 + int.from_bytes(head[1:4], "big") + 4
     return Extent(at, is_exact=False) if at > size else Extent(at + 11, is_exact=False) if 0 < len(head) < 11 else None
 
@@ -202,27 +191,37 @@ _ASF_FILE = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
 _ASF_BROADCAST = 1
 
 
-def _asf(file: BinaryIO, size: int, seen: Seen) -> Extent | None:
-    """The file properties object. Source: ASF specification 01.20.06, 3.2 and 5.1."""
-    head = _at(file, 0, 24)
+def _asf(file: BinaryIO, size: int, tally: PacketTally) -> Extent | None:
+    """Read the file properties object. Source: ASF specification 01.20.06, 3.2 and 5.1."""
+    head = _read_at(file, 0, 24)
     if len(head) < 24 or head[:16] != _ASF_HEADER:
         return None
-    head = _at(file, 0, min(int.from_bytes(head[16:24], "little"), 1 << 20))
+    head = _read_at(file, 0, min(int.from_bytes(head[16:24], "little"), 1 << 20))
     found = head.find(_ASF_FILE)
     if found < 0 or len(head) < found + 92:
         return None
-    told, _, _, play, _, preroll, flags = struct.unpack_from("<6QI", head, found + 40)
+    stated, _, _, play, _, preroll, flags = struct.unpack_from("<6QI", head, found + 40)
     if flags & _ASF_BROADCAST:
         return None
-    data = _at(file, len(head), 24)
-    need = max(told, len(head) + int.from_bytes(data[16:], "little") if len(data) == 24 else 0)
-    return Extent(need, seconds=play / 1e7 - preroll / 1e3)
+    data = _read_at(file, len(head), 24)
+    end = max(stated, len(head) + int.from_bytes(data[16:], "little") if len(data) == 24 else 0)
+    return Extent(end, seconds=play / 1e7 - preroll / 1e3)
 
 
-def _rm(file: BinaryIO, size: int, seen: Seen) -> Extent | None:
-    """Chunks whose sizes hold their own header. Source: RealMedia file format, appendix E of the RealSystem SDK."""
+def _rm(file: BinaryIO, size: int, tally: PacketTally) -> Extent | None:
+    """Read the chunk sizes, which include the headers.
+
+    Source: RealMedia file format, appendix E of the RealSystem SDK.
+    """
     at = 0
-    while len(head := _at(file, at, 8)) == 8 and head[:4] in (b".RMF", b"PROP", b"CONT", b"MDPR", b"DATA", b"INDX"):
+    while len(head := _read_at(file, at, 8)) == 8 and head[:4] in (
+        b".RMF",
+        b"PROP",
+        b"CONT",
+        b"MDPR",
+        b"DATA",
+        b"INDX",
+    ):
         length = int.from_bytes(head[4:], "big")
         if length < 8:
             return None
@@ -236,9 +235,9 @@ def _rm(file: BinaryIO, size: int, seen: Seen) -> Extent | None:
 _MXF_HEADER = bytes.fromhex("060e2b34020501010d0102010102")
 
 
-def _mxf(file: BinaryIO, size: int, seen: Seen) -> Extent | None:
-    """Where the header partition says that the footer is. Source: SMPTE ST 377-1, 7.1."""
-    head = _at(file, 0, 131072)
+def _mxf(file: BinaryIO, size: int, tally: PacketTally) -> Extent | None:
+    """Read the position of the footer in the header partition. Source: SMPTE ST 377-1, 7.1."""
+    head = _read_at(file, 0, 131072)
     start = head.find(_MXF_HEADER)
     if start < 0 or len(head) < start + 60:
         return None
@@ -248,21 +247,21 @@ def _mxf(file: BinaryIO, size: int, seen: Seen) -> Extent | None:
     return Extent(start + footer + 17, is_exact=False) if footer else None
 
 
-def _swf(file: BinaryIO, size: int, seen: Seen) -> Extent | None:
-    """The length in the header, of files that are not compressed. Source: SWF specification 19, chapter 2."""
-    head = _at(file, 0, 8)
+def _swf(file: BinaryIO, size: int, tally: PacketTally) -> Extent | None:
+    """Read the length in the header of an uncompressed file. Source: SWF specification 19, chapter 2."""
+    head = _read_at(file, 0, 8)
     return Extent(int.from_bytes(head[4:], "little")) if head[:3] == b"FWS" else None
 
 
-def _ivf(file: BinaryIO, size: int, seen: Seen) -> Extent | None:
-    """The last frame's size."""
-    at = seen.last_position
-    return Extent(at + 12 + int.from_bytes(_at(file, at, 4), "little"), is_exact=False)
+def _ivf(file: BinaryIO, size: int, tally: PacketTally) -> Extent | None:
+    """Read the size of the last frame."""
+    at = tally.last_position
+    return Extent(at + 12 + int.from_bytes(_read_at(file, at, 4), "little"), is_exact=False)
 
 
-def _gif(file: BinaryIO, size: int, seen: Seen) -> Extent | None:
-    """The blocks up to the trailer. Source: GIF89a specification."""
-    head = _at(file, 0, 13)
+def _gif(file: BinaryIO, size: int, tally: PacketTally) -> Extent | None:
+    """Walk over the blocks up to the trailer. Source: GIF89a specification."""
+    head = _read_at(file, 0, 13)
     file.seek(13 + _palette_bytes(head[10]))
     while mark := file.read(1):
         if mark == b";":
@@ -286,10 +285,10 @@ def _palette_bytes(flags: int) -> int:
     return 3 << (flags & 7) + 1 if flags & 0x80 else 0
 
 
-def _apng(file: BinaryIO, size: int, seen: Seen) -> Extent | None:
-    """The chunks up to IEND, and how many frames acTL tells. Source: PNG specification, third edition, 5.3, 11.3.6."""
+def _apng(file: BinaryIO, size: int, tally: PacketTally) -> Extent | None:
+    """Walk to IEND; acTL holds the frame count. Source: PNG specification, third edition, 5.3, 11.3.6."""
     at, num_frames = 8, None
-    while len(head := _at(file, at, 12)) == 12:
+    while len(head := _read_at(file, at, 12)) == 12:
         length, kind = int.from_bytes(head[:4], "big"), head[4:8]
         if kind == b"acTL":
             num_frames = int.from_bytes(head[8:12], "big") or None
@@ -304,10 +303,10 @@ _OGG_END = 4
 _TAIL_BYTES = 1 << 18
 
 
-def _ogg(file: BinaryIO, size: int, seen: Seen) -> Extent | None:
-    """The last page of each stream, which is marked as such. Source: RFC 3533, 6."""
+def _ogg(file: BinaryIO, size: int, tally: PacketTally) -> Extent | None:
+    """Look for the last page of each stream, which is marked as such. Source: RFC 3533, 6."""
     start = max(0, size - _TAIL_BYTES)
-    tail = _at(file, start, _TAIL_BYTES)
+    tail = _read_at(file, start, _TAIL_BYTES)
     at = tail.find(b"OggS\0")
     is_last: dict[bytes, bool] = {}
     while at >= 0 and tail[at : at + 4] == b"OggS":
@@ -321,11 +320,13 @@ def _ogg(file: BinaryIO, size: int, seen: Seen) -> Extent | None:
     return None if all(is_last.values()) else Extent(size + 1, is_exact=False, has_end=False)
 
 
-def _mpegts(file: BinaryIO, size: int, seen: Seen) -> Extent | None:
-    """Whether the last packet is whole: of 188 bytes, with a time before it (192) or a checksum behind (204).
-    Source: ISO 13818-1, 2.4.3.2."""
+def _mpegts(file: BinaryIO, size: int, tally: PacketTally) -> Extent | None:
+    """Check the last packet: 188 bytes, or 192 with a time before it, or 204 with a checksum after it.
+
+    Source: ISO 13818-1, 2.4.3.2.
+    """
     for step, whole in ((188, 188), (192, 188), (204, 204)):
-        tail = _at(file, max(0, size - 16 * step), 16 * step)
+        tail = _read_at(file, max(0, size - 16 * step), 16 * step)
         for first in range(min(step, len(tail))):
             marks = tail[first::step]
             if len(marks) >= 3 and marks.count(0x47) == len(marks):
@@ -334,10 +335,10 @@ def _mpegts(file: BinaryIO, size: int, seen: Seen) -> Extent | None:
     return None
 
 
-def _mpeg(file: BinaryIO, size: int, seen: Seen) -> Extent | None:
-    """Whether the last packet of a program stream is whole. Source: ISO 13818-1, 2.5.3; ISO 11172-1, 2.4.3."""
-    at = seen.last_position
-    while len(head := _at(file, at, 14)) >= 6 and head[:3] == b"\0\0\1":
+def _mpeg(file: BinaryIO, size: int, tally: PacketTally) -> Extent | None:
+    """Check the last packet of a program stream. Source: ISO 13818-1, 2.5.3; ISO 11172-1, 2.4.3."""
+    at = tally.last_position
+    while len(head := _read_at(file, at, 14)) >= 6 and head[:3] == b"\0\0\1":
         if head[3] == 0xBA:
             is_second = head[4] >> 6 == 1
             at += 14 + (head[13] & 7 if len(head) > 13 else 0) if is_second else 12
@@ -348,19 +349,19 @@ def _mpeg(file: BinaryIO, size: int, seen: Seen) -> Extent | None:
     return Extent(at, is_exact=False) if at > size else None
 
 
-def _y4m(file: BinaryIO, size: int, seen: Seen) -> Extent | None:
-    """Whether the last frame is whole. Source: yuv4mpeg(5)."""
-    end = seen.last_position + seen.last_size
-    rest = _at(file, end, 5)
-    return Extent(end + 6 + seen.last_size, is_exact=False) if rest and b"FRAME".startswith(rest) else None
+def _y4m(file: BinaryIO, size: int, tally: PacketTally) -> Extent | None:
+    """Check the last frame. Source: yuv4mpeg(5)."""
+    end = tally.last_position + tally.last_size
+    rest = _read_at(file, end, 5)
+    return Extent(end + 6 + tally.last_size, is_exact=False) if rest and b"FRAME".startswith(rest) else None
 
 
-def _dv(file: BinaryIO, size: int, seen: Seen) -> Extent | None:
-    """Frames of one size, without a header."""
-    return Extent(seen.last_position + seen.last_size, is_exact=False)
+def _dv(file: BinaryIO, size: int, tally: PacketTally) -> Extent | None:
+    """Take the end of the last frame: frames have one size and no header."""
+    return Extent(tally.last_position + tally.last_size, is_exact=False)
 
 
-READERS: dict[str, Callable[[BinaryIO, int, Seen], Extent | None]] = {
+EXTENT_READERS: dict[str, Callable[[BinaryIO, int, PacketTally], Extent | None]] = {
     "avi": _avi,
     "mov": _mov,
     "matroska": _matroska,
@@ -378,4 +379,4 @@ READERS: dict[str, Callable[[BinaryIO, int, Seen], Extent | None]] = {
     "yuv4mpegpipe": _y4m,
     "dv": _dv,
 }
-"""By the first of FFmpeg's names of a container. Raw streams and others tell nothing."""
+"""Reader by the first of FFmpeg's names of a container; raw streams and others state no extent."""

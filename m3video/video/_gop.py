@@ -1,4 +1,4 @@
-"""Does every keyframe start afresh? Decoders that jump by frame number need it; ours does not."""
+"""Whether every keyframe of a file is a clean entry point: decoders that seek by frame number depend on it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,11 @@ _H264_IDR = 5
 
 
 def why_not_seekable(file: LocalFile, *, max_pixels: int) -> str | None:
-    """Read all packets and say why frames cannot be numbered or sought naively; None when they can."""
+    """Read all packets and return why frames cannot be numbered or sought naively, or None when they can.
+
+    Raises:
+        VideoError: the file cannot be opened.
+    """
     with AvStream(file, max_pixels=max_pixels) as source:
         context = source.stream.codec_context
         length_size = _length_size(context.extradata) if context.name == "h264" else 0
@@ -29,7 +33,7 @@ def why_not_seekable(file: LocalFile, *, max_pixels: int) -> str | None:
 
 
 def _length_size(extradata: bytes | None) -> int:
-    """Bytes of a NAL unit's length field (ISO 14496-15 avcC), 0 for Annex B start codes."""
+    """Return the bytes of a NAL unit's length field (ISO 14496-15 avcC), 0 for Annex B start codes."""
     return (extradata[4] & 3) + 1 if extradata and len(extradata) > 4 and extradata[0] == 1 else 0
 
 
@@ -49,5 +53,5 @@ def _nal_types(data: bytes, length_size: int) -> set[int]:
 
 
 def is_plain_container(name: str) -> bool:
-    """MP4 and MOV, Matroska and WebM, as FFmpeg names them."""
+    """Return whether FFmpeg's container `name` is that of MP4 and MOV, or of Matroska and WebM."""
     return name.startswith(("mov,mp4", "matroska"))

@@ -1,8 +1,8 @@
-"""What decord, torchcodec and OpenCV have in common: they number frames and hand out RGB, and they must be watched.
+"""What decord, torchcodec and OpenCV have in common: they number frames and return RGB, and they must be verified.
 
-Times, orientation and the list of frames come from our own index. Before the first frame is handed out, the file is
-decoded once by PyAV (pictures are not made) to be sure that it is whole, and a few pictures are compared; a backend
-that would return other frames than those asked for is refused, never corrected and never replaced.
+Times, orientation and the list of frames come from our own index. Before the first frame is returned, the file is
+decoded once by PyAV (without converting pictures) to be sure that it is complete, and a few pictures are compared. A
+backend that would return other frames than those asked for is refused, never corrected and never replaced.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from numpy.typing import NDArray
 from m3video.errors import BackendError, VideoError
 from m3video.types import Frame, ScanFrame
 from m3video.video._seek import Seeker
-from m3video.video.metadata import FileFacts, check_whole, inspect_file
+from m3video.video.metadata import FileMetadata, check_by_decoding, inspect_file
 from m3video.video.path_checks import LocalFile, unchanged
-from m3video.video.reader import DamageReport, VideoReader, check_wanted
+from m3video.video.reader import DamageReport, VideoReader, check_pts
 
 NUM_COMPARED = 5
-"""Pictures compared with PyAV's before a backend is believed."""
+"""Frames compared with PyAV's before a backend is trusted."""
 
 MAX_DIFFERENCE = 12.0
 """Mean absolute difference of 32 x 32 pictures, grey levels, above which two pictures are not the same frame."""
@@ -32,31 +32,31 @@ _verified: set[tuple[str, tuple[str, int, int, int, int]]] = set()
 
 
 class IndexedReader(VideoReader):
-    """A reader whose decoder knows frames by number. Subclasses say which files they refuse and how they decode."""
+    """A reader whose decoder addresses frames by number; subclasses decide what they refuse and how they decode."""
 
     backend = ""
 
     def __init__(self, file: LocalFile, *, max_pixels: int) -> None:
         self._file, self._max_pixels = file, max_pixels
-        self._facts = inspect_file(file, max_pixels=max_pixels)
-        self.index = self._facts.index
-        self.info = replace(self._facts.info, backend=self.backend)
+        self._metadata = inspect_file(file, max_pixels=max_pixels)
+        self.index = self._metadata.index
+        self.info = replace(self._metadata.info, backend=self.backend)
         self._is_closed = False
         with unchanged(file, self.info.fingerprint):
-            if reason := self._why_not(self._facts):
+            if reason := self._refusal(self._metadata):
                 self._refuse(reason)
-            self._check_whole()
+            self._check_by_decoding()
             if (self.backend, file.identity) not in _verified:
                 self._verify()
                 _verified.add((self.backend, file.identity))
 
     @abstractmethod
-    def _why_not(self, facts: FileFacts) -> str | None:
-        """Why the decoder would return wrong frames for this file; None when it is known to be right."""
+    def _refusal(self, metadata: FileMetadata) -> str | None:
+        """Return why the decoder would return wrong frames for this file; None when it is known to be right."""
 
     @abstractmethod
     def _pick(self, rows: Sequence[int]) -> Iterator[NDArray[np.uint8]]:
-        """Upright RGB pictures of the frames numbered `rows` (increasing, from 0, in display order)."""
+        """Yield upright RGB pictures of the frames numbered `rows` (increasing, from 0, in display order)."""
 
     @property
     def damage(self) -> DamageReport:
@@ -71,7 +71,7 @@ class IndexedReader(VideoReader):
                 f"{self._file.shown}: {self.backend} cannot skip frames at the decoder (--scan {mode}); use "
                 "--backend pyav or --scan full"
             )
-        maker = self._facts.new_maker()
+        maker = self._metadata.new_picture_maker()
         for row, picture in self._range(start_pts, end_pts):
             luma, chroma = maker.scan_rgb(picture)
             yield ScanFrame(int(self.index.pts_N[row]), luma, chroma, is_key=bool(self.index.is_key_N[row]))
@@ -82,7 +82,7 @@ class IndexedReader(VideoReader):
 
     def fetch(self, pts: Sequence[int]) -> list[Frame]:
         self._check_open()
-        wanted = check_wanted(self.index, pts, self._file.path)
+        wanted = check_pts(self.index, pts, self._file.path)
         rows = sorted({int(np.searchsorted(self.index.pts_N, value)) for value in wanted})
         times = [int(self.index.pts_N[row]) for row in rows]
         with unchanged(self._file, self.info.fingerprint):
@@ -102,7 +102,7 @@ class IndexedReader(VideoReader):
                 yield from zip(rows, self._pick(rows), strict=True)
 
     def _fit(self, picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """`picture` with square samples: these decoders ignore the sample aspect ratio."""
+        """Return `picture` with square samples: these decoders ignore the sample aspect ratio."""
         size = (self.info.width, self.info.height)
         if picture.shape[1::-1] == size:
             return np.ascontiguousarray(picture)
@@ -112,8 +112,8 @@ class IndexedReader(VideoReader):
         if self._is_closed:
             raise VideoError(f"{self._file.shown}: the reader is closed; open the video again")
 
-    def _check_whole(self) -> None:
-        whole = check_whole(self._file, max_pixels=self._max_pixels)
+    def _check_by_decoding(self) -> None:
+        whole = check_by_decoding(self._file, max_pixels=self._max_pixels)
         if whole.num_damaged or self.index.num_damaged_packets:
             self._refuse("the file is damaged, and this backend hides damage")
         if not whole.is_as_indexed:
@@ -122,9 +122,9 @@ class IndexedReader(VideoReader):
             self._refuse("its resolution changes midway")
 
     def _verify(self) -> None:
-        """Compare some pictures with PyAV's, in an order that makes the decoder jump."""
+        """Compare some frames with PyAV's, far enough apart to make the decoder seek."""
         rows = np.unique(np.linspace(0, len(self.index) - 1, NUM_COMPARED).astype(int)).tolist()
-        maker = self._facts.new_maker()
+        maker = self._metadata.new_picture_maker()
         seeker = Seeker(self._file, self.index, max_pixels=self._max_pixels)
         try:
             for row, picture in zip(rows, self._pick(rows), strict=True):

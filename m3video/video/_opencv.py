@@ -1,4 +1,4 @@
-"""The OpenCV backend: sequential only. It reads from the start to the last frame wanted, and never seeks."""
+"""The OpenCV backend: it reads from the start to the last frame wanted, and never seeks."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from m3video.errors import BackendError
 from m3video.video._indexed import IndexedReader
-from m3video.video.metadata import FileFacts
+from m3video.video.metadata import FileMetadata
 
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # its FFmpeg would write on stderr; read at the first capture
 
@@ -21,20 +21,20 @@ class Reader(IndexedReader):
 
     backend = "opencv"
 
-    def _why_not(self, facts: FileFacts) -> str | None:
-        if facts.info.codec == "av1":
+    def _refusal(self, metadata: FileMetadata) -> str | None:
+        if metadata.info.codec == "av1":
             return "its codec is AV1, of which OpenCV returns no frames"
-        if facts.info.codec in ("mpeg2video", "mpeg1video"):
+        if metadata.info.codec in ("mpeg2video", "mpeg1video"):
             return "its codec is MPEG-1/2, of which OpenCV returned wrong pictures when interlaced"
-        if facts.is_hdr:
+        if metadata.is_hdr:
             return "it is HDR, and OpenCV returns other colours"
-        if not facts.is_first_stream:
+        if not metadata.is_first_stream:
             return "it has several video streams and the best is not the first"
-        if facts.orientation.mirrored:
+        if metadata.orientation.mirrored:
             return "its pictures are mirrored"
         num_frames = self._count()
-        if num_frames != len(facts.index):
-            return f"it counts {num_frames} frames where there are {len(facts.index)}"
+        if num_frames != len(metadata.index):
+            return f"it counts {num_frames} frames where there are {len(metadata.index)}"
         return None
 
     def _pick(self, rows: Sequence[int]) -> Iterator[NDArray[np.uint8]]:

@@ -15,25 +15,25 @@ from m3video.errors import VideoError
 from m3video.types import Frame, ScanFrame
 from m3video.video._avstream import AvStream
 from m3video.video._seek import Seeker, sequence
-from m3video.video.metadata import FileFacts, inspect_file
+from m3video.video.metadata import FileMetadata, inspect_file
 from m3video.video.path_checks import LocalFile, unchanged
 from m3video.video.picture import PictureMaker
-from m3video.video.reader import DamageReport, VideoReader, check_wanted
+from m3video.video.reader import DamageReport, VideoReader, check_pts
 
 
 class Reader(VideoReader):
     """Reads one file through PyAV; see `VideoReader`.
 
     Attributes:
-        range_damage: what the last complete `scan` or `frames` found within the range it was asked for.
+        range_damage: damage that the last complete `scan` or `frames` found within its range.
     """
 
-    def __init__(self, file: LocalFile, *, max_pixels: int, facts: FileFacts | None = None) -> None:
+    def __init__(self, file: LocalFile, *, max_pixels: int, metadata: FileMetadata | None = None) -> None:
         self._file = file
         self._max_pixels = max_pixels
-        facts = facts or inspect_file(file, max_pixels=max_pixels)
-        self.index, self.info = facts.index, facts.info
-        self._new_maker = facts.new_maker
+        metadata = metadata or inspect_file(file, max_pixels=max_pixels)
+        self.index, self.info = metadata.index, metadata.info
+        self._new_maker = metadata.new_picture_maker
         self._keys = frozenset(self.index.pts_N[self.index.is_key_N].tolist())
         self._damage = self.range_damage = DamageReport(num_damaged_packets=self.index.num_damaged_packets)
         self._seeker: Seeker | None = None
@@ -47,14 +47,14 @@ class Reader(VideoReader):
         self, *, mode: str = "full", start_pts: int | None = None, end_pts: int | None = None
     ) -> Iterator[ScanFrame]:
         maker = self._maker()
-        if reason := self._why_not_skip(mode):
+        if reason := self._skip_refusal(mode):
             raise VideoError(f"{self._file.shown}: --scan {mode} is not safe, because {reason}; use --scan full")
         for pts, frame in self._pass(start_pts, end_pts, scan=mode):
             luma, chroma = maker.scan(frame)
             yield ScanFrame(pts, luma, chroma, is_key=pts in self._keys, is_corrupt=frame.is_corrupt)
 
-    def _why_not_skip(self, mode: str) -> str | None:
-        """Why frames skipped at the decoder could confuse which is which; None when they cannot."""
+    def _skip_refusal(self, mode: str) -> str | None:
+        """Return why frames could be mistaken for others when the decoder skips some; None when they cannot."""
         if mode == "full":
             return None
         if self.index.source != "packets" or not self.index.is_regular:
@@ -69,7 +69,7 @@ class Reader(VideoReader):
             yield Frame(pts, maker.rgb(frame))
 
     def fetch(self, pts: Sequence[int]) -> list[Frame]:
-        wanted = check_wanted(self.index, pts, self._file.path)
+        wanted = check_pts(self.index, pts, self._file.path)
         if not wanted:
             return []
         maker = self._maker()
@@ -98,7 +98,7 @@ class Reader(VideoReader):
     def _pass(
         self, start_pts: int | None, end_pts: int | None, scan: str | None = None
     ) -> Iterator[tuple[int, VideoFrame]]:
-        """(pts, frame) of the range in display order; a pass over everything leaves its damage report."""
+        """Yield (pts, frame) of the range in display order; a pass over the whole file updates `damage`."""
         with unchanged(self._file, self.info.fingerprint):
             yield from self._read(start_pts, end_pts, scan)
 
@@ -126,8 +126,8 @@ class Reader(VideoReader):
         scan: str | None,
         damage: Callable[[], int],
     ) -> Iterator[tuple[int, VideoFrame]]:
-        """Those of `frames` whose rows are in [first, last); what is wrong with them is reported at the end."""
-        num_seen = num_keys_seen = num_corrupt = num_unexpected = 0
+        """Yield those of `frames` whose rows are in [first, last), and store the damage report at the end."""
+        num_decoded = num_keys_decoded = num_corrupt = num_unexpected = 0
         before = -1
         for pts, frame in frames:
             row = self.index.position(pts)
@@ -138,18 +138,20 @@ class Reader(VideoReader):
                 break
             before = row
             if row >= first:
-                num_seen += 1
-                num_keys_seen += int(self.index.is_key_N[row])
+                num_decoded += 1
+                num_keys_decoded += int(self.index.is_key_N[row])
                 num_corrupt += frame.is_corrupt
                 yield pts, frame
-        # Of frames that no other is made from nobody knows how many there are; keyframes are never skipped.
+        # How many frames the decoder skipped is unknown; keyframes are never skipped.
         num_keys = int(self.index.is_key_N[first:last].sum())
-        due = {"keyframes": num_keys, "nonref": num_seen + num_keys - num_keys_seen}.get(scan or "full", last - first)
-        self.range_damage = DamageReport(damage(), due - num_seen, num_corrupt, num_unexpected)
-        if scan == "keyframes" and num_seen < due and not self.range_damage.num_damaged_packets:
+        expected = {"keyframes": num_keys, "nonref": num_decoded + num_keys - num_keys_decoded}.get(
+            scan or "full", last - first
+        )
+        self.range_damage = DamageReport(damage(), expected - num_decoded, num_corrupt, num_unexpected)
+        if scan == "keyframes" and num_decoded < expected and not self.range_damage.num_damaged_packets:
             raise VideoError(
-                f"{self._file.shown}: {due - num_seen} of its {due} keyframes are made of other frames (intra "
-                "refresh), so --scan keyframes cannot read them; use --scan full"
+                f"{self._file.shown}: {expected - num_decoded} of its {expected} keyframes are made of other "
+                "frames (intra refresh), so --scan keyframes cannot read them; use --scan full"
             )
         if first == 0 and last == len(self.index):
             self._damage = self.range_damage

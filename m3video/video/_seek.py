@@ -1,4 +1,4 @@
-"""Finding frames by exact pts: prime, seek to a keyframe, decode until the pts matches, or refuse."""
+"""Finding frames by exact pts: seek to a keyframe, decode until the pts matches, or refuse."""
 
 from __future__ import annotations
 
@@ -23,24 +23,32 @@ LAST_PTS = 2**63 - 1
 
 
 class Seeker:
-    """Finds frames by exact pts, and keeps its place so that one forward sweep serves several frames of a GOP.
+    """A decoder that finds frames by exact pts and keeps its position, so that one pass serves several frames of a GOP.
 
-    The order of attempts: go on from where the decoder stands; seek to the keyframe before the frame; to the
-    keyframe before that; decode from the start. An attempt fails when the frame does not come out, or when anything
-    between the keyframe and the frame was damaged: then its picture would depend on how the decoder got there.
-    From the start there is only one way, so there only the frame itself must be whole.
+    The order of attempts: decode on from the current position; seek to the keyframe before the frame; to the keyframe
+    before that; decode from the start. An attempt fails when the decoder does not output the frame, or when anything
+    between the keyframe and the frame was damaged: the picture would then depend on how the decoder got there. From
+    the start there is only one way, so there only the frame itself must be undamaged.
 
-    Told which frames will be asked for, it decodes besides them only frames that others are made from, and stops at
-    the last one of a GOP.
+    After `expect`, it decodes only the frames announced and those that others refer to, and stops at the last frame
+    wanted of a GOP.
     """
 
     def __init__(
         self, file: LocalFile, index: FrameIndex, *, max_pixels: int, is_damaged: bool = False, scan: str | None = None
     ) -> None:
-        """`scan`: as for `AvStream`."""
+        """Prepare to seek; the file is opened by the first `reach` or `run`.
+
+        Args:
+            file: a checked path.
+            index: its frames.
+            max_pixels: as for `AvStream`.
+            is_damaged: a pass over the file found damage, so that every frame must be decoded from the start.
+            scan: as for `AvStream`.
+        """
         self._file, self._index = file, index
         self._open = partial(AvStream, file, max_pixels=max_pixels, scan=scan)
-        # In a damaged file what a frame looks like depends on how it was reached; only one way is the scan's.
+        # In a damaged file a picture depends on how it was reached; only decoding from the start matches the scan.
         self._can_seek = index.is_seekable and not is_damaged
         self._wanted: Ints | None = None
         self._source: AvStream | None = None
@@ -54,11 +62,11 @@ class Seeker:
         self._key: int | None = None
 
     def expect(self, pts: Sequence[int]) -> None:
-        """From now on only frames of `pts` (increasing) are asked for."""
+        """Announce that from now on only frames of `pts` (increasing) are asked for."""
         self._wanted = np.array(pts, np.int64)
 
     def reach(self, pts: int) -> VideoFrame:
-        """The frame at exactly `pts`, decoded without damage.
+        """Return the frame at exactly `pts`, decoded without damage.
 
         Raises:
             VideoError: when no attempt yields it.
@@ -73,7 +81,7 @@ class Seeker:
         )
 
     def run(self, pts: int) -> Iterator[tuple[int, VideoFrame]]:
-        """Frames from `pts` on, in display order; from the first one that decodes when that one is damaged."""
+        """Yield frames from `pts` on in display order; when that frame is damaged, from the first one that decodes."""
         try:
             yield pts, self.reach(pts)
         except VideoError:
@@ -102,7 +110,7 @@ class Seeker:
         return bool(key_at == key_pts) or self._at == int(self._index.pts_N[row - 1])
 
     def _advance(self, pts: int) -> VideoFrame | None:
-        """Decode up to `pts`; None when it does not come out whole."""
+        """Decode up to `pts` and return its frame, or None when it is missing or damaged."""
         assert self._frames is not None
         for at, frame in self._frames:
             self._at = at
@@ -129,13 +137,13 @@ class Seeker:
         return True
 
     def _seek(self, key: int, *, limit: int) -> bool:
-        """Stand at a keyframe between `key` and `limit`; False when the container leads elsewhere."""
+        """Seek to a keyframe between `key` and `limit`; return False when the container leads elsewhere."""
         if self._source is None:
             self._restart()
         assert self._source is not None
         source = self._source
         if not self._is_primed:
-            # Decode one frame before the first seek: some decoders learn what they need only from the first frame.
+            # Decode one frame before the first seek: some decoders take their parameters only from the first frame.
             assert self._frames is not None
             next(self._frames, None)
             self._is_primed = True
@@ -155,12 +163,14 @@ class Seeker:
 
     @property
     def damage(self) -> int:
-        """Packets that could not be read or decoded since the file was opened last."""
+        """Number of packets that could not be read or decoded since the file was last opened."""
         return self._source.damage if self._source else 0
 
     def _needed(self, source: AvStream, packets: Iterator[Any], wanted: Ints, key: int) -> Iterator[Any]:
-        """`packets` up to the last one wanted before the next keyframe after `key`; of the others, the decoder skips
-        those of which no frame is made."""
+        """Yield `packets` up to the last one wanted before the keyframe after `key`.
+
+        Of frames that are not wanted the decoder skips those that no other frame refers to.
+        """
         after = np.searchsorted(self._keys, key, side="right")
         low, high = np.searchsorted(wanted, [key, self._keys[after] if after < len(self._keys) else LAST_PTS])
         missing = set(wanted[low:high].tolist())
@@ -173,13 +183,14 @@ class Seeker:
         source.skip_unreferenced(False)
 
     def close(self) -> None:
+        """Close the file; the next request opens it again."""
         if self._source:
             self._source.close()
         self._source = self._frames = None
 
 
 def sequence(source: AvStream, index: FrameIndex) -> Iterator[tuple[int, VideoFrame]]:
-    """(pts, frame) from the start of the file, with the same times that the index has."""
+    """Yield (pts, frame) from the start of the file, with the same times that the index has."""
     if index.is_regular:
         yield from ((frame.pts, frame) for frame in source.frames() if frame.pts is not None)
         return

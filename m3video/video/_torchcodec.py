@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from m3video.errors import BackendError
 from m3video.utils.text import first_line
 from m3video.video._indexed import IndexedReader
-from m3video.video.metadata import FileFacts
+from m3video.video.metadata import FileMetadata
 from m3video.video.path_checks import LocalFile
 
 _BATCH = 8
@@ -30,18 +30,18 @@ class Reader(IndexedReader):
         self._decoders = load()
         super().__init__(file, max_pixels=max_pixels)
 
-    def _why_not(self, facts: FileFacts) -> str | None:
-        if facts.orientation.mirrored:
+    def _refusal(self, metadata: FileMetadata) -> str | None:
+        if metadata.orientation.mirrored:
             return "its pictures are mirrored"
-        if not facts.index.is_regular:
+        if not metadata.index.is_regular:
             return "its timestamps are missing, repeated or out of order"
         try:
             decoder = self._open()
             num_frames = len(decoder)
         except (RuntimeError, ValueError, TypeError) as error:
             return f"it cannot open it ({first_line(error, limit=160)})"
-        if num_frames != len(facts.index):
-            return f"it counts {num_frames} frames where there are {len(facts.index)}"
+        if num_frames != len(metadata.index):
+            return f"it counts {num_frames} frames where there are {len(metadata.index)}"
         return None
 
     def _pick(self, rows: Sequence[int]) -> Iterator[NDArray[np.uint8]]:
@@ -63,7 +63,7 @@ class Reader(IndexedReader):
     def _open(self):  # type: ignore[no-untyped-def]  # torchcodec may be absent
         return self._decoders.VideoDecoder(
             self._file.identity[0],
-            stream_index=self._facts.stream_index,
+            stream_index=self._metadata.stream_index,
             dimension_order="NHWC",
             num_ffmpeg_threads=1,
             seek_mode="exact",

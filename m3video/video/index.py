@@ -1,7 +1,7 @@
 """The frame index: which frames a correct decoder presents, and when, from one pass over the packets.
 
-Reading all packets costs about 1/60 of decoding them. The first frames are decoded to check that packets tell the
-truth; where they do not (fields in separate packets, hidden frames, missing timestamps), the index is made by decoding
+Reading all packets costs about 1/60 of decoding them. The first frames are decoded to verify the packets' timestamps;
+where these are wrong (fields in separate packets, hidden frames, missing timestamps), the index is made by decoding
 the file once, and says so. Shape legend: N presented frames, in display order.
 """
 
@@ -20,11 +20,10 @@ from m3video.types import TimeBase
 from m3video.utils.clock import FROM_ZERO, Origin, clock_seconds
 from m3video.utils.progress import alive
 from m3video.video._avstream import AvStream
-from m3video.video.origin import origin_of
-from m3video.video.timeline import new_timeline, nominal_ticks, timeline_notes
+from m3video.video.timeline import new_timeline, nominal_ticks, origin_of, timeline_notes
 
 HEAD_FRAMES = 24
-"""Frames decoded to check the packets' word."""
+"""Frames decoded to verify the packets' timestamps."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -39,9 +38,9 @@ class FrameIndex:
         source: "packets" or "decoder": what the index was made from.
         stores_times: the container keeps a time with each packet (AVI and raw streams count instead).
         num_missing, num_duplicate, num_backward: timestamps of the file that were absent, repeated, or ran backward.
-        is_regular: True when pts_N are the file's own timestamps, each present once and in order.
         num_damaged_packets: packets that could not be read or decoded while the index was made.
-        notes: what a person should know about how the times were obtained.
+        last_duration: how long the last frame is shown, ticks.
+        notes: messages for users on how the times were obtained.
         origin: the start of the file's earliest stream; `pts_seconds` counts from there.
     """
 
@@ -68,11 +67,12 @@ class FrameIndex:
 
     @property
     def is_regular(self) -> bool:
+        """Whether pts_N are the file's own timestamps, each present once and in order."""
         return not (self.num_missing or self.num_duplicate or self.num_backward)
 
     @property
     def is_seekable(self) -> bool:
-        """Whether a frame may be sought by its pts; otherwise it is reached by decoding from the start."""
+        """Whether frames can be sought by pts; otherwise they are reached by decoding from the start."""
         return self.is_regular and self.stores_times
 
     def __len__(self) -> int:
@@ -80,15 +80,15 @@ class FrameIndex:
 
     @property
     def until_pts(self) -> int:
-        """As that of `VideoInfo`."""
+        """When the last frame leaves the screen, ticks."""
         return int(self.pts_N[-1]) + self.last_duration
 
     def pts_seconds(self, pts: int) -> float:
-        """As that of `VideoInfo`."""
+        """Return `pts` in seconds as players count them, from `origin`."""
         return clock_seconds(pts, self.time_base, self.origin)
 
     def position(self, pts: int) -> int | None:
-        """Row of the frame at exactly `pts`, or None."""
+        """Return the row of the frame at exactly `pts`, or None."""
         row = int(np.searchsorted(self.pts_N, pts))
         return row if row < len(self) and self.pts_N[row] == pts else None
 
@@ -98,7 +98,7 @@ class FrameIndex:
 
 @dataclass(slots=True)
 class _Rows:
-    """Growing columns; they grow with what was read, never with what a header claims."""
+    """Columns of a growing index: their size follows what was read, never what a header claims."""
 
     pts: list[int | None] = field(default_factory=list)
     is_key: list[bool] = field(default_factory=list)
@@ -107,14 +107,14 @@ class _Rows:
 
 
 def build_index(source: AvStream, *, max_pixels: int) -> tuple[FrameIndex, VideoFrame]:
-    """Index the frames of `source`, which must stand at its beginning, and return the first decoded frame with it.
+    """Index the frames of `source`, which must be at its beginning, and return the first decoded frame with it.
 
     Args:
         source: an open stream; read to its end.
-        max_pixels: cap on pixels per frame, for the streams opened to check the packets' word.
+        max_pixels: cap on pixels per frame, for the streams opened to verify the packets.
 
     Returns:
-        The index, and the first frame that the decoder puts out.
+        The index, and the first frame that the decoder outputs.
 
     Raises:
         VideoError: when the file has no packets, or no frame of it decodes.
@@ -151,7 +151,7 @@ def _read_packets(source: AvStream) -> _Rows:
 
 
 def _from_packets(rows: _Rows, source: AvStream, head: AvStream) -> tuple[VideoFrame | None, FrameIndex | None]:
-    """The index that the packets tell, or None when the first decoded frames contradict it."""
+    """Return the first frame, and the index by the packets; None when the first decoded frames contradict them."""
     first, shown = _decode_head(head)
     if first is None or any(pts is None for pts in rows.pts):
         return first, None
@@ -160,12 +160,12 @@ def _from_packets(rows: _Rows, source: AvStream, head: AvStream) -> tuple[VideoF
     pts_N = pts_N[order]
     if (np.diff(pts_N) <= 0).any():
         return first, None
-    told = pts_N.tolist()
+    packet_pts = pts_N.tolist()
     leading = 0
-    if shown[0] in told:
+    if shown[0] in packet_pts:
         # A stream cut out of a longer one may begin with frames whose references are missing: no decoder shows them.
-        leading = told.index(shown[0])
-    expected = told[leading : leading + len(shown)]
+        leading = packet_pts.index(shown[0])
+    expected = packet_pts[leading : leading + len(shown)]
     if head.damage or shown != expected:
         return first, None
     keep = order[leading:]
@@ -199,7 +199,7 @@ def _decode_head(head: AvStream) -> tuple[VideoFrame | None, list[int | None]]:
 
 
 def _from_decoder(source: AvStream) -> FrameIndex | None:
-    """The index that decoding the whole file tells; None when nothing decodes."""
+    """Return the index by decoding the whole file; None when nothing decodes."""
     rows = _Rows()
     timeline = new_timeline(source.stream)
     for frame, size in frames_with_sizes(source):
@@ -228,7 +228,7 @@ def _from_decoder(source: AvStream) -> FrameIndex | None:
 
 
 def frames_with_sizes(source: AvStream) -> Iterator[tuple[VideoFrame, int]]:
-    """Decoded frames with the bytes of the packet each came from (0 when unknown)."""
+    """Yield decoded frames with the bytes of the packet each came from (0 when unknown)."""
     source.stream.codec_context.copy_opaque = True
     for packet in source.packets():
         packet.opaque = packet.size
@@ -255,14 +255,15 @@ def _never(packet: Any) -> bool:
 
 
 def _is_hidden_vp8(packet: Any) -> bool:
-    """VP8 frame tag, bit 4: show_frame. Source: RFC 6386, section 9.1."""
+    """Return whether show_frame, bit 4 of the VP8 frame tag, is 0. Source: RFC 6386, section 9.1."""
     return not bytes(packet)[0] & 0x10
 
 
 def _is_hidden_vp9(packet: Any) -> bool:
-    """A packet of one VP9 frame with show_frame = 0. Source: VP9 bitstream specification, section 6.2.
+    """Return whether a packet holds one VP9 frame with show_frame = 0.
 
-    Packets that end in a superframe marker hold a shown frame by rule.
+    Packets that end in a superframe marker always hold a shown frame.
+    Source: VP9 bitstream specification, section 6.2.
     """
     data = bytes(packet)
     if data[-1] & 0xE0 == 0xC0:

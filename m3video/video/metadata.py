@@ -1,7 +1,7 @@
-"""What is found out about a file once, before any frame is handed out; every backend starts from here.
+"""Metadata of a file, read once before any frame is returned; every backend starts from here.
 
-All facts come through PyAV, whichever backend decodes afterwards: times and orientation must not depend on it.
-Both functions remember their result while the file is unchanged, because making a plan opens its video several times.
+All of it is read through PyAV, whichever backend decodes afterwards: times and orientation must not depend on it.
+Results are cached while the file is unchanged, because making a plan opens its video several times.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from m3video.video._avstream import AvStream
 from m3video.video._gop import is_plain_container
 from m3video.video._seek import sequence
 from m3video.video.index import FrameIndex, build_index
-from m3video.video.path_checks import LocalFile, check_pixels, fingerprint, recency, unchanged
+from m3video.video.path_checks import LocalFile, check_pixels, fingerprint, recent_write_note, unchanged
 from m3video.video.picture import Orientation, PictureMaker, has_known_colours, orientation_of
 from m3video.video.truncation import clock_end, find_truncation
 
@@ -26,11 +26,11 @@ _HDR = {ColorTrc.SMPTE2084.value: "PQ", ColorTrc.ARIB_STD_B67.value: "HLG"}
 
 
 @dataclass(frozen=True, slots=True)
-class FileFacts:
-    """Index, header facts, and how stored pictures become upright ones.
+class FileMetadata:
+    """Index, header values, and how stored pictures become upright ones.
 
-    `coded_size` is (width, height) of the first picture as stored; `is_hdr` says that its transfer curve is PQ or HLG;
-    `stream_index` is the stream's place in the file, `is_first_stream` says that no video stream comes before it.
+    `coded_size` is (width, height) of the first picture as stored; `is_hdr`: its transfer curve is PQ or HLG;
+    `stream_index` is the number of the stream in the file, `is_first_stream`: no video stream comes before it.
     """
 
     index: FrameIndex
@@ -41,20 +41,21 @@ class FileFacts:
     stream_index: int
     is_first_stream: bool
 
-    def new_maker(self) -> PictureMaker:
+    def new_picture_maker(self) -> PictureMaker:
+        """Return a converter for the frames of this file."""
         return PictureMaker(self.orientation, width=self.coded_size[0], height=self.coded_size[1])
 
 
 @dataclass(frozen=True, slots=True)
-class Wholeness:
-    """What decoding the whole file once showed: damage, frames that are not those of the index, other sizes."""
+class DecodeCheck:
+    """What decoding the whole file once found: damage, whether the frames match the index, whether sizes change."""
 
     num_damaged: int
     is_as_indexed: bool
     has_one_size: bool
 
 
-def inspect_file(file: LocalFile, *, max_pixels: int) -> FileFacts:
+def inspect_file(file: LocalFile, *, max_pixels: int) -> FileMetadata:
     """Index `file` and read its header.
 
     Raises:
@@ -65,13 +66,17 @@ def inspect_file(file: LocalFile, *, max_pixels: int) -> FileFacts:
         return _inspect(file, max_pixels)
 
 
-def check_whole(file: LocalFile, *, max_pixels: int) -> Wholeness:
-    """Decode all of `file` once, for backends that conceal damage silently."""
+def check_by_decoding(file: LocalFile, *, max_pixels: int) -> DecodeCheck:
+    """Decode all of `file` once, for backends that conceal damage silently.
+
+    Raises:
+        VideoError: as for `inspect_file`.
+    """
     return _whole(file, max_pixels)
 
 
 @lru_cache(maxsize=8)
-def _inspect(file: LocalFile, max_pixels: int) -> FileFacts:
+def _inspect(file: LocalFile, max_pixels: int) -> FileMetadata:
     with AvStream(file, max_pixels=max_pixels) as source:
         index, first = build_index(source, max_pixels=max_pixels)
         orientation = orientation_of(first, aspect=source.stream.sample_aspect_ratio, max_pixels=max_pixels)
@@ -101,7 +106,7 @@ def _inspect(file: LocalFile, max_pixels: int) -> FileFacts:
             notes=index.notes + orientation.notes + _notes(source, first) + missing,
             partial=is_partial,
         )
-        return FileFacts(
+        return FileMetadata(
             index=index,
             info=info,
             orientation=orientation,
@@ -113,7 +118,7 @@ def _inspect(file: LocalFile, max_pixels: int) -> FileFacts:
 
 
 @lru_cache(maxsize=8)
-def _whole(file: LocalFile, max_pixels: int) -> Wholeness:
+def _whole(file: LocalFile, max_pixels: int) -> DecodeCheck:
     index = _inspect(file, max_pixels).index
     with AvStream(file, max_pixels=max_pixels) as source:
         times: list[int] = []
@@ -123,7 +128,7 @@ def _whole(file: LocalFile, max_pixels: int) -> Wholeness:
             times.append(pts)
             sizes.add((frame.width, frame.height))
             num_corrupt += frame.is_corrupt
-        return Wholeness(source.damage + num_corrupt, times == index.pts_N.tolist(), len(sizes) == 1)
+        return DecodeCheck(source.damage + num_corrupt, times == index.pts_N.tolist(), len(sizes) == 1)
 
 
 def _notes(source: AvStream, first: VideoFrame) -> tuple[str, ...]:
@@ -139,16 +144,20 @@ def _notes(source: AvStream, first: VideoFrame) -> tuple[str, ...]:
 
 
 def _missing(source: AvStream, index: FrameIndex) -> tuple[tuple[str, ...], bool]:
-    """What the header tells and the file does not hold, for people; and whether frames are among it."""
-    told, last = _header_seconds(source.container), clock_end(index)
-    found = find_truncation(source, index, told_seconds=told)
+    """Return notes on what the header announces and the file lacks, and whether frames are missing."""
+    announced, last = _header_seconds(source.container), clock_end(index)
+    found = find_truncation(source, index, header_seconds=announced)
     if found.note is not None:
-        return (found.note + (recency(source.file) if found.is_partial else ""),), found.is_partial
-    # Other containers keep no duration; FFmpeg estimates it from the bit rate.
-    if told is None or not is_plain_container(source.container.format.name) or told - last <= max(0.5, told / 10):
+        return (found.note + (recent_write_note(source.file) if found.is_partial else ""),), found.is_partial
+    # Other containers store no duration; FFmpeg estimates it from the bit rate.
+    if (
+        announced is None
+        or not is_plain_container(source.container.format.name)
+        or announced - last <= max(0.5, announced / 10)
+    ):
         return (), False
     guess = "" if found.is_whole else "; the file may be cut off"
-    return (f"the header tells {told:.2f} s, the frames end at {last:.2f} s{guess}",), False
+    return (f"the header announces {announced:.2f} s, the frames end at {last:.2f} s{guess}",), False
 
 
 def _header_seconds(container: Any) -> float | None:

@@ -1,7 +1,7 @@
-"""The gate: what must hold of a path before any decoder sees it.
+"""Checks that a path must pass before any decoder opens it.
 
-A FIFO hangs every decoder there is, a playlist makes some of them open other files, and a claim of a billion pixels
-makes them allocate. So each is refused here, by name, before FFmpeg is called.
+A FIFO makes every decoder hang, a playlist makes some of them open other files, and a header that claims a billion
+pixels makes them allocate. So each is refused here, by name, before FFmpeg is called.
 """
 
 from __future__ import annotations
@@ -51,10 +51,10 @@ Identity = tuple[str, int, int, int, int]
 
 @dataclass(frozen=True, slots=True)
 class LocalFile:
-    """A path that passed the gate.
+    """A path that passed the checks.
 
-    `path` is as the user gave it, `url` how FFmpeg must be told it (an absolute path behind `file:`, so that `:` or
-    `%d` in a name mean nothing), `identity` changes when the file does.
+    `path` is as the user gave it, `url` what FFmpeg opens (an absolute path after `file:`, so that `:` or `%d` in a
+    name have no special meaning), `identity` changes when the file does.
     """
 
     path: str
@@ -63,6 +63,7 @@ class LocalFile:
 
     @property
     def shown(self) -> str:
+        """The path as one printable line, for messages."""
         return shown(self.path)
 
 
@@ -76,7 +77,7 @@ def check_file(path: str | os.PathLike[str]) -> LocalFile:
         The file, with the URL under which FFmpeg is to open it.
 
     Raises:
-        VideoError: one line that says which rule `path` breaks.
+        VideoError: the check that `path` fails, in one line.
     """
     text = os.fspath(path)
     name = shown(text)
@@ -105,17 +106,17 @@ def _identity(absolute: str, status: os.stat_result) -> Identity:
 
 
 def absolute(path: str) -> str:
-    """`path` from the root on; a URL stays what it is, for `check_file` to refuse."""
+    """Return the absolute form of `path`; a URL is returned as it is, for `check_file` to refuse."""
     return path if is_url(path) and not os.path.exists(path) else os.path.abspath(path)
 
 
 def is_url(text: str) -> bool:
-    """Whether `text` begins like `https://`."""
+    """Return whether `text` begins with a scheme, as `https://`."""
     return _URL.match(text) is not None
 
 
 def absence(text: str) -> str:
-    """What to say of a path where nothing is: one line, with the way out where the path tells what was meant."""
+    """Return a one-line message for a path that does not exist, with a hint where the path shows what was meant."""
     name = shown(text)
     local = text.partition("://")[2]
     if text.lower().startswith("file://") and local.startswith("/"):
@@ -137,13 +138,13 @@ def check_pixels(width: int, height: int, *, max_pixels: int, name: str) -> None
 
 
 def fingerprint(file: LocalFile) -> str:
-    """Hash of all bytes of `file`: `blake2b:` and 32 hex digits. Read in 1 MiB pieces, remembered while unchanged.
+    """Return the hash of all bytes of `file`, `blake2b:` and 32 hex digits; it is cached while the file is unchanged.
 
     Raises:
         ChangedFileError: the file changed before or while it was read.
     """
     digest = _hash(file)
-    check_unchanged(file)  # else it may be of half of one state and half of another
+    check_unchanged(file)  # else the hash may mix two states of the file
     return digest
 
 
@@ -162,14 +163,14 @@ def _hash(file: LocalFile) -> str:
 
 @contextmanager
 def unchanged(file: LocalFile, content: str | None = None) -> Iterator[None]:
-    """Whatever is read of `file` within is of the state that passed the gate: one look at its size and time behind it.
+    """Make sure that what the block reads of `file` is the file that was checked, by comparing identities afterwards.
 
     Args:
         file: the file as it was opened.
-        content: its fingerprint, by which a file that was only touched is told from one that was written to.
+        content: its fingerprint, to tell a file that was only touched from one that was written to.
 
     Raises:
-        ChangedFileError: the file is another one now; also instead of the error that this led to.
+        ChangedFileError: the file is another one now; it replaces an error that this caused.
     """
     try:
         yield
@@ -181,7 +182,13 @@ def unchanged(file: LocalFile, content: str | None = None) -> Iterator[None]:
 
 
 def check_unchanged(file: LocalFile, content: str | None = None, *, cause: Exception | None = None) -> None:
-    """Raise `ChangedFileError` when `file` is no longer what passed the gate; arguments as for `unchanged`."""
+    """Raise `ChangedFileError` when `file` is no longer the file that was checked.
+
+    Args:
+        file: as for `unchanged`.
+        content: as for `unchanged`.
+        cause: the error that this explains.
+    """
     now = _now(file)
     if now == file.identity:
         return
@@ -202,8 +209,8 @@ def check_unchanged(file: LocalFile, content: str | None = None, *, cause: Excep
     raise ChangedFileError(f"{file.shown} {what}") from cause
 
 
-def recency(file: LocalFile) -> str:
-    """Words to end a line about what `file` lacks, when it was written to so lately that it may not be complete yet."""
+def recent_write_note(file: LocalFile) -> str:
+    """Return an ending for a message about missing data, where `file` was written to within the last minute; or ""."""
     try:
         age = time.time() - os.stat(file.identity[0]).st_mtime
     except OSError:
@@ -212,7 +219,7 @@ def recency(file: LocalFile) -> str:
 
 
 def _now(file: LocalFile) -> Identity | None:
-    """The identity of what stands at the path of `file`; None where nothing does."""
+    """Return the identity of what is now at the path of `file`; None where nothing is."""
     try:
         return _identity(file.identity[0], os.stat(file.identity[0]))
     except OSError:

@@ -1,4 +1,4 @@
-"""From what a decoder puts out to upright pictures: full-size RGB, or the small pictures of the first pass.
+"""Conversion of decoded frames to upright pictures: full-size RGB, or the small pictures of the first pass.
 
 Shape legend: H W height and width of a picture, 3 RGB, 2 the chroma planes Cb and Cr.
 All scan pictures are full range (0-255, chroma centred on 128) whatever the file uses, so that statistics mean the
@@ -25,14 +25,14 @@ from m3video.errors import VideoError
 from m3video.types import SCAN_SIDE
 
 MAX_ASPECT = 16
-"""Sample aspect ratios beyond 16:1 or 1:16 are taken for a damaged header and not applied."""
+"""Sample aspect ratios beyond 16:1 or 1:16 are taken as a damaged header and not applied."""
 
-MOST_AT_ONCE = 1.25
-"""Bilinear interpolation to a size this many times smaller still reads every pixel, and nearly to the same share."""
+MAX_LINEAR_RATIO = 1.25
+"""Bilinear interpolation to a size up to this many times smaller still reads every pixel, with nearly equal weights."""
 
 LINES, LUMA_LINES, CHROMA_LINES = 8, 2, 4
-"""Where a scan picture's line is made of `LINES` lines or more, every second line of luma and every fourth of chroma is
-read. Of chroma only means over 6 x 6 scan pixels and more are used."""
+"""Where each line of a scan picture averages `LINES` lines or more, only every second line of luma and every fourth of
+chroma is read. Of chroma only means over 6 x 6 scan pixels and more are used."""
 
 cv2.setNumThreads(1)  # a scan uses one thread; many videos or segments are read side by side, not one picture by many
 
@@ -60,7 +60,7 @@ _LIMITED_CHROMA = np.clip(np.round((np.arange(256) - 128) * (255 / 224) + 128), 
 
 @dataclass(frozen=True, slots=True)
 class Orientation:
-    """How stored pictures become upright ones: scale by the sample aspect, flip, then turn clockwise.
+    """How stored pictures become upright: scale by the sample aspect, flip, then rotate clockwise.
 
     `rotation` is in degrees clockwise, one of 0, 90, 180, 270; `mirrored` flips left and right first; `aspect` is
     the width of a sample over its height.
@@ -72,16 +72,16 @@ class Orientation:
     notes: tuple[str, ...] = ()
 
     def display_size(self, width: int, height: int) -> tuple[int, int]:
-        """(width, height) of an upright picture stored as `width` x `height`."""
+        """Return (width, height) of an upright picture stored as `width` x `height`."""
         wide, high = self.stretched(width, height)
         return (high, wide) if self.rotation % 180 else (wide, high)
 
     def stretched(self, width: int, height: int) -> tuple[int, int]:
-        """(width, height) with square samples, before turning."""
+        """Return (width, height) with square samples, before rotation."""
         return max(1, round(width * self.aspect)), height
 
     def turn(self, picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """`picture` [H, W, ...] made upright."""
+        """Return `picture` [H, W, ...] flipped and rotated upright."""
         if self.mirrored:
             picture = picture[:, ::-1]
         if self.rotation:
@@ -94,8 +94,8 @@ def orientation_of(frame: VideoFrame, *, aspect: Fraction | None, max_pixels: in
 
     Args:
         frame: the first decoded frame.
-        aspect: sample aspect ratio as container or codec tell it, None when they do not.
-        max_pixels: a stretched picture may not exceed this.
+        aspect: sample aspect ratio by container or codec, None where neither stores it.
+        max_pixels: most pixels of a stretched picture.
 
     Returns:
         The orientation, with a note for each thing that was not applied.
@@ -113,7 +113,10 @@ def orientation_of(frame: VideoFrame, *, aspect: Fraction | None, max_pixels: in
 
 
 def _from_matrix(frame: VideoFrame) -> tuple[int, bool, str | None]:
-    """Clockwise degrees, mirrored first, and a note. Source: libavutil/display.h, ISO 14496-12 tkhd matrix."""
+    """Return clockwise degrees, whether to mirror first, and a note.
+
+    Source: libavutil/display.h, ISO 14496-12 tkhd matrix.
+    """
     side_data: Any = frame.side_data  # a mapping by `Type`; PyAV's stub says by str
     data = side_data.get(Type.DISPLAYMATRIX)
     if data is None:
@@ -131,9 +134,9 @@ def _from_matrix(frame: VideoFrame) -> tuple[int, bool, str | None]:
 
 
 class PictureMaker:
-    """Turns decoded frames into `rgb_HW3` and into scan pictures, all upright.
+    """A converter of decoded frames into RGB and into scan pictures, all upright.
 
-    Scan pictures all have the size that the first frame of the video has, also after a resolution change.
+    All scan pictures have the size that follows from the first frame of the video, also after a resolution change.
     """
 
     def __init__(self, orientation: Orientation, *, width: int, height: int) -> None:
@@ -143,7 +146,7 @@ class PictureMaker:
         self._small = _scan_size(*orientation.stretched(width, height))
 
     def rgb(self, frame: VideoFrame) -> NDArray[np.uint8]:
-        """uint8 [H, W, 3], upright, square samples, full range."""
+        """Return RGB uint8 [H, W, 3], upright, with square samples, full range."""
         width, height = self.orientation.stretched(frame.width, frame.height)
         picture = _convert(
             self._reformat, frame, width=width, height=height, format="rgb24", interpolation="BICUBIC"
@@ -151,7 +154,7 @@ class PictureMaker:
         return self.orientation.turn(picture)  # type: ignore[arg-type]
 
     def scan(self, frame: VideoFrame) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-        """Luma uint8 [h, w] and chroma uint8 [2, ceil(h/2), ceil(w/2)], upright."""
+        """Return luma uint8 [h, w] and chroma uint8 [2, ceil(h/2), ceil(w/2)], upright."""
         name, planes = frame.format.name, frame.planes
         if name in _PLANAR_8BIT and all(plane.line_size > 0 for plane in planes[:3]):
             luma, chroma = self._shrunk([_plane(plane) for plane in planes[:3]])
@@ -164,7 +167,7 @@ class PictureMaker:
         return np.asarray(luma, np.uint8), np.asarray(chroma, np.uint8).transpose(2, 0, 1)
 
     def scan_rgb(self, rgb_HW3: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-        """As `scan`, from an upright RGB picture: for backends that hand out RGB only."""
+        """Return the same as `scan`, from an upright RGB picture: for backends that return RGB only."""
         width, height = self.orientation.display_size(*self._small)
         small = cv2.resize(rgb_HW3, (width, height), interpolation=cv2.INTER_AREA)
         luma, cr, cb = (np.asarray(plane, np.uint8) for plane in cv2.split(cv2.cvtColor(small, cv2.COLOR_RGB2YCrCb)))
@@ -173,7 +176,7 @@ class PictureMaker:
         return luma, np.asarray(chroma, np.uint8)
 
     def _shrunk(self, planes: list[NDArray[np.uint8]]) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-        """Luma [h, w] and chroma [ceil(h/2), ceil(w/2), 2]."""
+        """Return luma [h, w] and chroma [ceil(h/2), ceil(w/2), 2]."""
         width, height = self._small
         luma, cb, cr = planes
         return (
@@ -196,7 +199,7 @@ class PictureMaker:
 
 
 def has_known_colours(frame: VideoFrame) -> bool:
-    """Whether the colour matrix that `frame` names can be converted from; if not, BT.601 is assumed."""
+    """Return whether the colour matrix of `frame` can be converted; if not, BT.601 is assumed."""
     try:
         VideoReformatter().reformat(frame, width=16, height=16, format="rgb24", threads=1)
     except (av.error.FFmpegError, OSError):
@@ -216,21 +219,21 @@ def _convert(reformat: Callable[..., VideoFrame], frame: VideoFrame, **how: Any)
 
 
 def shrink(*planes: NDArray[np.uint8], width: int, height: int, every: int = 1) -> NDArray[np.uint8]:
-    """Planes averaged down to `width` x `height`, by what OpenCV does quickly: halving, and bilinear interpolation.
+    """Average planes down to `width` x `height`, with the fast operations of OpenCV: halving, bilinear interpolation.
 
     Each axis is halved while a factor of 2 or more remains, and the rest is interpolated: where it is more than
-    `MOST_AT_ONCE`, to twice the size wanted, which is then halved. No step skips pixels, so that fine stripes turn
-    into their mean and not into other stripes. Averaging by a fraction takes many times as long.
+    `MAX_LINEAR_RATIO`, to twice the size wanted, which is then halved. No step skips pixels, so that fine stripes turn
+    into their mean and not into other stripes. Area averaging by a fraction takes many times as long.
 
     Args:
         planes: each uint8 [H, W].
-        width: pixels wanted.
-        height: lines wanted.
-        every: read every so manyth line only, where `LINES` or more of them are there for each line wanted. A plane
-            fresh from the decoder is not in the cache, and waiting for its lines is most of what shrinking costs.
+        width: pixels of the result.
+        height: lines of the result.
+        every: read only one of this many lines, where there are `LINES` or more for each line of the result. A plane
+            fresh from the decoder is not in the CPU cache, and loading its lines is most of the cost of shrinking.
 
     Returns:
-        uint8 [height, width] of one plane, [height, width, P] of several.
+        uint8 [height, width] for one plane, [height, width, P] for several.
     """
     if every > 1 and planes[0].shape[0] >= LINES * height:
         planes = tuple(plane[every // 2 :: every] for plane in planes)
@@ -244,7 +247,7 @@ def shrink(*planes: NDArray[np.uint8], width: int, height: int, every: int = 1) 
 
 
 def _halved(picture: NDArray[np.uint8], width: int, height: int) -> NDArray[np.uint8]:
-    """`picture` with those sides halved that are twice as long as wanted or longer; the same object if none is."""
+    """Return `picture` with each side halved that is at least twice as long as wanted; the same object if none is."""
     high, wide = picture.shape[:2]
     down, right = (2 if have >= 2 * wanted else 1 for have, wanted in ((high, height), (wide, width)))
     lines, columns = high // down, wide // right
@@ -254,7 +257,7 @@ def _halved(picture: NDArray[np.uint8], width: int, height: int) -> NDArray[np.u
 
 
 def _doubled(size: int, wanted: int) -> int:
-    return 2 * wanted if size > MOST_AT_ONCE * wanted else wanted
+    return 2 * wanted if size > MAX_LINEAR_RATIO * wanted else wanted
 
 
 def _linear(picture: NDArray[np.uint8], width: int, height: int) -> NDArray[np.uint8]:
@@ -271,5 +274,5 @@ def _scan_size(width: int, height: int) -> tuple[int, int]:
 
 
 def _plane(plane: Any) -> NDArray[np.uint8]:
-    """A view of a plane (a buffer) without the padding at the end of its lines; no copy."""
+    """Return a view of a plane (a buffer) without the padding at the end of its lines; no copy."""
     return np.ndarray((plane.height, plane.width), np.uint8, buffer=plane, strides=(plane.line_size, 1))

@@ -1,8 +1,8 @@
-"""The contract of every decoder backend, and the two ways in: `open_video` and `probe`.
+"""The contract of every decoder backend, and the two entry points: `open_video` and `probe`.
 
-A reader has an index of the frames that are really presented, scans them small, reads them in full one after the
-other, and fetches single frames by their exact pts. It never hands out a neighbour of the frame asked for, and no
-backend takes over silently from another.
+A reader has an index of the frames that are presented, scans them as small pictures, reads them in full one after the
+other, and fetches single frames by their exact pts. It never returns a neighbour of the frame asked for, and no
+backend silently replaces another.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ if TYPE_CHECKING:
     from m3video.video.index import FrameIndex
 
 BACKENDS: tuple[str, ...] = ("pyav", "decord", "torchcodec", "opencv")
-"""Names that `open_video` takes; the file of each is `m3video/video/_NAME.py`, its class `Reader`."""
+"""Names that `open_video` accepts; the file of each is `m3video/video/_NAME.py`, its class `Reader`."""
 
 
 @dataclass(frozen=True, slots=True)
 class DamageReport:
     """What the last full pass found wrong with the file; all zero when nothing was.
 
-    `num_damaged_packets` could not be read or decoded, `num_missing_frames` are in the index and never came out of
-    the decoder, `num_corrupt_frames` came out with errors concealed, `num_unexpected_frames` came out without
-    being in the index, or out of its order, and were not handed on.
+    `num_damaged_packets` could not be read or decoded, `num_missing_frames` are in the index but were not
+    decoded, `num_corrupt_frames` were decoded with errors concealed, `num_unexpected_frames` were decoded but are not
+    in the index, or out of its order, and were not returned.
     """
 
     num_damaged_packets: int = 0
@@ -43,7 +43,7 @@ class DamageReport:
 
     @property
     def message(self) -> str | None:
-        """One line for people, or None when the file is whole."""
+        """One line for users, or None when the file is undamaged."""
         parts = [
             f"{count} {words}"
             for count, words in (
@@ -58,6 +58,7 @@ class DamageReport:
 
     @property
     def is_partial(self) -> bool:
+        """Whether anything is wrong, so that results are partial."""
         return self.message is not None
 
 
@@ -65,7 +66,7 @@ class VideoReader(ABC):
     """One open video. A context manager; `close` releases the decoder at once.
 
     Attributes:
-        info: what the file says and what was verified.
+        info: what the file states and what was verified.
         index: the presented frames, from one pass over the packets.
     """
 
@@ -75,7 +76,7 @@ class VideoReader(ABC):
     @property
     @abstractmethod
     def damage(self) -> DamageReport:
-        """What the last full `scan` or `frames` found; before one, what indexing found."""
+        """Damage found by the last full `scan` or `frames`; before one, by indexing."""
 
     @property
     def info_with_damage(self) -> VideoInfo:
@@ -86,11 +87,11 @@ class VideoReader(ABC):
     def scan(
         self, *, mode: str = "full", start_pts: int | None = None, end_pts: int | None = None
     ) -> Iterator[ScanFrame]:
-        """Small pictures of the frames with start_pts <= pts < end_pts, in display order.
+        """Yield small pictures of the frames with start_pts <= pts < end_pts, in display order.
 
         Args:
-            mode: one of `SCANS`: all frames; without those that no other frame is made from ("nonref"), which the
-                decoder skips; or keyframes only.
+            mode: one of `SCANS`: "full" for all frames, "nonref" to let the decoder skip those that no other frame
+                refers to, or "keyframes".
             start_pts: first pts wanted, ticks; None for the beginning.
             end_pts: first pts not wanted, ticks; None for the end.
 
@@ -98,16 +99,16 @@ class VideoReader(ABC):
             One `ScanFrame` per frame that decodes; all of one size.
 
         Raises:
-            VideoError: frames of this file cannot be skipped safely, or not by this backend; nothing was read.
+            VideoError: frames of this file cannot be skipped safely, or not by this backend.
         """
 
     @abstractmethod
     def frames(self, *, start_pts: int | None = None, end_pts: int | None = None) -> Iterator[Frame]:
-        """Full-size frames with start_pts <= pts < end_pts, in display order, each at its own size."""
+        """Yield full-size frames with start_pts <= pts < end_pts, in display order, each at its own size."""
 
     @abstractmethod
     def fetch(self, pts: Sequence[int]) -> list[Frame]:
-        """The frames at exactly `pts`, in the order given; a pts may be given twice.
+        """Return the frames at exactly `pts`, in the order given; a pts may be given twice.
 
         Args:
             pts: ticks of `info.time_base`, each one in `index.pts_N`.
@@ -137,7 +138,7 @@ def open_video(path: str | Path, *, backend: str = "pyav", max_pixels: int = DEF
 
     Args:
         path: a regular file; URLs, playlists, FIFOs and directories are refused.
-        backend: one of `BACKENDS`; nothing else is tried when it cannot read the file.
+        backend: one of `BACKENDS`; no other is tried when it cannot read the file.
         max_pixels: most pixels that one frame may have.
 
     Returns:
@@ -158,13 +159,17 @@ def open_video(path: str | Path, *, backend: str = "pyav", max_pixels: int = DEF
 
 
 def probe(path: str | Path, *, backend: str = "pyav", max_pixels: int = DEFAULT_MAX_PIXELS) -> VideoInfo:
-    """What the file says and what reading its packets verified; arguments and errors as for `open_video`."""
+    """Return what the file states and what reading its packets verified; arguments and errors as for `open_video`."""
     with open_video(path, backend=backend, max_pixels=max_pixels) as reader:
         return reader.info
 
 
-def check_wanted(index: FrameIndex, pts: Sequence[int], path: str) -> list[int]:
-    """`pts` as Python ints, each checked to be in `index`."""
+def check_pts(index: FrameIndex, pts: Sequence[int], path: str) -> list[int]:
+    """Return `pts` as Python ints.
+
+    Raises:
+        VideoError: one of them is not in `index`.
+    """
     wanted = [int(value) for value in pts]
     for value in wanted:
         if index.position(value) is None:

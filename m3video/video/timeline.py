@@ -1,4 +1,7 @@
-"""Integer times for the frames of a sequential pass, also where the file has none or contradicts itself."""
+"""When frames are shown: an integer pts for each frame of a sequential pass, and where players start to count.
+
+Every frame gets a time, also where the file stores none or contradicts itself.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +10,18 @@ from typing import Any
 
 from av.video.frame import VideoFrame
 
+from m3video.types import TimeBase
+from m3video.utils.clock import Origin
+
 DEFAULT_RATE = Fraction(25)
 """Frames per second where a file names neither timestamps nor a rate (FFmpeg's own default for raw streams)."""
 
+_START_TICKS = 1_000_000
+"""Ticks per second of a container's start time, which FFmpeg reports rounded to microseconds."""
+
 
 class Timeline:
-    """Gives every decoded frame of a sequential pass its integer pts; the same pass gives the same times again.
+    """The integer pts of every decoded frame of a sequential pass; repeating the pass gives the same times.
 
     A frame's own pts is used where the file's timestamps are sound. Otherwise: FFmpeg's best-effort rule (pts, or the
     dts of the packet that released the frame, whichever has been less faulty); one nominal frame after the previous
@@ -30,12 +39,8 @@ class Timeline:
         self._offset = 0
         self.num_missing = self.num_duplicate = self.num_backward = 0
 
-    @property
-    def is_sound(self) -> bool:
-        return not (self.num_missing or self.num_duplicate or self.num_backward)
-
     def stamp(self, frame: VideoFrame) -> int:
-        """The pts of `frame`, the next one in output order; greater than the one before."""
+        """Return the pts of `frame`, the next one in output order; it is greater than the one before."""
         if frame.pts is None:
             self.num_missing += 1
         guess = self._best_effort(frame.pts, frame.dts)
@@ -79,13 +84,13 @@ class Timeline:
 
 
 def new_timeline(stream: Any) -> Timeline:
-    """A `Timeline` for a pass over `stream` from its beginning."""
+    """Return a `Timeline` for a pass over `stream` from its beginning."""
     ticks = 1 / stream.time_base
     return Timeline(nominal_ticks=nominal_ticks(stream), ticks_per_second=round(ticks))
 
 
 def nominal_ticks(stream: Any) -> int:
-    """Ticks from one frame to the next, as the header tells the rate (25 frames per second when it is silent)."""
+    """Return the ticks from one frame to the next by the header's frame rate (25 per second where it names none)."""
     rate = stream.average_rate or stream.guessed_rate or stream.base_rate or DEFAULT_RATE
     if rate <= 0:
         rate = DEFAULT_RATE
@@ -93,7 +98,7 @@ def nominal_ticks(stream: Any) -> int:
 
 
 def timeline_notes(timeline: Timeline, stream: Any) -> tuple[str, ...]:
-    """What a person should know about the times that `timeline` gave."""
+    """Describe, for users, what was unusual about the times that `timeline` gave."""
     notes = ["frames were indexed by decoding, because the packets alone do not tell which are presented"]
     if timeline.num_missing:
         step = nominal_ticks(stream)
@@ -109,3 +114,30 @@ def timeline_notes(timeline: Timeline, stream: Any) -> tuple[str, ...]:
             "the frame before, smaller ones one tick after it"
         )
     return tuple(notes)
+
+
+def origin_of(container: Any, *, first_pts: int, time_base: TimeBase) -> Origin:
+    """Return the exact start of the earliest stream of an open file, in seconds as a fraction in lowest terms.
+
+    Which streams count is FFmpeg's rule, because players and subtitle tools are built on it: audio and video do, cover
+    art and data do not, subtitles only where they begin less than a second before all else. FFmpeg's value is rounded,
+    so the fraction is that of the stream whose start rounds to it.
+
+    Args:
+        container: PyAV container, as `AvStream` opens it.
+        first_pts: pts of the first presented frame, ticks; it is the origin where the file stores no times.
+        time_base: seconds per tick of `first_pts`.
+
+    Source: update_stream_timings in FFmpeg's libavformat/demux.c.
+    """
+    if container.start_time is None:
+        start = first_pts * Fraction(*time_base)
+    else:
+        rounded = Fraction(container.start_time, _START_TICKS)
+        starts = [
+            stream.start_time * stream.time_base
+            for stream in container.streams
+            if stream.start_time is not None and stream.time_base
+        ]
+        start = min((exact for exact in starts if abs(exact - rounded) * 2 * _START_TICKS <= 1), default=rounded)
+    return start.numerator, start.denominator

@@ -19,7 +19,7 @@ from m3video.distributed.segments import cut
 from m3video.errors import ChangedFileError, VideoError
 from m3video.inference.pipeline import analyze_video, open_for
 from m3video.types import FLAG_FROZEN, FrameStats
-from m3video.video.segments import know, open_known, why_one_piece
+from m3video.video.segments import inspect_video, open_known, why_not_split
 from tests.distributed.made import assert_same, long_clip
 from tests.paths import ROOT
 from tests.video.clips import Clip, write
@@ -41,7 +41,7 @@ def single_pass(path: Path) -> tuple[FrameStats, str | None]:
 @pytest.mark.parametrize("path", CLIPS, ids=lambda path: path.name)
 def test_real_clips_are_bit_identical(path: Path) -> None:
     expected, damage = single_pass(path)
-    index = know(path, max_pixels=PLAIN.max_pixels).facts.index
+    index = inspect_video(path, max_pixels=PLAIN.max_pixels).metadata.index
     for count in {len(cut(index, count)) for count in COUNTS}:
         found = analyze_long(path, PLAIN, count=count)
         assert_same(found.stats, expected)
@@ -50,7 +50,7 @@ def test_real_clips_are_bit_identical(path: Path) -> None:
 
 @pytest.mark.skipif(not CLIPS, reason=f"no clips in {VIDEOS}")
 def test_most_real_clips_can_be_cut() -> None:
-    reasons = [why_one_piece(know(path, max_pixels=PLAIN.max_pixels)) for path in CLIPS]
+    reasons = [why_not_split(inspect_video(path, max_pixels=PLAIN.max_pixels)) for path in CLIPS]
     assert reasons.count(None) >= 3, reasons
 
 
@@ -208,14 +208,14 @@ def test_first_segment_that_is_not_whole_stops_the_others(clip: Path) -> None:
 
 
 def test_merge_names_what_is_missing(clip: Path) -> None:
-    known = know(clip, max_pixels=PLAIN.max_pixels)
-    parts = [analyze_segment((known, "full"), segment) for segment in cut(known.facts.index, 4)]
+    known = inspect_video(clip, max_pixels=PLAIN.max_pixels)
+    parts = [analyze_segment((known, "full"), segment) for segment in cut(known.metadata.index, 4)]
     assert len(merge(known, parts)) == 600
     with pytest.raises(VideoError, match=r"missing 150 frames, at 0:06, 0:06.04, .*, \.\.\., extra none"):
         merge(known, [parts[0], *parts[2:]])
     with pytest.raises(ValueError, match="increasing"):
         merge(known, [parts[0], parts[0], *parts[2:]])
-    assert named(known.facts.index.pts_N[[25, 50]], known.facts.index) == "2 frames, at 0:01, 0:02"
+    assert named(known.metadata.index.pts_N[[25, 50]], known.metadata.index) == "2 frames, at 0:01, 0:02"
 
 
 def test_a_file_that_changes_meanwhile_is_refused(tmp_path: Path) -> None:
@@ -235,7 +235,7 @@ def test_a_file_that_changes_meanwhile_is_refused(tmp_path: Path) -> None:
 
 def test_a_worker_refuses_another_file(tmp_path: Path) -> None:
     path = long_clip(tmp_path / "a.mp4", num_frames=60)
-    known = know(path, max_pixels=PLAIN.max_pixels)
+    known = inspect_video(path, max_pixels=PLAIN.max_pixels)
     with open_known(known) as reader:
         assert len(list(reader.scan())) == 60
     moved = replace(known, file=replace(known.file, identity=(known.file.identity[0], 1, 2, known.file.identity[3], 5)))

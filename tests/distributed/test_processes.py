@@ -18,7 +18,7 @@ from m3video.distributed.processes import processes
 from m3video.distributed.segments import cut
 from m3video.errors import VideoError, WorkerError
 from m3video.inference.pipeline import analyze_video, open_for
-from m3video.video.segments import know
+from m3video.video.segments import inspect_video
 from tests.distributed import made
 from tests.distributed.driver import is_alive
 from tests.paths import ROOT
@@ -112,7 +112,7 @@ def test_stats_are_bit_identical_and_survive_a_killed_worker(tmp_path: Path) -> 
     found = analyze_long(path, PLAIN, count=7, mapper=made.with_deaths(processes(2), tmp_path, [2, 5]))
     made.assert_same(found.stats, expected)
     assert found.num_segments == 7
-    segments = cut(know(path, max_pixels=PLAIN.max_pixels).facts.index, 7)
+    segments = cut(inspect_video(path, max_pixels=PLAIN.max_pixels).metadata.index, 7)
     assert set(found.notes) == {
         f"the worker of segment {segments[index].shown} died once; the segment was read again" for index in (2, 5)
     }

@@ -1,12 +1,13 @@
-"""Stats of footage whose story is known."""
+"""Stats made up frame by frame: plain pictures, with times, changes, sharpness and flags as a test needs them."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import numpy as np
+from hypothesis import strategies as st
 
-from m3video.types import SCALES, FrameStats
+from m3video.types import FLAG_BLACK, FLAG_CORRUPT, FLAG_KEY, SCALES, FrameStats
 from tests.planning.frames import TIME_BASE
 
 MS = 40
@@ -43,4 +44,26 @@ def made(
         time_base=TIME_BASE,
         origin=origin,
         until_pts=None if last_shown is None else int(pts_N[-1]) + last_shown,
+    )
+
+
+@st.composite
+def any_stats(draw: st.DrawFn, *, corrupt: bool = True) -> FrameStats:
+    """A few takes of plain pictures, uneven in time, with black, keyframes, damage and leaps in change."""
+    takes = draw(st.lists(st.tuples(st.integers(0, 255), st.integers(1, 40)), min_size=1, max_size=8))
+    picture = np.repeat([value for value, _ in takes], [count for _, count in takes])
+    rng = np.random.default_rng(draw(st.integers(0, 2**32)))
+    n = len(picture)
+    flags = FLAG_KEY * (rng.random(n) < 0.1) | FLAG_BLACK * (picture < 20)
+    if corrupt:
+        flags |= FLAG_CORRUPT * (rng.random(n) < draw(st.sampled_from([0, 0.2, 1])))
+    step = rng.choice([1, 33, 40, 5000], n, p=draw(st.sampled_from([(0, 0.5, 0.5, 0), (0.3, 0.3, 0.3, 0.1)])))
+    return made(
+        picture,
+        pts_N=draw(st.integers(-9000, 9000)) + np.cumsum(step),
+        flags_N=flags,
+        change_N=rng.choice([0, 0.3, 4, 200], n),
+        sharpness_N=rng.random(n),
+        origin=draw(st.sampled_from([(0, 1), (7, 5), (-1, 3)])),
+        last_shown=draw(st.sampled_from([None, 1, 40, 9000])),
     )

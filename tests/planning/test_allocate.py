@@ -22,9 +22,9 @@ PICKS = {n: np.array(list(itertools.product(range(6), repeat=n))) for n in range
 def brute(utility: np.ndarray, budget: int) -> float:
     """The best total over every way to choose: 6 ** N of them."""
     n = len(utility)
-    worth = np.concatenate([np.zeros((n, 1)), utility], axis=1)
+    utilities = np.concatenate([np.zeros((n, 1)), utility], axis=1)
     cost = COSTS[PICKS[n]].sum(axis=1)
-    total = worth[np.arange(n), PICKS[n]].sum(axis=1)
+    total = utilities[np.arange(n), PICKS[n]].sum(axis=1)
     return float(total[cost <= budget].max())
 
 
@@ -119,8 +119,8 @@ def kinds(rng: np.random.Generator, n: int) -> dict[str, np.ndarray]:
         "whole numbers": rng.integers(0, 4, (n, 5)).astype(float),
         "all equal": np.tile(np.sqrt(cost), (n, 1)),
         "equal steps": np.tile([0, 0, 0, 1.0, 1.5], (n, 1)),
-        "worth what it costs": np.tile(cost, (n, 1)),
-        "nearly worth what it costs": cost * (1 + 1e-7 * rng.random((n, 5))),
+        "utilities what it costs": np.tile(cost, (n, 1)),
+        "nearly utilities what it costs": cost * (1 + 1e-7 * rng.random((n, 5))),
         "cost and a little": cost + 10 + rng.integers(0, 3, (n, 5)),
         "three kinds of frame": few[rng.integers(0, 3, n)],
         "only 576": np.where(np.arange(5) == 4, rng.random((n, 1)), 0),
@@ -132,9 +132,9 @@ def by_table(utility: np.ndarray, budget: int) -> float:
     value = np.zeros(budget + 1)
     for row in utility:
         best = value.copy()
-        for worth, cost in zip(row, SCALES, strict=True):
+        for utilities, cost in zip(row, SCALES, strict=True):
             if cost <= budget:
-                best[cost:] = np.maximum(best[cost:], value[: budget + 1 - cost] + worth)
+                best[cost:] = np.maximum(best[cost:], value[: budget + 1 - cost] + utilities)
         value = best
     return float(value[budget])
 
@@ -174,14 +174,14 @@ def brute_obeying(
 ) -> float | None:
     """The best total of the choices that obey, None when none does."""
     n = len(utility)
-    worth = np.concatenate([np.zeros((n, 1)), utility], axis=1)
+    utilities = np.concatenate([np.zeros((n, 1)), utility], axis=1)
     scales = COSTS[PICKS[n]]
     good = scales.sum(axis=1) <= budget
     for start, stop in cover:
         good &= (scales[:, start:stop] > 0).any(axis=1)
     for frame in range(n):
         good &= scales[:, frame] == fixed[frame] if frame in fixed else scales[:, frame] <= cap
-    return float(worth[np.arange(n), PICKS[n]].sum(axis=1)[good].max()) if good.any() else None
+    return float(utilities[np.arange(n), PICKS[n]].sum(axis=1)[good].max()) if good.any() else None
 
 
 def constraints(rng: np.random.Generator, n: int) -> tuple[list[tuple[int, int]], dict[int, int], int]:
@@ -229,9 +229,9 @@ def by_table_covering(utility: np.ndarray, budget: int, reach: int) -> float:
     for frame in range(n):
         before = np.maximum.reduce([shown[last] for last in shown if frame - last <= reach])
         value = np.full(budget + 1, -np.inf)
-        for worth, cost in zip(utility[frame], SCALES, strict=True):
+        for utilities, cost in zip(utility[frame], SCALES, strict=True):
             if cost <= budget:
-                value[cost:] = np.maximum(value[cost:], before[: budget + 1 - cost] + worth)
+                value[cost:] = np.maximum(value[cost:], before[: budget + 1 - cost] + utilities)
         shown[frame] = value
     return float(max(table[budget] for last, table in shown.items() if n - last <= reach))
 
@@ -276,7 +276,7 @@ def test_order_of_equal_frames(kind: str) -> None:
         assert again.utility == found.utility
 
 
-def test_what_holds_anyway_changes_nothing() -> None:
+def test_constraints_that_hold_anyway_change_nothing() -> None:
     utility = np.random.default_rng(2).random((40, 5))
     plain = allocate(utility, budget=400)
     shown = np.flatnonzero(plain.scale_N)
@@ -308,7 +308,7 @@ def test_wrong_constraints_are_refused(arguments: dict[str, Any], message: str) 
 
 @pytest.mark.parametrize("kind", list(kinds(np.random.default_rng(0), 1)))
 def test_large_instances_are_exact_and_within_the_gap_of_one_frame(kind: str) -> None:
-    """4,096 frames and 16,384 tokens, of every sort: proven optimal, and never a frame's worth below the bound."""
+    """4,096 frames and 16,384 tokens, of every sort: proven optimal, less than one frame's utility below the bound."""
     utility = kinds(np.random.default_rng(5), 4096)[kind]
     found = allocate(utility, budget=16384)
     assert found.method in ("hull", "dp")
@@ -317,7 +317,7 @@ def test_large_instances_are_exact_and_within_the_gap_of_one_frame(kind: str) ->
 
 
 def test_thousands_of_intervals_that_leave_one_way_to_cover_them() -> None:
-    """Every even candidate is worth something, and only the odd ones are few enough: the price of a token is the sum
+    """Every even candidate has some utility, and only the odd ones are few enough: the price of a token is the sum
     of all that, and what covering costs at that price exceeds an int64."""
     count = 5000
     utility = np.zeros((2 * count + 1, 5))
@@ -327,7 +327,7 @@ def test_thousands_of_intervals_that_leave_one_way_to_cover_them() -> None:
     assert found.bound == pytest.approx(found.utility, abs=1e-6)
 
 
-def test_without_the_work_there_is_a_certificate() -> None:
+def test_without_enough_work_there_is_a_certificate() -> None:
     """Never a silent heuristic: what is not proven says so, and how far off it can be."""
     utility = kinds(np.random.default_rng(5), 300)["equal steps"]
     exact = allocate(utility, budget=1000)

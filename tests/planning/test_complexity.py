@@ -1,4 +1,4 @@
-"""The model's own pooling is the yardstick; then what always holds, and pictures that people can judge."""
+"""Losses are compared with the model's own pooling; then invariants, and pictures whose order is obvious."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pinned frames, a frame of every shot, no long gap: kept where the budget allows, and said where it does not."""
+"""Pinned frames, a frame of every shot, no long gap: met where the budget allows, and noted where it does not."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from m3video.errors import UsageError
 from m3video.planning.allocate import allocate
 from m3video.planning.analyze import analyze
-from m3video.planning.constraints import Constraints, candidates, rules
+from m3video.planning.constraints import Constraints, candidate_constraints, candidates
 from m3video.planning.sample import sample
 from m3video.planning.utility import utility
 from m3video.types import Allocation, FrameStats, Selection
@@ -32,14 +32,14 @@ LATE = stats_of([shot(i // 10) for i in range(100)], start=START)
 
 
 def planned(
-    stats: FrameStats, wishes: Constraints, *, budget: int, max_frames: int = 40, **how: Any
+    stats: FrameStats, constraints: Constraints, *, budget: int, max_frames: int = 40, **how: Any
 ) -> tuple[Selection, Allocation, tuple[str, ...]]:
     """What the pipeline does between stats and plan."""
-    selection, pinned = candidates(stats, wishes, max_frames=max_frames, **how)
-    worth = utility(stats, selection)
+    selection, pinned = candidates(stats, constraints, max_frames=max_frames, **how)
+    utilities = utility(stats, selection)
     span = {name: how[name] for name in ("start_seconds", "end_seconds") if name in how}
-    made = rules(stats, selection, worth, wishes, budget=budget, pinned=pinned, **span)
-    found = allocate(worth, budget=budget, max_scale=made.max_scale, fixed=made.fixed, cover_M2=made.cover_M2)
+    made = candidate_constraints(stats, selection, utilities, constraints, budget=budget, pinned=pinned, **span)
+    found = allocate(utilities, budget=budget, max_scale=made.max_scale, fixed=made.fixed, cover_M2=made.cover_M2)
     assert found.total_tokens <= budget
     assert len(selection) <= max_frames
     return selection, found, (*selection.notes, *made.notes)
@@ -51,7 +51,7 @@ def gaps(selection: Selection, found: Allocation, first: int, last: int) -> list
     return [b - a for a, b in itertools.pairwise(shown)]
 
 
-def test_without_wishes_nothing_changes() -> None:
+def test_without_constraints_nothing_changes() -> None:
     selection, found, notes = planned(FILM, Constraints(), budget=200, max_frames=16)
     plain_choice = sample(FILM, max_frames=16)
     assert selection.pts_N.tolist() == plain_choice.pts_N.tolist()
@@ -92,7 +92,9 @@ def test_a_pinned_frame_may_exceed_the_detail() -> None:
         (((1.0, None), (2.0, None), (3.0, None)), {"max_frames": 2}, r"names 3 frames, more than --max-frames \(2\)"),
     ],
 )
-def test_pins_that_cannot_be(pins: tuple[tuple[float, int | None], ...], how: dict[str, Any], message: str) -> None:
+def test_impossible_pins_are_refused(
+    pins: tuple[tuple[float, int | None], ...], how: dict[str, Any], message: str
+) -> None:
     with pytest.raises(UsageError, match=message):
         planned(FILM, Constraints(pins), budget=700, **how)
 
@@ -108,7 +110,7 @@ def test_as_many_pins_as_candidates() -> None:
     assert (found.scale_N > 0).all()
 
 
-def test_a_corrupt_frame_is_pinned_by_the_one_before() -> None:
+def test_a_pin_on_a_corrupt_frame_pins_the_one_before() -> None:
     frames = list(video([noise(i) for i in range(20)]))
     frames[7] = type(frames[7])(frames[7].pts, frames[7].luma_HW, frames[7].chroma_2HW, is_corrupt=True)
     selection, found, notes = planned(analyze(iter(frames), time_base=(1, 1000)), Constraints(((0.7, 36),)), budget=90)
@@ -132,23 +134,23 @@ def test_fewer_tokens_than_shots_show_the_best_of_them(budget: int) -> None:
     assert found.utility == pytest.approx(sum(best[:budget]))
 
 
-def test_a_pin_counts_as_its_shot() -> None:
+def test_a_pin_covers_its_shot() -> None:
     selection, found, notes = planned(FILM, Constraints(((2.5, 9),), every_shot=True), budget=9 + 9)
     assert sorted(selection.shot_N[found.scale_N > 0].tolist()) == list(range(10))
     assert notes == ()
 
 
-def test_shots_without_a_candidate_are_told() -> None:
+def test_shots_without_a_candidate_are_noted() -> None:
     _, _, notes = planned(FILM, Constraints(every_shot=True), budget=100, num_frames=4)
     assert notes == ("6 of 10 shots have none of the 4 candidates",)
 
 
 @settings(deadline=None, max_examples=60)
 @given(st.integers(2, 60), st.integers(1, 400), st.integers(3, 60), st.booleans(), st.booleans())
-def test_no_gap_is_longer_than_wished_or_told(
+def test_no_gap_is_longer_than_required_or_noted(
     tenths: int, budget: int, max_frames: int, every_shot: bool, is_late: bool
 ) -> None:
-    """Whatever is asked: kept to the tick, or the note names the gap that is kept."""
+    """The gap holds to the tick, or the note names the gap that does."""
     stats, start = (LATE, START) if is_late else (FILM, 0)
     wish = tenths / 10
     selection, found, notes = planned(
@@ -175,7 +177,7 @@ def test_gap_frames_are_added_to_the_candidates() -> None:
     assert notes == ()
 
 
-def test_too_few_candidates_for_the_gap_are_spread_evenly_and_told() -> None:
+def test_too_few_candidates_for_the_gap_are_spread_evenly_and_noted() -> None:
     selection, found, notes = planned(FILM, Constraints(max_gap_seconds=0.5), budget=400, max_frames=8)
     assert notes == (
         "max_gap (0.5 s) needs 19 candidates, above max_frames (8): candidates are spread evenly",
@@ -184,8 +186,8 @@ def test_too_few_candidates_for_the_gap_are_spread_evenly_and_told() -> None:
     assert max(gaps(selection, found, 0, 9900)) <= 1300
 
 
-def test_a_stretch_without_frames_is_bridged_by_its_two_ends() -> None:
-    """Frames at 0 to 1 s and from 8 s on: the hole is nobody's fault, and stays as short as it can."""
+def test_a_stretch_without_frames_has_frames_at_both_ends() -> None:
+    """Frames at 0 to 1 s and from 8 s on: the hole cannot be closed, and stays as short as possible."""
     first = list(video([noise(i) for i in range(11)]))
     second = list(video([noise(i + 50) for i in range(11)], start=8000))
     stats = analyze(iter([*first, *second]), time_base=(1, 1000))
@@ -196,27 +198,27 @@ def test_a_stretch_without_frames_is_bridged_by_its_two_ends() -> None:
     assert notes == ("max_gap (0.5 s): candidates stand up to 7.00 s apart",)
 
 
-def test_what_gap_frames_serve_is_not_told_to_be_missing() -> None:
+def test_shots_served_by_gap_frames_are_not_noted_as_missing() -> None:
     """Half of the candidates close gaps: together with them every shot has one."""
     selection, _, notes = planned(FILM, Constraints(max_gap_seconds=0.8), budget=20, max_frames=12)
     assert set(selection.shot_N.tolist()) == set(range(10))
     assert not [note for note in notes if "shots" in note]
 
 
-def test_a_wish_leaves_fewer_candidates_to_a_number_or_a_rate() -> None:
+def test_constraints_leave_fewer_candidates_to_num_frames_or_fps() -> None:
     _, _, notes = planned(FILM, Constraints(((2.5, None),)), budget=100, max_frames=12, num_frames=12)
     assert notes == (
         "num_frames (12) is above the 11 that pins and gaps leave of max_frames (12): 11 candidates are taken",
     )
 
 
-def test_a_gap_beyond_any_video_is_no_wish() -> None:
+def test_a_gap_longer_than_any_video_changes_nothing() -> None:
     selection, found, notes = planned(FILM, Constraints(max_gap_seconds=1e300), budget=200, max_frames=16)
     assert found.scale_N.tolist() == allocate(utility(FILM, selection), budget=200).scale_N.tolist()
     assert notes == ()
 
 
-def test_a_gap_that_is_told_is_rounded_up() -> None:
+def test_a_noted_gap_is_rounded_up() -> None:
     """Frames a third of a second apart: 1.34 s holds, 1.33 s would not."""
     thirds = analyze(video([noise(i) for i in range(31)], ms=1), time_base=(1, 3))
     selection, found, notes = planned(thirds, Constraints(max_gap_seconds=0.5), budget=7)
@@ -242,7 +244,7 @@ def slides(origin: tuple[int, int]) -> FrameStats:
 
 
 @pytest.mark.parametrize("origin", [(0, 1), (-5, 1)], ids=["from 0", "sound first"])
-def test_wishes_within_long_frames(origin: tuple[int, int]) -> None:
+def test_constraints_within_long_frames(origin: tuple[int, int]) -> None:
     """A pin names the frame on screen, also the last; a gap is counted from where the range begins."""
     late = origin[0] / origin[1]
     stats = slides(origin)
@@ -258,9 +260,9 @@ def test_wishes_within_long_frames(origin: tuple[int, int]) -> None:
             planned(stats, Constraints(((at, None),)), budget=100, **span)
 
 
-def test_all_wishes_at_once_within_a_range() -> None:
-    wishes = Constraints(((4.2, 144), (6.6, None)), every_shot=True, max_gap_seconds=0.8, max_scale=36)
-    selection, found, notes = planned(FILM, wishes, budget=300, start_seconds=3.0, end_seconds=8.0)
+def test_all_constraints_at_once_within_a_range() -> None:
+    constraints = Constraints(((4.2, 144), (6.6, None)), every_shot=True, max_gap_seconds=0.8, max_scale=36)
+    selection, found, notes = planned(FILM, constraints, budget=300, start_seconds=3.0, end_seconds=8.0)
     assert notes == ()
     assert (selection.pts_N >= 3000).all()
     assert (selection.pts_N < 8000).all()

@@ -1,4 +1,4 @@
-"""The cheaper of two frames is taken where they show the same, and nowhere else."""
+"""The cheaper of two frames is chosen where they show the same, and nowhere else."""
 
 from __future__ import annotations
 

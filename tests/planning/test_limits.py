@@ -1,4 +1,4 @@
-"""A limit is named exactly when lifting it, and nothing else, makes the best plan worth more."""
+"""A limit is named exactly when lifting it, and nothing else, raises the utility of the best plan."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from m3video.planning.allocate import allocate
-from m3video.planning.constraints import Constraints, candidates, rules
+from m3video.planning.constraints import Constraints, candidate_constraints, candidates
 from m3video.planning.limits import Limit, limits
 from m3video.types import SCALES, Allocation, FrameStats
 from tests.planning.frames import noise, plain, stats_of
@@ -24,49 +24,49 @@ def stats() -> FrameStats:
 
 
 def found(
-    worth: np.ndarray, wishes: Constraints, *, budget: int, max_work: int | None = None
+    utilities: np.ndarray, constraints: Constraints, *, budget: int, max_work: int | None = None
 ) -> tuple[tuple[Limit, ...], Allocation]:
-    selection, pinned = candidates(stats(), wishes, max_frames=24)
-    worth = worth[: len(selection)]
-    obeyed = rules(stats(), selection, worth, wishes, budget=budget, pinned=pinned)
+    selection, pinned = candidates(stats(), constraints, max_frames=24)
+    utilities = utilities[: len(selection)]
+    obeyed = candidate_constraints(stats(), selection, utilities, constraints, budget=budget, pinned=pinned)
     decided = allocate(
-        worth,
+        utilities,
         budget=budget,
         max_scale=obeyed.max_scale,
         fixed=obeyed.fixed,
         cover_M2=obeyed.cover_M2,
         max_work=max_work,
     )
-    return limits(stats(), selection, worth, wishes, decided, budget=budget, pinned=pinned), decided
+    return limits(stats(), selection, utilities, constraints, decided, budget=budget, pinned=pinned), decided
 
 
-def worths(rng: np.random.Generator, number: int) -> np.ndarray:
+def random_utilities(rng: np.random.Generator, number: int) -> np.ndarray:
     return np.cumsum(rng.integers(0, 50, (number, len(SCALES))).astype(float), axis=1) + 1
 
 
 @settings(deadline=None, max_examples=60)
 @given(st.integers(0, 2**32), st.integers(1, 24 * 600), st.sampled_from([36, 144, 576]))
 def test_none_binds_exactly_when_every_candidate_has_its_best(seed: int, budget: int, cap: int) -> None:
-    worth = worths(np.random.default_rng(seed), 24)
-    binding, decided = found(worth, Constraints(max_scale=cap), budget=budget)
-    best = worth.max(axis=1).sum()
+    utilities = random_utilities(np.random.default_rng(seed), 24)
+    binding, decided = found(utilities, Constraints(max_scale=cap), budget=budget)
+    best = utilities.max(axis=1).sum()
     assert (not binding) == (decided.utility == pytest.approx(best, rel=1e-9))
     names = {limit.name.split()[0] for limit in binding}
-    alone = allocate(worth, budget=budget).utility
+    alone = allocate(utilities, budget=budget).utility
     assert ("--detail" in names) == (alone > decided.utility * (1 + 1e-9))
-    capped = worth[:, : SCALES.index(cap) + 1].max(axis=1).sum()
+    capped = utilities[:, : SCALES.index(cap) + 1].max(axis=1).sum()
     assert ("--budget" in names) == (capped > decided.utility * (1 + 1e-9))
 
 
 def test_gains_are_those_of_the_best_plan_without_the_limit() -> None:
-    worth = worths(np.random.default_rng(1), 24)
-    binding, decided = found(worth, Constraints(pins=((0.5, 576),), max_scale=36), budget=700)
+    utilities = random_utilities(np.random.default_rng(1), 24)
+    binding, decided = found(utilities, Constraints(pins=((0.5, 576),), max_scale=36), budget=700)
     selection, pins = candidates(stats(), Constraints(pins=((0.5, 576),)), max_frames=24)
-    worth, pinned = worth[: len(selection)], dict.fromkeys(pins, 576)
+    utilities, pinned = utilities[: len(selection)], dict.fromkeys(pins, 576)
     without = {
-        "--at": allocate(worth, budget=700, max_scale=36),
-        "--detail low": allocate(worth, budget=700, fixed=pinned),
-        "--budget 700": allocate(worth, budget=24 * 576, max_scale=36, fixed=pinned),
+        "--at": allocate(utilities, budget=700, max_scale=36),
+        "--detail low": allocate(utilities, budget=700, fixed=pinned),
+        "--budget 700": allocate(utilities, budget=24 * 576, max_scale=36, fixed=pinned),
     }
     assert {limit.name: limit.gain for limit in binding} == {
         name: pytest.approx(best.utility / decided.utility - 1)
@@ -79,27 +79,27 @@ def test_gains_are_those_of_the_best_plan_without_the_limit() -> None:
 
 
 def test_a_gap_that_costs_something_is_named() -> None:
-    """All worth lies in the first frame: whatever the gap spends elsewhere is lost to it."""
-    worth = np.full((24, len(SCALES)), 1e-6)
-    worth[0] = [1, 2, 3, 4, 5]
-    wishes = Constraints(max_gap_seconds=0.3)
-    binding, _ = found(worth, wishes, budget=144)
+    """All utility is in the first frame: tokens that the gap spends elsewhere are lost to it."""
+    utilities = np.full((24, len(SCALES)), 1e-6)
+    utilities[0] = [1, 2, 3, 4, 5]
+    constraints = Constraints(max_gap_seconds=0.3)
+    binding, _ = found(utilities, constraints, budget=144)
     assert {limit.name for limit in binding} == {"--budget 144", "--max-gap 0.3"}
-    # With tokens to spare for both it costs nothing, and only the frames' worth at more tokens is out of reach.
-    assert [limit.name for limit in found(worth, wishes, budget=200)[0]] == ["--budget 200"]
+    # With tokens to spare for both it costs nothing, and only the frames' utility at more tokens is out of reach.
+    assert [limit.name for limit in found(utilities, constraints, budget=200)[0]] == ["--budget 200"]
 
 
 def test_without_proof_only_what_beats_the_bound_is_named() -> None:
-    worth = worths(np.random.default_rng(2), 24)
-    wishes = Constraints(max_scale=144)
-    binding, decided = found(worth, wishes, budget=777, max_work=0)
+    utilities = random_utilities(np.random.default_rng(2), 24)
+    constraints = Constraints(max_scale=144)
+    binding, decided = found(utilities, constraints, budget=777, max_work=0)
     assert decided.method == "gap"
     assert all((1 + (limit.gain or 0)) * decided.bound > decided.bound for limit in binding)
-    exact = {limit.name for limit in found(worth, wishes, budget=777)[0]}
+    exact = {limit.name for limit in found(utilities, constraints, budget=777)[0]}
     assert {limit.name for limit in binding} <= exact
 
 
-def test_worthless_frames_have_no_limit() -> None:
+def test_frames_without_utility_have_no_limit() -> None:
     assert found(np.zeros((24, len(SCALES))), Constraints(), budget=10)[0] == ()
 
 

@@ -1,4 +1,4 @@
-"""Of what stands still each thing counts once: where it is shown with most beside it."""
+"""Content at rest counts as new once: in the candidate that shows most of it."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def news_of(stats: FrameStats, rows: np.ndarray) -> np.ndarray:
 
 @pytest.mark.parametrize("dark", [False, True])
 @pytest.mark.parametrize("noise", [0.0, 1.0])
-def test_each_slide_of_a_lecture_is_new_and_each_repeat_is_not(dark: bool, noise: float) -> None:
+def test_each_slide_of_a_lecture_is_new_and_no_repeat_is(dark: bool, noise: float) -> None:
     slides = [paper(f"Result of run {i}: {7919 * i} units", dark=dark) for i in range(12)]
     stats = shown(lasting(*((slide, 6.0) for slide in slides)), noise=noise)
     new = news_of(stats, middles(*np.arange(1.0, 72.0, 2.0))).reshape(12, 3)
@@ -54,13 +54,13 @@ def test_of_a_slide_to_which_lines_are_added_the_last_state_counts() -> None:
     assert new[:4].max() < 0.1
 
 
-def test_a_slide_with_more_words_does_not_swallow_one_with_others() -> None:
+def test_a_slide_with_more_words_does_not_hide_one_with_others() -> None:
     first, second = paper("Plan", LONG[0], step=100), paper("Plan", *LONG[1:5], step=100)
     new = news_of(shown(lasting((first, 6.0), (second, 6.0))), middles(3.0, 9.0))
     assert new.min() > 0.3
 
 
-def test_a_slide_that_comes_back_is_no_news_wherever_it_stood_before() -> None:
+def test_a_slide_that_comes_back_is_not_new() -> None:
     slides = [paper(*LONG[i : i + 2]) for i in range(5)]
     order = [0, 1, 2, 0, 3, 4, 1, 0]
     stats = shown(lasting(*((slides[i], 5.0) for i in order)), noise=0.5)
@@ -71,7 +71,7 @@ def test_a_slide_that_comes_back_is_no_news_wherever_it_stood_before() -> None:
         assert (mine[:-1] < 2 * LEAST_NEW).all()
 
 
-def test_news_is_in_proportion_to_how_much_of_the_picture_it_is() -> None:
+def test_new_content_is_measured_as_a_share_of_the_picture() -> None:
     wall = textured(3)
     small, large = with_box(wall, 560, 300, 130, 200, seed=5), wall.copy()
     large[100:600, 300:940] = paper(*LONG[:3], top=220)[100:600, :640]  # a window with words
@@ -85,7 +85,7 @@ def test_news_is_in_proportion_to_how_much_of_the_picture_it_is() -> None:
     assert new[3] > 0.15
 
 
-def test_somebody_who_talks_beside_the_slides_makes_no_repeat_new() -> None:
+def test_a_talking_face_beside_the_slides_makes_no_repeat_new() -> None:
     """A face in a corner that never stops: the slides count once each, and no frame for the face."""
     faces = [with_box(paper(), 0, 0, 200, 200, seed=seed)[:200, :200] for seed in range(40)]
     film = []
@@ -117,7 +117,7 @@ def test_a_clock_makes_nothing_new() -> None:
     assert (new > LEAST_NEW).sum() <= 7  # the picture itself, and at most each other digit of the tens
 
 
-def test_frames_of_a_fade_are_no_news() -> None:
+def test_frames_of_a_fade_are_not_new() -> None:
     first, second = paper(*LONG[:3]), paper(*LONG[3:6])
     between = [cv2.addWeighted(first, 1 - i / 5, second, i / 5, 0) for i in range(1, 5)]
     stats = shown([*lasting((first, 8)), *between, *lasting((second, 8))])
@@ -126,14 +126,14 @@ def test_frames_of_a_fade_are_no_news() -> None:
     assert new[1:5].max() < LEAST_NEW
 
 
-def test_what_is_new_is_paid_and_what_was_seen_is_not() -> None:
-    """The whole way to worth: of twelve frames those of new slides gain by detail, the others do not."""
+def test_detail_of_new_slides_has_utility_and_of_repeats_has_none() -> None:
+    """From pictures to utility: of twelve frames those of new slides gain by detail, the others do not."""
     slides = [paper(f"Result of run {i}: {7919 * i} units") for i in range(3, 9)]
     stats = shown(lasting(*((slide, 10.0) for slide in slides)))
     chosen = sample(stats, max_frames=18)
     assert [reason for reason in chosen.reason_N if reason != "change"] == ["shot"] + ["slide"] * 5
-    worth = utility(stats, chosen)
-    gains = (worth[:, -1] > worth[:, 0]).reshape(-1)
+    utilities = utility(stats, chosen)
+    gains = (utilities[:, -1] > utilities[:, 0]).reshape(-1)
     slide_N = chosen.index_N // 50
     assert [int(gains[slide_N == slide].sum()) for slide in range(6)] == [1] * 6
     assert (novelty(stats, chosen)[~gains] == NOVELTY_FLOOR).all()

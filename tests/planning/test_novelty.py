@@ -35,7 +35,7 @@ def test_what_was_shown_before_is_not_new() -> None:
     stats = stats_of([a] * 10 + [b] * 10 + [a] * 10)
     assert fresh_of(stats, 5, 15) == [1, 1]
     assert fresh_of(stats, 5, 8) == [1, NOVELTY_FLOOR]
-    # It returns with a cut: worth half, because words may have changed under an equal signature.
+    # It returns with a cut: counts half, because words may have changed while the signature is equal.
     assert fresh_of(stats, 5, 15, 25) == [1, 1, 0.5]
     assert fresh_of(stats, 5, 15, 22, 25) == [1, 1, 0.5, NOVELTY_FLOOR]
 

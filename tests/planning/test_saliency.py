@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from m3video.planning.allocate import allocate
-from m3video.planning.saliency import alike, asked_for, at_times, by_attention, coarse_scales, named_times
+from m3video.planning.saliency import alike, at_times, by_attention, coarse_scales, named_times, question_utility
 from m3video.types import Selection
 
 
@@ -60,7 +60,7 @@ def test_named_times_raise_the_candidates_of_their_shot(question: str, expected:
     assert (None if share is None else share.tolist()) == expected
 
 
-def test_a_shot_without_a_candidate_is_told_by_the_nearest() -> None:
+def test_a_time_in_a_shot_without_a_candidate_goes_to_the_nearest() -> None:
     share = at_times("at 0:06", selection([0.5, 9.0], [(0, 5), (5, 8), (8, 12)]), by_tenths)
     assert share is not None
     assert share.tolist() == [0, 1]
@@ -97,18 +97,20 @@ def test_a_question_about_the_whole_video_has_no_focus(relevance: list[float], m
 
 def test_one_frame_stands_for_those_that_show_the_same() -> None:
     shown = np.tile([0.2, 0.4, 0.6, 0.8, 1.0], (4, 1))
-    worth = asked_for(shown, np.array([1, 0.02, 1, 1]), np.array([0, 0, 1, 2]), np.array([0.2, 0.3, 0.5, 0.0]))
-    assert worth[1] == pytest.approx(0.5 * shown[1])
-    assert worth[2] == pytest.approx(0.5 * shown[2])
-    assert (worth[[0, 3]] == 0).all()
-    equal = asked_for(shown, np.array([0.02, 1, 1, 1]), np.array([0, 0, 1, 2]), np.array([0.5, 0.5, 0, 0]))
+    utilities = question_utility(
+        shown, np.array([1, 0.02, 1, 1]), np.array([0, 0, 1, 2]), np.array([0.2, 0.3, 0.5, 0.0])
+    )
+    assert utilities[1] == pytest.approx(0.5 * shown[1])
+    assert utilities[2] == pytest.approx(0.5 * shown[2])
+    assert (utilities[[0, 3]] == 0).all()
+    equal = question_utility(shown, np.array([0.02, 1, 1, 1]), np.array([0, 0, 1, 2]), np.array([0.5, 0.5, 0, 0]))
     assert equal[:, 0].tolist() == [0, 0.2, 0, 0]
-    assert (allocate(worth, budget=2000).scale_N > 0).tolist() == [False, True, True, False]
+    assert (allocate(utilities, budget=2000).scale_N > 0).tolist() == [False, True, True, False]
 
 
 @given(st.integers(1, 3000), st.integers(1, 40), st.integers(0, 99))
-def test_the_coarse_pass_takes_a_quarter_of_the_budget_at_most(budget: int, candidates: int, seed: int) -> None:
-    worth = np.cumsum(np.random.default_rng(seed).random((candidates, 5)), axis=1)
-    scales = coarse_scales(worth, budget=budget)
+def test_the_coarse_pass_takes_a_quarter_at_most(budget: int, candidates: int, seed: int) -> None:
+    utilities = np.cumsum(np.random.default_rng(seed).random((candidates, 5)), axis=1)
+    scales = coarse_scales(utilities, budget=budget)
     assert scales.sum() <= budget / 4
     assert scales.max() <= 9

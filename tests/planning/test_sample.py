@@ -1,8 +1,7 @@
-"""Candidates: what holds for any stats, and where they fall on footage whose story is known."""
+"""Candidates: what holds for any stats, even spacing, and the range of time that they come from."""
 
 from __future__ import annotations
 
-import time
 from dataclasses import replace
 from typing import Any
 
@@ -14,31 +13,8 @@ from hypothesis import strategies as st
 from m3video.errors import UsageError
 from m3video.planning.sample import sample
 from m3video.planning.shots import find_shots
-from m3video.types import FLAG_BLACK, FLAG_CORRUPT, FLAG_KEY, FrameStats, Selection
-from tests.planning.frames import TIME_BASE, plain, scan_frame
-from tests.planning.made_stats import MS, made
-
-
-@st.composite
-def any_stats(draw: st.DrawFn, *, corrupt: bool = True) -> FrameStats:
-    """A few takes of plain pictures, uneven in time, with black, keyframes, damage and leaps in change."""
-    takes = draw(st.lists(st.tuples(st.integers(0, 255), st.integers(1, 40)), min_size=1, max_size=8))
-    picture = np.repeat([value for value, _ in takes], [count for _, count in takes])
-    rng = np.random.default_rng(draw(st.integers(0, 2**32)))
-    n = len(picture)
-    flags = FLAG_KEY * (rng.random(n) < 0.1) | FLAG_BLACK * (picture < 20)
-    if corrupt:
-        flags |= FLAG_CORRUPT * (rng.random(n) < draw(st.sampled_from([0, 0.2, 1])))
-    step = rng.choice([1, 33, 40, 5000], n, p=draw(st.sampled_from([(0, 0.5, 0.5, 0), (0.3, 0.3, 0.3, 0.1)])))
-    return made(
-        picture,
-        pts_N=draw(st.integers(-9000, 9000)) + np.cumsum(step),
-        flags_N=flags,
-        change_N=rng.choice([0, 0.3, 4, 200], n),
-        sharpness_N=rng.random(n),
-        origin=draw(st.sampled_from([(0, 1), (7, 5), (-1, 3)])),
-        last_shown=draw(st.sampled_from([None, 1, 40, 9000])),
-    )
+from m3video.types import FLAG_BLACK, FLAG_CORRUPT, FrameStats, Selection
+from tests.planning.made_stats import MS, any_stats, made
 
 
 def last_tick(stats: FrameStats) -> int:
@@ -62,7 +38,7 @@ def same(first: Selection, second: Selection) -> bool:
 
 @settings(deadline=None, max_examples=300)
 @given(any_stats(), st.integers(1, 60), WISHES, st.data())
-def test_what_always_holds(stats: FrameStats, max_frames: int, wish: dict[str, Any], data: st.DataObject) -> None:
+def test_invariants(stats: FrameStats, max_frames: int, wish: dict[str, Any], data: st.DataObject) -> None:
     times = stats.times_N
     start, end = sorted(data.draw(st.tuples(*[st.floats(times[0] - 1, times[-1] + 9)] * 2)))
     until = np.append(times[1:], stats.pts_seconds(last_tick(stats)))
@@ -205,136 +181,74 @@ def test_refusals(arguments: dict[str, Any], message: str) -> None:
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("method", ["shots", "uniform"])
-def test_a_half_second_card_in_ten_minutes_is_seen(method: str) -> None:
-    """Even sampling with a candidate every nine seconds sees it once in eighteen."""
-    found = []
-    for at in range(7000, 7240, 24):
-        picture = np.full(15000, 100)
-        picture[at : at + 12] = 220
-        chosen = sample(made(picture), max_frames=64, method=method)
-        assert len(chosen) == 64
-        found.append(bool(((chosen.index_N >= at) & (chosen.index_N < at + 12)).any()))
-    assert all(found) if method == "shots" else sum(found) <= 2
+def test_a_range_is_half_open_and_its_shots_are_counted_from_0() -> None:
+    stats = made(np.repeat([40, 120, 200], 50))
+    chosen = sample(stats, max_frames=500, start_seconds=3.0, end_seconds=5.0)
+    assert chosen.index_N.tolist() == list(range(75, 125))
+    assert set(chosen.shot_N.tolist()) == {0, 1}
+    assert chosen.shots == ((50 * MS, 100 * MS), (100 * MS, 150 * MS))
 
 
-def still_then(change: float, seconds: float, *, still: float = 20.0) -> FrameStats:
-    """A still picture, then one shot goes on while every frame changes by `change`, then still again."""
-    steps = np.zeros(round((2 * still + seconds) * 25))
-    steps[round(still * 25) : round((still + seconds) * 25)] = change
-    return made([100] * len(steps), change_N=steps)
+# Slides: frames at 0, 10 and 190 s, then a second of 25 a second; the last is shown until 300 s.
+SLIDES = made(
+    np.repeat([40, 120, 200], [1, 1, 26]),
+    pts_N=np.concatenate([[0, 10_000], 190_000 + np.arange(26) * MS]),
+    last_shown=109_000,
+)
 
 
-def count_in(chosen: Selection, start: float, end: float) -> int:
-    return int(((chosen.pts_N >= start * 1000) & (chosen.pts_N < end * 1000)).sum())
+@pytest.mark.parametrize(
+    ("start", "end", "first", "last"),
+    [
+        (60, 120, 1, 1),  # wholly within one frame
+        (60, None, 1, 27),  # begins within one
+        (10, 190, 1, 1),  # from the pts of a frame to before that of another
+        (10 - 1e-9, 190 + 1e-9, 1, 1),
+        (9.999, 190.001, 0, 2),
+        (None, 10, 0, 0),
+        (-5, 5, 0, 0),  # before the first frame there is none
+        (191, 191.5, 27, 27),  # within the last frame
+        (299, 300, 27, 27),
+        (299, 900, 27, 27),
+        (5, 5.001, 0, 0),
+    ],
+)
+@pytest.mark.parametrize("origin", [(0, 1), (7, 5), (-5, 1)])
+@pytest.mark.parametrize("mode", ["full", "keyframes"])
+def test_a_range_begins_with_the_frame_on_screen(
+    start: float | None, end: float | None, first: int, last: int, origin: tuple[int, int], mode: str
+) -> None:
+    late = origin[0] / origin[1]
+    stats = replace(SLIDES, origin=origin, mode=mode)
+    begin, stop = (None if edge is None else edge - late for edge in (start, end))
+    chosen = sample(stats, max_frames=50, start_seconds=begin, end_seconds=stop)
+    assert (chosen.index_N[0], chosen.index_N[-1]) == (first, last)
+    assert len(chosen) == last - first + 1
 
 
-def test_stillness_is_sampled_evenly() -> None:
-    chosen = sample(still_then(0, 0, still=32), max_frames=16)
-    assert np.abs(chosen.pts_N - (2000 + 4000 * np.arange(16))).max() <= MS
+@pytest.mark.parametrize(("start", "end"), [(300, None), (400, 500), (-5, 0), (60, 60), (120, 60), (-9, -1)])
+def test_where_nothing_is_on_screen_there_is_no_range(start: float, end: float | None) -> None:
+    with pytest.raises(UsageError, match=r"frames run from 0.000 s to 300.000 s \(0:00 to 5:00\)"):
+        sample(SLIDES, max_frames=50, start_seconds=start, end_seconds=end)
 
 
-def test_pieces_of_a_shot_are_equal_and_a_cut_is_no_change_inside_it() -> None:
-    assert sample(made([100] * 10), max_frames=2).index_N.tolist() == [2, 7]
-    two = sample(made(np.repeat([10, 250], 500)), max_frames=40).index_N
-    assert (two[20:] - 500).tolist() == two[:20].tolist()
-    assert set(np.diff(two).tolist()) == {25}
+def test_sound_before_the_pictures_is_no_range() -> None:
+    late = replace(SLIDES, origin=(-5, 1))  # the sound starts 5 s before the first frame
+    with pytest.raises(UsageError, match=r"no frame in the range 0 s to 5 s: .* from 5.000 s to 305.000 s"):
+        sample(late, max_frames=50, start_seconds=0, end_seconds=5)
+    assert sample(late, max_frames=50, start_seconds=0, end_seconds=6).index_N.tolist() == [0]
 
 
-def test_a_fade_draws_few_candidates() -> None:
-    """One second of 41 fades. Were the change that there is shared out, however little, half of them would go there."""
-    chosen = sample(still_then(5, 1.0), max_frames=16)
-    assert count_in(chosen, 20, 21) <= 2
-    assert np.diff(chosen.pts_N).max() <= 1.3 * 41000 / 16
+def test_a_corrupt_frame_at_the_start_is_not_shown_while_there_are_others() -> None:
+    damaged = made(SLIDES.luma_N, pts_N=SLIDES.pts_N, flags_N=FLAG_CORRUPT * (np.arange(28) == 1), last_shown=109_000)
+    assert sample(damaged, max_frames=50, start_seconds=60).index_N[0] == 2
+    alone = sample(damaged, max_frames=50, start_seconds=60, end_seconds=120)
+    assert alone.index_N.tolist() == [1]
+    assert alone.notes == ("every frame in the range is corrupt: corrupt frames are shown",)
 
 
-def test_the_greatest_change_leaves_stillness_its_share() -> None:
-    chosen = sample(still_then(255, 20.0, still=10.0), max_frames=64)
-    still = count_in(chosen, 0, 10) + count_in(chosen, 30, 40)
-    assert still == pytest.approx(64 / (1 + ((20 * 25 + 30) / 30) ** 0.5), abs=2)
-
-
-@pytest.mark.parametrize("change", [1.2, 4.0])
-def test_density_follows_the_root_of_the_speed_of_change(change: float) -> None:
-    chosen = sample(still_then(change, 30.0, still=15.0), max_frames=200)
-    moving = count_in(chosen, 15, 45)
-    assert moving / (200 - moving) == pytest.approx(((change * 25 + 30) / 30) ** 0.5, rel=0.08)
-
-
-def test_frame_rate_does_not_change_where_candidates_stand() -> None:
-    slow = still_then(4.0, 10.0)
-    fast = made(
-        [100] * 2 * len(slow), pts_N=np.arange(2 * len(slow)) * MS // 2, change_N=np.repeat(slow.change_N / 2, 2)
-    )
-    few, many = sample(slow, max_frames=40), sample(fast, max_frames=40)
-    assert np.abs(few.pts_N - many.pts_N).max() <= 2 * MS
-
-
-def test_time_on_screen_counts_for_the_frame_that_is_shown() -> None:
-    # One frame stands for 20 s at the end of the first shot; the second shot lasts 4 s.
-    pts = np.concatenate([np.arange(100) * MS, 24000 + np.arange(100) * MS])
-    chosen = sample(made(np.repeat([50, 200], 100), pts_N=pts), max_frames=12)
-    assert (chosen.shot_N == 0).sum() >= 9
-
-
-def test_damage_does_not_stop_time() -> None:
-    flags = np.zeros(1000)
-    flags[100:900] = FLAG_CORRUPT
-    chosen = sample(made([100] * 1000, flags_N=flags), max_frames=20)
-    assert set(chosen.index_N.tolist()).isdisjoint(range(100, 900))
-    assert len(chosen) == 20
-
-
-def test_black_is_served_last_and_once() -> None:
-    picture = np.concatenate([np.full(50, 2), np.full(50, 90), np.full(50, 2), np.full(50, 160)])
-    stats = made(picture, flags_N=FLAG_BLACK * (picture == 2))
-    assert sorted(sample(stats, max_frames=2).shot_N.tolist()) == [1, 3]
-    assert sorted(sample(stats, max_frames=3).shot_N.tolist()) == [0, 1, 3]
-    assert np.bincount(sample(stats, max_frames=20).shot_N).tolist() == [1, 9, 1, 9]
-
-
-def test_of_too_many_shots_the_long_ones_are_seen_and_the_rest_is_spread() -> None:
-    """A minute of quick cuts, then nine long takes of a minute each."""
-    picture = np.concatenate([np.repeat(np.arange(120) % 2 * 90 + 40, 12), np.repeat([40, 130, 220] * 3, 1500)])
-    stats = made(picture)
-    assert len(find_shots(stats)) == 129
-    chosen = sample(stats, max_frames=40)
-    assert len(chosen) == 40
-    assert set(range(120, 129)) <= set(chosen.shot_N.tolist())
-    quick = chosen.shot_N[chosen.shot_N < 120]
-    assert len(quick) == 31
-    assert np.diff(quick).max() <= 5
-    assert "89 shots have no candidate" in chosen.notes[0]
-
-
-def test_the_sharp_frame_is_taken_and_a_keyframe_among_equals() -> None:
-    sharpness, flags = np.full(100, 10.0), np.zeros(100, np.uint8)
-    assert sample(made([9] * 100, sharpness_N=sharpness), max_frames=1).index_N.tolist() in ([49], [50])
-    sharpness[70] = 20
-    assert sample(made([9] * 100, sharpness_N=sharpness), max_frames=1).index_N.tolist() == [70]
-    sharpness[10] = 19
-    flags[10] = FLAG_KEY
-    flags[5] = FLAG_KEY
-    assert sample(made([9] * 100, sharpness_N=sharpness, flags_N=flags), max_frames=1).index_N.tolist() == [10]
-    flags[10] |= FLAG_BLACK
-    assert sample(made([9] * 100, sharpness_N=sharpness, flags_N=flags), max_frames=1).index_N.tolist() == [70]
-
-
-def test_measured_frames_go_the_whole_way() -> None:
-    """From pictures, not from made-up stats: three takes, three candidates, one each."""
-    from m3video.planning.analyze import analyze
-
-    frames = [scan_frame(i * MS, plain(60 * (1 + i // 20))) for i in range(60)]
-    chosen = sample(analyze(frames, time_base=TIME_BASE), max_frames=3)
-    assert [index // 20 for index in chosen.index_N] == [0, 1, 2]
-    assert chosen.shots == ((0, 800), (800, 1600), (1600, 2400))
-
-
-def test_hours_of_frames_take_no_long_time() -> None:
-    rng = np.random.default_rng(0)
-    n = 4 * 3600 * 25
-    stats = made(np.repeat(rng.integers(0, 256, n // 100), 100), change_N=rng.random(n) * 9)
-    begin = time.process_time()
-    assert len(sample(stats, max_frames=4096, method="uniform")) == 4096
-    assert len(sample(stats, max_frames=4096)) == 4096
-    assert time.process_time() - begin < 20
+def test_time_within_a_range_is_counted_from_its_start_to_its_end() -> None:
+    """Even candidates of 100 s to 250 s stand for 37.5 s each: two show the slide, two the frame that is shown last."""
+    wanted = {"start_seconds": 100, "end_seconds": 250, "max_frames": 50}
+    assert sample(SLIDES, num_frames=4, **wanted).index_N.tolist() == [1, 27]
+    assert sample(SLIDES, fps=1 / 30, **wanted).index_N.tolist() == [1, 2]

@@ -1,4 +1,4 @@
-"""What a frame is worth: never less with more tokens, nothing to gain where nothing is lost, and a sane order."""
+"""Utility never falls with more tokens, gains nothing where nothing is lost, and ranks pictures plausibly."""
 
 from __future__ import annotations
 
@@ -42,16 +42,16 @@ def test_utility_is_never_negative_and_never_falls_with_the_scale(
     made: tuple[FrameStats, Selection], estimator: str, data: st.DataObject
 ) -> None:
     stats, chosen = made
-    worth = utility(stats, chosen, estimator=estimator)
-    assert worth.shape == (len(chosen), len(SCALES))
-    assert (worth > 0).all()
-    assert (np.diff(worth, axis=1) >= 0).all()
-    assert np.isfinite(worth).all()
+    utilities = utility(stats, chosen, estimator=estimator)
+    assert utilities.shape == (len(chosen), len(SCALES))
+    assert (utilities > 0).all()
+    assert (np.diff(utilities, axis=1) >= 0).all()
+    assert np.isfinite(utilities).all()
     fresh = novelty(stats, chosen)
     assert fresh[0] == 1
     assert ((fresh >= NOVELTY_FLOOR) & (fresh <= 1)).all()
     same = np.full(len(chosen), data.draw(st.floats(0, 1e6)))
-    assert (utility(stats, chosen, saliency_N=same, estimator=estimator) == worth).all()
+    assert (utility(stats, chosen, saliency_N=same, estimator=estimator) == utilities).all()
     saliency = data.draw(hnp.arrays(np.float64, len(chosen), elements=st.floats(0, 1e6)))
     asked = utility(stats, chosen, saliency_N=saliency, estimator=estimator)
     assert (asked >= 0).all()
@@ -67,7 +67,7 @@ def test_saliency_is_checked(saliency: list) -> None:
         utility(stats, sample(stats, max_frames=2), saliency_N=np.array(saliency))
 
 
-def test_of_a_repeated_frame_only_the_first_token_is_worth_anything() -> None:
+def test_of_a_repeated_frame_only_the_first_token_has_utility() -> None:
     """New, half new and repeated: the detail of the last was seen before."""
     shown = np.tile([0.4, 0.5, 0.7, 0.9, 1.0], (3, 1))
     new, half, old = new_part(shown, np.array([1.0, (1 + NOVELTY_FLOOR) / 2, NOVELTY_FLOOR]))
@@ -77,11 +77,11 @@ def test_of_a_repeated_frame_only_the_first_token_is_worth_anything() -> None:
     assert allocate(np.stack([new, old]), budget=2000).scale_N.tolist() == [576, 1]
 
 
-def test_black_and_corrupt_candidates_are_worth_little() -> None:
+def test_black_and_corrupt_candidates_have_little_utility() -> None:
     stats = stats_of([plain(0), plain(120)])
-    worth = utility(stats, sample(stats, max_frames=2), estimator="peak")
-    assert worth[0, 0] == pytest.approx(rules.COVERAGE * NOVELTY_FLOOR)
-    assert worth[1, 0] == pytest.approx(rules.COVERAGE)
+    utilities = utility(stats, sample(stats, max_frames=2), estimator="peak")
+    assert utilities[0, 0] == pytest.approx(rules.COVERAGE * NOVELTY_FLOOR)
+    assert utilities[1, 0] == pytest.approx(rules.COVERAGE)
 
 
 def scan_of(rgb_HW3: np.ndarray) -> ScanFrame:
@@ -94,7 +94,7 @@ def scan_of(rgb_HW3: np.ndarray) -> ScanFrame:
 
 
 def curve(rgb_HW3: np.ndarray, estimator: str) -> np.ndarray:
-    """What one picture is worth at each scale."""
+    """Utility of one picture at each scale."""
     stats = analyze([scan_of(rgb_HW3)], time_base=TIME_BASE)
     return ESTIMATORS[estimator](stats, np.zeros(1, np.int64))[0]
 
@@ -121,19 +121,19 @@ def test_pages_gain_more_from_tokens_than_the_moon_and_grass_no_more_than_text(e
 @pytest.mark.parametrize("estimator", sorted(ESTIMATORS))
 @pytest.mark.parametrize("colour", sorted(COLOURS))
 def test_a_plain_colour_needs_one_token(colour: str, estimator: str) -> None:
-    worth = curve(np.full((180, 320, 3), COLOURS[colour], np.uint8), estimator)
-    assert worth[0] > 0
-    assert allocate(worth[None], budget=576).scale_N.tolist() == [1]
+    utilities = curve(np.full((180, 320, 3), COLOURS[colour], np.uint8), estimator)
+    assert utilities[0] > 0
+    assert allocate(utilities[None], budget=576).scale_N.tolist() == [1]
 
 
-def test_beyond_the_frames_of_the_calibration_signals_count_no_further() -> None:
+def test_signals_beyond_the_calibration_are_clipped() -> None:
     shipped = calibration()
     wild = np.array([[1e6] * len(rules.SIGNALS), [-1e6] * len(rules.SIGNALS)])
     edge = np.array([shipped.high, shipped.low])
     assert np.array_equal(shipped.share_right(wild), shipped.share_right(edge))
 
 
-def test_the_calibration_is_as_long_as_there_are_signals_and_scales() -> None:
+def test_the_calibration_has_a_weight_per_signal_and_scale() -> None:
     shipped = calibration()
     assert np.array(shipped.weight).shape == (len(SCALES), len(rules.SIGNALS))
     assert {len(part) for part in (shipped.low, shipped.high, shipped.mean, shipped.spread)} == {len(rules.SIGNALS)}

@@ -28,7 +28,7 @@ def put(held: Cache, name: str = "7", **more: str) -> Path:
     return next(path for path in held.root.rglob(f"{name}.safetensors"))
 
 
-def test_what_is_kept_comes_back_bit_for_bit(tmp_path: Path) -> None:
+def test_what_is_stored_comes_back_bit_for_bit(tmp_path: Path) -> None:
     held = cache(tmp_path / "deep")
     assert held.load("grids", KEY, "7") is None
     put(held)
@@ -89,7 +89,7 @@ def test_the_least_recently_used_goes_first(tmp_path: Path) -> None:
     assert not list((tmp_path / "grids").iterdir())
 
 
-def test_left_overs_of_dead_processes_go(tmp_path: Path) -> None:
+def test_unfinished_files_of_dead_processes_are_removed(tmp_path: Path) -> None:
     held = cache(tmp_path)
     folder = put(held).parent
     old, new = folder / ".a.1-1.part", folder / ".b.1-1.part"
@@ -100,7 +100,7 @@ def test_left_overs_of_dead_processes_go(tmp_path: Path) -> None:
     assert (old.exists(), new.exists()) == (False, True)
 
 
-def test_a_folder_that_cannot_be_written_costs_a_note(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_written_adds_a_note(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("no folder")
     held = cache(tmp_path / "file")
     for name in "12":
@@ -122,7 +122,7 @@ def test_a_file_of_another_user_is_read(tmp_path: Path, monkeypatch: pytest.Monk
     assert not held.notes
 
 
-def test_what_cannot_be_removed_costs_a_note(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_cannot_be_removed_adds_a_note(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     held = cache(tmp_path)
     path = put(held)
     put(held, "8")
@@ -164,7 +164,7 @@ assert not held.notes, held.notes
     assert [(process.communicate(timeout=60)[1], process.returncode) for process in running] == [("", 0)] * 2
 
 
-def test_rows_tell_what_is_kept(tmp_path: Path) -> None:
+def test_rows_describe_the_entries(tmp_path: Path) -> None:
     held = cache(tmp_path)
     put(held)
     put(held, "8")
@@ -183,7 +183,7 @@ def test_the_folder_is_named_by_the_environment(monkeypatch: pytest.MonkeyPatch,
     assert cache_root() == tmp_path / "m3video"
 
 
-def test_code_and_libraries_are_told_apart() -> None:
+def test_code_and_libraries_are_part_of_the_key() -> None:
     assert code_digest("video/*.py") == code_digest("video/*.py") != code_digest("model/*.py")
     assert versions("numpy", "no-such-package") == {"numpy": np.__version__, "no-such-package": ""}
 

@@ -1,4 +1,4 @@
-"""JSONL that people write: what is read, and what is refused rather than left out."""
+"""Hand-written JSONL: what is read, and what is refused rather than ignored."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sizes as people write them."""
+"""Sizes in bytes as text."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_what_is_no_size_is_refused(text: str) -> None:
         parse_size(text)
 
 
-def test_sizes_for_people() -> None:
+def test_size_text() -> None:
     assert size_text(512 * MIB) == "512 MiB"
     assert size_text(13.2 * GIB) == "13.2 GiB"
 

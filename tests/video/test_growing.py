@@ -55,7 +55,7 @@ def shorten(path: Path) -> None:
 
 
 def fill_hole(path: Path) -> None:
-    """A copy whose room was made first: its size stays, its content comes."""
+    """A copy whose space was allocated first: its size is constant while its content arrives."""
     before = path.stat()
     with path.open("r+b") as file:
         file.seek(before.st_size * 2 // 3)
@@ -212,7 +212,7 @@ def test_one_line_and_exit_1(
     assert plan_video(path, Settings()).video.num_frames >= 60  # the same file, when it has come to rest
 
 
-def test_opening_costs_one_more_look(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_opening_costs_one_more_stat(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write(tmp_path / "a.mp4", Clip())
     looks, real = [], os.stat
     monkeypatch.setattr(path_checks.os, "stat", lambda name, **how: looks.append(name) or real(name, **how))

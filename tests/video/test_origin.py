@@ -1,4 +1,4 @@
-"""Where people's clock begins: the start of a file's earliest stream, as players count, exact in its own ticks."""
+"""Where players start to count: the start of a file's earliest stream, exact in its own ticks."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def made(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Path, float, f
     return make(tmp_path / request.param), first, within
 
 
-def test_people_count_from_the_earliest_stream(made: tuple[Path, float, float]) -> None:
+def test_players_count_from_the_earliest_stream(made: tuple[Path, float, float]) -> None:
     """All backends say the same, and integers stay those of the file."""
     path, first, within = made
     with av.open(str(path)) as container:

@@ -1,4 +1,4 @@
-"""The gate by itself; that each odd input is refused end to end is shown in test_odd_inputs."""
+"""The checks on their own; that each odd input is refused end to end is tested in test_odd_inputs."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_shown_names_fit_on_one_line() -> None:
 
 @pytest.mark.parametrize("head", ["#EXTM3U", "﻿#EXTM3U", "\n\t ffconcat version 1.0", "<MPD ", "<!-- x --><MPD>"])
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
-def test_playlists_are_refused_in_every_dress(tmp_path: Path, head: str, encoding: str) -> None:
+def test_playlists_are_refused_in_every_encoding(tmp_path: Path, head: str, encoding: str) -> None:
     path = tmp_path / "list.mp4"
     path.write_text(head, encoding=encoding)
     with pytest.raises(VideoError, match="not a video"):

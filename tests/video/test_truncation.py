@@ -1,4 +1,4 @@
-"""A file that ends before its structure does says so, wherever it was cut; a whole one says nothing."""
+"""A file that ends before its structure does has a note, wherever it was cut; a whole one has none."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ FRACTIONS = (0.3, 0.5, 0.7, 0.95)
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """A container, and how much of what is missing it tells: "frames", "seconds", "bytes", or that it "ends" early.
+    """A container, and what it states of the missing part: "frames", "seconds", "bytes", or only that it "ends" early.
 
     `ends_between`: it also tells of a cut between two packets.
     """
@@ -87,7 +87,7 @@ WORDS = {
     "end mark": r"missing: (the end mark)",
     "": r"missing: (.+), and perhaps more",
 }
-"""What the note must say, by what a container tells."""
+"""What the note must say, by what a container states."""
 
 
 def write_noisy(path: Path, how: dict[str, Any]) -> Path:
@@ -116,10 +116,13 @@ def places(path: Path) -> list[tuple[int, int]]:
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
-def test_a_cut_file_tells_how_much_is_missing_and_a_whole_one_nothing(kind: Kind, tmp_path: Path) -> None:
+def test_a_cut_file_has_a_note_on_what_is_missing_and_a_whole_one_none(kind: Kind, tmp_path: Path) -> None:
     path = write_noisy(tmp_path / kind.name, kind.how)
     whole = probe(path)
-    assert (whole.partial, [note for note in whole.notes if "cut off" in note or "header tells" in note]) == (False, [])
+    assert (whole.partial, [note for note in whole.notes if "cut off" in note or "header announces" in note]) == (
+        False,
+        [],
+    )
     data, packets, amounts = path.read_bytes(), places(path), []
     for at in FRACTIONS:
         start, size = packets[int(len(packets) * at)]
@@ -183,7 +186,7 @@ def without_index(path: Path) -> None:
         ("a.avi", never_finished),
     ],
 )
-def test_what_lacks_no_frame_is_not_partial(name: str, change: Any, tmp_path: Path) -> None:
+def test_files_that_lack_no_frame_are_not_partial(name: str, change: Any, tmp_path: Path) -> None:
     """Files with something behind their end, without what only seeking needs, or that were never finished."""
     how = {
         "a.avi": MJPEG,
@@ -205,7 +208,7 @@ def test_avi_frames_that_were_dropped_are_not_missing(tmp_path: Path) -> None:
     times = [i + (20 if i >= 30 else 0) for i in range(N)]
     info = probe(write(tmp_path / "a.avi", Clip(numbers=range(N), times=times, **MJPEG)))
     assert (info.num_frames, info.num_frames_from_header, info.partial) == (N, N + 20, False)
-    assert not [note for note in info.notes if "header tells" in note]
+    assert not [note for note in info.notes if "header announces" in note]
 
 
 def test_sound_that_goes_on_is_not_a_cut(tmp_path: Path) -> None:
@@ -221,7 +224,7 @@ def test_sound_that_goes_on_is_not_a_cut(tmp_path: Path) -> None:
         out.mux(stream.encode(None))
     info = probe(path)
     assert not info.partial
-    assert [note for note in info.notes if "header tells" in note]
+    assert [note for note in info.notes if "header announces" in note]
     assert not [note for note in info.notes if "cut off" in note]
 
 

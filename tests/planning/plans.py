@@ -1,9 +1,11 @@
-"""A plan with a value in every field, for tests of plan files."""
+"""A plan to write and read, its JSON values, and values that may stand in a JSON file."""
 
 from __future__ import annotations
 
 import json
 from typing import Any
+
+from hypothesis import strategies as st
 
 from m3video.planning.plan_file import to_json
 from m3video.types import PlannedFrame, TokenPlan, VideoInfo
@@ -46,8 +48,17 @@ PLAN = TokenPlan(
 
 
 def written() -> dict[str, Any]:
-    """A plan as JSON values, free to spoil."""
+    """Return the plan as JSON values, to be altered."""
     return json.loads(json.dumps(to_json(PLAN)))
 
 
+TEXTS = st.text(max_size=12)
+NUMBERS = st.floats(allow_nan=False, allow_infinity=False)
+JSON_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | NUMBERS | TEXTS,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXTS, inner, max_size=3),
+    max_leaves=5,
+)
+
 LATER_FIELDS = ("gap", "method", "text_tokens", "scan", "num_analyzed", "num_repeats", "estimate", "focus")
+"""Fields that older plans lack."""
