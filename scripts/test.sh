@@ -9,5 +9,5 @@ say "mypy"
 .venv/bin/mypy
 say "pytest"
 # Side by side, and each with one thread: on busy cores two threads that wait for each other take longer than one.
-# Files go out in their order and not by how many tests they hold: those that start Ray, the longest group, are early.
+# Files go out in the order of tests/conftest.py, those that take long first, and not by how many tests they hold.
 HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 .venv/bin/pytest -n auto --maxprocesses 4 --no-loadscope-reorder "$@"

@@ -4,10 +4,14 @@ import atexit
 import os
 import signal
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.made_once import FOLDER
+from tests.order import rank
 
 # A shell that runs tests in the background has them ignore Ctrl-C, and every program that they start inherits that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -16,6 +20,33 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 _FOLDER = tempfile.TemporaryDirectory(prefix="m3video-tests-")
 atexit.register(_FOLDER.cleanup)
 os.environ["M3VIDEO_CACHE_DIR"] = _FOLDER.name
+
+# The first process of a session makes the folder that the others, its workers, share.
+if FOLDER not in os.environ:
+    _SHARED = tempfile.TemporaryDirectory(prefix="m3video-tests-shared-")
+    atexit.register(_SHARED.cleanup)
+    os.environ[FOLDER] = _SHARED.name
+
+
+@pytest.fixture(scope="session")
+def loaded() -> Iterator[Any]:
+    """The bundled model, for tests that do not change it; those that do load their own."""
+    from m3video.model.m3 import checkpoint
+
+    model = checkpoint.load("bundled", device="cpu")
+    before = _sums(model)
+    yield model
+    assert _sums(model) == before, "a test has changed the weights of the model that all tests share"
+
+
+def _sums(loaded: Any) -> dict[str, Any]:
+    tensors = [*loaded.model.named_parameters(), *loaded.model.named_buffers()]
+    return {name: (str(tensor.device), tensor.dtype, tensor.double().sum().item()) for name, tensor in tensors}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files that take long go first, so that workers end together."""
+    items.sort(key=lambda item: rank(item.path.stem, getattr(item, "module", None)))
 
 
 @pytest.hookimpl(optionalhook=True)

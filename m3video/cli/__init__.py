@@ -1,4 +1,4 @@
-"""The command line: one verb per stage. stdout is data, stderr is progress and log."""
+"""The command line: one verb for each stage. stdout is data, stderr is progress and log."""
 
 from m3video.cli.app import main
 

@@ -1,4 +1,4 @@
-"""`python -m m3video.cli`."""
+"""Run the command line with `python -m m3video.cli`."""
 
 from m3video.cli import main
 

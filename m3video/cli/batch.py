@@ -1,55 +1,41 @@
-"""`m3video batch` and `m3video summarize`: whole archives, and single videos in chapters."""
+"""`m3video batch`: many videos through one task, resumed where it stopped."""
 
 from __future__ import annotations
 
 import os
-import sys
-from dataclasses import replace
+from collections.abc import Callable, Sequence
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from m3video.cli.options import (
-    Backend,
-    Config,
-    Detail,
-    Device,
-    Dtype,
+    ANSWERING,
+    BUDGET_OF_SUMMARY,
+    SPENDING,
+    VIDEO,
+    GivenSettings,
     Json,
-    MaxFrames,
-    MaxNewTokens,
-    MaxPixels,
-    Memory,
-    Model,
-    Quantize,
     Quiet,
-    Scan,
-    Timestamps,
-    Tower,
-    VisionBatch,
-    given,
-    refuse_stdout,
+    with_settings,
 )
-from m3video.config import Settings, load_settings
-from m3video.errors import M3VideoError, UsageError
-from m3video.utils.text import check_text, json_text
+from m3video.cli.outputs import refuse_stdout
+from m3video.errors import UsageError
+from m3video.utils.text import check_text
 
 if TYPE_CHECKING:
     from m3video.distributed.counts import BatchCounts
+    from m3video.distributed.items import BatchQuestions
     from m3video.distributed.ledger import Ledger
     from m3video.distributed.messages import Task, WorkerPool
-
-_BUDGET = f"most visual tokens for each video, for each chapter of a summary (default {Settings().budget})"
-Budget = Annotated[int | None, typer.Option(help=_BUDGET)]
-
 
 QUESTIONS_HELP = 'JSONL: {"question", "id", "video"}, paths relative to the file (task ask)'
 
 
 class FileFormat(StrEnum):
-    """What else a summary may be written as."""
+    """Format of the files that are written beside a summary's JSON."""
 
     CSV = "csv"
     SRT = "srt"
@@ -57,6 +43,7 @@ class FileFormat(StrEnum):
     MD = "md"
 
 
+@with_settings(SPENDING, ANSWERING, VIDEO, help={"budget": BUDGET_OF_SUMMARY})
 def batch(
     videos: Annotated[
         str,
@@ -66,6 +53,7 @@ def batch(
             show_default=False,
         ),
     ],
+    *,
     task: Annotated[Literal["summarize", "ask", "analyze", "plan"], typer.Option(help="what to do with each")],
     output: Annotated[str, typer.Option("-o", "--output", help="folder or URL of results, to go on in")],
     question: Annotated[str | None, typer.Option(help="asked of every video (task ask)")] = None,
@@ -80,26 +68,11 @@ def batch(
     ray: Annotated[
         str | None, typer.Option(metavar="[ADDRESS]", help="on Ray: started here, or auto, HOST:PORT, ray://HOST:PORT")
     ] = None,
-    budget: Budget = None,
-    memory: Memory = None,
-    max_frames: MaxFrames = None,
-    detail: Detail = None,
-    timestamps: Timestamps = None,
-    model: Model = None,
-    vision_tower: Tower = None,
-    device: Device = None,
-    dtype: Dtype = None,
-    quantize: Quantize = None,
-    vision_batch: VisionBatch = None,
-    max_new_tokens: MaxNewTokens = None,
-    scan: Scan = None,
-    backend: Backend = None,
-    max_pixels: MaxPixels = None,
-    config: Config = None,
+    given: GivenSettings,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Work through many videos; the same command goes on where it stopped.
+    """Process many videos; the same command resumes where it stopped.
 
     OUTPUT, a folder or a URL (s3://, sftp://, ...), gets results.jsonl, errors.jsonl, and files of each item under
     items/. A bad file costs one line of errors.jsonl; exit code 3 says that there are some. A changed video or setting
@@ -109,90 +82,135 @@ def batch(
     """
     from m3video.cli.memory import fit_or_keep
     from m3video.cli.terminal import print_notes
-    from m3video.distributed.batch import InterruptedBatchError, check_all_done, run_batch
-    from m3video.distributed.counts import BatchCounts
-    from m3video.distributed.items import BatchQuestion, BatchQuestions, left_out, read_batch_questions
-    from m3video.distributed.ledger_url import open_ledger
+    from m3video.distributed.batch import run_batch
+    from m3video.distributed.forecast import forecast, forecast_text
+    from m3video.distributed.items import left_out
     from m3video.distributed.sources import left_of_folder, open_source
     from m3video.distributed.tasks import make_task
 
-    if (task == "ask") != ((question is None) != (questions is None)):
-        raise UsageError(f"--task {task} takes {'one of' if task == 'ask' else 'neither'} --question and --questions")
-    if format and task != "summarize":
-        raise UsageError(f"--format {format[0]} is for summaries: leave it out with --task {task}")
-    if question is not None and not question.strip():
-        raise UsageError("the question is empty: give one in quotes")
+    _check_flags(task, question, questions, format)
     refuse_stdout("-o", output)
-    asked = BatchQuestions() if question is None else BatchQuestions((BatchQuestion(check_text(question, "question")),))
-    asked = asked if questions is None else read_batch_questions(questions)
-    source, settings = open_source(videos), load_settings(given(locals()), config=config)
+    asked = _questions(question, questions)
+    source, settings = open_source(videos), given.resolve()
     if settings.memory == "auto":
         raise UsageError("--memory auto differs from run to run, and so would the items: name a size, e.g. 8GiB")
     settings, fitted = fit_or_keep(settings)
     print_notes([] if quiet or fitted is None else fitted.notes)
-    made = make_task(task, settings, formats=format or (), fetch=not dry_run)
+    video_task = make_task(task, settings, formats=format or (), fetch=not dry_run)
     notes = [] if quiet else [*left_of_folder(source), *left_out(source, asked)]
     if dry_run:
         print_notes(notes)
-        from m3video.distributed.forecast import forecast, forecast_text
-
-        count = workers or num_cores()
-        said = forecast(source, asked, made, output, workers=count, retry_failed=retry_failed, limit=limit)
-        _print(said, forecast_text(said), json=json)
+        counts = forecast(
+            source,
+            asked,
+            video_task,
+            output,
+            workers=workers or _num_cores(),
+            retry_failed=retry_failed,
+            limit=limit,
+        )
+        _print(counts, forecast_text(counts), json=json)
         return
+    work = partial(run_batch, source, asked, video_task, retry_failed=retry_failed, limit=limit)
+    make_pool = partial(_make_pool, video_task, workers, ray)
+    _work(work, make_pool, output, notes, formats=format or (), json=json, quiet=quiet)
+
+
+def _check_flags(task: str, question: str | None, questions: Path | None, formats: Sequence[FileFormat] | None) -> None:
+    """Raise UsageError for flags that do not belong to the task."""
+    if (task == "ask") != ((question is None) != (questions is None)):
+        raise UsageError(f"--task {task} takes {'one of' if task == 'ask' else 'neither'} --question and --questions")
+    if formats and task != "summarize":
+        raise UsageError(f"--format {formats[0]} is for summaries: leave it out with --task {task}")
+    if question is not None and not question.strip():
+        raise UsageError("the question is empty: give one in quotes")
+
+
+def _questions(question: str | None, questions: Path | None) -> BatchQuestions:
+    """Return what is asked of each video."""
+    from m3video.distributed.items import BatchQuestion, BatchQuestions, read_batch_questions
+
+    asked = BatchQuestions() if question is None else BatchQuestions((BatchQuestion(check_text(question, "question")),))
+    return asked if questions is None else read_batch_questions(questions)
+
+
+def _work(
+    work: Callable[..., BatchCounts],
+    make_pool: Callable[[], WorkerPool],
+    output: str,
+    notes: Sequence[str],
+    *,
+    formats: Sequence[FileFormat],
+    json: bool,
+    quiet: bool,
+) -> None:
+    """Work on the open items, then print the counts.
+
+    Raises:
+        SomeFailedError: some items failed, now or in an earlier run.
+        InterruptedBatchError: Ctrl-C.
+    """
+    from m3video.cli.terminal import print_notes
+    from m3video.distributed.batch import InterruptedBatchError, check_all_done
+    from m3video.distributed.counts import BatchCounts
+    from m3video.distributed.ledger_url import open_ledger
+
     try:
         with open_ledger(output, note=lambda line: print_notes([] if quiet else [line])) as ledger:
             print_notes(notes)
-            report, pool = BatchCounts(is_shown=not quiet), _make_pool(made, workers, ray)
-            run_batch(source, asked, made, ledger, pool, retry_failed=retry_failed, limit=limit, counts=report)
+            counts, pool = BatchCounts(is_shown=not quiet), make_pool()
+            work(ledger, pool, counts=counts)
             ledger.close()
             try:
-                _print(_counts(report, ledger), _counts_text(report, ledger), json=json)
-                if format and report.done_before and not quiet:
-                    print_notes([f"{report.done_before} summaries were made before and are not written as {format[0]}"])
-            finally:  # the exit code tells it where nobody reads what is printed
-                check_all_done(report, ledger)
+                _print(_counts(counts, ledger), _counts_text(counts, ledger), json=json)
+                if formats and counts.done_before and not quiet:
+                    print_notes(
+                        [f"{counts.done_before} summaries were made before and are not written as {formats[0]}"]
+                    )
+            finally:  # the exit code says so even when nobody reads what is printed
+                check_all_done(counts, ledger)
     except KeyboardInterrupt:  # Ray takes seconds to start
         raise InterruptedBatchError("interrupted before the first item") from None
 
 
 def _make_pool(task: Task, workers: int | None, ray: str | None) -> WorkerPool:
+    """Return workers on this machine, or on a Ray cluster."""
     if ray is not None:
         from m3video.distributed.ray_pool import RayPool
 
         return RayPool(task, address=ray, workers=workers)
     from m3video.distributed.worker_pool import LocalPool
 
-    return LocalPool(task, workers=workers or num_cores())
+    return LocalPool(task, workers=workers or _num_cores())
 
 
-def num_cores() -> int:
-    """Cores that this process may use."""
+def _num_cores() -> int:
+    """Return how many cores this process may use."""
     return len(os.sched_getaffinity(0))
 
 
-def _counts(report: BatchCounts, ledger: Ledger) -> dict[str, Any]:
+def _counts(counts: BatchCounts, ledger: Ledger) -> dict[str, Any]:
     return {
         "output": ledger.shown,
-        "done": report.done,
-        "done_before": report.done_before,
-        "copies": report.copies,
-        "failed": report.failed,
-        "failed_before": report.failed_before,
-        "video_seconds": report.video_seconds,
-        "tokens": report.tokens,
+        "done": counts.done,
+        "done_before": counts.done_before,
+        "copies": counts.copies,
+        "failed": counts.failed,
+        "failed_before": counts.failed_before,
+        "video_seconds": counts.video_seconds,
+        "tokens": counts.tokens,
     }
 
 
-def _counts_text(report: BatchCounts, ledger: Ledger) -> str:
-    parts = [f"{report.done} items done"]
+def _counts_text(counts: BatchCounts, ledger: Ledger) -> str:
+    parts = [f"{counts.done} items done"]
     parts += [
         f"{count} {words}"
         for count, words in (
-            (report.done_before, "were done before"),
-            (report.copies, "are copies of others"),
-            (report.failed, "failed"),
-            (report.failed_before, "failed before"),
+            (counts.done_before, "were done before"),
+            (counts.copies, "are copies of others"),
+            (counts.failed, "failed"),
+            (counts.failed_before, "failed before"),
         )
         if count
     ]
@@ -206,86 +224,3 @@ def _print(value: dict[str, Any], text: str, *, json: bool) -> None:
         print_json(value)
     else:
         print(text)
-
-
-def summarize(
-    videos: Annotated[list[str], typer.Argument(help="local video files", show_default=False)],
-    format: Annotated[
-        Literal["json", "csv", "srt", "vtt", "md"] | None,
-        typer.Option(help="of what is printed (default md); json is a line for each video"),
-    ] = None,
-    budget: Budget = None,
-    memory: Memory = None,
-    max_frames: MaxFrames = None,
-    detail: Detail = None,
-    timestamps: Timestamps = None,
-    model: Model = None,
-    vision_tower: Tower = None,
-    device: Device = None,
-    dtype: Dtype = None,
-    quantize: Quantize = None,
-    vision_batch: VisionBatch = None,
-    max_new_tokens: MaxNewTokens = None,
-    scan: Scan = None,
-    backend: Backend = None,
-    max_pixels: MaxPixels = None,
-    config: Config = None,
-    json: Json = False,
-    quiet: Quiet = False,
-) -> None:
-    """Tell what a video shows: chapters with captions, then a summary that says which time each sentence rests on.
-
-    Budget, frames and answer length are for each chapter (at most two minutes); a summary may be four times longer.
-    Times are those of a player, so subtitles fit the file.
-
-    Example: m3video summarize film.mp4 --model mucai/llava-v1.5-7b-m3
-    """
-    from m3video.cli.memory import fit_or_keep
-    from m3video.cli.terminal import print_notes
-
-    if json and format not in (None, "json"):
-        raise UsageError(f"--json and --format {format} contradict each other: give one")
-    format = "json" if json else format or "md"
-    if format in ("srt", "vtt") and len(videos) > 1:
-        raise UsageError(f"--format {format} holds one video: use m3video batch --task summarize --format {format}")
-    settings, fitted = fit_or_keep(load_settings(given(locals()), config=config))
-    print_notes([] if quiet or fitted is None else fitted.notes)
-    _summaries(videos, settings, format, quiet=quiet)
-
-
-def _summaries(videos: list[str], settings: Settings, format: str, *, quiet: bool) -> None:
-    """Print one summary after the other; a bad file costs one line, and exit code 3 when others went well."""
-    from m3video.cli.terminal import make_progress, print_notes
-    from m3video.distributed.batch import InterruptedBatchError, SomeFailedError
-    from m3video.distributed.tasks import load_model
-    from m3video.inference.evidence import bundled_note
-    from m3video.inference.summary.summarize import refuse_ranges
-    from m3video.inference.summary.summarize import summarize as summarize_video
-    from m3video.inference.summary.values import to_json
-    from m3video.report.summary_files import FORMATS
-
-    refuse_ranges(settings)
-    loaded, failed = load_model(settings), 0
-    try:
-        for number, video in enumerate(videos):
-            try:
-                made = summarize_video(video, settings, loaded=loaded, progress=make_progress(quiet=quiet))
-            except M3VideoError as error:
-                if len(videos) == 1:
-                    raise
-                failed += 1
-                print(f"m3video: error: {error}", file=sys.stderr)
-                continue
-            about = (*made.warnings, *bundled_note(loaded, video))
-            made = replace(made, warnings=tuple(dict.fromkeys(about)))
-            if format == "json":
-                print(json_text(to_json(made)))
-            else:
-                text = FORMATS[format](made)
-                # One table, not one for each video.
-                print(text.partition("\n")[2] if format == "csv" and number > failed else text, end="")
-            print_notes([] if quiet or format == "md" else made.warnings)
-    except KeyboardInterrupt:
-        raise InterruptedBatchError("interrupted") from None
-    if failed:
-        raise SomeFailedError(f"{failed} of {len(videos)} videos failed")

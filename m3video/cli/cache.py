@@ -1,4 +1,4 @@
-"""`m3video cache`: what the cache folder holds, and making room."""
+"""`m3video cache`: list or trim the cache folder."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
+from m3video.cli.options import Json
 from m3video.config import load_settings
 from m3video.errors import M3VideoError
 from m3video.utils.cache import Cache, cache_root
@@ -19,19 +20,19 @@ app = typer.Typer(
     name="cache",
     no_args_is_help=True,
     rich_markup_mode=None,
-    help="What is kept of videos, and making room.",
+    help="List or trim the cache of scans and visual features.",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-_LEAST_ROOM = 20
-"""Of a path, in columns."""
-
-Json = Annotated[bool, typer.Option("--json", help="print data as JSON")]
+_LEAST_PATH_WIDTH = 20
+"""Columns that a path gets at least; with fewer beside the other facts it takes a line of its own."""
 
 
 @app.command()
 def ls(json: Json = False) -> None:
-    """What is kept: visual features of frames ("grids") and first passes ("scans"), the latest used first.
+    """List what the cache keeps, latest used first.
+
+    That is visual features of frames ("grids") and first passes over videos ("scans").
 
     The folder is M3VIDEO_CACHE_DIR, else m3video in the user's cache folder; M3VIDEO_CACHE_GIB is its limit.
 
@@ -41,11 +42,11 @@ def ls(json: Json = False) -> None:
 
     cache = _cache()
     rows = list(cache.rows())
-    held = sum(row["bytes"] for row in rows)
+    total = sum(row["bytes"] for row in rows)
     if json:
-        print_json({"folder": str(cache.root), "bytes": held, "most_bytes": cache.most_bytes, "entries": rows})
+        print_json({"folder": str(cache.root), "bytes": total, "most_bytes": cache.most_bytes, "entries": rows})
         return
-    print(f"{cache.root}: {size_text(held, three_digits=True)} of {size_text(cache.most_bytes, three_digits=True)}")
+    print(f"{cache.root}: {size_text(total, three_digits=True)} of {size_text(cache.most_bytes, three_digits=True)}")
     if rows:
         print(table(rows, shutil.get_terminal_size().columns if sys.stdout.isatty() else None))
 
@@ -60,7 +61,9 @@ def prune(
     ] = None,
     json: Json = False,
 ) -> None:
-    """Remove what was not used for longest. The cache does so by itself at its limit.
+    """Remove what was used least recently.
+
+    The cache does so by itself at its limit.
 
     Example: m3video cache prune --keep-gib 0
     """
@@ -77,22 +80,21 @@ def prune(
 
 
 def table(rows: Sequence[Mapping[str, Any]], width: int | None) -> str:
-    """What `Cache.rows` told, for people.
+    """Return entries of the cache as a table.
 
     Args:
-        rows: at least one.
-        width: of the terminal, to which paths are cut; None cuts nothing.
+        rows: at least one, from `Cache.rows`.
+        width: of the terminal in columns, to which paths are cut; None cuts nothing.
     """
     room = None if width is None else width - 42
-    # Where too little of a path would be left beside the rest, it has a line of its own.
     gap, title = " ", "last used        of"
-    if width is not None and width - 42 < _LEAST_ROOM:
+    if width is not None and width - 42 < _LEAST_PATH_WIDTH:
         gap, title, room = "\n  ", "last used\n  of", width - 2
     lines = [f"{'kind':<6}{'files':>6}{'size':>10}  {title}"]
     for row in rows:
         used = time.strftime("%Y-%m-%d %H:%M", time.localtime(row["used"]))
         facts = f"{row['kind']:<6}{row['files']:>6}{size_text(row['bytes'], three_digits=True):>10}  {used:<16}"
-        lines.append(f"{facts}{gap}{_fitted(row, room)}")
+        lines.append(f"{facts}{gap}{_path_text(row, room)}")
     return "\n".join(lines)
 
 
@@ -100,10 +102,10 @@ def _cache() -> Cache:
     return Cache(cache_root(), round(load_settings({}).cache_gib * 2**30))
 
 
-def _fitted(row: Mapping[str, Any], room: int | None) -> str:
-    """The video and what it was read with; of a long path the end."""
+def _path_text(row: Mapping[str, Any], room: int | None) -> str:
+    """Return the video and what it was read with, a long path cut to its end."""
     from m3video.utils.text import shown
 
-    told = row.get("model") or row.get("scan") or ""
-    text = shown(f"{row.get('video', 'damaged')} ({told})" if told else "damaged")
-    return text if room is None or len(text) <= room else "..." + text[3 - max(room, _LEAST_ROOM) :]
+    reader = row.get("model") or row.get("scan") or ""
+    text = shown(f"{row.get('video', 'damaged')} ({reader})" if reader else "damaged")
+    return text if room is None or len(text) <= room else "..." + text[3 - max(room, _LEAST_PATH_WIDTH) :]

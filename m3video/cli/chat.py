@@ -7,43 +7,21 @@ import shutil
 import sys
 import textwrap
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from m3video.cli.options import (
-    At,
-    Backend,
-    Budget,
-    Cache,
-    Config,
-    Detail,
-    Device,
-    Dtype,
-    End,
-    EveryShot,
-    Fps,
-    MaxFrames,
-    MaxGap,
-    MaxNewTokens,
-    MaxPixels,
-    Memory,
-    Model,
-    NumFrames,
-    Quantize,
+    ANSWERING,
+    PLANNING,
+    VIDEO,
+    GivenSettings,
     Quiet,
-    Saliency,
-    Sampling,
-    Scan,
-    Start,
-    Timestamps,
-    Tower,
-    VisionBatch,
-    given,
+    SavedPlan,
+    Video,
     refuse_decided,
+    with_settings,
 )
-from m3video.config import load_settings
 from m3video.errors import EXIT_INTERRUPTED, EXIT_SOME_FAILED, M3VideoError, UsageError
 from m3video.types import Answer, TokenPlan
 from m3video.utils.clock import clock
@@ -52,46 +30,23 @@ from m3video.utils.text import json_text
 if TYPE_CHECKING:
     from m3video.inference.session import VideoSession
 
-COMMANDS = "/plan shows what is looked at, /budget N spends another number of tokens, /quit leaves"
+COMMANDS = "/plan shows which frames are used, /budget N changes the token budget, /quit ends the chat"
 
 
+@with_settings(PLANNING, "saliency", ANSWERING, VIDEO, "cache")
 def chat(
-    video: Annotated[str, typer.Argument(help="a local video file", show_default=False)],
-    plan: Annotated[Path | None, typer.Option("--plan", help="show exactly the frames of this plan")] = None,
-    budget: Budget = None,
-    memory: Memory = None,
-    max_frames: MaxFrames = None,
-    sampling: Sampling = None,
-    start: Start = None,
-    end: End = None,
-    fps: Fps = None,
-    num_frames: NumFrames = None,
-    detail: Detail = None,
-    every_shot: EveryShot = None,
-    max_gap: MaxGap = None,
-    at: At = None,
-    saliency: Saliency = None,
-    timestamps: Timestamps = None,
-    model: Model = None,
-    vision_tower: Tower = None,
-    device: Device = None,
-    dtype: Dtype = None,
-    quantize: Quantize = None,
-    vision_batch: VisionBatch = None,
-    max_new_tokens: MaxNewTokens = None,
-    cache: Cache = None,
-    scan: Scan = None,
-    backend: Backend = None,
-    max_pixels: MaxPixels = None,
-    config: Config = None,
+    video: Video,
+    *,
+    plan: SavedPlan = None,
+    given: GivenSettings,
     json: Annotated[bool, typer.Option("--json", help="one JSON object a line for each question")] = False,
     quiet: Quiet = False,
 ) -> None:
-    """Ask many questions about one video: it is decoded, encoded and read once.
+    """Ask many questions about one video, which is read only once.
 
     Questions come from the terminal or a pipe, one a line. Each is answered as if it were the only one: the model
-    does not remember earlier questions or answers. /plan shows what is looked at, /budget N spends another number of
-    tokens, /quit or the end of input leaves. Exit code 3 says that some questions of a pipe had no answer.
+    does not remember earlier questions or answers. /plan shows which frames it sees, /budget N changes the token
+    budget, /quit or the end of input ends the chat. Exit code 3 says that some questions of a pipe had no answer.
 
     Example: m3video chat film.mp4 < questions.txt
     """
@@ -99,48 +54,51 @@ def chat(
     from m3video.inference.session import VideoSession
     from m3video.planning.plan_file import load_plan
 
-    flags = given(locals())
-    refuse_decided(plan, flags)
-    settings = load_settings(flags, config=config)
+    refuse_decided(plan, given)
+    settings = given.resolve()
     if settings.layout == "grid":
         raise UsageError("layout grid is for single questions: use m3video ask")
     with VideoSession(video, settings, progress=make_progress(quiet=quiet)) as session:
-        talk = _Talk(session, None if plan is None else load_plan(plan), json=json, quiet=quiet)
+        conversation = _Chat(session, None if plan is None else load_plan(plan), json=json, quiet=quiet)
         try:
-            talk.run()
+            conversation.run()
         except KeyboardInterrupt:
             print("m3video: interrupted", file=sys.stderr)
             raise typer.Exit(EXIT_INTERRUPTED) from None
-    if talk.failed and not talk.is_terminal:
+    if conversation.failed and not conversation.is_terminal:
         raise typer.Exit(EXIT_SOME_FAILED)
 
 
-class _Talk:
-    """Lines in, answers out."""
+class _Chat:
+    """One session with its plan: reads lines from stdin and prints answers."""
 
     def __init__(self, session: VideoSession, plan: TokenPlan | None, *, json: bool, quiet: bool) -> None:
         from m3video.planning.plan_file import for_video
 
         plan = None if plan is None else for_video(plan, session.info)
         self.session, self.plan, self.json, self.quiet = session, plan, json, quiet
-        self.given = plan
+        self.saved_plan = plan
         self.changes: dict[str, Any] = {}
         self.failed = 0
         self.is_terminal = sys.stdin.isatty()
-        self.told: set[str] = set()
+        self.printed_notes: set[str] = set()
 
     def run(self) -> None:
-        # What is wrong with video, plan or model ends the program before anybody types a question.
+        """Answer until the input ends.
+
+        Raises:
+            M3VideoError: the video, the plan or the model cannot be used; raised before the first question is read.
+        """
         self.session.check_model()
         self.plan = self.session.plan() if self.plan is None else self.plan
         self.session.check(self.plan)
         if self.is_terminal and not self.quiet:
-            self._say(f"{len(self.plan.frames)} frames, {self.plan.total_tokens} tokens. {COMMANDS}.")
+            self._inform(f"{len(self.plan.frames)} frames, {self.plan.total_tokens} tokens. {COMMANDS}.")
         for line in _lines(is_terminal=self.is_terminal):
             if line == "/quit":
                 return
             try:
-                self._do(line)
+                self._answer_line(line)
             except M3VideoError as error:
                 self.failed += 1
                 print(f"m3video: error: {error}", file=sys.stderr)
@@ -151,14 +109,14 @@ class _Talk:
                     raise
                 print("\nm3video: note: interrupted; the next question can be asked", file=sys.stderr)
 
-    def _do(self, line: str) -> None:
+    def _answer_line(self, line: str) -> None:
         from m3video.planning.plan_file import to_json
+        from m3video.report.answer_text import answer_record
         from m3video.report.plan_text import plan_text
-        from m3video.report.records import answer_record
 
         assert self.plan is not None
         if "\ufffd" in line:
-            raise UsageError(f"question ({line}) is no UTF-8")
+            raise UsageError(f"question ({line}) is not UTF-8")
         command, _, argument = line.partition(" ")
         if command == "/plan" and not argument:
             if self.json:
@@ -170,35 +128,35 @@ class _Talk:
                 raise UsageError(f"/budget ({argument}) must be a number of tokens from 1 on")
             changes = {"budget": int(argument)}
             self.plan = self.session.plan(**changes)
-            self.changes, self.given = changes, None
-            self._say(f"{len(self.plan.frames)} frames, {self.plan.total_tokens} tokens")
+            self.changes, self.saved_plan = changes, None
+            self._inform(f"{len(self.plan.frames)} frames, {self.plan.total_tokens} tokens")
         elif command.startswith("/"):
             raise UsageError(f"command ({command}) is unknown: {COMMANDS}")
         else:
-            answer = self.session.ask(line, plan=self.given, **self.changes)
+            answer = self.session.ask(line, plan=self.saved_plan, **self.changes)
             self.plan = answer.plan
             record = answer_record(answer)
             if self.json:
                 _print_line({name: value for name, value in record.items() if name not in ("plan", "config")})
             else:
                 print(_answer_text(answer) + "\n", flush=True)
-                self._notes(answer)
+                self._print_notes(answer)
 
-    def _notes(self, answer: Answer) -> None:
-        """Each note once: it says the same after every question."""
+    def _print_notes(self, answer: Answer) -> None:
+        """Print notes that were not printed yet: most are the same for every question."""
         from m3video.cli.terminal import print_notes
 
         notes = [*answer.plan.video.notes, *answer.warnings]
-        print_notes([] if self.quiet else [note for note in notes if note not in self.told])
-        self.told |= set(notes)
+        print_notes([] if self.quiet else [note for note in notes if note not in self.printed_notes])
+        self.printed_notes |= set(notes)
 
-    def _say(self, text: str) -> None:
+    def _inform(self, text: str) -> None:
         if not self.quiet:
             print(_wrapped(text), file=sys.stderr)
 
 
 def _lines(*, is_terminal: bool) -> Iterator[str]:
-    """Lines without the blank ones; from a terminal with a prompt, which is not data."""
+    """Yield lines of stdin that are not blank; a terminal shows a prompt, which must not get into data on stdout."""
     if not is_terminal:
         for raw in sys.stdin.buffer:
             line = raw.decode("utf-8", "replace").strip().removeprefix("\ufeff")
@@ -224,12 +182,12 @@ def _lines(*, is_terminal: bool) -> Iterator[str]:
 
 
 def _answer_text(answer: Answer) -> str:
-    """The answer, when the model looked, and what it cost."""
-    from m3video.report.records import cost_lines
+    """Return the answer with its evidence and its cost."""
+    from m3video.report.answer_text import cost_lines
 
     looked = ", ".join(f"{clock(part.start_seconds)} - {clock(part.end_seconds)}" for part in answer.evidence)
-    told = [f"looked at {looked}", *cost_lines(answer)]
-    return "\n".join([answer.text, *(_wrapped(line, indent="  ") for line in told)])
+    details = [f"looked at {looked}", *cost_lines(answer)]
+    return "\n".join([answer.text, *(_wrapped(line, indent="  ") for line in details)])
 
 
 def _wrapped(text: str, *, indent: str = "") -> str:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from m3video.cli.options import refuse_stdout
-from m3video.config import Settings, load_settings
+from m3video.cli.options import GivenSettings, Quiet, with_settings
+from m3video.cli.outputs import refuse_stdout
 from m3video.errors import UsageError
 from m3video.utils.cache import cache_root
 
@@ -33,11 +33,13 @@ RATES = "1,4,9,36"
 
 @app.callback()
 def _group() -> None:
-    """Keeps `footage` a verb of its own while it is the only one."""
+    """Keep `footage` a verb of its own while it is the only one."""
 
 
 @app.command()
+@with_settings("model", "device", "dtype", "vision_batch", config=False)
 def footage(
+    *,
     seed: Annotated[int, typer.Option(help="of the rendered clips and their questions")] = 1,
     clips: Annotated[int, typer.Option(help="how many clips", min=1)] = 30,
     questions: Annotated[int, typer.Option(help="questions about each clip", min=1)] = 12,
@@ -52,19 +54,16 @@ def footage(
     reference: Annotated[
         Literal["shot", "nearest", "asked"], typer.Option(help="how a moment is named to the model")
     ] = "shot",
-    model: Annotated[str | None, typer.Option(help=f"{Settings.model_fields['model'].description}")] = None,
-    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:N")] = None,
-    dtype: Annotated[str | None, typer.Option(help="auto, float32, bfloat16 or float16")] = None,
-    vision_batch: Annotated[int | None, typer.Option(help="frames in one run of the vision tower")] = None,
+    given: GivenSettings,
     out: Annotated[Path | None, typer.Option(help="folder of answers, to go on in (default runs/eval-...)")] = None,
     cache: Annotated[Path | None, typer.Option(help="folder of rendered clips")] = None,
     plots: Annotated[bool, typer.Option("--plots", help="also draw accuracy.png and pareto.png")] = False,
     json: Annotated[bool, typer.Option("--json", help="print results as JSON")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="no progress, no notes")] = False,
+    quiet: Quiet = False,
 ) -> None:
-    """Rendered clips that no training has seen, with known truth.
+    """Compare methods on rendered clips with known answers.
 
-    Ctrl-C keeps what is answered: the same command goes on from there.
+    No training has seen the clips. Ctrl-C keeps what is answered: the same command goes on from there.
 
     Example: m3video eval footage --methods adaptive,uniform --budgets 144,720
     """
@@ -76,8 +75,7 @@ def footage(
     names = list(DEFAULT_METHODS) if methods == "all" else [name.strip() for name in methods.split(",") if name.strip()]
     make_methods(names, max_frames=max_frames)  # a misspelt name must not cost a minute of rendering
     amounts = parse_budgets(budgets or (RATES if per_second else BUDGETS))
-    flags = {"model": model, "device": device, "dtype": dtype, "vision_batch": vision_batch}
-    settings = load_settings(flags)
+    settings = given.resolve()
     find_model(settings.model)
     if plots:
         from m3video.evaluation.plots import pyplot
@@ -117,7 +115,7 @@ def footage(
 def _show(
     folder: RunFolder, records: Sequence[Record], only: Sequence[tuple[str, int]], *, plots: bool, json: bool
 ) -> None:
-    """Save the report, and print it."""
+    """Save the report and print it."""
     from rich.console import Console
 
     from m3video.cli.terminal import print_json
@@ -133,12 +131,16 @@ def _show(
     if json:
         print_json(report_json(report))
     else:
-        # Tables are data: whole lines, whatever the width of the window.
+        # Tables are data: their lines are not cut to the width of the terminal.
         print_report(report, Console(width=TABLE_WIDTH, markup=False, highlight=False))
 
 
 def parse_budgets(text: str) -> list[int]:
-    """`"144,720"` as increasing numbers; UsageError for anything else."""
+    """Return `"144,720"` as increasing numbers.
+
+    Raises:
+        UsageError: the text is no list of positive whole numbers.
+    """
     try:
         found = sorted({int(part) for part in text.split(",")})
     except ValueError:
@@ -149,5 +151,5 @@ def parse_budgets(text: str) -> list[int]:
 
 
 def default_cache() -> Path:
-    """Where rendered clips are kept."""
+    """Return the folder of rendered clips."""
     return cache_root() / "footage"

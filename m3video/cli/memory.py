@@ -1,4 +1,4 @@
-"""What `--memory` and `--measure` add to a verb: settings that fit, and lines that say why."""
+"""Settings that fit in `--memory`, and the rows and notes that verbs print about them."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from m3video.utils.units import size_text
 
 
 def fit_or_keep(settings: Settings, *, measure: bool = False) -> tuple[Settings, FittedSettings | None]:
-    """The settings with what fits in their memory; as they are where they name none.
+    """Return the settings that fit in their `memory`, or the settings themselves when they name none.
 
     Raises:
         DoesNotFitError: nothing fits.
-        UsageError: there is nothing to measure.
+        UsageError: `measure` is asked for without a memory.
     """
     fitted = fit_settings(settings)
     if fitted is None:
@@ -28,7 +28,7 @@ def fit_or_keep(settings: Settings, *, measure: bool = False) -> tuple[Settings,
 
 
 def memory_rows(fitted: FittedSettings | None, *, measure: bool = False, progress: Progress) -> list[tuple[str, str]]:
-    """Lines of the plan's table: what fits, where the memory goes, and the measured peak if it is wanted."""
+    """Return rows for the table of a plan: what fits, what uses the memory, and the measured peak if asked for."""
     if fitted is None:
         return []
     rows = [("fits", budget_text(fitted)), ("memory", memory_text(fitted))]
@@ -52,5 +52,5 @@ def memory_rows(fitted: FittedSettings | None, *, measure: bool = False, progres
 
 
 def memory_notes(fitted: FittedSettings | None) -> Sequence[str]:
-    """What is smaller than was wished, and what was assumed."""
+    """Return notes on settings that were reduced to fit, and on what was assumed."""
     return () if fitted is None else (*reductions(fitted), *fitted.size.notes)

@@ -1,25 +1,71 @@
-"""What the verbs share: flags that are settings."""
+"""Options that verbs share, and the flags for `Settings`: each is declared here once.
+
+A new setting needs a field in `Settings`, which has its help and default, and its name in one of the groups below.
+"""
 
 from __future__ import annotations
 
-import os
-import sys
-from collections.abc import Mapping
+import functools
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, get_args
+from types import NoneType
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 import typer
 
-from m3video.config import PLAN_SETTINGS, Settings
+from m3video.config import PLAN_SETTINGS, Settings, load_settings
 from m3video.errors import UsageError
-from m3video.utils.text import shown
 
-STDOUT = Path("/dev/stdout")
-"""What `-o -` means."""
+SPENDING = ("budget", "memory", "max_frames", "detail")
+PLANNING = (*SPENDING, "sampling", "start", "end", "fps", "num_frames", "every_shot", "max_gap", "at")
+MODEL = ("model", "vision_tower", "device", "dtype", "quantize", "vision_batch")
+ANSWERING = ("timestamps", *MODEL, "max_new_tokens")
+VIDEO = ("scan", "backend", "max_pixels")
+
+BUDGET_OF_SUMMARY = f"most visual tokens for each video, for each chapter of a summary (default {Settings().budget})"
+
+Config = Annotated[Path | None, typer.Option("--config", help="YAML file with settings (see configs/)")]
+Json = Annotated[bool, typer.Option("--json", help="print data as JSON")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="no progress, no notes")]
+SavedPlan = Annotated[Path | None, typer.Option("--plan", help="show exactly the frames of this plan")]
+Video = Annotated[str, typer.Argument(help="a local video file", show_default=False)]
+
+_FLAG_TYPES = {"at": list[str], "start": str, "end": str}
+"""Types of the flags that are text for `Settings` to parse; `--at` may be repeated."""
 
 
-def setting(name: str) -> Any:
-    """A flag for one field of `Settings`: its help and default are written there, once."""
+@dataclass(frozen=True)
+class GivenSettings:
+    """Settings as the command line gave them.
+
+    Attributes:
+        flags: setting -> value, only for flags that were given.
+        config: the YAML file of `--config`.
+    """
+
+    flags: Mapping[str, Any]
+    config: Path | None = None
+
+    def resolve(self) -> Settings:
+        """Return the settings, with what was not given from the YAML file, the environment and the defaults.
+
+        Raises:
+            UsageError: a value is wrong, or settings contradict each other.
+        """
+        return load_settings(self.flags, config=self.config)
+
+
+def setting_option(name: str, help: str | None = None) -> Any:
+    """Return the typer option of one setting, with its choices and its default in the help text.
+
+    Args:
+        name: a field of `Settings`.
+        help: text instead of that of the field.
+    """
+    if help is not None:
+        return typer.Option(help=help)
     field = Settings.model_fields[name]
     choices = [str(value) for value in get_args(field.annotation) if isinstance(value, str)]
     text = field.description or ""
@@ -30,97 +76,70 @@ def setting(name: str) -> Any:
     return typer.Option(help=text)
 
 
-Config = Annotated[Path | None, typer.Option("--config", help="YAML file with settings (see configs/)")]
-Json = Annotated[bool, typer.Option("--json", help="print data as JSON")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="no progress, no notes")]
+def with_settings(
+    *settings: str | tuple[str, ...], help: Mapping[str, str] | None = None, config: bool = True
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a verb a flag for each setting, in this order, in the place of its parameter `given`.
 
-At = Annotated[list[str] | None, setting("at")]
-Backend = Annotated[str | None, setting("backend")]
-Budget = Annotated[int | None, setting("budget")]
-Cache = Annotated[bool | None, setting("cache")]
-Detail = Annotated[str | None, setting("detail")]
-Device = Annotated[str | None, setting("device")]
-Dtype = Annotated[str | None, setting("dtype")]
-End = Annotated[str | None, setting("end")]
-EveryShot = Annotated[bool | None, setting("every_shot")]
-Fps = Annotated[float | None, setting("fps")]
-MaxFrames = Annotated[int | None, setting("max_frames")]
-MaxGap = Annotated[float | None, setting("max_gap")]
-MaxNewTokens = Annotated[int | None, setting("max_new_tokens")]
-MaxPixels = Annotated[int | None, setting("max_pixels")]
-Memory = Annotated[str | None, setting("memory")]
-Model = Annotated[str | None, setting("model")]
-NumFrames = Annotated[int | None, setting("num_frames")]
-Quantize = Annotated[str | None, setting("quantize")]
-Saliency = Annotated[str | None, setting("saliency")]
-Sampling = Annotated[str | None, setting("sampling")]
-Scan = Annotated[str | None, setting("scan")]
-Start = Annotated[str | None, setting("start")]
-Timestamps = Annotated[bool | None, setting("timestamps")]
-Tower = Annotated[str | None, setting("vision_tower")]
-VisionBatch = Annotated[int | None, setting("vision_batch")]
+    Args:
+        settings: names of settings, and groups of them.
+        help: setting -> help text instead of the usual one.
+        config: whether the verb has `--config` after them.
+
+    Returns:
+        A decorator for a function with a keyword-only parameter `given`, which receives `GivenSettings`.
+    """
+    names = [name for part in settings for name in ((part,) if isinstance(part, str) else part)]
+    options = {name: setting_option(name, (help or {}).get(name)) for name in names}
+    added = [_parameter(name, Annotated[_flag_type(name) | None, option]) for name, option in options.items()]
+    if config:
+        added.append(_parameter("config", Config))
+
+    def decorate(verb: Callable[..., None]) -> Callable[..., None]:
+        signature = inspect.signature(verb, eval_str=True)
+        parameters: list[inspect.Parameter] = []
+        for name, parameter in signature.parameters.items():
+            parameters += added if name == "given" else [parameter]
+
+        @functools.wraps(verb)
+        def run(**arguments: Any) -> None:
+            values = {name: arguments.pop(name) for name in names}
+            file = arguments.pop("config") if config else None
+            verb(**arguments, given=GivenSettings(_given_flags(values), file))
+
+        # Typer reads the signature, and some versions of it the annotations.
+        run.__dict__["__signature__"] = signature.replace(parameters=parameters)
+        run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+        return run
+
+    return decorate
 
 
-def given(arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments of a verb that are settings and were given."""
-    # An option that may be repeated is an empty list when it was not given.
-    flags = {name: arguments[name] for name in Settings.model_fields if arguments.get(name) not in (None, [])}
-    if "at" in flags:
-        flags["at"] = ", ".join(flags["at"])
-    return flags
-
-
-def refuse_decided(plan: Path | None, flags: Mapping[str, Any]) -> None:
-    """UsageError when a flag asks for something that a saved plan has already decided."""
-    decided = [name for name in flags if name in PLAN_SETTINGS]
+def refuse_decided(plan: Path | None, given: GivenSettings) -> None:
+    """Raise UsageError when a flag asks for something that a saved plan has already decided."""
+    decided = [name for name in given.flags if name in PLAN_SETTINGS]
     if plan is not None and decided:
         raise UsageError(f"--plan {plan} already decides --{decided[0].replace('_', '-')}: give one of the two")
 
 
-def output_or_stdout(output: Path | None, *, json: bool) -> tuple[Path | None, bool]:
-    """Where `-o` writes, and whether that is stdout by the name `-`: then nothing else is printed there.
-
-    Raises:
-        UsageError: `--json` prints there already.
-    """
-    if output != Path("-"):
-        return output, False
-    if json:
-        raise UsageError("-o - and --json both print to stdout: give one")
-    return STDOUT, True
+def _parameter(name: str, annotation: Any) -> inspect.Parameter:
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
 
 
-def check_stats_name(output: Path | None, *, is_printed: bool) -> None:
-    """UsageError when the stats would be called what they are not, or be printed where only text can be."""
-    if output is not None and output.suffix.lower() not in ("", ".parquet", ".pq"):
-        raise UsageError(f"-o ({shown(output)}) must end in .parquet: that is what is written (pandas reads it)")
-    if is_printed and sys.stdout.isatty():
-        raise UsageError("-o - is Parquet, which no terminal shows: name a file, or give a pipe")
+def _flag_type(name: str) -> Any:
+    """Return the type that typer parses a flag to; `Settings` checks its value."""
+    if name in _FLAG_TYPES:
+        return _FLAG_TYPES[name]
+    annotation = Settings.model_fields[name].annotation
+    if get_origin(annotation) is Literal:
+        return str
+    return next((part for part in get_args(annotation) if part is not NoneType), annotation)
 
 
-def refuse_stdout(flag: str, folder: str | os.PathLike[str] | None) -> None:
-    """UsageError when `-` names what is a folder."""
-    if folder is not None and os.fspath(folder) == "-":
-        raise UsageError(f"{flag} (-) is a folder, and stdout holds none: name it, as ./- if that is its name")
-
-
-def check_outputs(video: str, outputs: Mapping[str, Path | None]) -> None:
-    """Refuse to write over the video, two things to one file, or into a folder that is not there.
-
-    Args:
-        video: the file that is read.
-        outputs: flag -> where it writes, if it was given.
-
-    Raises:
-        UsageError: such an output; the flag is named.
-    """
-    taken = {os.path.realpath(video): "the video itself"}
-    for flag, path in outputs.items():
-        if path in (None, STDOUT):
-            continue
-        place = os.path.realpath(path)
-        if place in taken or (os.path.exists(path) and os.path.exists(video) and os.path.samefile(path, video)):
-            raise UsageError(f"{flag} ({path}) is {taken.get(place, 'the video itself')}: name another file")
-        if not path.parent.is_dir():
-            raise UsageError(f"{flag} ({path}): there is no folder {path.parent}")
-        taken[place] = f"what {flag} writes"
+def _given_flags(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings that were given, in the order of `Settings`."""
+    # An option that may be repeated is an empty list when it was not given.
+    flags = {name: values[name] for name in Settings.model_fields if values.get(name) not in (None, [])}
+    if "at" in flags:
+        flags["at"] = ", ".join(flags["at"])
+    return flags

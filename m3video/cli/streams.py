@@ -1,5 +1,4 @@
-"""The three streams of a process as the command line wants them: there, taking any text, and gone without a word when
-their reader is."""
+"""Standard streams of the process: always open, able to take any text, and silent when their reader has gone."""
 
 from __future__ import annotations
 
@@ -13,7 +12,7 @@ _STREAMS = (("stdin", "r"), ("stdout", "w"), ("stderr", "w"))
 
 
 class _Messages(io.FileIO):
-    """stderr: a message that nobody reads is no reason to stop the work it tells of."""
+    """A stderr that ignores a reader that has gone: a lost message must not stop the work."""
 
     def write(self, data: Any) -> int:
         try:
@@ -25,27 +24,27 @@ class _Messages(io.FileIO):
 def open_streams() -> None:
     """Make stdin, stdout and stderr usable.
 
-    One that was closed (`2>&-`) becomes the null device, or the next file that is opened would take its place and its
-    messages. What an encoding lacks is escaped on stdout as it is on stderr.
+    A stream that was closed (`2>&-`) becomes the null device; otherwise the next file that is opened would take its
+    descriptor and get its messages. Characters that the encoding lacks are escaped, on stdout as on stderr.
     """
     for number, (name, mode) in enumerate(_STREAMS):
         if getattr(sys, name) is None:
-            # The lowest free descriptor is the one that was closed, unless something is open there by now.
+            # The lowest free descriptor is the one that was closed, unless it has been taken since.
             found = os.open(os.devnull, os.O_RDWR)
             os.set_inheritable(found, found == number)
             setattr(sys, name, open(found, mode, encoding="utf-8", errors="backslashreplace", closefd=False))  # noqa: SIM115
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
-    told = sys.__stderr__
-    if told is not None and told is sys.stderr:
-        raw = io.BufferedWriter(_Messages(told.fileno(), "wb", closefd=False))
-        sys.stderr = io.TextIOWrapper(raw, told.encoding, "backslashreplace", line_buffering=True)
+    stderr = sys.__stderr__
+    if stderr is not None and stderr is sys.stderr:
+        raw = io.BufferedWriter(_Messages(stderr.fileno(), "wb", closefd=False))
+        sys.stderr = io.TextIOWrapper(raw, stderr.encoding, "backslashreplace", line_buffering=True)
 
 
 def flush_stdout() -> None:
-    """Write what was printed: at the exit of Python there would be nobody to catch what goes wrong.
+    """Write what was printed, while errors can still be handled: at the exit of Python they no longer can.
 
-    A reader that went away (head, less) is no error of ours.
+    A reader that has gone (head, less) is no error.
     """
     try:
         sys.stdout.flush()
@@ -54,10 +53,10 @@ def flush_stdout() -> None:
 
 
 def drop_stdout() -> bool:
-    """What is still to be printed goes nowhere when it cannot be written, at the exit of Python too.
+    """Discard what is still to be printed if it cannot be written, so that Python does not try again at its exit.
 
     Returns:
-        Whether it was so.
+        Whether output was lost.
     """
     try:
         sys.stdout.flush()
@@ -70,7 +69,7 @@ def drop_stdout() -> bool:
 
 
 def _has_no_reader(descriptor: int) -> bool:
-    """Whether it is a pipe that nobody reads; what did not fit the buffer is not there to be flushed again."""
+    """Return whether a descriptor is a pipe without a reader; after a failed write a flush does not show it."""
     poll = select.poll()
     poll.register(descriptor, 0)
     return any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0))

@@ -1,4 +1,4 @@
-"""What the command line prints: bars on stderr, JSON on stdout, notes."""
+"""Output of the command line: progress bars and notes on stderr, JSON on stdout."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _BAR_EVERY_SECONDS = 0.1
 
 
 def make_progress(*, quiet: bool) -> Progress:
-    """Bars on stderr when it is a terminal, otherwise nothing: logs must not fill with redraws."""
+    """Return bars on stderr if it is a terminal; otherwise nothing is shown: logs must not fill with redraws."""
     return silent if quiet or not sys.stderr.isatty() else _bars
 
 
@@ -48,11 +48,11 @@ def _bars(stage: str, total: int | None) -> Iterator[Bar]:
 
 
 def print_json(value: Any) -> None:
-    """One JSON document on stdout."""
+    """Print one JSON document on stdout."""
     print(json_text(value, indent=2))
 
 
 def print_notes(notes: Sequence[str]) -> None:
-    """Warnings on stderr, one line each."""
+    """Print notes on stderr, one line each."""
     for note in notes:
         print(f"m3video: note: {note}", file=sys.stderr)

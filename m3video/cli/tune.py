@@ -1,4 +1,4 @@
-"""`m3video tune`: which budget a person's own videos and questions need."""
+"""`m3video tune`: the budget that a user's own videos and questions need."""
 
 from __future__ import annotations
 
@@ -11,28 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from m3video.cli.eval import parse_budgets
-from m3video.cli.options import (
-    Backend,
-    Config,
-    Detail,
-    Device,
-    Dtype,
-    Json,
-    MaxFrames,
-    MaxNewTokens,
-    MaxPixels,
-    Model,
-    Quantize,
-    Quiet,
-    Sampling,
-    Scan,
-    Timestamps,
-    Tower,
-    VisionBatch,
-    check_outputs,
-    given,
-)
-from m3video.config import load_settings
+from m3video.cli.options import ANSWERING, VIDEO, GivenSettings, Json, Quiet, with_settings
+from m3video.cli.outputs import check_outputs
 from m3video.errors import EXIT_INTERRUPTED, M3VideoError, UsageError
 
 if TYPE_CHECKING:
@@ -42,11 +22,15 @@ BUDGETS = "180,720,2880"
 
 
 class InterruptedTuneError(M3VideoError):
-    """Ctrl-C: nothing is written."""
+    """Ctrl-C during `tune`; nothing is written."""
 
     exit_code = EXIT_INTERRUPTED
 
 
+MEMORY_HELP = "leave out budgets that do not fit in this memory, e.g. 8GiB, or in what is free now (auto)"
+
+
+@with_settings("max_frames", "sampling", "detail", "memory", ANSWERING, VIDEO, help={"memory": MEMORY_HELP})
 def tune(
     videos: Annotated[
         str,
@@ -54,42 +38,26 @@ def tune(
             help="a video, a folder, a file that lists videos, or - for stdin", metavar="VIDEO|JOBS", show_default=False
         ),
     ],
+    *,
     questions: Annotated[
         Path, typer.Option(help='JSONL: {"question", "answer", "options", "id", "video"}; video: relative to the file')
     ],
     budgets: Annotated[str, typer.Option(help="visual tokens for a whole video, to try")] = BUDGETS,
     plot: Annotated[Path | None, typer.Option("--plot", help="draw it: a .png, .svg or .pdf file")] = None,
-    max_frames: MaxFrames = None,
-    sampling: Sampling = None,
-    detail: Detail = None,
-    timestamps: Timestamps = None,
-    model: Model = None,
-    vision_tower: Tower = None,
-    memory: Annotated[
-        str | None,
-        typer.Option(help="leave out budgets that do not fit in this memory, e.g. 8GiB, or in what is free now (auto)"),
-    ] = None,
-    quantize: Quantize = None,
-    device: Device = None,
-    dtype: Dtype = None,
-    vision_batch: VisionBatch = None,
-    max_new_tokens: MaxNewTokens = None,
-    scan: Scan = None,
-    backend: Backend = None,
-    max_pixels: MaxPixels = None,
-    config: Config = None,
+    given: GivenSettings,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Try budgets on your own videos and questions: what each answers right, costs and takes, and which to use.
+    """Find the budget that your own videos and questions need.
 
-    The plan stands beside even frames at the same budget. A question without an answer is compared with what the
-    model says when it gets every frame at 576 tokens, as far as its context allows.
+    Each budget is tried: how many answers are right, what they cost and how long they take. The plan is compared with
+    even frames at the same budget. A question without an answer is compared with what the model says when it gets
+    every frame at 576 tokens, as far as its context allows.
 
     Example: m3video tune film.mp4 --questions q.jsonl --budgets 180,720,2880 --plot tune.png
     """
     try:
-        _tune(videos, questions, parse_budgets(budgets), plot, given(locals()), config, json=json, quiet=quiet)
+        _tune(videos, questions, parse_budgets(budgets), plot, given, json=json, quiet=quiet)
     except KeyboardInterrupt:
         raise InterruptedTuneError("interrupted: nothing is written") from None
 
@@ -99,8 +67,7 @@ def _tune(
     questions: Path,
     budgets: Sequence[int],
     plot: Path | None,
-    flags: Mapping[str, object],
-    config: Path | None,
+    given: GivenSettings,
     *,
     json: bool,
     quiet: bool,
@@ -108,9 +75,9 @@ def _tune(
     from m3video.cli.terminal import make_progress, print_json, print_notes
     from m3video.evaluation.tuning.questions import read_user_questions, records_of
     from m3video.model.m3.model_paths import find_model
-    from m3video.report.plan_plot import check_drawable, save_picture
+    from m3video.report.picture_file import check_drawable, save_picture
 
-    settings = load_settings(flags, config=config)
+    settings = given.resolve()
     check_drawable(plot, None)
     find_model(settings.model, vision_tower=settings.vision_tower)
     videos, missed = _videos(source)
@@ -129,7 +96,7 @@ def _tune(
     kept, dropped = fitting_budgets(held.budgets, asked, loaded, held.settings)
     tuned = tune(asked, kept, loaded, held.settings, most_visual=held.most_visual, progress=progress)
     report = make_tune_report(tuned, (*missed, *left_out, *held.notes, *dropped))
-    command = _command(source, asked, questions, report.recommended.setting.budget, flags, config)
+    command = _command(source, asked, questions, report.recommended.setting.budget, given.flags, given.config)
     if plot is not None:
         save_picture(draw_tune(report, command), plot)
     try:
@@ -138,7 +105,7 @@ def _tune(
         else:
             print(tune_text(report, command))
             print_notes([] if quiet else report.notes)
-    finally:  # the exit code tells it where nobody reads what is printed
+    finally:  # the exit code says so even when nobody reads what is printed
         if tuned.failed:
             from m3video.distributed.batch import SomeFailedError
 
@@ -146,7 +113,7 @@ def _tune(
 
 
 def _videos(source: str) -> tuple[list[str], tuple[str, ...]]:
-    """One video, or those of a folder or a list, and a line for what the folder holds beside."""
+    """Return the videos of a file, folder or list, and notes on other files of the folder."""
     from m3video.distributed.sources import SUFFIXES, left_of_folder, open_source
     from m3video.video.path_checks import check_file
 
@@ -169,7 +136,7 @@ def _command(
     flags: Mapping[str, object],
     config: Path | None,
 ) -> str:
-    """What to type to use a budget, with every other setting as it was tried."""
+    """Return the command line that uses a budget, with every other setting as it was tried."""
     kept = [part for name, value in flags.items() for part in _flag(name, value)]
     if config is not None:
         kept += ["--config", os.fspath(config)]

@@ -21,7 +21,7 @@ from m3video.utils.clock import clock
 from m3video.utils.files import replacing
 
 MOST_IN_PAGE = 120
-"""Thumbnails in a page, about 6 KB each."""
+"""Most thumbnails in a page, about 6 KB each."""
 
 JPEG_QUALITY = 80
 
@@ -42,7 +42,7 @@ tr:nth-child(even) { background: #f4f4f4; }
 
 
 def save_page(study: PlanDetails, facts: Sequence[Row], thumbnails: Thumbnails, path: Path) -> None:
-    """Write the page; whole or not at all.
+    """Write the page of a plan; an existing file is replaced only on success.
 
     Raises:
         PlanError: the file cannot be written.
@@ -56,12 +56,12 @@ def save_page(study: PlanDetails, facts: Sequence[Row], thumbnails: Thumbnails, 
 
 
 def page(study: PlanDetails, facts: Sequence[Row], thumbnails: Thumbnails) -> str:
-    """The page as HTML.
+    """Return the page of a plan as HTML.
 
     Args:
-        study: the plan and what it was decided from.
-        facts: labelled lines about it, as `terminal.plan_facts` makes them.
-        thumbnails: pictures of frames shown; where they are not all, the page says so.
+        study: the plan with its stats, candidates and utilities.
+        facts: labelled rows, from `plan_text.plan_facts`.
+        thumbnails: of the frames shown; when some are missing, the page says so.
     """
     plan = study.plan
     name = escape(f"{Path(plan.video.path).name}, {clock(plan.video.duration_seconds)}")
@@ -89,11 +89,11 @@ def page(study: PlanDetails, facts: Sequence[Row], thumbnails: Thumbnails) -> st
 
 
 def _drawing(study: PlanDetails, facts: Sequence[Row]) -> str:
-    """The picture without thumbnails, as SVG inside the page."""
+    """Return the figure of the plan without thumbnails, as inline SVG."""
     buffer = io.StringIO()
-    # Without metadata: its vocabularies are named by addresses, and a page that holds none is seen to need none.
-    nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
-    draw_plan(study, facts, {}).savefig(buffer, format="svg", metadata=nothing)
+    # Metadata would put URLs into a page that needs no network.
+    no_metadata = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+    draw_plan(study, facts, {}).savefig(buffer, format="svg", metadata=no_metadata)
     text = buffer.getvalue()
     words = "The scale of every frame shown, complexity, and tokens and utility added up, over time; in words above."
     return text[text.index("<svg") :].replace("<svg", f'<svg role="img" aria-label="{words}"', 1)

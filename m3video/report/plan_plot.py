@@ -18,14 +18,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from m3video.errors import PlanError, UsageError
 from m3video.inference.decision import PlanDetails
 from m3video.planning.sample import on_screen, rows_in_range
+from m3video.report.picture_file import DPI
 from m3video.report.plan_text import Row, scale_rows
 from m3video.report.thumbnails import Thumbnails, telling
 from m3video.types import SCALES, TokenPlan
 from m3video.utils.clock import clock
-from m3video.utils.files import replacing
 
 Span = tuple[float, float]
 """From here to there, in seconds."""
@@ -33,8 +32,8 @@ Span = tuple[float, float]
 MOST_IN_PLOT, PER_ROW = 16, 8
 """Thumbnails."""
 
-WIDTH, HEIGHT, DPI = 1440, 900, 100
-"""A laptop screen."""
+WIDTH, HEIGHT = 1440, 900
+"""Size of the figure in pixels: a laptop screen."""
 
 LEFT, RIGHT, SIDE = 72, 1120, 1148
 """Where the time axis begins and ends, and where the column of words begins."""
@@ -63,53 +62,13 @@ COLUMNS = 400
 COLOURS = {1: "#9ecae1", 9: "#3182bd", 36: "#31a354", 144: "#fd8d3c", 576: "#a50f15"}
 """Scale -> colour."""
 
-FORMATS = (".png", ".svg", ".pdf")
-
-
-def check_drawable(plot: Path | None, html: Path | None) -> None:
-    """Refuse before any work is done what could not be drawn or written after it.
-
-    Args:
-        plot: where the picture goes, if one is wished.
-        html: where the page goes, if one is wished.
-
-    Raises:
-        UsageError: matplotlib is not installed, a folder does not exist, or a name ends in no known format.
-    """
-    if plot is None and html is None:
-        return
-    try:
-        import matplotlib.figure  # noqa: F401
-    except ImportError:
-        raise UsageError("pictures of plans need matplotlib: pip install 'm3video[plots]'") from None
-    for flag, path in (("--plot", plot), ("--html", html)):
-        if path is not None and not path.parent.is_dir():
-            raise UsageError(f"{flag} ({path}): there is no folder {path.parent}")
-    if plot is not None and plot.suffix.lower() not in FORMATS:
-        raise UsageError(f"--plot ({plot}) must end in {', '.join(FORMATS[:-1])} or {FORMATS[-1]}")
-    if html is not None and html.suffix.lower() not in (".html", ".htm"):
-        raise UsageError(f"--html ({html}) must end in .html or .htm")
-
-
-def save_picture(figure: Any, path: Path) -> None:
-    """Write a figure in the format its name asks for; whole or not at all.
-
-    Raises:
-        PlanError: the file cannot be written.
-    """
-    try:
-        with replacing(path) as part:
-            figure.savefig(part, format=path.suffix.lower()[1:], dpi=DPI)
-    except OSError as error:
-        raise PlanError(f"picture {path} cannot be written: {error.strerror}") from None
-
 
 def draw_plan(study: PlanDetails, facts: Sequence[Row], thumbnails: Thumbnails) -> Any:
     """The plan on its time axis, 1440 pixels wide (and 900 high with thumbnails).
 
     Args:
         study: the plan and what it was decided from.
-        facts: rows of words for the side column, as `terminal.plan_facts` makes them.
+        facts: rows of words for the side column, as `plan_text.plan_facts` makes them.
         thumbnails: of at least the most telling frames; without any the strip is left out.
 
     Returns:

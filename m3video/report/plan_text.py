@@ -1,4 +1,4 @@
-"""A plan as text: its facts, what each scale costs, and when which frame is shown."""
+"""A plan as a table for the terminal, and its facts as labelled rows for the table, the picture and the page."""
 
 from __future__ import annotations
 
@@ -17,31 +17,31 @@ _FULL_BAR = 24
 _MOST_TIMES = 4
 _MOST_ROWS = 48
 _WIDEST = 100
-"""Lines of words are no wider, whatever the terminal."""
+"""Longest line of running text in columns, however wide the terminal is."""
 
 Row = tuple[str, str]
-"""A label and what it says."""
+"""A label and the text beside it."""
 
 
 def scale_rows(plan: TokenPlan, *, all_scales: bool = False) -> list[tuple[int, int, int]]:
-    """(scale, frames shown at it, their tokens together) for the scales that the plan uses, or for all five."""
+    """Return (scale, number of frames, their total tokens) for each scale that the plan uses, or for all five."""
     count = Counter(frame.scale for frame in plan.frames)
     return [(scale, count[scale], scale * count[scale]) for scale in SCALES if all_scales or count[scale]]
 
 
 def plan_facts(plan: TokenPlan, limits: Sequence[Limit] | None = None) -> list[Row]:
-    """What a plan shows, spends and proves, as labelled lines.
+    """Return what a plan shows, spends and proves, as labelled rows.
 
     Args:
         plan: the plan.
-        limits: those that bind, as `pipeline.binding_limits` found them; None where they are not known.
+        limits: the limits that bind, from `pipeline.binding_limits`; None when they were not computed.
     """
     rows = [
         ("frames", f"{len(plan.frames)} of {plan.num_candidates} candidates, {counted(len(plan.shots), 'shot')}"),
-        ("tokens", f"{plan.total_tokens} of {plan.budget}{_looked(plan)}"),
+        ("tokens", f"{plan.total_tokens} of {plan.budget}{_coarse_pass_text(plan)}"),
     ]
     if plan.num_repeats:
-        rows.append(("repeats", f"{plan.num_repeats} of the candidates show nothing that no other one shows"))
+        rows.append(("repeats", f"{plan.num_repeats} of the candidates repeat what others show"))
     if plan.focus is not None:
         rows.append(("question", _focus_text(plan, plan.focus)))
     if plan.grid_tokens is not None:
@@ -50,7 +50,7 @@ def plan_facts(plan: TokenPlan, limits: Sequence[Limit] | None = None) -> list[R
         rows.append(("text", f"not known: {plan.config.get('model')} has no tokenizer on this machine"))
     else:
         rows.append(("text", f"{plan.text_tokens} tokens around the frames, without the question's"))
-    rows += _proof(plan)
+    rows += _proof_rows(plan)
     if plan.estimate:
         rows.append(("estimate", plan.estimate))
     if limits is not None:
@@ -62,23 +62,23 @@ def plan_facts(plan: TokenPlan, limits: Sequence[Limit] | None = None) -> list[R
 
 
 def _unspent_text(plan: TokenPlan, left: int, limits: Sequence[Limit]) -> str:
-    """Why tokens are left over."""
+    """Return why part of the budget is not spent."""
     if plan.method != "fits":
-        return f"{counted(left, 'token')}: no step that shows more costs as little"
+        return f"{counted(left, 'token')}: the next finer step costs more than that"
     lifted = [limit.name for limit in limits if not limit.name.startswith("--budget")]
-    more = f"; what could: {', '.join(lifted)} changed" if lifted else ""
-    return f"{counted(left, 'token')}: every candidate has all that shows more of what is new in it{more}"
+    more = f"; to use more, change {', '.join(lifted)}" if lifted else ""
+    return f"{counted(left, 'token')}: every candidate already shows all that is new in it{more}"
 
 
-def _looked(plan: TokenPlan) -> str:
+def _coarse_pass_text(plan: TokenPlan) -> str:
     return f", and {plan.first_tokens} in a coarse attention pass" if plan.first_tokens else ""
 
 
 def _focus_text(plan: TokenPlan, focus: Focus) -> str:
-    """What the question is held to be about."""
+    """Return which times the question is about, and how they were found."""
     if not focus.weights:
-        return "about the whole video, by where it makes the model look: planned as without it"
-    how = "by the times it names" if focus.measure == "times" else "by where it makes the model look"
+        return "about the whole video, by the attention of the model: planned as without a question"
+    how = "by the times it names" if focus.measure == "times" else "by the attention of the model"
     most = sorted(sorted(focus.weights, key=lambda weight: -weight[1])[:_MOST_TIMES])
     times = ", ".join(clock(plan.video.pts_seconds(pts)) for pts, _ in most)
     more = f" and {len(focus.weights) - len(most)} more" if len(focus.weights) > len(most) else ""
@@ -86,25 +86,28 @@ def _focus_text(plan: TokenPlan, focus: Focus) -> str:
 
 
 def time_fact(plan_seconds: float, estimate: Estimate | None) -> Row:
-    """What planning took, and what an answer will take where earlier ones tell."""
+    """Return the row with the seconds of planning, and of an answer when earlier answers were timed."""
     took = f"{plan_seconds:.1f} s for this plan; for an answer "
     if estimate is None:
         return ("time", took + "not known yet: it is measured when this model answers on this machine")
-    return ("time", f"{took}about {_seconds(estimate.seconds)} more, by {counted(estimate.num_runs, 'earlier answer')}")
+    return (
+        "time",
+        f"{took}about {_seconds_text(estimate.seconds)} more, by {counted(estimate.num_runs, 'earlier answer')}",
+    )
 
 
-def _seconds(value: float) -> str:
-    """No more digits than an estimate has."""
+def _seconds_text(value: float) -> str:
+    """Return seconds or minutes with at most two significant digits below 100 s: more would pretend precision."""
     return f"{value:.2g} s" if value < 10 else f"{value:.0f} s" if value < 100 else f"{value / 60:.0f} min"
 
 
-def _proof(plan: TokenPlan) -> list[Row]:
-    """Utility and bound; the distance between them is doubt only where the optimum is not proven."""
+def _proof_rows(plan: TokenPlan) -> list[Row]:
+    """Return utility and bound; the gap between them is uncertainty only when the optimum is not proven."""
     utility, bound = (f"{value:,.0f}" if value >= 1000 else f"{value:.4g}" for value in (plan.utility, plan.bound))
     above = plan.bound / plan.utility - 1 if plan.utility > 0 else 0.0
     if plan.method == "gap":
         return [
-            ("utility", f"{utility}; not proven to be the most, but no plan is worth over {_percent(above)} more"),
+            ("utility", f"{utility}; not proven to be the most, but no plan is worth over {_percent_text(above)} more"),
             ("bound", f"{bound}, by linear relaxation"),
         ]
     if plan.method == "":
@@ -114,33 +117,33 @@ def _proof(plan: TokenPlan) -> list[Row]:
         return [proven, ("bound", f"{bound}, reached")]
     return [
         proven,
-        ("bound", f"{bound} ({_percent(above)} above), if one frame could stand between two scales; none can"),
+        ("bound", f"{bound} ({_percent_text(above)} above), if one frame could take a scale between two; none can"),
     ]
 
 
 def _limits_text(limits: Sequence[Limit]) -> str:
-    """The limits that bind, and what each costs."""
+    """Return the limits that bind, and what each costs."""
     if not limits:
         return "none binds: every frame has all the tokens it can use"
     return ", ".join(
-        f"{limit.name} ({'reached' if limit.gain is None else f'without it {_percent(limit.gain)} more utility'})"
+        f"{limit.name} ({'reached' if limit.gain is None else f'without it {_percent_text(limit.gain)} more utility'})"
         for limit in limits
     )
 
 
-def _percent(share: float) -> str:
+def _percent_text(share: float) -> str:
     if share < 1e-4:
         return "under 0.01%"
     return f"{100 * share:.2g}%" if share < 0.1 else f"{100 * share:.0f}%"
 
 
 def plan_text(plan: TokenPlan, *, facts: Sequence[Row] | None = None, width: int | None = None) -> str:
-    """A plan as a short table: its facts, what each scale costs, and when which frame is shown.
+    """Return a plan as a short table: its facts, the tokens of each scale, and the time and scale of each frame.
 
     Args:
         plan: the plan.
-        facts: its labelled lines, when more is known than the plan tells.
-        width: columns; None for the terminal's, or 80 without one. No line is longer, from 40 on.
+        facts: labelled rows for its head; None for those of the plan alone.
+        width: of the text in columns, at least 40; None for that of the terminal, or 80 without one.
     """
     width = shutil.get_terminal_size().columns if width is None else width
     lines = []

@@ -1,4 +1,4 @@
-"""A summary as a table, as subtitles, or as a page."""
+"""A summary as JSON, CSV, subtitles (SRT, WebVTT) or Markdown."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ from m3video.utils.clock import clock
 
 
 def as_json(summary: Summary) -> str:
+    """Return the summary as one JSON document."""
     return json.dumps(to_json(summary), indent=2, ensure_ascii=False) + "\n"
 
 
 def as_csv(summary: Summary) -> str:
-    """One row for each sentence of the summary, then one for each chapter."""
+    """Return CSV with a row for each sentence of the summary, then one for each chapter."""
     out = io.StringIO()
     rows = csv.writer(out, lineterminator="\n")
     rows.writerow(["video", "kind", "start_seconds", "end_seconds", "text"])
@@ -26,12 +27,12 @@ def as_csv(summary: Summary) -> str:
 
 
 def as_srt(summary: Summary) -> str:
-    """The chapters as subtitles."""
+    """Return the chapters as SubRip subtitles."""
     return "".join(f"{number}\n{_span(c, ',')}\n{_cue(c.caption)}\n\n" for number, c in enumerate(summary.chapters, 1))
 
 
 def as_vtt(summary: Summary) -> str:
-    """The chapters as WebVTT, the summary as a note."""
+    """Return the chapters as WebVTT cues, and the summary as a note."""
     note = summary.text.replace("-->", "->")
     cues = "".join(
         f"{number}\n{_span(c, '.')}\n{_escaped(_cue(c.caption))}\n\n" for number, c in enumerate(summary.chapters, 1)
@@ -40,7 +41,7 @@ def as_vtt(summary: Summary) -> str:
 
 
 def as_md(summary: Summary) -> str:
-    """A page: the summary with its times, the chapters, the notes."""
+    """Return a Markdown page: the summary with its times, the chapters, the notes."""
     lines = [f"# {summary.video}", ""]
     lines += [f"- {s.text} ({clock(s.start_seconds)} - {clock(s.end_seconds)})" for s in summary.sentences]
     lines += ["", "## Chapters", "", "| time | shots | what is seen |", "|---|---|---|"]
@@ -63,19 +64,19 @@ FORMATS: Mapping[str, Callable[[Summary], str]] = {
 
 
 def _span(chapter: Chapter, point: str) -> str:
-    """From when to when: chapters are on the players' clock already."""
+    """Return the time line of a cue; chapters are in player time already."""
     return " --> ".join(_stamp(seconds, point) for seconds in (chapter.start_seconds, chapter.end_seconds))
 
 
 def _stamp(seconds: float, point: str) -> str:
-    """`01:02:03,004`."""
+    """Return a time stamp, e.g. `01:02:03,004`."""
     milliseconds = round(max(0.0, seconds) * 1000)
     hours, rest = divmod(milliseconds // 1000, 3600)
     return f"{hours:02d}:{rest // 60:02d}:{rest % 60:02d}{point}{milliseconds % 1000:03d}"
 
 
 def _cue(text: str) -> str:
-    """An empty line would end the cue, an arrow begin another."""
+    """Return text for a cue, without empty lines, which would end it, and arrows, which would begin another."""
     return " ".join(text.replace("-->", "->").split()) or "-"
 
 

@@ -1,4 +1,4 @@
-"""Small pictures of the frames that a plan shows, all of them or as many as there is room for.
+"""Thumbnails of the frames that a plan shows: of all of them, or of as many as there is room for.
 
 Legend: H W picture.
 """
@@ -21,11 +21,11 @@ Thumbnails = Mapping[int, Picture]
 
 THUMBNAIL_SIDE = 240
 FETCHED_TOGETHER = 8
-"""Full pictures in memory at once."""
+"""Most decoded frames in memory at once."""
 
 
 def telling(frames: Sequence[PlannedFrame], most: int) -> list[PlannedFrame]:
-    """At most `most` of the frames: of as many runs of neighbours, the one with the most tokens (the first of equals).
+    """Return at most `most` frames: the one with the most tokens of each of `most` equal runs, the first on a tie.
 
     Example: 4 frames of scales 1, 9, 36, 1, at most 2 -> the second and the third.
     """
@@ -36,7 +36,10 @@ def telling(frames: Sequence[PlannedFrame], most: int) -> list[PlannedFrame]:
 def fetch_thumbnails(
     reader: VideoReader, plan: TokenPlan, *, most: int, progress: Progress = silent
 ) -> dict[int, Picture]:
-    """Small pictures of the frames shown, or of the most telling ones.
+    """Decode the frames of a plan, or `most` of them as `telling` picks, and shrink each.
+
+    Returns:
+        pts -> RGB uint8 [H, W, 3], no side longer than `THUMBNAIL_SIDE`.
 
     Raises:
         VideoError: a frame of the plan cannot be decoded without damage.

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import command
 from tests.paths import ROOT
 
 SAMPLE = ROOT / "m3video" / "assets" / "sample.mp4"
@@ -30,7 +31,7 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 def run(*arguments: object, stdin: str | bytes = "", **environment: str) -> subprocess.CompletedProcess[str]:
-    said = subprocess.run(
+    said = command.run(
         [sys.executable, "-m", "m3video.cli", *map(str, arguments)],
         capture_output=True,
         timeout=120,
@@ -70,7 +71,7 @@ def test_a_pipe_of_questions_with_wrong_ones_among_them() -> None:
     assert [line.get("answer") for line in lines] == ["green", None, None, None, None, "day"]
     errors = [line["error"] for line in lines if "error" in line]
     assert done.stderr.splitlines() == [f"m3video: error: {error}" for error in errors]
-    for error, words in zip(errors, ("/nonsense) is unknown", "<image>", "/budget (0)", "no UTF-8"), strict=True):
+    for error, words in zip(errors, ("/nonsense) is unknown", "<image>", "/budget (0)", "not UTF-8"), strict=True):
         assert words in error
     assert lines[-1]["tokens"]["reused"] > 200 - 10
     assert lines[-1]["cached"] == {"frames": lines[-1]["cached"]["frames"], "scan": True}
@@ -122,7 +123,7 @@ def test_what_cannot_work_is_told_before_a_question(arguments: tuple[object, ...
 
 def test_a_terminal_has_a_prompt_and_ctrl_c_ends_cleanly() -> None:
     mine, theirs = pty.openpty()
-    process = subprocess.Popen(
+    process = command.Popen(
         [sys.executable, "-m", "m3video.cli", "chat", str(SAMPLE), "--budget", "200"],
         stdin=theirs,
         stdout=subprocess.PIPE,
@@ -150,7 +151,7 @@ def test_a_terminal_has_a_prompt_and_ctrl_c_ends_cleanly() -> None:
 def test_end_of_input_leaves_a_terminal() -> None:
     mine, theirs = pty.openpty()
     os.write(mine, b"\x04")
-    done = subprocess.run(
+    done = command.run(
         [sys.executable, "-m", "m3video.cli", "chat", str(SAMPLE), "--budget", "200"],
         stdin=theirs,
         capture_output=True,

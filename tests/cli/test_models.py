@@ -11,9 +11,11 @@ from pathlib import Path
 import pytest
 
 from m3video.model.m3.model_paths import BUNDLED_FOLDER
+from tests import command
 
 SAMPLE = BUNDLED_FOLDER.parent / "sample.mp4"
 SCRIPT = """
+import subprocess
 import sys
 from m3video import cli
 sys.argv[0] = "m3video"
@@ -84,8 +86,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_it_is_refused_in_one_line_and_before_torch(
     arguments: tuple[object, ...], code: int, line: str, folder: Path
 ) -> None:
-    done = subprocess.run(
+    done = command.run(
         [sys.executable, "-c", SCRIPT, *map(str, arguments)],
+        light=True,
         capture_output=True,
         text=True,
         timeout=60,

@@ -28,8 +28,8 @@ from m3video.planning.stats_file import load_stats
 from m3video.report.plan_page import page
 from m3video.report.plan_plot import draw_plan
 from m3video.report.plan_text import plan_facts, plan_text
-from m3video.report.records import info_record, info_text
 from m3video.report.summary_files import FORMATS
+from m3video.report.video_text import info_record, info_text
 from m3video.types import VideoInfo
 from tests.video.clips import Clip, write
 
@@ -42,11 +42,6 @@ LATE = Clip(
     format_options={"output_ts_offset": "10"},
 )
 """Two seconds of pictures that begin 5 s after the sound, which does not begin at pts 0."""
-
-
-@pytest.fixture(scope="module")
-def loaded() -> checkpoint.LoadedModel:
-    return checkpoint.load("bundled", device="cpu")
 
 
 @pytest.fixture(scope="module")

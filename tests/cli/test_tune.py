@@ -19,6 +19,7 @@ from PIL import Image
 from m3video.cli.app import app
 from m3video.cli.tune import _command, _videos
 from m3video.errors import UsageError, VideoError
+from tests import command
 from tests.evaluation.made import record
 from tests.paths import SAMPLE
 
@@ -27,7 +28,7 @@ SMALL = ("--budgets", "36,180", "--max-frames", "4")
 
 
 def run(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
+    return command.run(
         [*COMMAND, "tune", *map(str, arguments)],
         capture_output=True,
         text=True,
@@ -59,18 +60,18 @@ def test_a_run_prints_tables_a_picture_and_a_command_that_works(asked: Path, tmp
     assert "note: full tokens: up to 4 candidates" in done.stderr
     with Image.open(plot) as picture:
         assert picture.width > 800
-    command = shlex.split(done.stdout.splitlines()[-1])
-    assert command[:4] == ["m3video", "ask", str(SAMPLE), "is it day or night at 0:01"]
-    assert command[command.index("--max-frames") + 1] == "4"
-    pasted = subprocess.run([*COMMAND, *command[1:], "--json"], capture_output=True, text=True, timeout=100)
+    printed = shlex.split(done.stdout.splitlines()[-1])
+    assert printed[:4] == ["m3video", "ask", str(SAMPLE), "is it day or night at 0:01"]
+    assert printed[printed.index("--max-frames") + 1] == "4"
+    pasted = command.run([*COMMAND, *printed[1:], "--json"], capture_output=True, text=True, timeout=100)
     assert pasted.returncode == 0, pasted.stderr
-    assert json.loads(pasted.stdout)["config"]["budget"] == int(command[command.index("--budget") + 1])
+    assert json.loads(pasted.stdout)["config"]["budget"] == int(printed[printed.index("--budget") + 1])
     # A second run says the same.
     again = run(SAMPLE, "--questions", asked, *SMALL, "--json", "--quiet")
     assert again.returncode == 0
     assert again.stderr == ""
     value = json.loads(again.stdout)
-    assert shlex.join(command) == value["recommended"]["command"]
+    assert shlex.join(printed) == value["recommended"]["command"]
     assert value["judged"] == "1 of 2 right by the answers given, 1 the same answer as with full tokens"
     assert all(row["stage_seconds"]["vision tower"] > 0 for row in value["rows"])
     for row in value["rows"]:

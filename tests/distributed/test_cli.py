@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from m3video.cli.app import _with_ray_address
+from tests import command
 from tests.distributed import made
 from tests.paths import ROOT
 
@@ -20,9 +21,7 @@ ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
 
 
 def run(*arguments: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [*COMMAND, *map(str, arguments)], capture_output=True, text=True, timeout=120, env=ENVIRONMENT
-    )
+    return command.run([*COMMAND, *map(str, arguments)], capture_output=True, text=True, timeout=120, env=ENVIRONMENT)
 
 
 @pytest.fixture(scope="module")

@@ -27,11 +27,6 @@ TIMES = (0.4, 1.4, 2.4, 3.9)
 
 
 @pytest.fixture(scope="module")
-def loaded() -> checkpoint.LoadedModel:
-    return checkpoint.load("bundled", device="cpu")
-
-
-@pytest.fixture(scope="module")
 def grids(loaded: checkpoint.LoadedModel) -> torch.Tensor:
     made = torch.Generator().manual_seed(2)
     pixels = torch.rand(4, 1, 1, 3, generator=made).expand(4, 100, 150, 3)

@@ -14,13 +14,14 @@ import pytest
 
 from m3video.cli.eval import parse_budgets
 from m3video.errors import UsageError
+from tests import command
 
 COMMAND = (sys.executable, "-m", "m3video.cli", "eval", "footage")
 SMALL = ("--clips", "1", "--questions", "4", "--max-frames", "4", "--budgets", "12,36")
 
 
 def run(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
+    return command.run(
         [*COMMAND, *map(str, arguments)],
         capture_output=True,
         text=True,

@@ -25,11 +25,6 @@ SECONDS = ("plan_seconds", "answer_seconds")
 
 
 @pytest.fixture(scope="module")
-def loaded() -> checkpoint.LoadedModel:
-    return checkpoint.load("bundled", device="cpu")
-
-
-@pytest.fixture(scope="module")
 def records(tmp_path_factory: pytest.TempPathFactory) -> list[Record]:
     spec = FootageSpec(seed=8, clips=2, questions=4, lengths=((3, 3.5, 6),))
     return make_footage_records(spec, folder=tmp_path_factory.mktemp("clips"))

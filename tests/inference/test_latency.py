@@ -10,7 +10,7 @@ import pytest
 from m3video.config import Settings
 from m3video.inference.latency import MOST_RUNS, Run, estimate, predict, remember
 from m3video.types import Answer, TokenPlan
-from tests.planning.test_plan_file import PLAN
+from tests.planning.plan_values import PLAN
 
 
 def answer(*, seconds: float = 1.0, plan: TokenPlan = PLAN) -> Answer:

@@ -25,11 +25,6 @@ from tests.paths import SAMPLE
 from tests.video.clips import Clip, write
 
 
-@pytest.fixture(scope="module")
-def loaded() -> checkpoint.LoadedModel:
-    return checkpoint.load("bundled", device="cpu")
-
-
 def test_the_quickstart_answer_is_true(loaded: checkpoint.LoadedModel) -> None:
     answer = ask(SAMPLE, "What colour is the background at 0:03?", Settings(), loaded=loaded)
     assert answer.text == "green"

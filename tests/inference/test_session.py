@@ -28,11 +28,6 @@ QUESTIONS = ("What colour is the background at 0:03?", "is it day or night in fr
 SETTINGS = Settings(num_frames=6, budget=300)
 
 
-@pytest.fixture(scope="module")
-def loaded() -> checkpoint.LoadedModel:
-    return checkpoint.load("bundled", device="cpu")
-
-
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("M3VIDEO_CACHE_DIR", str(tmp_path / "cache"))

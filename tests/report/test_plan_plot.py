@@ -19,15 +19,14 @@ from m3video.config import Settings
 from m3video.errors import PlanError, UsageError
 from m3video.inference.decision import PlanDetails, binding_limits
 from m3video.inference.pipeline import open_for, plan_details
+from m3video.report.picture_file import check_drawable, save_picture
 from m3video.report.plan_plot import (
     COLOURS,
     COLUMNS,
     MOST_IN_PLOT,
     SMALL,
-    check_drawable,
     column_starts,
     draw_plan,
-    save_picture,
     time_ticks,
 )
 from m3video.report.plan_text import plan_facts

@@ -124,9 +124,7 @@ def test_right_pictures_at_right_times_or_a_refusal(
     name: str, other_backend: str, worker: Worker, folder: Path
 ) -> None:
     odd: OddInput = CLIPS[name]
-    own = folder / odd.name
-    path = own if own.exists() else odd.make(folder)
-    answer = worker.read(path, backend=other_backend)
+    answer = worker.read(odd.path(), backend=other_backend)
     if "refused" in answer:
         assert answer["kind"] == "BackendError"
         assert answer["refused"].endswith("use --backend pyav")
@@ -142,7 +140,7 @@ def test_right_pictures_at_right_times_or_a_refusal(
 def test_backends_that_hide_damage_refuse_damaged_files(
     odd: OddInput, other_backend: str, worker: Worker, tmp_path: Path
 ) -> None:
-    answer = worker.read(odd.make(tmp_path), backend=other_backend)
+    answer = worker.read(odd.path(), backend=other_backend)
     assert answer["kind"] == "BackendError"
 
 

@@ -59,7 +59,7 @@ def damaged(data: bytes, rng: random.Random) -> bytes:
 
 @pytest.mark.parametrize("name", VICTIMS)
 def test_random_damage(name: str, worker: Worker, tmp_path: Path) -> None:
-    data = next(odd for odd in ODD_INPUTS if odd.name == name).make(tmp_path).read_bytes()
+    data = next(odd for odd in ODD_INPUTS if odd.name == name).path().read_bytes()
     rng = random.Random(name)
     for trial in range(8):
         path = tmp_path / f"{trial}{Path(name).suffix}"
@@ -75,7 +75,7 @@ def test_random_damage(name: str, worker: Worker, tmp_path: Path) -> None:
 
 
 def test_a_damaged_frame_is_refused_and_its_neighbours_are_not(tmp_path: Path) -> None:
-    path = next(odd for odd in ODD_INPUTS if odd.name == "damaged_middle.mp4").make(tmp_path)
+    path = next(odd for odd in ODD_INPUTS if odd.name == "damaged_middle.mp4").path()
     with open_video(path) as reader:
         scan = list(reader.scan())
         assert reader.damage.message is not None

@@ -128,7 +128,7 @@ def test_decord_shows_the_same_pictures_or_refuses(clip: Path) -> None:
     ids=lambda odd: odd.name.encode("unicode_escape").decode(),
 )
 def test_odd_inputs_have_the_pts_that_ffprobe_prints(odd, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
-    path = odd.make(tmp_path)
+    path = odd.path()
     printed = ffprobe_pts(path, stream_index(path))
     with open_video(path) as reader:
         ours = reader.index.pts_N.tolist()

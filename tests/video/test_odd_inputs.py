@@ -11,7 +11,7 @@ import pytest
 
 from tests.video.clips import Clip, write
 from tests.video.isolation import Worker
-from tests.video.odd_inputs import ODD_INPUTS, OddInput, Readable, Refused
+from tests.video.odd_inputs import ODD_INPUTS, OUTCOMES, REPRESENTATIVES, OddInput, Readable, Refused
 
 MAX_RSS_MB = 700
 
@@ -25,7 +25,7 @@ def worker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Worker]:
 
 @pytest.mark.parametrize("odd", ODD_INPUTS, ids=lambda odd: odd.name[:40].encode("unicode_escape").decode())
 def test_odd_input_ends_as_it_must(odd: OddInput, worker: Worker, tmp_path: Path) -> None:
-    answer = worker.read(odd.make(tmp_path), drop_root=odd.drop_root)
+    answer = worker.read(odd.path(), drop_root=odd.drop_root)
     stderr = worker.log.read_text()
     assert stderr == ""
     assert answer["max_rss_mb"] < MAX_RSS_MB
@@ -84,11 +84,12 @@ def test_an_encoder_does_not_change_how_the_tests_are_scheduled(tmp_path: Path) 
 
 def test_there_are_enough_odd_inputs() -> None:
     assert len({odd.name for odd in ODD_INPUTS}) == len(ODD_INPUTS) >= 40
+    assert len(REPRESENTATIVES) == sum(map(len, OUTCOMES.values())), "a representative has another name"
 
 
 def test_a_resolution_change_keeps_each_frame_its_own_size(worker: Worker, tmp_path: Path) -> None:
     odd = next(odd for odd in ODD_INPUTS if odd.name == "resolution_change.ts")
-    answer = worker.read(odd.make(tmp_path))
+    answer = worker.read(odd.path())
     assert {tuple(size) for size in answer["sizes"][:30]} == {(128, 96)}
     assert {tuple(size) for size in answer["sizes"][30:]} == {(192, 144)}
     assert answer["scan_shapes"] == [[96, 128]]

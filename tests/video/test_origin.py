@@ -135,7 +135,7 @@ READABLE = [odd for odd in ODD_INPUTS if isinstance(odd.outcome, Readable)]
 
 @pytest.mark.parametrize("odd", READABLE, ids=lambda odd: odd.name.encode("unicode_escape").decode()[:40])
 def test_the_start_is_the_one_that_ffmpeg_tells(odd: OddInput, tmp_path: Path) -> None:
-    path = odd.make(tmp_path)
+    path = odd.path()
     with av.open(f"file:{path}", metadata_errors="replace") as container:
         told = container.start_time
     with open_video(path) as reader:

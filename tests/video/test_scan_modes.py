@@ -52,7 +52,7 @@ def test_segments_add_up_to_the_whole(clip: Path, mode: str) -> None:
     ["open_gop_h264.mp4", "open_gop_hevc.mp4", "hidden_frames_vp9.webm", "av1.mp4", "open_gop.ts", "negative_start.ts"],
 )
 def test_keyframes_of_other_kinds_of_file(tmp_path: Path, name: str) -> None:
-    with open_video(ODD[name].make(tmp_path)) as reader:
+    with open_video(ODD[name].path()) as reader:
         full = {frame.pts: frame for frame in reader.scan()}
         keys = list(reader.scan(mode="keyframes"))
         assert [frame.pts for frame in keys] == reader.index.pts_N[reader.index.is_key_N].tolist()
@@ -71,7 +71,7 @@ def test_keyframes_of_other_kinds_of_file(tmp_path: Path, name: str) -> None:
     ],
 )
 def test_what_is_not_safe_is_refused_in_one_line(tmp_path: Path, name: str, mode: str, reason: str) -> None:
-    with open_video(ODD[name].make(tmp_path)) as reader, pytest.raises(VideoError, match=reason) as caught:
+    with open_video(ODD[name].path()) as reader, pytest.raises(VideoError, match=reason) as caught:
         list(reader.scan(mode=mode))
     assert "\n" not in str(caught.value)
     assert str(caught.value).endswith("use --scan full")

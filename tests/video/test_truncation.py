@@ -16,7 +16,7 @@ import pytest
 from m3video.config import Settings
 from m3video.inference.pipeline import plan_video
 from m3video.planning.plan_file import load_plan, save_plan
-from m3video.report.records import info_record
+from m3video.report.video_text import info_record
 from m3video.video.reader import probe
 from tests.video.clips import Clip, add_stream, paint, usual_scheduling, write, write_silence
 from tests.video.odd_inputs import ODD_INPUTS
@@ -231,7 +231,7 @@ def test_a_plan_of_a_part_says_so(make: str, tmp_path: Path) -> None:
         path = write_noisy(tmp_path / "a.avi", MJPEG)
         path.write_bytes(path.read_bytes()[: places(path)[30][0]])
     else:
-        path = next(odd for odd in ODD_INPUTS if odd.name == "damaged_middle.mp4").make(tmp_path)
+        path = next(odd for odd in ODD_INPUTS if odd.name == "damaged_middle.mp4").path()
     plan = plan_video(path, Settings())
     assert plan.video.partial
     save_plan(plan, tmp_path / "plan.json")

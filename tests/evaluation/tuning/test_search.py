@@ -13,7 +13,6 @@ from m3video.evaluation.tuning.fitting import fitting_budgets
 from m3video.evaluation.tuning.search import FULL, BudgetMethod, tune
 from m3video.inference.evidence import SAMPLE
 from m3video.inference.session import VideoSession, ask
-from m3video.model.m3 import checkpoint
 from m3video.model.m3.checkpoint import LoadedModel
 from m3video.video._pyav import Reader
 from tests.evaluation.made import record
@@ -21,11 +20,6 @@ from tests.inference.memory.scarce import limit_tokens
 
 SETTINGS = Settings(max_frames=4, max_new_tokens=8, cache=False)
 VIDEO = str(SAMPLE)
-
-
-@pytest.fixture(scope="module")
-def loaded() -> LoadedModel:
-    return checkpoint.load("bundled", device="cpu")
 
 
 def questions(*answers: str, video: str = VIDEO) -> list[Record]:

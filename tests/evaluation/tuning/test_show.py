@@ -7,7 +7,7 @@ from pathlib import Path
 from m3video.evaluation.tuning.report import make_tune_report
 from m3video.evaluation.tuning.search import FULL
 from m3video.evaluation.tuning.show import draw_tune
-from m3video.report.plan_plot import save_picture
+from m3video.report.picture_file import save_picture
 from tests.evaluation.tuning.test_report import COMMAND, both, tuned
 
 

@@ -103,10 +103,10 @@ def test_every_way_in_says_the_same(way: str, layout: str, key: str, value: Any,
 def test_the_python_api_says_the_same_before_it_looks_at_the_video(
     edited: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from m3video.inference import session
+    from m3video.inference import planner, session
 
     model = edited("converted", {"prompt_style": "llama3"})
-    monkeypatch.setattr(session, "analyze_once", lambda *args, **kwargs: pytest.fail("the video was read"))
+    monkeypatch.setattr(planner, "analyze_once", lambda *args, **kwargs: pytest.fail("the video was read"))
     with pytest.raises(CheckpointError, match=r'prompt_style \("llama3"\) must be'):
         session.ask(SAMPLE, "what?", Settings(model=str(model)))
     with pytest.raises(CheckpointError, match=r'prompt_style \("llama3"\) must be'):

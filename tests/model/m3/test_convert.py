@@ -15,6 +15,7 @@ from transformers.utils import logging as transformers_logging
 
 from m3video.errors import CheckpointError
 from m3video.model.m3.convert import convert
+from tests import command
 from tests.model.tiny import save_original, save_tiny
 
 
@@ -66,7 +67,7 @@ def test_other_users_can_read_the_folder(tmp_path: Path) -> None:
 def test_a_terminal_sees_bars(tmp_path: Path, flags: tuple[str, ...], shown: bool) -> None:
     source, target = save_tiny(tmp_path / "old"), tmp_path / "new"
     ours, theirs = pty.openpty()
-    with subprocess.Popen(
+    with command.Popen(
         [sys.executable, "-m", "m3video.cli", "convert", str(source), str(target), *flags],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,

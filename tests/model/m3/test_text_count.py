@@ -15,11 +15,6 @@ from m3video.model.m3.model_paths import BUNDLED_FOLDER
 from m3video.model.m3.text_count import text_around
 
 
-@pytest.fixture(scope="module")
-def loaded() -> checkpoint.LoadedModel:
-    return checkpoint.load("bundled", device="cpu")
-
-
 @pytest.mark.parametrize("timestamps", [True, False])
 @pytest.mark.parametrize("times", [[], [0.0], [3.2, 67.9, 4000.0]])
 def test_is_what_the_loaded_model_counts(loaded: checkpoint.LoadedModel, times: list[float], timestamps: bool) -> None:

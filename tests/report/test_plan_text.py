@@ -10,7 +10,7 @@ from m3video.inference.latency import Estimate
 from m3video.planning.limits import Limit
 from m3video.report.plan_text import plan_facts, plan_text, scale_rows, time_fact
 from m3video.types import PlannedFrame, TokenPlan
-from tests.planning.test_plan_file import PLAN
+from tests.planning.plan_values import PLAN
 
 LONG = replace(
     PLAN,

@@ -1,0 +1,74 @@
+"""`m3video ask`: one question about one video."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from m3video.cli.options import (
+    ANSWERING,
+    PLANNING,
+    VIDEO,
+    GivenSettings,
+    Json,
+    Quiet,
+    SavedPlan,
+    Video,
+    refuse_decided,
+    with_settings,
+)
+
+if TYPE_CHECKING:
+    from m3video.config import Settings
+    from m3video.types import Answer
+
+
+@with_settings(PLANNING, "saliency", "layout", ANSWERING, VIDEO, "cache")
+def ask(
+    video: Video,
+    question: Annotated[str, typer.Argument(help="what to ask", show_default=False)],
+    *,
+    plan: SavedPlan = None,
+    option: Annotated[list[str] | None, typer.Option(help="an answer to choose from; repeat (grid layout)")] = None,
+    given: GivenSettings,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Ask a question about a video.
+
+    Example: m3video ask film.mp4 "What colour is the background at 0:03?" --budget 720
+    """
+    from m3video.cli.terminal import make_progress, print_json, print_notes
+    from m3video.inference.session import ask as ask_video
+    from m3video.planning.plan_file import load_plan
+    from m3video.report.answer_text import answer_record, answer_text
+
+    refuse_decided(plan, given)
+    settings = given.resolve()
+    answer = ask_video(
+        video,
+        question,
+        settings,
+        plan=None if plan is None else load_plan(plan),
+        options=option or (),
+        progress=make_progress(quiet=quiet),
+    )
+    if json:
+        print_json(answer_record(answer))
+    else:
+        print(answer_text(answer))
+        print_notes([] if quiet else [*answer.plan.video.notes, *answer.warnings])
+    if answer.plan.grid_tokens is None:
+        _remember_time(answer, settings, quiet=quiet)
+
+
+def _remember_time(answer: Answer, settings: Settings, *, quiet: bool) -> None:
+    """Save what the answer took, so that `plan` can predict the next one."""
+    from m3video.cli.terminal import print_notes
+    from m3video.inference.latency import default_file, remember
+
+    try:
+        remember(answer, settings, default_file())
+    except OSError as error:
+        print_notes([] if quiet else [f"plan will not know what this took: {default_file()}: {error.strerror}"])
