@@ -302,5 +302,5 @@ def about_all(recipe: ClipRecipe, rng: random.Random) -> list[Record]:
 def describe_groups(records: Sequence[Record]) -> str:
     """Describe in one line how many questions of each group there are over how many clips."""
     counts = {group: sum(r.group == group for r in records) for group in GROUPS}
-    said = ", ".join(f"{count} {group}" for group, count in counts.items())
-    return f"{len(records)} questions ({said}) about {len({r.clip for r in records})} clips"
+    text = ", ".join(f"{count} {group}" for group, count in counts.items())
+    return f"{len(records)} questions ({text}) about {len({r.clip for r in records})} clips"

@@ -40,7 +40,7 @@ moment, else the nearest frame. "nearest": as the nearest frame. "asked": in the
 
 
 class InterruptedRunError(M3VideoError):
-    """Ctrl-C: what is answered is kept."""
+    """Ctrl-C; the answers so far stay in the run folder."""
 
     exit_code = EXIT_INTERRUPTED
 
@@ -203,7 +203,7 @@ class ClipRunner:
         self.view, self.reader, self.loaded, self.settings = view, reader, loaded, settings
         self.seconds: dict[str, float] = {"fetch": 0.0, "vision tower": 0.0, "answer": 0.0}
         self.frames: dict[int, FrameTokens] = {}
-        self._said: dict[tuple[ShownFrames, str], tuple[Generation, float]] = {}
+        self._answers: dict[tuple[ShownFrames, str], tuple[Generation, float]] = {}
         self._plan_names: dict[ShownFrames, str] = {}
         self._new: list[tuple[str, ShownFrames]] = []
         self._coarse: tuple[ShownFrames, CoarseAttention] | None = None
@@ -241,14 +241,14 @@ class ClipRunner:
         """Answer the questions that have no answer yet for the frames of this plan."""
         plan = read_by_answer(plan)
         questions = {r.id: self.worded(r, plan) for r in records}
-        open_ids = [name for name, text in questions.items() if (plan, text) not in self._said]
+        open_ids = [name for name, text in questions.items() if (plan, text) not in self._answers]
         if not open_ids:
             return
         self._encode([piece.pts for piece in plan])
         start = time.perf_counter()
         tokens = [REDUCTIONS[piece.how](self.frames[piece.pts], piece.tokens) for piece in plan]
         texts = list(dict.fromkeys(questions[name] for name in open_ids))
-        said = answer_many(
+        generations = answer_many(
             self.loaded,
             tokens,
             texts,
@@ -257,8 +257,8 @@ class ClipRunner:
         )
         passed = time.perf_counter() - start
         self.seconds["answer"] += passed
-        for text, answer in zip(texts, said, strict=True):
-            self._said[plan, text] = (answer, passed / len(texts))
+        for text, answer in zip(texts, generations, strict=True):
+            self._answers[plan, text] = (answer, passed / len(texts))
 
     def _encode(self, pts: Iterable[int]) -> None:
         new = sorted(set(pts) - self.frames.keys())
@@ -294,18 +294,18 @@ class ClipRunner:
         if not plan:
             return {**row, "skipped": "the budget holds no frame"}
         text = self.worded(record, read_by_answer(plan))
-        said, seconds = self._said[read_by_answer(plan), text]
-        visual = said.visual_tokens + sum(piece.tokens for piece in plan if piece.how == COARSE)
+        generation, seconds = self._answers[read_by_answer(plan), text]
+        visual = generation.visual_tokens + sum(piece.tokens for piece in plan if piece.how == COARSE)
         return {
             **row,
             "input": text,
-            "filtered_resps": [said.text],
-            "acc": float(is_right(record, said.text)),
+            "filtered_resps": [generation.text],
+            "acc": float(is_right(record, generation.text)),
             "token_counts": {
-                "input_tokens": visual + said.text_tokens,
-                "output_tokens": said.answer_tokens,
+                "input_tokens": visual + generation.text_tokens,
+                "output_tokens": generation.answer_tokens,
                 "visual_tokens": visual,
-                "text_tokens": said.text_tokens,
+                "text_tokens": generation.text_tokens,
             },
             "frames": len(read_by_answer(plan)),
             "plan": self._name(plan),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import random
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from m3video.errors import NotFiniteError, UsageError
 from m3video.model.m3 import checkpoint
 from m3video.model.m3.checkpoint import find_device
+from m3video.training import vision
 from m3video.training.bundled import build_model
 from m3video.training.facts import local_facts
 from m3video.training.features import Features, load_features
@@ -295,8 +296,34 @@ def test_training_reads_the_layer_that_the_product_reads() -> None:
         assert torch.allclose(ours, model.visual_grids(pixels), atol=1e-5)
 
 
+def test_the_patch_embedding_begins_white() -> None:
+    tower = build_model(ScratchRecipe()).model.vision_tower
+    core = getattr(tower, "vision_model", tower)
+    squares = np.concatenate([shot_frames(random.Random(n), num_frames=1, h264=False)[0] for n in range(24)])
+    pixels = torch.from_numpy(normalise_squares(squares))
+
+    def spread() -> float:
+        """Deviation of the weakest tenth of all directions over that of the strongest."""
+        with torch.no_grad():
+            seen = core.embeddings.patch_embedding(pixels).flatten(2).transpose(1, 2).flatten(0, 1)[:, :-CODE]
+        values = torch.linalg.svdvals(seen.double())
+        return float(values[-17] / values[0])
+
+    before = spread()
+    start_white(tower)
+    assert spread() > 10 * before
+
+
 @pytest.fixture(scope="module")
-def smoke(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def quick_whitening() -> Iterator[None]:
+    """Whitening on a few frames: the runs here show that the chain works; whitening has a test of its own."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(vision, "WHITE_FRAMES", 12)
+        yield
+
+
+@pytest.fixture(scope="module")
+def smoke(quick_whitening: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a whole run; its model lies beside it."""
     run_dir = tmp_path_factory.mktemp("smoke") / "run"
     train(CONFIG, run_dir=run_dir, device="cpu", smoke=True, out=run_dir.parent / "model")
@@ -347,21 +374,3 @@ def test_a_finished_run_goes_on_when_its_recipe_names_more_steps(
     monkeypatch.setitem(SCRATCH_SMOKE, "questions", 5)
     with pytest.raises(UsageError, match="another recipe"):
         train(CONFIG, run_dir=run_dir, device="cpu", smoke=True)
-
-
-def test_the_patch_embedding_begins_white() -> None:
-    tower = build_model(ScratchRecipe()).model.vision_tower
-    core = getattr(tower, "vision_model", tower)
-    squares = np.concatenate([shot_frames(random.Random(n), num_frames=1, h264=False)[0] for n in range(24)])
-    pixels = torch.from_numpy(normalise_squares(squares))
-
-    def spread() -> float:
-        """Deviation of the weakest tenth of all directions over that of the strongest."""
-        with torch.no_grad():
-            seen = core.embeddings.patch_embedding(pixels).flatten(2).transpose(1, 2).flatten(0, 1)[:, :-CODE]
-        values = torch.linalg.svdvals(seen.double())
-        return float(values[-17] / values[0])
-
-    before = spread()
-    start_white(tower)
-    assert spread() > 10 * before

@@ -90,17 +90,21 @@ class ScaleReading:
         prompt."""
         ids = self._ids(words)
         asked = inputs.embed(self.loaded, ids, self.blocks)
-        said = generate(self.loaded, asked, max_new_tokens=MOST_ANSWER)
-        whole = torch.cat([asked, self.loaded.model.get_input_embeddings()(torch.tensor([said], dtype=torch.long))], 1)
+        answer_ids = generate(self.loaded, asked, max_new_tokens=MOST_ANSWER)
+        whole = torch.cat(
+            [asked, self.loaded.model.get_input_embeddings()(torch.tensor([answer_ids], dtype=torch.long))], 1
+        )
         first, length = asked.shape[1] - 1, whole.shape[1]
         least = torch.finfo(whole.dtype).min
         mask_LL = torch.full((length, length), least, dtype=whole.dtype).triu(1)
-        full = self._told(whole, mask_LL)[first:]
+        full = self._log_probs(whole, mask_LL)[first:]
         found = []
         for start, end in frame_spans(ids, self.blocks):
             hidden = mask_LL.clone()
             hidden[end:, start:end] = least
-            found.append(float(F.kl_div(self._told(whole, hidden)[first:], full, log_target=True, reduction="sum")))
+            found.append(
+                float(F.kl_div(self._log_probs(whole, hidden)[first:], full, log_target=True, reduction="sum"))
+            )
         return np.array(found)
 
     @torch.inference_mode()
@@ -108,8 +112,8 @@ class ScaleReading:
         """Return minus the entropy of the answer's first word when each frame is shown alone; N short prompts."""
         found = []
         for n, block in enumerate(self.blocks):
-            told = self._told(inputs.embed(self.loaded, self._ids(words, [n]), [block]), None)[-1]
-            found.append(float((told.exp() * told).sum()))
+            log_probs = self._log_probs(inputs.embed(self.loaded, self._ids(words, [n]), [block]), None)[-1]
+            found.append(float((log_probs.exp() * log_probs).sum()))
         return np.array(found)
 
     @torch.inference_mode()
@@ -122,7 +126,7 @@ class ScaleReading:
         frames_ND = self.first_ND - self.first_ND.mean(dim=0)
         return (F.normalize(frames_ND, dim=-1) @ F.normalize(words_WD, dim=-1).T).amax(dim=1).double().numpy()
 
-    def _told(self, embeds_1LD: Tensor, mask_LL: Tensor | None) -> Tensor:
+    def _log_probs(self, embeds_1LD: Tensor, mask_LL: Tensor | None) -> Tensor:
         """Log-probabilities of the next token at each position, float32 [L, vocabulary]."""
         mask = None if mask_LL is None else mask_LL[None, None]
         out = self.loaded.model(inputs_embeds=embeds_1LD, attention_mask=mask)

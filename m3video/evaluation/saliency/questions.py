@@ -100,5 +100,5 @@ def _in_turn(records: Iterable[Record], rng: random.Random, number: int) -> list
 def describe_references(records: Sequence[Record]) -> str:
     """Describe in one line how many questions of each kind there are over how many clips."""
     counts = {kind: sum(reference_kind(record) == kind for record in records) for kind in REFERENCE_KINDS}
-    said = ", ".join(f"{count} {kind}" for kind, count in counts.items())
-    return f"{len(records)} questions ({said}) about {len({record.clip for record in records})} clips"
+    text = ", ".join(f"{count} {kind}" for kind, count in counts.items())
+    return f"{len(records)} questions ({text}) about {len({record.clip for record in records})} clips"

@@ -111,7 +111,7 @@ class Truth:
         return next((number for number, state in enumerate(self.states) if state.at(seconds)), None)
 
 
-def truth_from(held: dict[str, Any]) -> Truth:
+def truth_from(values: dict[str, Any]) -> Truth:
     """Return a truth from its `dataclasses.asdict` after JSON."""
     states = tuple(
         State(
@@ -121,9 +121,9 @@ def truth_from(held: dict[str, Any]) -> Truth:
             tuple(state["box"]),
             state["contained_in"],
         )
-        for state in held["states"]
+        for state in values["states"]
     )
-    return Truth(held["kind"], held["seconds"], held["is_moving"], states)
+    return Truth(values["kind"], values["seconds"], values["is_moving"], states)
 
 
 @dataclass(frozen=True, slots=True)

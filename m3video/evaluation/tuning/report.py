@@ -75,24 +75,26 @@ def make_tune_report(tuned: TuneResult, notes: Sequence[str] = ()) -> TuneReport
     some = next(iter(by_way.values()))
     videos = {outcome.record.clip for outcome in some}
     over_videos = len(videos) >= FEWEST_CLUSTERS
-    score = {way: _score(said, over_videos) for way, said in by_way.items()}
+    score = {way: _score(answers, over_videos) for way, answers in by_way.items()}
     adaptive = [way for way in by_way if way.method == "adaptive"]
     best = min(adaptive, key=lambda way: (-score[way].value, way.budget))
-    spends = {way: (_mean(said, "visual"), score[way].value) for way, said in by_way.items() if way.method != FULL}
+    spends = {
+        way: (_mean(answers, "visual"), score[way].value) for way, answers in by_way.items() if way.method != FULL
+    }
     rows = [
         TuneRow(
             way,
             score[way],
-            _mean(said, "visual"),
-            _mean(said, "prompt"),
-            _mean(said, "frames"),
+            _mean(answers, "visual"),
+            _mean(answers, "prompt"),
+            _mean(answers, "frames"),
             _minus_uniform(way, by_way, over_videos),
-            _paired(said, by_way[best], over_videos) if way.method == "adaptive" else None,
-            _seconds(way, said, tuned),
+            _paired(answers, by_way[best], over_videos) if way.method == "adaptive" else None,
+            _seconds(way, answers, tuned),
             _peak(way, tuned),
             way in spends and not any(_beats(other, spends[way]) for other in spends.values()),
         )
-        for way, said in sorted(by_way.items(), key=lambda pair: (pair[0].budget, pair[0].method))
+        for way, answers in sorted(by_way.items(), key=lambda pair: (pair[0].budget, pair[0].method))
     ]
     chosen = next(row for row in rows if row.minus_best is not None and not row.minus_best.high < 0)
     known = sum(bool(outcome.record.answer) for outcome in some)
@@ -108,12 +110,12 @@ def make_tune_report(tuned: TuneResult, notes: Sequence[str] = ()) -> TuneReport
     )
 
 
-def _clusters(said: Sequence[TuneAnswer], over_videos: bool) -> list[str]:
-    return [outcome.record.clip if over_videos else outcome.record.id for outcome in said]
+def _clusters(answers: Sequence[TuneAnswer], over_videos: bool) -> list[str]:
+    return [outcome.record.clip if over_videos else outcome.record.id for outcome in answers]
 
 
-def _score(said: Sequence[TuneAnswer], over_videos: bool) -> Estimate:
-    return accuracy([outcome.right for outcome in said], _clusters(said, over_videos))
+def _score(answers: Sequence[TuneAnswer], over_videos: bool) -> Estimate:
+    return accuracy([outcome.right for outcome in answers], _clusters(answers, over_videos))
 
 
 def _paired(ours: Sequence[TuneAnswer], others: Sequence[TuneAnswer], over_videos: bool) -> Estimate:
@@ -132,8 +134,8 @@ def _minus_uniform(
     return _paired(by_way[way], by_way[BudgetMethod("uniform", way.budget)], over_videos)
 
 
-def _mean(said: Sequence[TuneAnswer], name: str) -> float:
-    return float(np.mean([getattr(outcome, name) for outcome in said]))
+def _mean(answers: Sequence[TuneAnswer], name: str) -> float:
+    return float(np.mean([getattr(outcome, name) for outcome in answers]))
 
 
 def _beats(other: tuple[float, float], own: tuple[float, float]) -> bool:
@@ -141,17 +143,17 @@ def _beats(other: tuple[float, float], own: tuple[float, float]) -> bool:
     return other[0] <= own[0] and other[1] >= own[1] and other != own
 
 
-def _seconds(way: BudgetMethod, said: Sequence[TuneAnswer], tuned: TuneResult) -> dict[str, float | None]:
+def _seconds(way: BudgetMethod, answers: Sequence[TuneAnswer], tuned: TuneResult) -> dict[str, float | None]:
     """Return mean seconds by stage; fetch and vision tower are measured for all frames, a plan pays its share."""
-    frames = {outcome.record.clip: outcome.frames for outcome in said}
-    later = [outcome.seconds for outcome in said if not outcome.is_first]
+    frames = {outcome.record.clip: outcome.frames for outcome in answers}
+    later = [outcome.seconds for outcome in answers if not outcome.is_first]
     costs = tuned.costs
     return {
         "analyze": float(np.mean([cost.analyze for cost in costs])),
         "plan": float(np.mean([cost.plan[way] for cost in costs])),
         "fetch": float(np.mean([cost.fetch / cost.num_frames * frames[cost.video] for cost in costs])),
         "vision tower": float(np.mean([cost.vision / cost.num_frames * frames[cost.video] for cost in costs])),
-        "answer": float(np.mean([outcome.seconds for outcome in said if outcome.is_first])),
+        "answer": float(np.mean([outcome.seconds for outcome in answers if outcome.is_first])),
         "follow-up": float(np.mean(later)) if later else None,
     }
 

@@ -127,19 +127,19 @@ def tune(
     costs, failed = [], []
     with progress("tune", len(ways) * sum(map(len, asked.values()))) as bar:
         for video, records in asked.items():
-            said: list[TuneAnswer] = []
+            answers: list[TuneAnswer] = []
             try:
                 with VideoSession(video, settings, loaded=loaded) as session:
                     run = _VideoRun(session, ways, records)
                     for way in ways:
-                        said += run.answer(way)
-                        bar(len(outcomes) + len(said))
+                        answers += run.answer(way)
+                        bar(len(outcomes) + len(answers))
             except VideoError as error:
                 if len(asked) == 1:
                     raise
                 failed.append(str(error))
                 continue
-            outcomes += said
+            outcomes += answers
             costs.append(run.cost())
     if not costs:
         raise VideoError(f"none of the {len(asked)} videos can be used, e.g. {failed[0]}")
@@ -180,31 +180,31 @@ class _VideoRun:
         plan, made = self._plans[way], []
         for number, record in enumerate(self._records):
             try:
-                said = self._session.ask(prompt_text(record), plan=plan)
+                reply = self._session.ask(prompt_text(record), plan=plan)
             except OutOfMemoryError as error:
                 raise OutOfMemoryError(
                     f"{way.method}, {way.budget} tokens: {error}; or leave that out of --budgets", step=error.step
                 ) from None
             for stage in self._stages:
-                self._stages[stage] += said.stage_seconds.get(stage, 0.0)
-            self._num_frames += len(plan.frames) - said.cached_frames
+                self._stages[stage] += reply.stage_seconds.get(stage, 0.0)
+            self._num_frames += len(plan.frames) - reply.cached_frames
             if way.method == FULL:
-                self._references[record.id] = said.text
-            made.append(self._outcome(way, record, said, is_first=number == 0))
+                self._references[record.id] = reply.text
+            made.append(self._outcome(way, record, reply, is_first=number == 0))
         self._peaks[way] = peak_memory_bytes()
         return made
 
-    def _outcome(self, way: BudgetMethod, record: Record, said: Answer, *, is_first: bool) -> TuneAnswer:
+    def _outcome(self, way: BudgetMethod, record: Record, reply: Answer, *, is_first: bool) -> TuneAnswer:
         reference = None if record.answer else self._references[record.id]
         return TuneAnswer(
             way,
             record,
-            said.text,
-            float(is_right_or_agrees(record, said.text, reference)),
-            said.visual_tokens,
-            said.prompt_tokens,
-            len(said.plan.frames),
-            said.stage_seconds["answer"],
+            reply.text,
+            float(is_right_or_agrees(record, reply.text, reference)),
+            reply.visual_tokens,
+            reply.prompt_tokens,
+            len(reply.plan.frames),
+            reply.stage_seconds["answer"],
             is_first,
         )
 
@@ -229,8 +229,8 @@ def _plan(session: VideoSession, way: BudgetMethod) -> TokenPlan:
         details = session.plan_details(budget=way.budget)
         count = len(details.selection)
         shown = min(count, way.budget // FULL_SCALE)
-        held = {int((n + 0.5) * count / shown) for n in range(shown)}
-        return session.plan_with(details, [FULL_SCALE * (n in held) for n in range(count)], budget=way.budget)
+        chosen = {int((n + 0.5) * count / shown) for n in range(shown)}
+        return session.plan_with(details, [FULL_SCALE * (n in chosen) for n in range(count)], budget=way.budget)
     free = {"at": None, "every_shot": False, "max_gap": None, "sampling": "uniform"}
     details = session.plan_details(budget=way.budget, **free)
     if len(details.selection) > way.budget:
