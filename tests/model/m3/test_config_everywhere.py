@@ -15,26 +15,10 @@ from m3video.config import Settings
 from m3video.errors import CheckpointError, M3VideoError
 from m3video.model.m3.convert import convert
 from m3video.model.m3.model_paths import BUNDLED_FOLDER
-from tests.model.m3.layouts import editing, save_layouts
+
+pytestmark = pytest.mark.usefixtures("offline")
 
 SAMPLE = BUNDLED_FOLDER.parent / "sample.mp4"
-
-
-@pytest.fixture(autouse=True)
-def _offline(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-
-
-@pytest.fixture(scope="module")
-def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    return save_layouts(tmp_path_factory.mktemp("models"))
-
-
-@pytest.fixture
-def edited(folders: dict[str, Path]) -> Any:
-    """`edited(layout, {key: value})` changes a config.json for one test."""
-    with editing(folders) as edit:
-        yield edit
 
 
 def questions(folder: Path) -> Path:

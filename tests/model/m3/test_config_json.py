@@ -16,26 +16,11 @@ from m3video.model.m3.config_rules import ACTIVATIONS, CONVERTED_ONLY
 from m3video.model.m3.model_paths import find_model
 from m3video.model.m3.modeling import PROMPT_STYLES
 from m3video.model.m3.size import read_size
-from tests.model.m3.layouts import GONE, editing, save_layouts
+from tests.model.m3.layouts import GONE
+
+pytestmark = pytest.mark.usefixtures("offline")
 
 ANYRES = {"image_aspect_ratio": "anyres", "use_image_newline": True, "image_grid_pinpoints": [[336, 672]]}
-
-
-@pytest.fixture(autouse=True)
-def _offline(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-
-
-@pytest.fixture(scope="module")
-def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    return save_layouts(tmp_path_factory.mktemp("models"))
-
-
-@pytest.fixture
-def edited(folders: dict[str, Path]) -> Any:
-    """`edited(layout, {key: value})` changes a config.json for one test."""
-    with editing(folders) as edit:
-        yield edit
 
 
 # Layout, key, wrong value, and what the line says after "key (value) must be".

@@ -33,18 +33,9 @@ from tests.model.m3.parts import (
     write,
 )
 from tests.model.parity import ABSENT, ROOT
-from tests.model.tiny import save_original, save_tiny, tiny_model
+from tests.model.tiny import save_tiny, tiny_model
 
-
-@pytest.fixture(autouse=True)
-def _offline(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-
-
-@pytest.fixture
-def whole(tmp_path: Path) -> Path:
-    """A LLaVA in the original layout, its tower beside it."""
-    return save_original(tmp_path / "llava")
+pytestmark = pytest.mark.usefixtures("offline")
 
 
 @pytest.mark.parametrize("as_bin", [False, True])

@@ -21,18 +21,8 @@ from tests.model.m3.parts import (
     vicuna,
     with_config,
 )
-from tests.model.tiny import save_original
 
-
-@pytest.fixture(autouse=True)
-def _offline(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-
-
-@pytest.fixture
-def whole(tmp_path: Path) -> Path:
-    """A LLaVA in the original layout, its tower beside it."""
-    return save_original(tmp_path / "llava")
+pytestmark = pytest.mark.usefixtures("offline")
 
 
 def damaged(folder: Path, what: str) -> str:
