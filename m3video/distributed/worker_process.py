@@ -83,6 +83,8 @@ class WorkerProcess:
 
     def start(self, function: Callable[..., Iterator[Any]], *arguments: Any) -> None:
         """Start `function(*arguments)`; it must be importable, and what it yields must pickle."""
+        # Not what the call before left: its last heartbeat may be so young that this one begins without any.
+        self._time_limit = self.deadline
         if not self.is_up:
             self.kill()
             self._spawn()

@@ -82,6 +82,22 @@ def test_a_heartbeat_is_enough(child: WorkerProcess) -> None:
     assert list(child.run(busy, 2.0)) == ["done"]
 
 
+def hang_or_not(hang: bool) -> Iterator[str]:
+    heartbeat()
+    if hang:
+        time.sleep(60)
+    yield "done"
+
+
+def test_the_deadline_of_a_call_counts_from_its_start() -> None:
+    """Also where its first heartbeat is not sent, since the call before sent one just now."""
+    child = WorkerProcess(deadline=100)
+    assert list(child.run(hang_or_not, False)) == ["done"]
+    child.deadline = 0.5
+    with pytest.raises(FailedError, match="gave no sign of life for 0.5 s"):
+        list(child.run(hang_or_not, True))
+
+
 def test_a_child_that_starts_during_ctrl_c_is_killed_too(child: WorkerProcess, monkeypatch: pytest.MonkeyPatch) -> None:
     born: list[int] = []
 
