@@ -94,7 +94,7 @@ def test_the_deadline_of_a_call_counts_from_its_start() -> None:
     child = WorkerProcess(deadline=100)
     assert list(child.run(hang_or_not, False)) == ["done"]
     child.deadline = 0.5
-    with pytest.raises(FailedError, match="gave no sign of life for 0.5 s"):
+    with pytest.raises(FailedError, match=r"gave no sign of life for 0\.5 s"):
         list(child.run(hang_or_not, True))
 
 
