@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from m3video.errors import UsageError
 from m3video.types import SCALES
-from m3video.utils.text import fault_of, nearest, read_text, shown
+from m3video.utils.text import fault_of, nearest, printable, read_text
 from m3video.utils.units import parse_size
 
 ENV_PREFIX = "M3VIDEO_"
@@ -264,7 +264,7 @@ def load_settings(flags: Mapping[str, Any], *, config: Path | None = None) -> Se
     origin: dict[str, str] = {}
     for key, value in (read_yaml(config) if config is not None else {}).items():
         if key not in known:
-            raise UsageError(f"{config}: unknown key '{shown(key)}'{_did_you_mean(nearest(key, known))}")
+            raise UsageError(f"{config}: unknown key '{printable(key)}'{_did_you_mean(nearest(key, known))}")
         values[key], origin[key] = value, f"{config}: {key}"
     for variable, value in sorted(os.environ.items()):
         name = variable.removeprefix(ENV_PREFIX)
@@ -273,7 +273,9 @@ def load_settings(flags: Mapping[str, Any], *, config: Path | None = None) -> Se
         key = name.lower()
         if key not in known:
             near = nearest(key, known)
-            raise UsageError(f"unknown variable {shown(variable)}{_did_you_mean(near and ENV_PREFIX + near.upper())}")
+            raise UsageError(
+                f"unknown variable {printable(variable)}{_did_you_mean(near and ENV_PREFIX + near.upper())}"
+            )
         values[key], origin[key] = value, variable
     for key, value in flags.items():
         if value is not None:
@@ -297,7 +299,7 @@ def changed_settings(settings: Settings | None, changes: Mapping[str, Any]) -> S
     known = Settings.model_fields
     for name in changes:
         if name not in known:
-            raise UsageError(f"unknown setting '{shown(name)}'{_did_you_mean(nearest(name, known))}")
+            raise UsageError(f"unknown setting '{printable(name)}'{_did_you_mean(nearest(name, known))}")
     given = {} if settings is None else settings.model_dump(exclude_unset=True)
     if settings is not None and not changes:
         return settings
@@ -316,13 +318,13 @@ def read_yaml(path: Path) -> dict[str, Any]:
     try:
         values = yaml.safe_load(read_text(path))
     except OSError as error:
-        raise UsageError(f"config file {shown(path)} cannot be read: {error.strerror}") from None
+        raise UsageError(f"config file {printable(path)} cannot be read: {error.strerror}") from None
     except (yaml.YAMLError, ValueError) as error:
-        raise UsageError(f"config file {shown(path)} is not YAML: {' '.join(str(error).split())}") from None
+        raise UsageError(f"config file {printable(path)} is not YAML: {' '.join(str(error).split())}") from None
     if values is None:
         return {}
     if not isinstance(values, dict) or not all(isinstance(key, str) for key in values):
-        raise UsageError(f"config file {shown(path)} must hold 'key: value' lines")
+        raise UsageError(f"config file {printable(path)} must hold 'key: value' lines")
     return values
 
 
@@ -336,4 +338,4 @@ def _first_problem(error: ValidationError, origin: Mapping[str, str]) -> str:
     if not problem["loc"]:
         return message
     name = str(problem["loc"][0])
-    return f"{origin.get(name, name)} ({shown(str(problem['input']))}): {message[0].lower()}{message[1:]}"
+    return f"{origin.get(name, name)} ({printable(str(problem['input']))}): {message[0].lower()}{message[1:]}"

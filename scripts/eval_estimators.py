@@ -24,7 +24,7 @@ from m3video.cli.eval import default_cache
 from m3video.evaluation.estimators.compare import Comparison, EstimatorRow, calibrate, compare, make_cases
 from m3video.evaluation.estimators.labelled_clips import LabelledClip, measure_clip
 from m3video.evaluation.footage_set import FootageSpec
-from m3video.evaluation.intervals import Estimate
+from m3video.evaluation.intervals import Interval
 from m3video.evaluation.run import weights_hash
 from m3video.model.m3 import checkpoint
 from m3video.model.m3.checkpoint import LoadedModel
@@ -47,7 +47,7 @@ def measure(loaded: LoadedModel, seed: int, clips: int, cache: Path, max_frames:
     return found
 
 
-def share(value: Estimate) -> str:
+def share(value: Interval) -> str:
     """Return `0.57 [0.41, 0.70]`, or "-" where the value does not exist (nothing to rank by)."""
     return "-" if math.isnan(value.value) else f"{value.value:.2f} [{value.low:.2f}, {value.high:.2f}]"
 
@@ -75,7 +75,7 @@ def as_json(found: Comparison, made: dict[str, object]) -> str:
 
     def row_json(row: EstimatorRow) -> dict[str, object]:
         return {
-            "taste" if name == "transform" else name: value._asdict() if isinstance(value, Estimate) else value
+            "taste" if name == "transform" else name: value._asdict() if isinstance(value, Interval) else value
             for name, value in asdict(row).items()
             if name != "by_budget"
         } | {"by_budget": [value._asdict() for value in row.by_budget]}

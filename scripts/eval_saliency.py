@@ -22,7 +22,7 @@ from typing import Any
 from m3video.cli.eval import default_cache, parse_budgets
 from m3video.cli.terminal import make_progress
 from m3video.evaluation.footage_set import FootageSpec
-from m3video.evaluation.intervals import Estimate
+from m3video.evaluation.intervals import Interval
 from m3video.evaluation.methods import SALIENT, make_methods
 from m3video.evaluation.records import Record
 from m3video.evaluation.run import RunSettings, run_evaluation
@@ -92,11 +92,11 @@ def cell_text(row: dict[str, Any]) -> str:
     right = f"{100 * row['accuracy']['value']:.0f}"
     if "minus_adaptive" not in row:
         return f"{right} ({row['frames']:.0f} frames)"
-    gain = " ".join(points(Estimate(**row[f"minus_{other}"])) for other in ("adaptive", "uniform"))
+    gain = " ".join(points(Interval(**row[f"minus_{other}"])) for other in ("adaptive", "uniform"))
     return f"{right} {gain} ({row['frames']:.0f} frames)"
 
 
-def points(value: Estimate) -> str:
+def points(value: Interval) -> str:
     """`+4 [-1, +9]`."""
     return f"{100 * value.value:+.0f} [{100 * value.low:+.0f}, {100 * value.high:+.0f}]"
 

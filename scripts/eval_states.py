@@ -21,7 +21,7 @@ from pathlib import Path
 
 from m3video.cli.eval import default_cache
 from m3video.cli.terminal import make_progress
-from m3video.evaluation.intervals import Estimate, Floats, bootstrap, clip_sums
+from m3video.evaluation.intervals import Floats, Interval, bootstrap, clip_sums
 from m3video.evaluation.states.clips import CLIP_KINDS, StatesClip
 from m3video.evaluation.states.dataset import ADAPTIVE, BUDGETS, StatesRow, best_uniform, run_states
 from m3video.evaluation.tables import percent
@@ -55,12 +55,12 @@ def totals(rows: Sequence[StatesRow]) -> dict[str, Floats]:
     return {name: clip_sums([getattr(row.score, name) for row in rows], clips)[0] for name in names}
 
 
-def share(rows: Sequence[StatesRow], part: str, whole: str) -> Estimate:
+def share(rows: Sequence[StatesRow], part: str, whole: str) -> Interval:
     """One sum as a share of another, with an interval over clips."""
     return bootstrap(totals(rows), lambda t: t[part] / t[whole].clip(1))
 
 
-def gain(ours: Sequence[StatesRow], theirs: Sequence[StatesRow]) -> Estimate:
+def gain(ours: Sequence[StatesRow], theirs: Sequence[StatesRow]) -> Interval:
     """The difference of the shares of states shown, on the same clips."""
     both = {f"our {name}": value for name, value in totals(ours).items()}
     both |= {f"their {name}": value for name, value in totals(theirs).items()}

@@ -29,7 +29,7 @@ except KeyboardInterrupt:  # these imports take most of the first second
     print("m3video: interrupted", file=sys.stderr)
     sys.exit(EXIT_INTERRUPTED)
 from m3video.cli.streams import drop_stdout, flush_stdout, open_streams
-from m3video.utils.text import shown
+from m3video.utils.text import printable
 
 app = typer.Typer(
     name="m3video",
@@ -122,6 +122,6 @@ def _run(arguments: list[str]) -> int:
 
 def _usage_text(error: Any) -> str:
     """Return what click says of a wrong argument as one line in the style of other errors."""
-    text = shown(" ".join(error.format_message().split())).rstrip(".")
+    text = printable(" ".join(error.format_message().split())).rstrip(".")
     verb = error.ctx.command_path if error.ctx is not None else "m3video"
     return f"{text[:1].lower()}{text[1:]} (see {verb} --help)"

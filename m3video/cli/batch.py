@@ -191,7 +191,7 @@ def _num_cores() -> int:
 
 def _counts(counts: BatchCounts, ledger: Ledger) -> dict[str, Any]:
     return {
-        "output": ledger.shown,
+        "output": ledger.printable,
         "done": counts.done,
         "done_before": counts.done_before,
         "copies": counts.copies,
@@ -214,7 +214,7 @@ def _counts_text(counts: BatchCounts, ledger: Ledger) -> str:
         )
         if count
     ]
-    return f"{', '.join(parts)}: {ledger.shown}/results.jsonl"
+    return f"{', '.join(parts)}: {ledger.printable}/results.jsonl"
 
 
 def _print(value: dict[str, Any], text: str, *, json: bool) -> None:

@@ -104,8 +104,8 @@ def _cache() -> Cache:
 
 def _path_text(row: Mapping[str, Any], room: int | None) -> str:
     """Return the video and what it was read with, a long path cut to its end."""
-    from m3video.utils.text import shown
+    from m3video.utils.text import printable
 
     reader = row.get("model") or row.get("scan") or ""
-    text = shown(f"{row.get('video', 'damaged')} ({reader})" if reader else "damaged")
+    text = printable(f"{row.get('video', 'damaged')} ({reader})" if reader else "damaged")
     return text if room is None or len(text) <= room else "..." + text[3 - max(room, _LEAST_PATH_WIDTH) :]

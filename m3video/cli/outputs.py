@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from m3video.errors import UsageError
-from m3video.utils.text import shown
+from m3video.utils.text import printable
 
 STDOUT = Path("/dev/stdout")
 """The file that `-o -` names."""
@@ -30,7 +30,7 @@ def output_or_stdout(output: Path | None, *, json: bool) -> tuple[Path | None, b
 def check_stats_name(output: Path | None, *, is_printed: bool) -> None:
     """Raise UsageError when the name of a stats file has another format's suffix, or Parquet would fill a terminal."""
     if output is not None and output.suffix.lower() not in ("", ".parquet", ".pq"):
-        raise UsageError(f"-o ({shown(output)}) must end in .parquet: that is what is written (pandas reads it)")
+        raise UsageError(f"-o ({printable(output)}) must end in .parquet: that is what is written (pandas reads it)")
     if is_printed and sys.stdout.isatty():
         raise UsageError("-o - is Parquet, which no terminal shows: name a file, or give a pipe")
 

@@ -127,7 +127,7 @@ def merge(known: KnownVideo, parts: Sequence[SegmentStats], *, scan: str = "full
     extra = named(np.setdiff1d(stats.pts_N, index.pts_N if scan == "nonref" else due_N), index)
     if lost or extra:
         raise VideoError(
-            f"{known.file.shown}: the segments do not add up: missing {lost or 'none'}, extra {extra or 'none'}"
+            f"{known.file.printable}: the segments do not add up: missing {lost or 'none'}, extra {extra or 'none'}"
         )
     return stats
 
@@ -177,16 +177,16 @@ def _map(
                 segment, part = segments[result.number], result.value
                 if result.num_crashes:
                     times = "once" if result.num_crashes == 1 else f"{result.num_crashes} times"
-                    notes.append(f"the worker of segment {segment.shown} died {times}; the segment was read again")
+                    notes.append(f"the worker of segment {segment.printable} died {times}; the segment was read again")
                 if part.damage.message is not None:
-                    return [], f"segment {segment.shown} is not whole"
+                    return [], f"segment {segment.printable} is not whole"
                 parts[result.number] = part
                 num_frames += segment.num_frames
                 bar(num_frames)
         except ItemLostError as error:
-            shown = segments[error.number].shown
+            shown = segments[error.number].printable
             raise WorkerError(
-                f"{shared[0].file.shown}: segment {shown} was tried {MAX_RETRIES + 1} times: {error.how}; "
+                f"{shared[0].file.printable}: segment {shown} was tried {MAX_RETRIES + 1} times: {error.how}; "
                 "read it without --workers and --ray to see where, or give the workers more memory"
             ) from None
     return [parts[number] for number in range(len(segments))], None

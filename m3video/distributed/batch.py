@@ -85,7 +85,7 @@ def run_batch(
         loop.run()
     except KeyboardInterrupt:
         raise InterruptedBatchError(
-            f"interrupted: {loop.counts.done} items were done this time and are kept in {ledger.shown}; the same "
+            f"interrupted: {loop.counts.done} items were done this time and are kept in {ledger.printable}; the same "
             "command goes on from there"
         ) from None
     finally:
@@ -222,7 +222,7 @@ class _Loop:
     def _failed(self, attempt: VideoAttempt, failure: Failure) -> None:
         if failure.kind == "disk":
             raise DiskFullError(
-                f"{self.ledger.shown} is full ({failure.message}): what is finished is kept; make room and run the "
+                f"{self.ledger.printable} is full ({failure.message}): what is finished is kept; make room and run the "
                 "same command again"
             )
         copies = [copy for identity in attempt.identities for copy in self.copies.pop(identity)]
@@ -261,6 +261,6 @@ def check_all_done(counts: BatchCounts, ledger: Ledger) -> None:
         total = counts.done + counts.done_before + counts.copies + failed
         growing = f" ({counts.changed} still being written: the same command tries again)" if counts.changed else ""
         raise SomeFailedError(
-            f"{failed} of {total} items failed{growing}; {ledger.shown}/errors.jsonl says which and why, "
+            f"{failed} of {total} items failed{growing}; {ledger.printable}/errors.jsonl says which and why, "
             "--retry-failed tries again"
         )

@@ -13,7 +13,7 @@ from typing import Any
 from m3video.distributed.sources import Source
 from m3video.errors import UsageError
 from m3video.utils.json_lines import RELATIVE, json_lines
-from m3video.utils.text import shown
+from m3video.utils.text import printable
 from m3video.video.path_checks import absolute
 
 
@@ -71,7 +71,7 @@ def left_out(source: Source, questions: BatchQuestions) -> tuple[str, ...]:
 
 def _named(names: Sequence[str], count: int) -> str:
     """Return the first of `count` names, as text for one line."""
-    return ", ".join(map(shown, names[:_MOST_NAMES])) + (
+    return ", ".join(map(printable, names[:_MOST_NAMES])) + (
         f" and {count - _MOST_NAMES} more" if count > _MOST_NAMES else ""
     )
 
@@ -95,7 +95,7 @@ def read_batch_questions(path: Path) -> BatchQuestions:
             raise UsageError(f"{where}: the same question is there twice")
         same_video[question] = None
     if not of_all and not of_one:
-        raise UsageError(f"questions {shown(path)}: the file is empty")
+        raise UsageError(f"questions {printable(path)}: the file is empty")
     return BatchQuestions(tuple(of_all), {video: tuple(asked) for video, asked in of_one.items()})
 
 

@@ -30,11 +30,11 @@ class Ledger(BatchState):
     """The only writer of one batch folder.
 
     Attributes:
-        shown: the folder as the user gave it.
+        printable: the folder as the user gave it.
         root: its absolute path, for workers.
     """
 
-    __slots__ = ("_lock", "folder", "root", "shown")
+    __slots__ = ("_lock", "folder", "printable", "root")
 
     def __init__(self, folder: Path) -> None:
         """Open or create a folder, and repair what a kill left.
@@ -43,7 +43,7 @@ class Ledger(BatchState):
             UsageError: the folder is in use by another process, or contains something else.
         """
         super().__init__()
-        self.folder, self.shown, self.root = folder, os.fspath(folder), os.path.abspath(folder)
+        self.folder, self.printable, self.root = folder, os.fspath(folder), os.path.abspath(folder)
         try:
             folder.mkdir(parents=True, exist_ok=True)
             self._lock = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o644)

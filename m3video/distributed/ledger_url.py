@@ -51,7 +51,7 @@ class UrlLedger(Ledger):
         try:
             store.put(_HEAD_NAME, _HEAD)
             super().__init__(Path(self._scratch.name))
-            self.shown = self.root = store.url
+            self.printable = self.root = store.url
             for kind, row in journal(store):
                 super()._write(kind, row)
                 self.add(kind, row)

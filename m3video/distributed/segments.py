@@ -17,12 +17,12 @@ cost of opening the file and finding the keyframe, short enough to read again af
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """The frames with start_pts <= pts < end_pts, the first of them a keyframe; `shown` is their time for people."""
+    """The frames with start_pts <= pts < end_pts, the first of them a keyframe; `printable` is their time in words."""
 
     start_pts: int
     end_pts: int
     num_frames: int
-    shown: str
+    printable: str
 
 
 def num_segments(index: FrameIndex) -> int:
@@ -58,10 +58,10 @@ def cut(index: FrameIndex, count: int) -> tuple[Segment, ...]:
     rows = [0, *sorted(cuts), len(pts_N)]
     bounds = [*(int(pts_N[row]) for row in rows[:-1]), end]
     return tuple(
-        Segment(start, stop, last - first, _shown(start, stop, index))
+        Segment(start, stop, last - first, _span(start, stop, index))
         for start, stop, first, last in zip(bounds, bounds[1:], rows, rows[1:], strict=False)
     )
 
 
-def _shown(start: int, stop: int, index: FrameIndex) -> str:
+def _span(start: int, stop: int, index: FrameIndex) -> str:
     return f"{clock(index.pts_seconds(start))} - {clock(index.pts_seconds(stop))}"

@@ -19,8 +19,8 @@ from typing import IO, Protocol
 from urllib.parse import unquote
 
 from m3video.errors import UsageError
-from m3video.utils.text import SNIFF_BYTES, encoding_of, shown, way_to_utf8
-from m3video.video.path_checks import absence, is_url
+from m3video.utils.text import SNIFF_BYTES, encoding_of, printable, way_to_utf8
+from m3video.video.path_checks import is_url, missing_message
 
 SUFFIXES = frozenset(
     ".264 .265 .266 .3g2 .3gp .3gp2 .3gpp .amv .asf .avc .avi .avs2 .avs3 .dav .dif .divx .dv .dvd .dvr-ms .evo .f4v "
@@ -83,7 +83,7 @@ def _walk_real(folder: str, seen: set[tuple[int, int]], linked: list[str], left:
         with os.scandir(folder) as found:
             entries = sorted(found, key=lambda entry: entry.name)
     except OSError as error:
-        raise UsageError(f"folder {shown(folder)} cannot be read: {error.strerror}") from None
+        raise UsageError(f"folder {printable(folder)} cannot be read: {error.strerror}") from None
     for entry in entries:
         ending = os.path.splitext(entry.name)[1].lower()
         if entry.name.startswith("."):
@@ -97,7 +97,7 @@ def _walk_real(folder: str, seen: set[tuple[int, int]], linked: list[str], left:
         elif entry.is_symlink() and not os.path.exists(entry.path):
             left["broken link"] += 1
         else:
-            left[shown(ending) if ending.strip(".") else "without an ending"] += 1
+            left[printable(ending) if ending.strip(".") else "without an ending"] += 1
 
 
 def left_of_folder(source: Source) -> tuple[str, ...]:
@@ -111,7 +111,7 @@ def left_of_folder(source: Source) -> tuple[str, ...]:
     parts += [f"{rest} of other endings"] if rest else []
     assert isinstance(source, Folder)
     # Nobody misses hidden files and sidecars of a kind that no decoder knows, but a list takes them too.
-    return (f"left out of {shown(source.root)}: {', '.join(parts)} (a list of paths takes any file)",)
+    return (f"left out of {printable(source.root)}: {', '.join(parts)} (a list of paths takes any file)",)
 
 
 def _plural(kind: str, count: int) -> str:
@@ -136,7 +136,7 @@ class Listed:
                     if name.strip():
                         yield _meant(os.fsdecode(name))
         except OSError as error:
-            raise UsageError(f"list {shown(self.file)} cannot be read: {error.strerror}") from None
+            raise UsageError(f"list {printable(self.file)} cannot be read: {error.strerror}") from None
 
 
 def _pieces(file: IO[bytes], separator: bytes) -> Iterator[bytes]:
@@ -195,11 +195,11 @@ def open_source(text: str) -> Source:
         shutil.copyfileobj(sys.stdin.buffer, kept)
         kept.flush()
         return _listed(Path(kept.name), "on stdin", kept)
-    path, name = Path(text), shown(text)
+    path, name = Path(text), printable(text)
     if path.is_dir():
         return Folder(path)
     if not os.path.lexists(path) and (is_url(text) or glob.has_magic(text)):
-        raise UsageError(absence(text))
+        raise UsageError(missing_message(text))
     if path.suffix.lower() in SUFFIXES:
         raise UsageError(f"{name} is a video: give the folder it is in, a list of videos, or use m3video summarize")
     if not path.is_file():

@@ -16,7 +16,7 @@ from m3video.model.tokenizer import IMAGE_ID, prompt_ids
 
 
 @dataclass(frozen=True, slots=True)
-class Generation:
+class Reply:
     """An answer and what it cost. `text_tokens` are all positions of the prompt that are not visual tokens."""
 
     text: str
@@ -34,7 +34,7 @@ def answer_many(
     times_seconds: Sequence[float],
     max_new_tokens: int = 32,
     timestamps: inputs.Timestamps = "auto",
-) -> list[Generation]:
+) -> list[Reply]:
     """Ask several questions about frames whose tokens are ready.
 
     Args:
@@ -74,6 +74,6 @@ def answer_many(
     cache = prefill(loaded, inputs.embed(loaded, prompts[0][:end], blocks))
     answers = generate_after(loaded, cache, [ids[end:] for ids in prompts], max_new_tokens=max_new_tokens)
     return [
-        Generation(loaded.codec.decode(ids).strip(), visual, words, len(ids))
+        Reply(loaded.codec.decode(ids).strip(), visual, words, len(ids))
         for ids, words in zip(answers, text, strict=True)
     ]

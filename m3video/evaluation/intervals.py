@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 
 
-class Estimate(NamedTuple):
+class Interval(NamedTuple):
     """A value with its 95 % interval, the answers it rests on and the clips they come from."""
 
     value: float
@@ -24,7 +24,7 @@ class Estimate(NamedTuple):
     clips: int = 0
 
 
-def accuracy(right_N: Sequence[float], clip_N: Sequence[str], *, level: float = 0.95) -> Estimate:
+def accuracy(right_N: Sequence[float], clip_N: Sequence[str], *, level: float = 0.95) -> Interval:
     """Return the share of right answers with an interval for clusters.
 
     The variance of a ratio of cluster totals gives the number of independent answers that would be as certain (at
@@ -46,11 +46,11 @@ def accuracy(right_N: Sequence[float], clip_N: Sequence[str], *, level: float = 
 
     n = len(right_N)
     if n == 0:
-        return Estimate(float("nan"), 0.0, 1.0)
+        return Interval(float("nan"), 0.0, 1.0)
     right, count = clip_sums(right_N, clip_N)
     clips, mean = len(count), float(right.sum() / n)
     if clips == 1:
-        return Estimate(mean, 0.0, 1.0, n, 1)
+        return Interval(mean, 0.0, 1.0, n, 1)
     variance = standard_error(right_N, clip_N) ** 2
     spread = mean * (1 - mean)
     effective = float(np.clip(spread / variance, 1.0, n)) if variance > 1e-12 and spread > 0 else float(clips)
@@ -58,7 +58,7 @@ def accuracy(right_N: Sequence[float], clip_N: Sequence[str], *, level: float = 
     middle = (mean + z * z / (2 * effective)) / (1 + z * z / effective)
     half = z / (1 + z * z / effective) * (spread / effective + z * z / (4 * effective**2)) ** 0.5
     # Rounding must not put the share outside its own interval.
-    return Estimate(mean, min(mean, max(0.0, middle - half)), max(mean, min(1.0, middle + half)), n, clips)
+    return Interval(mean, min(mean, max(0.0, middle - half)), max(mean, min(1.0, middle + half)), n, clips)
 
 
 def standard_error(right_N: Sequence[float], clip_N: Sequence[str]) -> float:
@@ -88,7 +88,7 @@ def bootstrap(
     seed: int = 0,
     draws: int = 4000,
     level: float = 0.95,
-) -> Estimate:
+) -> Interval:
     """Return a measure of several totals with a percentile interval: clips are resampled, all totals from the same
     clips.
 
@@ -109,6 +109,6 @@ def bootstrap(
     drawn = measure({name: weights @ value for name, value in totals.items()})
     known = drawn[np.isfinite(drawn)]
     if len(known) < 0.95 * draws or clips < 2:
-        return Estimate(whole, float("nan"), float("nan"), 0, clips)
+        return Interval(whole, float("nan"), float("nan"), 0, clips)
     low, high = np.quantile(known, [(1 - level) / 2, (1 + level) / 2])
-    return Estimate(whole, float(low), float(high), 0, clips)
+    return Interval(whole, float(low), float(high), 0, clips)

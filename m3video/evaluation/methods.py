@@ -23,7 +23,7 @@ from m3video.types import FULL_SCALE, SCALES
 from m3video.utils.text import nearest
 
 if TYPE_CHECKING:
-    from m3video.model.m3.saliency import Look
+    from m3video.model.m3.saliency import QuestionAttention
 
 MIX_FRAMES: tuple[int, ...] = (2, 4, 8, 16, 32)
 """Frame counts that uniform, prune and merge may choose between; the report takes the best one per budget."""
@@ -102,13 +102,13 @@ def salient(view: ClipView, budget: int, record: Record, *, measure: str) -> Sho
     details = view.details(budget, **named_pins(words, view.stats, view.details(budget).settings))
     coarse: list[ShownFrame] = []
 
-    def look(scales: Sequence[int]) -> Look:
-        assert view.look is not None, "this method needs a model that looks"
+    def attend(scales: Sequence[int]) -> QuestionAttention:
+        assert view.attend is not None, "this method needs a model that looks"
         candidates = zip(details.selection.pts_N, scales, strict=True)
         coarse.extend(ShownFrame(int(pts), COARSE, int(scale)) for pts, scale in candidates if scale)
-        return view.look(record, [piece.pts for piece in coarse], [piece.tokens for piece in coarse])
+        return view.attend(record, [piece.pts for piece in coarse], [piece.tokens for piece in coarse])
 
-    found = focus_on(words, details, measure="times" if measure == "times" else "attention", look=look)
+    found = focus_on(words, details, measure="times" if measure == "times" else "attention", attend=attend)
     if found is None:
         return adaptive(view, budget, record)
     focus, share_N = found
@@ -144,8 +144,8 @@ def fixed(view: ClipView, budget: int, record: Record, *, scale: int) -> ShownFr
 def proportional(view: ClipView, budget: int, record: Record) -> ShownFrames:
     """Share the budget in proportion to each candidate's utility at 576, rounded down to a scale; the rest raises
     candidates by one scale, the largest unmet share first."""
-    worth = view.utility_NS[:, -1] + 1e-9
-    share = budget * worth / worth.sum()
+    value_N = view.utility_NS[:, -1] + 1e-9
+    share = budget * value_N / value_N.sum()
     level = np.searchsorted(SCALES, share, side="right") - 1  # -1: left out
     cost = np.array([0, *SCALES])
     left = budget - int(cost[level + 1].sum())

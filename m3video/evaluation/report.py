@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from m3video import __version__
-from m3video.evaluation.intervals import Estimate, standard_error
+from m3video.evaluation.intervals import Interval, standard_error
 from m3video.evaluation.records import GROUPS, Record
 from m3video.evaluation.samples import RunFolder, SampleRow
 from m3video.evaluation.scores import (
@@ -118,7 +118,7 @@ def _notes(cells: Sequence[Cell], rows: Sequence[SampleRow]) -> tuple[str, ...]:
     return tuple(notes)
 
 
-def _estimate(value: Estimate) -> dict[str, Any]:
+def _estimate(value: Interval) -> dict[str, Any]:
     return {name: _number(getattr(value, name)) for name in ("value", "low", "high")}
 
 

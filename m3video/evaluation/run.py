@@ -18,7 +18,7 @@ import torch
 
 from m3video.config import Settings
 from m3video.errors import EXIT_INTERRUPTED, M3VideoError
-from m3video.evaluation.asking import Generation, answer_many
+from m3video.evaluation.asking import Reply, answer_many
 from m3video.evaluation.frame_tokens import REDUCTIONS, FrameTokens, encode_frames
 from m3video.evaluation.methods import COARSE, Method, ShownFrame, ShownFrames, read_by_answer, tokens_spent
 from m3video.evaluation.records import Record, is_right, prompt_text
@@ -28,7 +28,7 @@ from m3video.inference.pipeline import analyze_video, open_for
 from m3video.model.m3 import inputs
 from m3video.model.m3.checkpoint import LoadedModel
 from m3video.model.m3.pooling import pack
-from m3video.model.m3.saliency import CoarseAttention, Look
+from m3video.model.m3.saliency import CoarseAttention, QuestionAttention
 from m3video.types import VideoInfo
 from m3video.utils.clock import clock
 from m3video.utils.progress import Progress, peak_memory_bytes, silent
@@ -203,11 +203,11 @@ class ClipRunner:
         self.view, self.reader, self.loaded, self.settings = view, reader, loaded, settings
         self.seconds: dict[str, float] = {"fetch": 0.0, "vision tower": 0.0, "answer": 0.0}
         self.frames: dict[int, FrameTokens] = {}
-        self._answers: dict[tuple[ShownFrames, str], tuple[Generation, float]] = {}
+        self._answers: dict[tuple[ShownFrames, str], tuple[Reply, float]] = {}
         self._plan_names: dict[ShownFrames, str] = {}
         self._new: list[tuple[str, ShownFrames]] = []
         self._coarse: tuple[ShownFrames, CoarseAttention] | None = None
-        view.look = self.look
+        view.attend = self.attend
 
     def answer(self, method: Method, budget: int, records: Sequence[Record]) -> list[SampleRow]:
         """Return rows for `records`, in order."""
@@ -228,14 +228,14 @@ class ClipRunner:
             self._row(method, budget, record, plan, plan_seconds) for record, plan in zip(records, plans, strict=True)
         ]
 
-    def look(self, record: Record, pts: Sequence[int], scales: Sequence[int]) -> Look:
+    def attend(self, record: Record, pts: Sequence[int], scales: Sequence[int]) -> QuestionAttention:
         """Return the attention of a question over frames that the model reads coarsely."""
         plan = tuple(ShownFrame(p, "pool", scale) for p, scale in zip(pts, scales, strict=True))
         if self._coarse is None or self._coarse[0] != plan:
             self._encode(pts)
             visual = pack(torch.stack([self.frames[p].grid_SD for p in pts]), scales)
             self._coarse = plan, CoarseAttention(self.loaded, visual, times_seconds=self.view.seconds(pts))
-        return self._coarse[1].look(self.worded(record, plan))
+        return self._coarse[1].attend(self.worded(record, plan))
 
     def _ask(self, plan: ShownFrames, records: Sequence[Record]) -> None:
         """Answer the questions that have no answer yet for the frames of this plan."""

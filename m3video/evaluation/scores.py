@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from m3video.evaluation.intervals import Estimate, Floats, accuracy, bootstrap, clip_sums
+from m3video.evaluation.intervals import Floats, Interval, accuracy, bootstrap, clip_sums
 from m3video.evaluation.records import Record, is_right
 from m3video.evaluation.samples import SampleRow
 from m3video.types import SCALES
@@ -46,7 +46,7 @@ class Cell:
     budget: int
     answers: tuple[Answered, ...]
 
-    def accuracy(self, keep: Iterable[Answered] | None = None) -> Estimate:
+    def accuracy(self, keep: Iterable[Answered] | None = None) -> Interval:
         """Return the share of right answers, clustered by clip."""
         chosen = list(self.answers if keep is None else keep)
         return accuracy([a.right for a in chosen], [a.record.clip for a in chosen])
@@ -154,13 +154,13 @@ def corrected(right: Any, guessed: Any) -> Any:
     return (right - guessed) / (1 - guessed)
 
 
-def accuracy_difference(first: Cell, second: Cell, *, seed: int = 0) -> Estimate:
+def accuracy_difference(first: Cell, second: Cell, *, seed: int = 0) -> Interval:
     """Return the accuracy of `first` minus that of `second`, paired by clip."""
     totals = {**_totals("a", first), **_totals("b", second)}
     return bootstrap(totals, lambda t: t["a"] / t["an"] - t["b"] / t["bn"], seed=seed)
 
 
-def gap_closed(ours: Cell, uniform: Cell, oracle: Cell, *, seed: int = 0, correct: bool = False) -> Estimate:
+def gap_closed(ours: Cell, uniform: Cell, oracle: Cell, *, seed: int = 0, correct: bool = False) -> Interval:
     """Return the share of the gap from uniform to oracle that `ours` closes; nan where the oracle is not above uniform.
 
     Args:
@@ -190,7 +190,7 @@ class Granularity:
     """One family of questions, or all, asked at each scale."""
 
     family: str
-    by_scale: Mapping[int, Estimate]
+    by_scale: Mapping[int, Interval]
     enough: int
     """The smallest scale within one point of the best."""
     oracle_tokens: float

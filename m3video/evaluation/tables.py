@@ -8,14 +8,14 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from m3video.evaluation.intervals import Estimate
+from m3video.evaluation.intervals import Interval
 from m3video.evaluation.records import GROUPS
 from m3video.evaluation.report import EvalReport, comparisons, splits, stage_costs
 from m3video.evaluation.scores import corrected
 from m3video.types import SCALES
 
 
-def percent(value: Estimate, *, interval: bool = True) -> str:
+def percent(value: Interval, *, interval: bool = True) -> str:
     """Return `87 [81-92]`, in per cent."""
     if math.isnan(value.value):
         return "-"

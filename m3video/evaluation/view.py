@@ -22,7 +22,7 @@ from m3video.utils.clock import clock_times
 
 if TYPE_CHECKING:
     from m3video.evaluation.records import Record
-    from m3video.model.m3.saliency import Look
+    from m3video.model.m3.saliency import QuestionAttention
 
 
 class ClipView:
@@ -33,7 +33,7 @@ class ClipView:
         stats: the analyzed frames.
         max_frames: most frames that any method may show.
         moments: seconds the clip's questions name; only methods that are told where to look read them.
-        look: question, pts and scales to where the question makes the model look among these frames; None where no
+        attend: question, pts and scales to where the question directs the attention; None where no
             model is at hand. Only methods that read the question use it.
     """
 
@@ -47,7 +47,7 @@ class ClipView:
     ) -> None:
         self.info, self.stats, self.max_frames = info, stats, max_frames
         self.moments = tuple(sorted(set(moments)))
-        self.look: Callable[[Record, Sequence[int], Sequence[int]], Look] | None = None
+        self.attend: Callable[[Record, Sequence[int], Sequence[int]], QuestionAttention] | None = None
         self._details: dict[str, PlanDetails] = {}
         self._even: dict[int, tuple[int, ...]] = {}
 

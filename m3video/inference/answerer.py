@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from m3video.model.m3.checkpoint import LoadedModel
     from m3video.model.m3.pooling import VisualTokens
     from m3video.model.m3.prefix import Prefix
-    from m3video.model.m3.saliency import CoarseAttention, Look
+    from m3video.model.m3.saliency import CoarseAttention, QuestionAttention
 
 Shown = tuple[Any, ...]
 """What a prompt's frames are known by: two plans with the same one give the same prompt."""
@@ -136,7 +136,7 @@ class Answerer:
         """Answer from one image grid, with the option that was chosen where `options` are given."""
         return ask_grid(self._video, question, options, self.loaded)
 
-    def attend(self, question: str, plan: TokenPlan) -> tuple[Look, tuple[str, ...]]:
+    def attend(self, question: str, plan: TokenPlan) -> tuple[QuestionAttention, tuple[str, ...]]:
         """Run the coarse attention pass over the planned frames.
 
         Returns:
@@ -198,7 +198,7 @@ class Answerer:
         with video.meter.stage("answer"), video.progress("answer", None), room:
             return self._prefix[1].answer(question, max_new_tokens=settings.max_new_tokens), cached
 
-    def _attend(self, question: str, plan: TokenPlan) -> Look:
+    def _attend(self, question: str, plan: TokenPlan) -> QuestionAttention:
         """fetch -> encode -> attention: the planned frames are read once for all questions."""
         from m3video.model.m3.saliency import CoarseAttention
         from m3video.model.out_of_memory import within_memory
@@ -216,7 +216,7 @@ class Answerer:
         room = within_memory(what, instead, step="answer")
         # "first look" is a key of stage_seconds in printed results, so it stays.
         with video.meter.stage("first look"), video.progress("first look", None), room:
-            return self._coarse[1].look(question)
+            return self._coarse[1].attend(question)
 
     def _text_tokens(self, plan: TokenPlan) -> int:
         """Count the text positions around the frames, for the model that is asked."""

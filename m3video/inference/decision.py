@@ -41,7 +41,7 @@ class PlanDetails:
         selection: the candidates, C.
         novelty_C: float64 [C], how much of each candidate no other one shows.
         utility_CS: float64 [C, 5], the utility of each candidate at each scale.
-        decided: the scale of each candidate.
+        allocation: the scale of each candidate.
         constraints: what the settings demand of the plan.
         pinned: candidate -> the scale it is pinned at, None where any scale will do.
         settings: those the plan was made with.
@@ -52,7 +52,7 @@ class PlanDetails:
     selection: Selection
     novelty_C: NDArray[np.float64]
     utility_CS: NDArray[np.float64]
-    decided: Allocation
+    allocation: Allocation
     constraints: Constraints
     pinned: Mapping[int, int | None]
     settings: Settings
@@ -91,28 +91,28 @@ def decide(
         start_seconds=settings.start,
         end_seconds=settings.end,
     )
-    decided = allocate(
+    allocation = allocate(
         utility_CS, budget=budget, max_scale=obeyed.max_scale, fixed=obeyed.fixed, cover_M2=obeyed.cover_M2
     )
-    early = _early_frame_note(selection, decided.scale_N, stats, settings)
+    early = _early_frame_note(selection, allocation.scale_N, stats, settings)
     plan = TokenPlan(
         video=info,
         budget=settings.budget,
-        frames=planned_frames(selection, decided.scale_N.tolist()),
-        utility=decided.utility,
-        bound=decided.bound,
+        frames=planned_frames(selection, allocation.scale_N.tolist()),
+        utility=allocation.utility,
+        bound=allocation.bound,
         num_candidates=len(selection),
         shots=selection.shots,
         config=settings.model_dump(),
         warnings=(*selection.notes, *obeyed.notes, *early),
-        method=decided.method,
+        method=allocation.method,
         scan=stats.mode,
         num_analyzed=len(stats),
         estimate=estimate_name(),
         focus=focus,
         num_repeats=int((novelty_C <= NOVELTY_FLOOR).sum()),
     )
-    return PlanDetails(plan, stats, selection, novelty_C, utility_CS, decided, constraints, pinned, settings)
+    return PlanDetails(plan, stats, selection, novelty_C, utility_CS, allocation, constraints, pinned, settings)
 
 
 def _early_frame_note(
@@ -166,7 +166,7 @@ def binding_limits(details: PlanDetails) -> tuple[Limit, ...]:
         details.selection,
         details.utility_CS,
         details.constraints,
-        details.decided,
+        details.allocation,
         budget=settings.budget,
         pinned=details.pinned,
         start_seconds=settings.start,

@@ -122,7 +122,7 @@ def fetch_batch(reader: VideoReader, details: PlanDetails, *, on_frame: Callable
     for frame in reader.fetch([planned.pts for planned in details.plan.frames]):
         squares.append(as_square(frame.rgb_HW3))
         on_frame()
-    shown = np.flatnonzero(details.decided.scale_N).tolist()
+    shown = np.flatnonzero(details.allocation.scale_N).tolist()
     pinned = {shown.index(number): scale for number, scale in details.pinned.items()}
     return FrameBatch(details.plan, tuple(squares), details.utility_CS[shown], pinned)
 

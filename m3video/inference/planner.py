@@ -17,9 +17,9 @@ from m3video.inference.saliency import Shares, focus_on, named_pins
 from m3video.types import Focus, FrameStats, TokenPlan
 
 if TYPE_CHECKING:
-    from m3video.model.m3.saliency import Look
+    from m3video.model.m3.saliency import QuestionAttention
 
-Attend = Callable[[str, TokenPlan], "tuple[Look, tuple[str, ...]]"]
+Attend = Callable[[str, TokenPlan], "tuple[QuestionAttention, tuple[str, ...]]"]
 """(question, plan) -> where the question makes the model attend among the planned frames, and notes."""
 
 Replan = Callable[[int, int], TokenPlan]
@@ -88,13 +88,13 @@ class Planner:
         notes: list[str] = []
         details = self._details_with_named_moments(question, changes, notes)
 
-        def look(scales: list[int]) -> Look:
+        def attend_at(scales: list[int]) -> QuestionAttention:
             found, reductions = attend(question, with_scales(details, scales))
             notes.extend(reductions)
             return found
 
         try:
-            found = focus_on(question, details, measure=measure, look=look)
+            found = focus_on(question, details, measure=measure, attend=attend_at)
         except OutOfMemoryError:
             found = None
             notes.append("memory ran out in the coarse attention pass: the frames were chosen without the question")

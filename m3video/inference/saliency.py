@@ -18,13 +18,13 @@ from m3video.planning.sample import on_screen
 from m3video.types import Focus, FrameStats
 
 if TYPE_CHECKING:
-    from m3video.model.m3.saliency import Look
+    from m3video.model.m3.saliency import QuestionAttention
 
 Shares = NDArray[np.float64]
 
 
 def focus_on(
-    question: str, details: PlanDetails, *, measure: str, look: Callable[[list[int]], Look]
+    question: str, details: PlanDetails, *, measure: str, attend: Callable[[list[int]], QuestionAttention]
 ) -> tuple[Focus, Shares | None] | None:
     """Find the candidates that a question is about.
 
@@ -32,8 +32,8 @@ def focus_on(
         question: the user's words.
         details: the candidates, and their utility without a question.
         measure: "times", or "attention" for questions that name none.
-        look: the coarse attention pass: from the scale of each candidate (0: left out) to where the question makes the
-            model attend among those shown.
+        attend: the coarse attention pass: from the scale of each candidate (0: left out) to where the question directs
+            the model's attention among those shown.
 
     Returns:
         The focus to write into the plan, and each candidate's share, or None for the plan as without a question; None
@@ -49,7 +49,7 @@ def focus_on(
     scales = coarse_scales(details.utility_CS, budget=details.settings.budget - pinned)
     if np.count_nonzero(scales) < 2:
         return None  # with a single frame there is nothing to choose
-    found = look(scales.tolist())
+    found = attend(scales.tolist())
     relevance_N = np.zeros(len(selection))
     relevance_N[scales > 0] = found.relevance_N
     share_N = by_attention(relevance_N, alike(selection, details.novelty_C), moved=found.moved)

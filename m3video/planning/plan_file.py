@@ -21,7 +21,7 @@ from m3video.errors import PlanError
 from m3video.types import Focus, PlannedFrame, TokenPlan, VideoInfo, gap_between
 from m3video.utils.clock import FROM_ZERO
 from m3video.utils.files import replacing
-from m3video.utils.text import each_key_once, read_text, shown
+from m3video.utils.text import each_key_once, printable, read_text
 
 SCHEMA, PREVIOUS_SCHEMA = "m3video.plan/2", "m3video.plan/1"
 
@@ -182,13 +182,13 @@ def load_plan(path: str | Path) -> TokenPlan:
     try:
         data = json.loads(read_text(Path(path)), object_pairs_hook=each_key_once)
     except OSError as error:
-        raise PlanError(f"plan file {shown(path)} cannot be read: {error.strerror}") from None
+        raise PlanError(f"plan file {printable(path)} cannot be read: {error.strerror}") from None
     except (ValueError, RecursionError) as error:
-        raise PlanError(f"plan file {shown(path)} is not JSON: {' '.join(str(error).split())}") from None
+        raise PlanError(f"plan file {printable(path)} is not JSON: {' '.join(str(error).split())}") from None
     try:
         return from_json(data)
     except PlanError as error:
-        raise PlanError(f"plan file {shown(path)}: {' '.join(str(error).split())}") from None
+        raise PlanError(f"plan file {printable(path)}: {' '.join(str(error).split())}") from None
 
 
 def check_matches(plan: TokenPlan, info: VideoInfo) -> None:

@@ -41,13 +41,13 @@ tr:nth-child(even) { background: #f4f4f4; }
 """
 
 
-def save_page(study: PlanDetails, facts: Sequence[Row], thumbnails: Thumbnails, path: Path) -> None:
+def save_page(details: PlanDetails, facts: Sequence[Row], thumbnails: Thumbnails, path: Path) -> None:
     """Write the page of a plan; an existing file is replaced only on success.
 
     Raises:
         PlanError: the file cannot be written.
     """
-    text = page(study, facts, thumbnails)
+    text = page(details, facts, thumbnails)
     try:
         with replacing(path) as part:
             part.write_text(text, encoding="utf-8", errors="xmlcharrefreplace")
@@ -55,15 +55,15 @@ def save_page(study: PlanDetails, facts: Sequence[Row], thumbnails: Thumbnails, 
         raise PlanError(f"page {path} cannot be written: {error.strerror}") from None
 
 
-def page(study: PlanDetails, facts: Sequence[Row], thumbnails: Thumbnails) -> str:
+def page(details: PlanDetails, facts: Sequence[Row], thumbnails: Thumbnails) -> str:
     """Return the page of a plan as HTML.
 
     Args:
-        study: the plan with its stats, candidates and utilities.
+        details: the plan with its stats, candidates and utilities.
         facts: labelled rows, from `plan_text.plan_facts`.
         thumbnails: of the frames shown; when some are missing, the page says so.
     """
-    plan = study.plan
+    plan = details.plan
     name = escape(f"{Path(plan.video.path).name}, {clock(plan.video.duration_seconds)}")
     notes = [*plan.video.notes, *plan.warnings]
     parts = [
@@ -79,7 +79,7 @@ def page(study: PlanDetails, facts: Sequence[Row], thumbnails: Thumbnails) -> st
         "</dl>",
         *(["<h2>Notes</h2><ul>", *(f"<li>{escape(note)}</li>" for note in notes), "</ul>"] if notes else []),
         "<h2>Over time</h2>",
-        _drawing(study, facts),
+        _drawing(details, facts),
         "<h2>Frames shown</h2>",
         *_gallery(plan, thumbnails),
         *_table(plan),
@@ -88,12 +88,12 @@ def page(study: PlanDetails, facts: Sequence[Row], thumbnails: Thumbnails) -> st
     return "\n".join(parts) + "\n"
 
 
-def _drawing(study: PlanDetails, facts: Sequence[Row]) -> str:
+def _drawing(details: PlanDetails, facts: Sequence[Row]) -> str:
     """Return the figure of the plan without thumbnails, as inline SVG."""
     buffer = io.StringIO()
     # Metadata would put URLs into a page that needs no network.
     no_metadata = dict.fromkeys(("Creator", "Date", "Format", "Type"))
-    draw_plan(study, facts, {}).savefig(buffer, format="svg", metadata=no_metadata)
+    draw_plan(details, facts, {}).savefig(buffer, format="svg", metadata=no_metadata)
     text = buffer.getvalue()
     words = "The scale of every frame shown, complexity, and tokens and utility added up, over time; in words above."
     return text[text.index("<svg") :].replace("<svg", f'<svg role="img" aria-label="{words}"', 1)

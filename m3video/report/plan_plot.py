@@ -63,11 +63,11 @@ COLOURS = {1: "#9ecae1", 9: "#3182bd", 36: "#31a354", 144: "#fd8d3c", 576: "#a50
 """Scale -> colour."""
 
 
-def draw_plan(study: PlanDetails, facts: Sequence[Row], thumbnails: Thumbnails) -> Any:
+def draw_plan(details: PlanDetails, facts: Sequence[Row], thumbnails: Thumbnails) -> Any:
     """The plan on its time axis, 1440 pixels wide (and 900 high with thumbnails).
 
     Args:
-        study: the plan and what it was decided from.
+        details: the plan and what it was decided from.
         facts: rows of words for the side column, as `plan_text.plan_facts` makes them.
         thumbnails: of at least the most telling frames; without any the strip is left out.
 
@@ -77,14 +77,14 @@ def draw_plan(study: PlanDetails, facts: Sequence[Row], thumbnails: Thumbnails) 
     """
     from matplotlib.figure import Figure
 
-    plan = study.plan
+    plan = details.plan
     top = STRIP[1] if thumbnails else BARS[1]
     height = top + HEIGHT - STRIP[1]
     figure = Figure(figsize=(WIDTH / DPI, height / DPI), dpi=DPI)
     title = f"{Path(plan.video.path).name}, {clock(plan.video.duration_seconds)}"
     for y, text, style in (
         (32, _cut(_drawable(title), 90), {"fontsize": LARGE, "fontweight": "bold"}),
-        (56, _legend(study, len(thumbnails)), {"fontsize": USUAL}),
+        (56, _legend(details, len(thumbnails)), {"fontsize": USUAL}),
     ):
         figure.text(LEFT / WIDTH, 1 - y / height, text, parse_math=False, **style)
 
@@ -94,7 +94,7 @@ def draw_plan(study: PlanDetails, facts: Sequence[Row], thumbnails: Thumbnails) 
         axis.tick_params(labelsize=SMALL)
         return axis
 
-    span = _span(study)
+    span = _span(details)
     view = (span[0] - EDGE * (span[1] - span[0]), span[1] + EDGE * (span[1] - span[0]))
     if thumbnails:
         _draw_thumbnails(panel("thumbnails", STRIP), plan, thumbnails, view)
@@ -103,16 +103,16 @@ def draw_plan(study: PlanDetails, facts: Sequence[Row], thumbnails: Thumbnails) 
     )
     for axis in (scales, complexity, spent):
         _time_axis(axis, span, view)
-    _draw_scales(scales, study, span)
-    _draw_complexity(complexity, study, span)
-    _draw_spent(spent, study, span)
+    _draw_scales(scales, details, span)
+    _draw_complexity(complexity, details, span)
+    _draw_spent(spent, details, span)
     _draw_words(panel("words", (SPENT[0], top), SIDE, WIDTH - 12), plan, facts)
     return figure
 
 
-def _span(study: PlanDetails) -> Span:
+def _span(details: PlanDetails) -> Span:
     """First and last second drawn: the range that was looked at."""
-    stats, settings = study.stats, study.settings
+    stats, settings = details.stats, details.settings
     seen = on_screen(stats, settings.start, settings.end)
     base = stats.pts_seconds(int(stats.pts_N[0]))
     return base + seen.begin, base + seen.end
@@ -136,9 +136,9 @@ def time_ticks(start: float, end: float, *, most: int = 12) -> list[float]:
     return [i * step for i in range(int(np.ceil(start / step - 1e-9)), int(np.floor(end / step + 1e-9)) + 1)]
 
 
-def _draw_scales(axis: Any, study: PlanDetails, span: Span) -> None:
+def _draw_scales(axis: Any, details: PlanDetails, span: Span) -> None:
     """Bars of tokens over alternating bands of shots; the side of the token grid is the height of a bar."""
-    plan = study.plan
+    plan = details.plan
     top = 1.3 * max([36, *(frame.scale for frame in plan.frames)])
     axis.set_yscale("function", functions=(lambda y: np.sqrt(np.maximum(y, 0)), np.square))
     axis.set_ylim(0, top)
@@ -158,7 +158,7 @@ def _draw_scales(axis: Any, study: PlanDetails, span: Span) -> None:
         label="frames shown",
         zorder=2,
     )
-    left_out = study.selection.pts_N[study.decided.scale_N == 0]
+    left_out = details.selection.pts_N[details.allocation.scale_N == 0]
     axis.plot(
         [_seen(int(pts), plan, span) for pts in left_out],
         np.zeros(len(left_out)),
@@ -208,12 +208,12 @@ def _draw_shots(axis: Any, plan: TokenPlan, span: Span) -> None:
             )
 
 
-def _legend(study: PlanDetails, num_thumbnails: int) -> str:
+def _legend(details: PlanDetails, num_thumbnails: int) -> str:
     """What is seen in the upper half."""
-    plan = study.plan
+    plan = details.plan
     shots = "one shot" if len(plan.shots) == 1 else f"{len(plan.shots)} shots, in turn white and grey"
     words = [f"tokens of each of {len(plan.frames)} frames shown", shots]
-    left_out = len(study.selection) - len(plan.frames)
+    left_out = len(details.selection) - len(plan.frames)
     if left_out:
         words.append(f"purple ticks: {left_out} candidates left out")
     pictured = min(num_thumbnails, MOST_IN_PLOT)
@@ -230,10 +230,10 @@ def _bar_width(plan: TokenPlan, span: Span) -> float:
     return min(whole / 90, max(room, 2 * whole / (RIGHT - LEFT)))
 
 
-def _draw_complexity(axis: Any, study: PlanDetails, span: Span) -> None:
+def _draw_complexity(axis: Any, details: PlanDetails, span: Span) -> None:
     """What is lost at each coarser scale where it hurts most, one area before the other."""
-    stats = study.stats
-    rows = rows_in_range(stats, study.settings.start, study.settings.end)
+    stats = details.stats
+    rows = rows_in_range(stats, details.settings.start, details.settings.end)
     times = np.maximum(stats.times_N[rows], span[0])
     first = column_starts(times, span, most=COLUMNS)
     edges = np.append(times[first], span[1])
@@ -254,16 +254,16 @@ def column_starts(times_N: NDArray[np.floating], span: Span, *, most: int) -> ND
     return np.flatnonzero(np.diff(column, prepend=-1))
 
 
-def _draw_spent(axis: Any, study: PlanDetails, span: Span) -> None:
+def _draw_spent(axis: Any, details: PlanDetails, span: Span) -> None:
     """Tokens as a share of the budget and utility as a share of its bound, as they add up over the video."""
-    plan = study.plan
-    shown = np.flatnonzero(study.decided.scale_N)
-    scale = study.decided.scale_N[shown]
+    plan = details.plan
+    shown = np.flatnonzero(details.allocation.scale_N)
+    scale = details.allocation.scale_N[shown]
     times = [span[0], *(_seen(frame.pts, plan, span) for frame in plan.frames), span[1]]
-    worth = study.utility_CS[shown, np.searchsorted(SCALES, scale)]
+    utility_F = details.utility_CS[shown, np.searchsorted(SCALES, scale)]
     for label, parts, whole, colour in (
         ("tokens spent, of the budget", scale, plan.budget, "#222222"),
-        ("utility, of its bound", worth, plan.bound, "#c51b7d"),
+        ("utility, of its bound", utility_F, plan.bound, "#c51b7d"),
     ):
         share = 100 * np.cumsum([0.0, *parts, 0.0]) / (whole or 1)
         label = f"{label}: {share[-1]:.4g}%"

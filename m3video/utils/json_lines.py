@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from m3video.errors import UsageError
-from m3video.utils.text import check_text, each_key_once, nearest, read_text, shown
+from m3video.utils.text import check_text, each_key_once, nearest, printable, read_text
 
 QUESTION_KEYS = ("question", "answer", "options", "id", "video")
 """Keys of a question; `video` is relative to the folder of the file."""
@@ -33,13 +33,13 @@ def json_lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
         # Not splitlines(): a JSON text may hold the other line ends of Unicode.
         lines = read_text(path).split("\n")
     except OSError as error:
-        raise UsageError(f"questions {shown(path)} cannot be read: {error.strerror}") from None
+        raise UsageError(f"questions {printable(path)} cannot be read: {error.strerror}") from None
     except ValueError as error:
-        raise UsageError(f"questions {shown(path)} cannot be read: {error}") from None
+        raise UsageError(f"questions {printable(path)} cannot be read: {error}") from None
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
-        where = f"{shown(path)}, line {number}"
+        where = f"{printable(path)}, line {number}"
         try:
             value = json.loads(line, object_pairs_hook=each_key_once)
         except json.JSONDecodeError:
@@ -64,4 +64,4 @@ def _refuse_unknown(value: dict[str, Any], where: str) -> None:
         near = nearest(key.lower(), QUESTION_KEYS) or nearest(key.lower(), RECORD_KEYS)
         also = f" ({RELATIVE})" if near == "video" else ""
         ways = f"did you mean {near}?{also}" if near else f"known are {', '.join(QUESTION_KEYS)}"
-        raise UsageError(f"{where}: unknown key '{shown(key)}'; {ways}")
+        raise UsageError(f"{where}: unknown key '{printable(key)}'; {ways}")

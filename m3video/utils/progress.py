@@ -36,7 +36,7 @@ def listen(listener: Callable[[], object]) -> None:
     _listeners.append(listener)
 
 
-def alive() -> None:
+def report_alive() -> None:
     """Call the registered listeners; long work does this often."""
     for listener in _listeners:
         listener()

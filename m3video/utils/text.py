@@ -34,7 +34,7 @@ SNIFF_BYTES = 1 << 16
 """Bytes at the start of a file from which its encoding is detected."""
 
 
-def shown(text: str | os.PathLike[str]) -> str:
+def printable(text: str | os.PathLike[str]) -> str:
     """Return `text` as one printable line: control characters and undecodable bytes are escaped."""
     text = os.fspath(text)
     return "".join(c if c.isprintable() else c.encode("unicode_escape", "backslashreplace").decode() for c in text)
@@ -63,7 +63,7 @@ def check_text(text: str, what: str) -> str:
     """
     wrong = fault_of(text)
     if wrong:
-        raise UsageError(f"{what} ({shown(text)}) {wrong}")
+        raise UsageError(f"{what} ({printable(text)}) {wrong}")
     return text
 
 

@@ -101,10 +101,12 @@ class AvStream:
         try:
             self.container = av.open(file.url, mode="r", options=options, metadata_errors="replace")
         except av.error.ArgumentError:
-            raise VideoError(f"{file.shown}: not a video container that m3video reads; convert it to MP4") from None
+            raise VideoError(f"{file.printable}: not a video container that m3video reads; convert it to MP4") from None
         except (av.error.FFmpegError, ValueError) as error:
             words = "its index, the moov box, is missing" if lacks_index(file.identity[0]) else _words(error)
-            raise VideoError(f"{file.shown}: not a readable video file ({words}){recent_write_note(file)}") from None
+            raise VideoError(
+                f"{file.printable}: not a readable video file ({words}){recent_write_note(file)}"
+            ) from None
         try:
             self.stream = self._choose(max_pixels)
         except BaseException:
@@ -114,7 +116,7 @@ class AvStream:
     def _choose(self, max_pixels: int) -> Any:
         # PyAV sets GENPTS; without it timestamps are those that ffprobe prints, and nothing is buffered to guess them.
         self.container.flags &= ~_FLAG_GEN_PTS
-        name = self.file.shown
+        name = self.file.printable
         pictures = [s for s in self.container.streams.video if s.disposition & Disposition.attached_pic]
         stream: Any = self.container.streams.best("video")
         if stream is None or stream in pictures:

@@ -83,7 +83,7 @@ class Reader(IndexedReader):
                 yield from video.get_batch(list(rows[start : start + _BATCH])).asnumpy()
         except self._decord.DECORDError as error:
             reason = str(error).strip().splitlines()[-1][:160]
-            raise BackendError(f"{self._file.shown}: decord failed ({reason}); use --backend pyav") from None
+            raise BackendError(f"{self._file.printable}: decord failed ({reason}); use --backend pyav") from None
         finally:
             del video
 

@@ -68,7 +68,7 @@ class IndexedReader(VideoReader):
     ) -> Iterator[ScanFrame]:
         if mode != "full":
             raise BackendError(
-                f"{self._file.shown}: {self.backend} cannot skip frames at the decoder (--scan {mode}); use "
+                f"{self._file.printable}: {self.backend} cannot skip frames at the decoder (--scan {mode}); use "
                 "--backend pyav or --scan full"
             )
         maker = self._metadata.new_picture_maker()
@@ -110,7 +110,7 @@ class IndexedReader(VideoReader):
 
     def _check_open(self) -> None:
         if self._is_closed:
-            raise VideoError(f"{self._file.shown}: the reader is closed; open the video again")
+            raise VideoError(f"{self._file.printable}: the reader is closed; open the video again")
 
     def _check_by_decoding(self) -> None:
         whole = check_by_decoding(self._file, max_pixels=self._max_pixels)
@@ -137,7 +137,8 @@ class IndexedReader(VideoReader):
 
     def _refuse(self, reason: str) -> None:
         raise BackendError(
-            f"{self._file.shown}: {self.backend} cannot be trusted with this file, because {reason}; use --backend pyav"
+            f"{self._file.printable}: {self.backend} cannot be trusted with this file, because {reason}; "
+            "use --backend pyav"
         )
 
 

@@ -45,7 +45,7 @@ class Reader(IndexedReader):
                 while at < row:
                     if not capture.grab():
                         raise BackendError(
-                            f"{self._file.shown}: OpenCV stopped after frame {at + 1} of {len(self.index)}; "
+                            f"{self._file.printable}: OpenCV stopped after frame {at + 1} of {len(self.index)}; "
                             "use --backend pyav"
                         )
                     at += 1

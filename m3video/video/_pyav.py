@@ -48,7 +48,7 @@ class Reader(VideoReader):
     ) -> Iterator[ScanFrame]:
         maker = self._maker()
         if reason := self._skip_refusal(mode):
-            raise VideoError(f"{self._file.shown}: --scan {mode} is not safe, because {reason}; use --scan full")
+            raise VideoError(f"{self._file.printable}: --scan {mode} is not safe, because {reason}; use --scan full")
         for pts, frame in self._pass(start_pts, end_pts, scan=mode):
             luma, chroma = maker.scan(frame)
             yield ScanFrame(pts, luma, chroma, is_key=pts in self._keys, is_corrupt=frame.is_corrupt)
@@ -92,7 +92,7 @@ class Reader(VideoReader):
 
     def _maker(self) -> PictureMaker:
         if self._is_closed:
-            raise VideoError(f"{self._file.shown}: the reader is closed; open the video again")
+            raise VideoError(f"{self._file.printable}: the reader is closed; open the video again")
         return self._new_maker()
 
     def _pass(
@@ -150,7 +150,7 @@ class Reader(VideoReader):
         self.range_damage = DamageReport(damage(), expected - num_decoded, num_corrupt, num_unexpected)
         if scan == "keyframes" and num_decoded < expected and not self.range_damage.num_damaged_packets:
             raise VideoError(
-                f"{self._file.shown}: {expected - num_decoded} of its {expected} keyframes are made of other "
+                f"{self._file.printable}: {expected - num_decoded} of its {expected} keyframes are made of other "
                 "frames (intra refresh), so --scan keyframes cannot read them; use --scan full"
             )
         if first == 0 and last == len(self.index):

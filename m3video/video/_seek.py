@@ -77,7 +77,7 @@ class Seeker:
                 if frame is not None:
                     return frame
         raise VideoError(
-            f"{self._file.shown}: the frame at pts {pts} cannot be decoded without damage; choose another frame"
+            f"{self._file.printable}: the frame at pts {pts} cannot be decoded without damage; choose another frame"
         )
 
     def run(self, pts: int) -> Iterator[tuple[int, VideoFrame]]:

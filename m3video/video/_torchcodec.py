@@ -58,7 +58,7 @@ class Reader(IndexedReader):
                 yield from batch.data.numpy()
         except (RuntimeError, IndexError, ValueError) as error:
             reason = first_line(error, limit=160)
-            raise BackendError(f"{self._file.shown}: torchcodec failed ({reason}); use --backend pyav") from None
+            raise BackendError(f"{self._file.printable}: torchcodec failed ({reason}); use --backend pyav") from None
 
     def _open(self):  # type: ignore[no-untyped-def]  # torchcodec may be absent
         return self._decoders.VideoDecoder(

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from m3video.errors import VideoError
 from m3video.types import TimeBase
 from m3video.utils.clock import FROM_ZERO, Origin, clock_seconds
-from m3video.utils.progress import alive
+from m3video.utils.progress import report_alive
 from m3video.video._avstream import AvStream
 from m3video.video.timeline import new_timeline, nominal_ticks, origin_of, timeline_notes
 
@@ -120,7 +120,7 @@ def build_index(source: AvStream, *, max_pixels: int) -> tuple[FrameIndex, Video
         VideoError: when the file has no packets, or no frame of it decodes.
     """
     rows = _read_packets(source)
-    name = source.file.shown
+    name = source.file.printable
     if not rows.pts:
         raise VideoError(f"{name}: the video stream has no frames")
     with AvStream(source.file, max_pixels=max_pixels) as head:
@@ -140,7 +140,7 @@ def _read_packets(source: AvStream) -> _Rows:
     rows = _Rows()
     is_hidden = _HIDDEN.get(source.stream.codec_context.name, _never)
     for packet in source.packets():
-        alive()
+        report_alive()
         if packet.is_discard or is_hidden(packet):
             continue
         rows.pts.append(packet.pts)
@@ -203,7 +203,7 @@ def _from_decoder(source: AvStream) -> FrameIndex | None:
     rows = _Rows()
     timeline = new_timeline(source.stream)
     for frame, size in frames_with_sizes(source):
-        alive()
+        report_alive()
         rows.pts.append(timeline.stamp(frame))
         rows.is_key.append(frame.key_frame)
         rows.size.append(size)

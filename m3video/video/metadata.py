@@ -81,7 +81,7 @@ def _inspect(file: LocalFile, max_pixels: int) -> FileMetadata:
         index, first = build_index(source, max_pixels=max_pixels)
         orientation = orientation_of(first, aspect=source.stream.sample_aspect_ratio, max_pixels=max_pixels)
         width, height = orientation.display_size(first.width, first.height)
-        check_pixels(width, height, max_pixels=max_pixels, name=file.shown)
+        check_pixels(width, height, max_pixels=max_pixels, name=file.printable)
         missing, is_partial = _missing(source, index)
         info = VideoInfo(
             path=file.path,

@@ -21,8 +21,8 @@ from pathlib import Path
 from urllib.parse import unquote
 
 from m3video.errors import ChangedFileError, VideoError
-from m3video.utils.progress import alive
-from m3video.utils.text import shown
+from m3video.utils.progress import report_alive
+from m3video.utils.text import printable
 
 DEFAULT_MAX_PIXELS = 1 << 26
 """Most pixels one frame may have, coded or as displayed: 8192 x 8192."""
@@ -62,9 +62,9 @@ class LocalFile:
     identity: Identity
 
     @property
-    def shown(self) -> str:
+    def printable(self) -> str:
         """The path as one printable line, for messages."""
-        return shown(self.path)
+        return printable(self.path)
 
 
 def check_file(path: str | os.PathLike[str]) -> LocalFile:
@@ -80,11 +80,11 @@ def check_file(path: str | os.PathLike[str]) -> LocalFile:
         VideoError: the check that `path` fails, in one line.
     """
     text = os.fspath(path)
-    name = shown(text)
+    name = printable(text)
     try:
         status = os.stat(text)
     except FileNotFoundError:
-        raise VideoError(absence(text)) from None
+        raise VideoError(missing_message(text)) from None
     except (OSError, ValueError) as error:
         raise VideoError(f"{name}: cannot be read ({_reason(error)})") from None
     if not stat.S_ISREG(status.st_mode):
@@ -115,12 +115,12 @@ def is_url(text: str) -> bool:
     return _URL.match(text) is not None
 
 
-def absence(text: str) -> str:
+def missing_message(text: str) -> str:
     """Return a one-line message for a path that does not exist, with a hint where the path shows what was meant."""
-    name = shown(text)
+    name = printable(text)
     local = text.partition("://")[2]
     if text.lower().startswith("file://") and local.startswith("/"):
-        return f"{name} is a URL: give the path alone, {shown(unquote(local))}"
+        return f"{name} is a URL: give the path alone, {printable(unquote(local))}"
     if is_url(text):
         return f"{name} is a URL: download the video and give the path of the local file"
     if glob.has_magic(text):
@@ -155,9 +155,9 @@ def _hash(file: LocalFile) -> str:
         with Path(file.identity[0]).open("rb") as stream:
             while chunk := stream.read(_CHUNK_BYTES):
                 digest.update(chunk)
-                alive()
+                report_alive()
     except OSError as error:
-        raise VideoError(f"{file.shown}: cannot be read ({_reason(error)})") from None
+        raise VideoError(f"{file.printable}: cannot be read ({_reason(error)})") from None
     return f"blake2b:{digest.hexdigest()}"
 
 
@@ -206,7 +206,7 @@ def check_unchanged(file: LocalFile, content: str | None = None, *, cause: Excep
         what = f"became {-more} bytes shorter while it was read: another program is writing to it; {wait}"
     else:
         what = f"is still being written (it was written to after it was opened): {wait}"
-    raise ChangedFileError(f"{file.shown} {what}") from cause
+    raise ChangedFileError(f"{file.printable} {what}") from cause
 
 
 def recent_write_note(file: LocalFile) -> str:

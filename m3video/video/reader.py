@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Self
 
 from m3video.errors import BackendError, VideoError
 from m3video.types import Frame, ScanFrame, VideoInfo
-from m3video.utils.text import shown
+from m3video.utils.text import printable
 from m3video.video.path_checks import DEFAULT_MAX_PIXELS, check_file
 
 if TYPE_CHECKING:
@@ -174,7 +174,7 @@ def check_pts(index: FrameIndex, pts: Sequence[int], path: str) -> list[int]:
     for value in wanted:
         if index.position(value) is None:
             raise VideoError(
-                f"{shown(path)}: pts {value} is no frame of this video (its {len(index)} frames have pts from "
+                f"{printable(path)}: pts {value} is no frame of this video (its {len(index)} frames have pts from "
                 f"{int(index.pts_N[0])} to {int(index.pts_N[-1])}); take pts from its index"
             )
     return wanted

@@ -114,7 +114,7 @@ def test_stats_files_and_segments_keep_it(late: Path, info: VideoInfo, tmp_path:
     assert joined.num_segments == len(parts) == 2
     for name in type(whole).__dataclass_fields__:
         assert np.array_equal(getattr(joined.stats, name), getattr(whole, name)), name
-    assert [part.shown for part in parts] == ["0:00 - 0:00.80", "0:00.80 - 0:01.96"]
+    assert [part.printable for part in parts] == ["0:00 - 0:00.80", "0:00.80 - 0:01.96"]
 
 
 def test_chapters_and_subtitles_tell_it(late: Path, loaded: checkpoint.LoadedModel) -> None:

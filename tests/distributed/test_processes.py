@@ -114,7 +114,7 @@ def test_stats_are_bit_identical_and_survive_a_killed_worker(tmp_path: Path) -> 
     assert found.num_segments == 7
     segments = cut(inspect_video(path, max_pixels=PLAIN.max_pixels).metadata.index, 7)
     assert set(found.notes) == {
-        f"the worker of segment {segments[index].shown} died once; the segment was read again" for index in (2, 5)
+        f"the worker of segment {segments[index].printable} died once; the segment was read again" for index in (2, 5)
     }
 
 

@@ -68,7 +68,7 @@ def test_cuts_are_at_the_nearest_keyframe() -> None:
     assert [segment.start_pts for segment in cut(index, 2)] == [0, 45]
     assert [segment.start_pts for segment in cut(index, 3)] == [0, 45, 60]
     assert [segment.start_pts for segment in cut(index, 50)] == [0, 10, 45, 60, 99]
-    assert cut(index, 2)[1].shown == "0:01.80 - 0:04"
+    assert cut(index, 2)[1].printable == "0:01.80 - 0:04"
 
 
 def test_one_keyframe_is_one_segment() -> None:

@@ -9,7 +9,7 @@ import numpy as np
 from m3video.evaluation.records import Record
 from m3video.evaluation.samples import SampleRow
 from m3video.evaluation.view import ClipView
-from m3video.model.m3.saliency import Look
+from m3video.model.m3.saliency import QuestionAttention
 from m3video.types import SCALES, FrameStats, VideoInfo
 
 TIME_BASE = (1, 1000)
@@ -93,5 +93,7 @@ def view(seed: int, frames: int, *, max_frames: int, moments: tuple[float, ...] 
         num_keyframes=1,
     )
     clip = ClipView(info, stats, max_frames=max_frames, moments=moments)
-    clip.look = lambda record, pts, scales: Look(np.random.default_rng(seed).dirichlet(np.ones(len(pts)) / 4), 0.5)
+    clip.attend = lambda record, pts, scales: QuestionAttention(
+        np.random.default_rng(seed).dirichlet(np.ones(len(pts)) / 4), 0.5
+    )
     return clip

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from m3video.errors import UsageError
 from m3video.evaluation import plots
-from m3video.evaluation.intervals import Estimate
+from m3video.evaluation.intervals import Interval
 from m3video.evaluation.report import EvalReport, make_report, report_json, save_report
 from m3video.evaluation.samples import RunFolder, SampleRow
 from m3video.evaluation.tables import percent, print_report
@@ -127,9 +127,9 @@ def test_only_what_was_asked_for_is_reported(tmp_path: Path) -> None:
 
 
 def test_per_cents() -> None:
-    assert percent(Estimate(0.874, 0.8049, 0.9251)) == "87 [80, 93]"
-    assert percent(Estimate(0.5, 0.4, 0.6), interval=False) == "50"
-    assert percent(Estimate(float("nan"), 0, 1)) == "-"
+    assert percent(Interval(0.874, 0.8049, 0.9251)) == "87 [80, 93]"
+    assert percent(Interval(0.5, 0.4, 0.6), interval=False) == "50"
+    assert percent(Interval(float("nan"), 0, 1)) == "-"
 
 
 def test_without_matplotlib_one_line_says_what_to_install(monkeypatch: pytest.MonkeyPatch, report: EvalReport) -> None:

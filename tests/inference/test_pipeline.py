@@ -127,9 +127,9 @@ def test_plan_details_hold_what_the_plan_was_decided_from() -> None:
         details = plan_details(reader, settings)
     assert to_json(details.plan) == to_json(plan_video(SAMPLE, settings))
     assert len(details.selection) == details.plan.num_candidates == len(details.utility_CS) == 20
-    shown = details.decided.scale_N > 0
+    shown = details.allocation.scale_N > 0
     assert [frame.pts for frame in details.plan.frames] == details.selection.pts_N[shown].tolist()
-    column = np.searchsorted(SCALES, details.decided.scale_N[shown])
+    column = np.searchsorted(SCALES, details.allocation.scale_N[shown])
     assert details.utility_CS[shown, column].sum() == pytest.approx(details.plan.utility)
     assert [limit.name for limit in binding_limits(details)] == ["--budget 300", "--max-frames 20"]
 

@@ -20,7 +20,7 @@ from m3video.inference.evidence import SAMPLE
 from m3video.inference.saliency import focus_on, named_pins
 from m3video.inference.session import VideoSession, ask
 from m3video.inference.summary.summarize import refuse_ranges
-from m3video.model.m3.saliency import Look
+from m3video.model.m3.saliency import QuestionAttention
 from m3video.planning.plan_file import from_json, load_plan, save_plan, to_json
 from m3video.planning.saliency import coarse_scales
 from m3video.report.plan_text import plan_facts
@@ -49,17 +49,17 @@ def attended(session: VideoSession) -> Answer:
 def looking(relevance: Sequence[float], moved: float, seen: list[Sequence[int]]):  # type: ignore[no-untyped-def]
     """A coarse pass that attends to the first frames it is shown like this, and to no others."""
 
-    def look(scales: Sequence[int]) -> Look:
+    def attend(scales: Sequence[int]) -> QuestionAttention:
         seen.append(scales)
         shown = np.count_nonzero(scales)
-        return Look(np.array([*relevance, *[0.0] * (shown - len(relevance))]), moved)
+        return QuestionAttention(np.array([*relevance, *[0.0] * (shown - len(relevance))]), moved)
 
-    return look
+    return attend
 
 
 def test_a_named_time_needs_no_coarse_pass(details: PlanDetails) -> None:
     seen: list[Sequence[int]] = []
-    found = focus_on("what is shown at 0:03", details, measure="attention", look=looking([1], 1.0, seen))
+    found = focus_on("what is shown at 0:03", details, measure="attention", attend=looking([1], 1.0, seen))
     assert found is not None
     focus, share = found
     assert (focus.measure, focus.first_tokens, seen) == ("times", 0, [])
@@ -70,14 +70,14 @@ def test_a_named_time_needs_no_coarse_pass(details: PlanDetails) -> None:
 
 def test_measure_times_never_runs_the_coarse_pass(details: PlanDetails) -> None:
     seen: list[Sequence[int]] = []
-    assert focus_on("what is shown", details, measure="times", look=looking([1], 1.0, seen)) is None
+    assert focus_on("what is shown", details, measure="times", attend=looking([1], 1.0, seen)) is None
     assert seen == []
 
 
 def test_the_coarse_pass_is_counted_whatever_it_finds(details: PlanDetails) -> None:
     cost = int(coarse_scales(details.utility_CS, budget=details.settings.budget).sum())
     for relevance, moved in (([1.0], 0.9), ([0.5, 0.0, 0.0, 0.0, 0.5], 0.9), ([1.0], 0.0)):
-        found = focus_on("what is it", details, measure="attention", look=looking(relevance, moved, []))
+        found = focus_on("what is it", details, measure="attention", attend=looking(relevance, moved, []))
         assert found is not None
         assert found[0].first_tokens == cost
         assert (found[1] is None) == (found[0].weights == ())
@@ -86,7 +86,7 @@ def test_the_coarse_pass_is_counted_whatever_it_finds(details: PlanDetails) -> N
 def test_pinned_frames_keep_their_tokens(session: VideoSession) -> None:
     seen: list[Sequence[int]] = []
     pinned = session.plan_details(at="0:01=144,0:08=144")
-    focus_on("what is it", pinned, measure="attention", look=looking([1.0], 1.0, seen))
+    focus_on("what is it", pinned, measure="attention", attend=looking([1.0], 1.0, seen))
     assert sum(seen[0]) <= (360 - 288) / 4
 
 

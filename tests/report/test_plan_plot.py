@@ -37,13 +37,13 @@ from tests.paths import SAMPLE
 FPS, TICKS = 25, 3600
 
 
-def sample_study(**settings: Any) -> tuple[PlanDetails, dict[int, Any]]:
+def sample_details(**settings: Any) -> tuple[PlanDetails, dict[int, Any]]:
     with open_for(SAMPLE, Settings()) as reader:
-        study = plan_details(reader, Settings(**settings))
-        return study, fetch_thumbnails(reader, study.plan, most=MOST_IN_PLOT)
+        details = plan_details(reader, Settings(**settings))
+        return details, fetch_thumbnails(reader, details.plan, most=MOST_IN_PLOT)
 
 
-def long_study(
+def long_details(
     *, hours: float = 2, num_shots: int = 900, start_seconds: int = 0, path: str = "film.mkv", **settings: Any
 ) -> PlanDetails:
     """Hours of made-up stats: every shot has its own complexity and colours."""
@@ -86,19 +86,19 @@ def long_study(
     return plan_details(info, Settings(**settings), stats=stats)
 
 
-def plain_thumbnails(study: PlanDetails, *, height: int = 100, width: int = 240) -> dict[int, Any]:
-    frames = telling(study.plan.frames, MOST_IN_PLOT)
+def plain_thumbnails(details: PlanDetails, *, height: int = 100, width: int = 240) -> dict[int, Any]:
+    frames = telling(details.plan.frames, MOST_IN_PLOT)
     return {frame.pts: np.full((height, width, 3), i * 10, np.uint8) for i, frame in enumerate(frames)}
 
 
 @pytest.fixture(scope="module")
 def short() -> tuple[PlanDetails, dict[int, Any]]:
-    return sample_study(budget=300)
+    return sample_details(budget=300)
 
 
 @pytest.fixture(scope="module")
 def long() -> PlanDetails:
-    return long_study(budget=16000, max_frames=800, max_gap=60)
+    return long_details(budget=16000, max_frames=800, max_gap=60)
 
 
 @pytest.fixture(scope="module")
@@ -107,8 +107,8 @@ def pictures(short: tuple[PlanDetails, dict[int, Any]], long: PlanDetails) -> li
     return [(short[0], drawn(*short)), (long, drawn(long, plain_thumbnails(long)))]
 
 
-def drawn(study: PlanDetails, thumbnails: dict[int, Any]) -> Any:
-    return draw_plan(study, plan_facts(study.plan, binding_limits(study)), thumbnails)
+def drawn(details: PlanDetails, thumbnails: dict[int, Any]) -> Any:
+    return draw_plan(details, plan_facts(details.plan, binding_limits(details)), thumbnails)
 
 
 def axis(figure: Any, label: str) -> Any:
@@ -133,8 +133,8 @@ def overlaps(figure: Any) -> list[tuple[str, str]]:
 
 
 def test_every_shown_frame_has_a_bar_as_high_as_its_scale(pictures: list[tuple[PlanDetails, Any]]) -> None:
-    for study, figure in pictures:
-        plan = study.plan
+    for details, figure in pictures:
+        plan = details.plan
         bars = axis(figure, "scales").containers[0].patches
         found = sorted((bar.get_x() + bar.get_width() / 2, bar.get_height()) for bar in bars)
         true = [(plan.video.pts_seconds(frame.pts), frame.scale) for frame in plan.frames]
@@ -160,33 +160,35 @@ def test_colours_separate() -> None:
 
 
 def test_curves_end_at_what_was_spent_and_gained(pictures: list[tuple[PlanDetails, Any]]) -> None:
-    for study, figure in pictures:
+    for details, figure in pictures:
         tokens, utility, _ = axis(figure, "spent").lines
-        assert tokens.get_ydata()[-1] == pytest.approx(100 * study.plan.total_tokens / study.plan.budget)
-        assert utility.get_ydata()[-1] == pytest.approx(100 * study.plan.utility / study.plan.bound)
+        assert tokens.get_ydata()[-1] == pytest.approx(100 * details.plan.total_tokens / details.plan.budget)
+        assert utility.get_ydata()[-1] == pytest.approx(100 * details.plan.utility / details.plan.bound)
         assert all((np.diff(line.get_ydata()) >= 0).all() for line in (tokens, utility))
 
 
 def test_complexity_is_the_worst_of_each_column(pictures: list[tuple[PlanDetails, Any]]) -> None:
-    for study, figure in pictures:
+    for details, figure in pictures:
         areas = axis(figure, "complexity").collections
         assert [area.get_label() for area in areas] == ["1", "9", "36", "144"]
         for area, column in zip(areas, range(4), strict=True):
             top = area.get_paths()[0].vertices[:, 1].max()
-            assert top == pytest.approx(np.sqrt(study.stats.peak_NS[:, column].max()), rel=1e-5)
+            assert top == pytest.approx(np.sqrt(details.stats.peak_NS[:, column].max()), rel=1e-5)
             assert len(area.get_paths()[0].vertices) < 5 * COLUMNS
 
 
 def test_shots_are_bands_and_candidates_left_out_are_ticks() -> None:
-    study, _ = sample_study(budget=20, max_frames=32)
-    scales = axis(drawn(study, {}), "scales")
+    details, _ = sample_details(budget=20, max_frames=32)
+    scales = axis(drawn(details, {}), "scales")
     out = next(line for line in scales.lines if line.get_label() == "left out").get_xdata()
-    shown = [study.plan.video.pts_seconds(frame.pts) for frame in study.plan.frames]
+    shown = [details.plan.video.pts_seconds(frame.pts) for frame in details.plan.frames]
     assert len(out) == 32 - len(shown) > 0
     assert not set(out) & set(shown)
     bands = next(found for found in scales.collections if found.get_label() == "shots").get_paths()
     edges = [(band.vertices[:, 0].min(), band.vertices[:, 0].max()) for band in bands]
-    assert np.allclose(edges, [[study.plan.video.pts_seconds(pts) for pts in shot] for shot in study.plan.shots[1::2]])
+    assert np.allclose(
+        edges, [[details.plan.video.pts_seconds(pts) for pts in shot] for shot in details.plan.shots[1::2]]
+    )
 
 
 @pytest.mark.parametrize("kind", ["short", "long", "one frame", "portrait", "all scales", "clock starts at ten hours"])
@@ -194,20 +196,20 @@ def test_no_text_stands_on_another_or_is_tiny_or_cut_off(
     kind: str, short: tuple[PlanDetails, dict[int, Any]], long: PlanDetails
 ) -> None:
     if kind == "short":
-        study, thumbnails = short
+        details, thumbnails = short
     elif kind == "long":
-        study, thumbnails = long, plain_thumbnails(long)
+        details, thumbnails = long, plain_thumbnails(long)
     elif kind == "one frame":
-        study, thumbnails = sample_study(num_frames=1)
+        details, thumbnails = sample_details(num_frames=1)
     elif kind == "portrait":
-        study = short[0]
-        thumbnails = plain_thumbnails(study, height=240, width=135)
+        details = short[0]
+        thumbnails = plain_thumbnails(details, height=240, width=135)
     elif kind == "all scales":
-        study, thumbnails = sample_study(budget=1200, at="0:01=1,0:02=9,0:04=36,0:05=144,0:07=576", detail="low")
+        details, thumbnails = sample_details(budget=1200, at="0:01=1,0:02=9,0:04=36,0:05=144,0:07=576", detail="low")
     else:
-        study = long_study(hours=0.3, num_shots=30, start_seconds=36000, budget=2000, max_frames=64, start=36060.5)
-        thumbnails = plain_thumbnails(study)
-    figure = drawn(study, thumbnails)
+        details = long_details(hours=0.3, num_shots=30, start_seconds=36000, budget=2000, max_frames=64, start=36060.5)
+        thumbnails = plain_thumbnails(details)
+    figure = drawn(details, thumbnails)
     assert overlaps(figure) == []
     assert min(text.get_fontsize() for text in texts(figure)) >= SMALL
     for text in texts(figure):
@@ -221,25 +223,25 @@ def test_no_text_stands_on_another_or_is_tiny_or_cut_off(
 def test_thumbnails_are_the_frames_shown_in_order_and_joined_to_their_bars(
     short: tuple[PlanDetails, dict[int, Any]], pictures: list[tuple[PlanDetails, Any]]
 ) -> None:
-    (study, thumbnails), figure = short, pictures[0][1]
+    (details, thumbnails), figure = short, pictures[0][1]
     strip, scales = axis(figure, "thumbnails"), axis(figure, "scales")
-    assert len(strip.images) == len(study.plan.frames) == len(thumbnails)
+    assert len(strip.images) == len(details.plan.frames) == len(thumbnails)
     left = [image.get_extent()[0] for image in strip.images]
     assert left == sorted(left)
-    for image, frame in zip(strip.images, study.plan.frames, strict=True):
+    for image, frame in zip(strip.images, details.plan.frames, strict=True):
         assert np.array_equal(image.get_array(), thumbnails[frame.pts])
         x0, x1, y0, y1 = image.get_extent()
         height, width = thumbnails[frame.pts].shape[:2]
         assert (x1 - x0) / (y1 - y0) == pytest.approx(width / height, rel=0.01)
     ends = [line.get_xydata()[-1] for line in strip.lines if len(line.get_xdata()) == 3]
     pixels = strip.transData.transform(ends)[:, 0]
-    times = [[study.plan.video.pts_seconds(frame.pts), 1] for frame in study.plan.frames]
+    times = [[details.plan.video.pts_seconds(frame.pts), 1] for frame in details.plan.frames]
     assert np.allclose(pixels, scales.transData.transform(times)[:, 0], atol=0.5)
 
 
 def test_subsampled_thumbnails_are_said_to_be(pictures: list[tuple[PlanDetails, Any]]) -> None:
-    (_, whole), (study, part) = pictures
-    assert len(axis(part, "thumbnails").images) == MOST_IN_PLOT < len(study.plan.frames)
+    (_, whole), (details, part) = pictures
+    assert len(axis(part, "thumbnails").images) == MOST_IN_PLOT < len(details.plan.frames)
     assert any(f"pictures of {MOST_IN_PLOT} frames" in text.get_text() for text in part.texts)
     assert not any("pictures of" in text.get_text() for text in whole.texts)
 
@@ -262,8 +264,8 @@ def test_columns_hold_every_frame_once() -> None:
 
 
 def test_names_that_no_font_can_draw_are_drawn_all_the_same() -> None:
-    study = long_study(hours=0.01, num_shots=2, path="/x/日本 $x^2$ \x07" + "long " * 60 + ".mp4")
-    figure = drawn(study, {})
+    details = long_details(hours=0.01, num_shots=2, path="/x/日本 $x^2$ \x07" + "long " * 60 + ".mp4")
+    figure = drawn(details, {})
     FigureCanvasAgg(figure).draw()  # a missing glyph would warn
     assert figure.texts[0].get_text().startswith("?? $x^2$ ?long long")
     assert figure.texts[0].get_window_extent().x1 < 1440
@@ -300,8 +302,8 @@ def test_without_matplotlib_one_line_names_the_extra(monkeypatch: pytest.MonkeyP
 
 
 def test_a_range_is_drawn_as_wide_as_it_is() -> None:
-    study, _ = sample_study(start=3, end=6)
-    low, high = axis(drawn(study, {}), "scales").get_xlim()
+    details, _ = sample_details(start=3, end=6)
+    low, high = axis(drawn(details, {}), "scales").get_xlim()
     assert (low, high) == (pytest.approx(3, abs=0.1), pytest.approx(6, abs=0.1))
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from m3video.errors import VideoError
-from m3video.utils.text import shown
+from m3video.utils.text import printable
 from m3video.video.path_checks import check_file, fingerprint
 from m3video.video.reader import open_video
 from tests.video.clips import Clip, write
@@ -30,8 +30,8 @@ def test_ffmpeg_sees_an_absolute_path_behind_the_file_protocol(tmp_path: Path, m
 
 
 def test_shown_names_fit_on_one_line() -> None:
-    assert shown("a\nb\x1b[31m\udcff.mp4") == "a\\nb\\x1b[31m\\udcff.mp4"
-    assert shown("naïve 影片.mp4") == "naïve 影片.mp4"
+    assert printable("a\nb\x1b[31m\udcff.mp4") == "a\\nb\\x1b[31m\\udcff.mp4"
+    assert printable("naïve 影片.mp4") == "naïve 影片.mp4"
 
 
 @pytest.mark.parametrize("head", ["#EXTM3U", "﻿#EXTM3U", "\n\t ffconcat version 1.0", "<MPD ", "<!-- x --><MPD>"])

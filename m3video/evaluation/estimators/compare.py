@@ -25,7 +25,7 @@ from m3video.evaluation.estimators.spending import (
     shot_utility,
     utility_spent,
 )
-from m3video.evaluation.intervals import Estimate
+from m3video.evaluation.intervals import Interval
 from m3video.evaluation.methods import MIX_FRAMES, ShownFrames, fixed, uniform
 from m3video.evaluation.records import Record
 from m3video.planning.novelty import novelty
@@ -83,11 +83,11 @@ class EstimatorRow:
     """
 
     name: str
-    correlation: Estimate
-    closed: Estimate
-    lead: Estimate
-    alone: Estimate
-    by_budget: tuple[Estimate, ...]
+    correlation: Interval
+    closed: Interval
+    lead: Interval
+    alone: Interval
+    by_budget: tuple[Interval, ...]
     transform: LossToUtility | None = None
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 
-from m3video.evaluation.intervals import Estimate, bootstrap, clip_sums
+from m3video.evaluation.intervals import Interval, bootstrap, clip_sums
 from m3video.planning.allocate import allocate
 from m3video.types import SCALES
 
@@ -69,7 +69,7 @@ def oracle_utility(shot_N: Ints, monotone_KS: Floats) -> Floats:
     return utility
 
 
-def rank_correlation(score_F: Sequence[float], scale_F: Sequence[float], clip_F: Sequence[str]) -> Estimate:
+def rank_correlation(score_F: Sequence[float], scale_F: Sequence[float], clip_F: Sequence[str]) -> Interval:
     """Return Spearman's rank correlation of two numbers for each frame, with an interval over clips.
 
     Ranks are those among all frames; clips are drawn, the moments of the ranks summed.
@@ -86,7 +86,7 @@ def rank_correlation(score_F: Sequence[float], scale_F: Sequence[float], clip_F:
     return bootstrap(totals, measure)
 
 
-def gap_closed_by_clip(ours_C: Floats, base_C: Floats, oracle_C: Floats, *, other_C: Floats | None = None) -> Estimate:
+def gap_closed_by_clip(ours_C: Floats, base_C: Floats, oracle_C: Floats, *, other_C: Floats | None = None) -> Interval:
     """Return the share of the gap from `base` to `oracle` that `ours` closes, with an interval over clips.
 
     Args are float64 [C] each.

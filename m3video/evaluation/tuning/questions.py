@@ -11,7 +11,7 @@ from typing import Any
 from m3video.errors import UsageError
 from m3video.evaluation.records import Record, is_right, parse_option
 from m3video.utils.json_lines import RELATIVE, json_lines
-from m3video.utils.text import shown
+from m3video.utils.text import printable
 
 _EXAMPLE = '{"question": "..."}, and "answer", "options", "id", "video" if you like'
 _PLAIN: dict[str, Any] = {"family": "asked", "group": "coarse", "localised": False}
@@ -59,7 +59,7 @@ def read_user_questions(path: Path) -> list[UserQuestion]:
             raise UsageError(f"{where}: the same question stands there twice")
         found[key] = asked
     if not found:
-        raise UsageError(f"questions {shown(path)}: the file is empty")
+        raise UsageError(f"questions {printable(path)}: the file is empty")
     return list(found.values())
 
 
@@ -106,7 +106,7 @@ def records_of(
     if silent and len(silent) < len(videos):
         notes.append(f"{len(silent)} of {len(videos)} videos have no question: left out")
     if len(silent) == len(videos):
-        which = shown(videos[0]) if len(videos) == 1 else "a video"
+        which = printable(videos[0]) if len(videos) == 1 else "a video"
         raise UsageError(f"none of the {len(asked)} questions is about {which}: {RELATIVE}")
     return {video: records for video, records in about.items() if records}, tuple(notes)
 

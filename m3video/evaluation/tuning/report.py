@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from m3video.evaluation.intervals import Estimate, accuracy, bootstrap, clip_sums
+from m3video.evaluation.intervals import Interval, accuracy, bootstrap, clip_sums
 from m3video.evaluation.tuning.search import FULL, BudgetMethod, TuneAnswer, TuneResult
 
 FEWEST_CLUSTERS = 5
@@ -37,12 +37,12 @@ class TuneRow:
     """
 
     setting: BudgetMethod
-    score: Estimate
+    score: Interval
     visual: float
     prompt: float
     frames: float
-    minus_uniform: Estimate | None
-    minus_best: Estimate | None
+    minus_uniform: Interval | None
+    minus_best: Interval | None
     seconds: dict[str, float | None]
     peak_memory_bytes: int | None
     is_on_front: bool
@@ -114,11 +114,11 @@ def _clusters(answers: Sequence[TuneAnswer], over_videos: bool) -> list[str]:
     return [outcome.record.clip if over_videos else outcome.record.id for outcome in answers]
 
 
-def _score(answers: Sequence[TuneAnswer], over_videos: bool) -> Estimate:
+def _score(answers: Sequence[TuneAnswer], over_videos: bool) -> Interval:
     return accuracy([outcome.right for outcome in answers], _clusters(answers, over_videos))
 
 
-def _paired(ours: Sequence[TuneAnswer], others: Sequence[TuneAnswer], over_videos: bool) -> Estimate:
+def _paired(ours: Sequence[TuneAnswer], others: Sequence[TuneAnswer], over_videos: bool) -> Interval:
     """Return ours minus others over the same questions."""
     assert [one.record.id for one in ours] == [one.record.id for one in others]
     gain = [one.right - other.right for one, other in zip(ours, others, strict=True)]
@@ -128,7 +128,7 @@ def _paired(ours: Sequence[TuneAnswer], others: Sequence[TuneAnswer], over_video
 
 def _minus_uniform(
     way: BudgetMethod, by_way: dict[BudgetMethod, list[TuneAnswer]], over_videos: bool
-) -> Estimate | None:
+) -> Interval | None:
     if way.method != "adaptive":
         return None
     return _paired(by_way[way], by_way[BudgetMethod("uniform", way.budget)], over_videos)
@@ -202,7 +202,7 @@ def _notes(tuned: TuneResult, rows: Sequence[TuneRow], chosen: TuneRow) -> tuple
     return tuple(notes)
 
 
-def points(value: Estimate) -> str:
+def points(value: Interval) -> str:
     """Return `+2.1 [-1.0, +5.2]`, in percentage points."""
     if math.isnan(value.low):
         return f"{100 * value.value:+.1f}"
@@ -241,7 +241,7 @@ def _row_json(row: TuneRow) -> dict[str, Any]:
     }
 
 
-def _estimate_json(value: Estimate | None) -> dict[str, float | None] | None:
+def _estimate_json(value: Interval | None) -> dict[str, float | None] | None:
     if value is None:
         return None
     return {name: None if math.isnan(part := getattr(value, name)) else part for name in ("value", "low", "high")}

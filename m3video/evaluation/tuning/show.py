@@ -7,7 +7,7 @@ import textwrap
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from m3video.evaluation.intervals import Estimate
+from m3video.evaluation.intervals import Interval
 from m3video.evaluation.plots import METHOD_COLOURS
 from m3video.evaluation.tuning.report import RULE, STAGES, TuneReport, TuneRow, points
 from m3video.evaluation.tuning.search import FULL
@@ -47,7 +47,7 @@ def _score_line(row: TuneRow) -> str:
     ).rstrip()
 
 
-def _percent(value: Estimate) -> str:
+def _percent(value: Interval) -> str:
     text = f"{100 * value.value:.0f}"
     return text if math.isnan(value.low) else f"{text} [{100 * value.low:.0f}, {100 * value.high:.0f}]"
 

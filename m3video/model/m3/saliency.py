@@ -40,7 +40,7 @@ FIRST_LAYER = 0.5
 about."""
 
 
-class Look(NamedTuple):
+class QuestionAttention(NamedTuple):
     """The frames that a question directs the model's attention to, beyond a neutral question.
 
     `relevance_N` is float64 [N], >= 0, sum 1 (all equal where the question moves nothing); `moved` is the share of the
@@ -78,7 +78,7 @@ class CoarseAttention:
         self._neutral_YN: NDArray[np.float64] | None = None
 
     @torch.inference_mode()
-    def look(self, question: str) -> Look:
+    def attend(self, question: str) -> QuestionAttention:
         """Return which frames the model attends to for `question`; a further question reads only its own words.
 
         Raises:
@@ -94,7 +94,7 @@ class CoarseAttention:
         more_N = np.maximum(asked_N - neutral_N, 0.0)
         moved = float(more_N.sum())
         even_N = np.full(len(more_N), 1 / len(more_N))
-        return Look(more_N / moved if moved > 1e-6 else even_N, min(1.0, moved))
+        return QuestionAttention(more_N / moved if moved > 1e-6 else even_N, min(1.0, moved))
 
     def _prompt_ids(self, question: str) -> list[int]:
         asked, _ = worded(

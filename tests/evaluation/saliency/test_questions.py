@@ -12,7 +12,7 @@ from m3video.evaluation.footage_set import FootageSpec, make_clip_recipe
 from m3video.evaluation.methods import COARSE, make_methods, read_by_answer, tokens_spent
 from m3video.evaluation.records import Record
 from m3video.evaluation.saliency.questions import reference_kind, without_time
-from m3video.model.m3.saliency import Look
+from m3video.model.m3.saliency import QuestionAttention
 from m3video.training.scenes import facts_at
 from tests.evaluation.made import record, view
 
@@ -36,12 +36,12 @@ def test_the_coarse_pass_is_spent_and_not_shown(budget: int, place: str) -> None
     clip = view(3, 90, max_frames=12)
     looked: list[int] = []
 
-    def look(asked: Record, pts: Sequence[int], scales: Sequence[int]) -> Look:
+    def attend(asked: Record, pts: Sequence[int], scales: Sequence[int]) -> QuestionAttention:
         looked[:] = scales
         relevance = np.full(len(pts), 1 / len(pts)) if place == "none" else np.eye(len(pts))[0]
-        return Look(relevance, 1.0)
+        return QuestionAttention(relevance, 1.0)
 
-    clip.look = look
+    clip.attend = attend
     (method,) = make_methods(["saliency-attention"], max_frames=12)
     plan = method.plan(clip, budget, record(1))
     assert tokens_spent(plan) <= budget

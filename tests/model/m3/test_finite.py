@@ -84,7 +84,7 @@ def image(loaded: LoadedModel) -> object:
 
 
 def first_look(loaded: LoadedModel) -> object:
-    return CoarseAttention(loaded, pack(encode(loaded, PICTURES), [9, 9, 9]), times_seconds=TIMES).look(QUESTION)
+    return CoarseAttention(loaded, pack(encode(loaded, PICTURES), [9, 9, 9]), times_seconds=TIMES).attend(QUESTION)
 
 
 @pytest.mark.parametrize("name", [TOWER, PROJECTOR, EMBEDDINGS, LAYER, NORM, HEAD])

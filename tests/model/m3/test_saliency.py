@@ -81,8 +81,8 @@ def test_another_question_is_read_as_if_it_were_the_first(loaded: LoadedModel, g
         return CoarseAttention(loaded, pack(grids, SCALES), times_seconds=TIMES)
 
     used = coarse()
-    used.look("what is 3")
-    again, fresh = used.look("is it red 4 5"), coarse().look("is it red 4 5")
+    used.attend("what is 3")
+    again, fresh = used.attend("is it red 4 5"), coarse().attend("is it red 4 5")
     assert (again.relevance_N == fresh.relevance_N).all()
     assert again.moved == fresh.moved
     assert again.relevance_N.sum() == pytest.approx(1)
@@ -90,13 +90,13 @@ def test_another_question_is_read_as_if_it_were_the_first(loaded: LoadedModel, g
 
 
 def test_a_neutral_question_moves_nothing(loaded: LoadedModel, grids: torch.Tensor) -> None:
-    look = CoarseAttention(loaded, pack(grids, SCALES), times_seconds=TIMES).look(NEUTRAL)
+    look = CoarseAttention(loaded, pack(grids, SCALES), times_seconds=TIMES).attend(NEUTRAL)
     assert look.moved == 0
     assert look.relevance_N.tolist() == [1 / 3] * 3
 
 
 def test_hooks_are_taken_off(loaded: LoadedModel, grids: torch.Tensor) -> None:
-    CoarseAttention(loaded, pack(grids, SCALES), times_seconds=TIMES).look("is it red")
+    CoarseAttention(loaded, pack(grids, SCALES), times_seconds=TIMES).attend("is it red")
     layers = loaded.model.model.language_model.layers
     assert not any(layer.self_attn._forward_pre_hooks for layer in layers)
 
@@ -106,7 +106,7 @@ def test_a_model_with_other_parts_is_refused(loaded: LoadedModel, grids: torch.T
     layer.q_norm = torch.nn.Identity()
     try:
         with pytest.raises(UsageError, match="--saliency attention cannot watch"):
-            CoarseAttention(loaded, pack(grids, SCALES), times_seconds=TIMES).look("is it red")
+            CoarseAttention(loaded, pack(grids, SCALES), times_seconds=TIMES).attend("is it red")
     finally:
         del layer.q_norm
     assert not any(layer.self_attn._forward_pre_hooks for layer in loaded.model.model.language_model.layers)
@@ -116,7 +116,7 @@ def test_shares_of_a_real_question(tmp_path: Path) -> None:
     """The bundled model looks at the frame whose time is named."""
     bundled = load("bundled", device="cpu")
     grids = torch.randn(4, 576, bundled.config.text_config.hidden_size, generator=torch.Generator().manual_seed(2))
-    look = CoarseAttention(bundled, pack(grids, [9] * 4), times_seconds=[0, 2, 5, 8]).look(
+    look = CoarseAttention(bundled, pack(grids, [9] * 4), times_seconds=[0, 2, 5, 8]).attend(
         "what colour is the background at 0:05"
     )
     assert int(look.relevance_N.argmax()) == 2
