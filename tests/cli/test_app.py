@@ -311,7 +311,7 @@ def test_a_missing_extra_is_named_before_the_video_is_read(tmp_path: Path) -> No
     assert run("plan", SAMPLE, PYTHONPATH=f"{tmp_path}{os.pathsep}{ROOT}").returncode == 0
 
 
-def test_time_is_told_once_it_was_measured(tmp_path: Path) -> None:
+def test_time_is_reported_once_it_was_measured(tmp_path: Path) -> None:
     def told() -> str:
         return facts(run("plan", SAMPLE, "--budget", 50, M3VIDEO_CACHE_DIR=str(tmp_path)).stdout)["time"]
 
@@ -367,7 +367,7 @@ def test_plan_and_budget_contradict(tmp_path: Path) -> None:
     assert "--budget" in one_line_error(run("ask", SAMPLE, "what?", "--plan", saved, "--budget", 9), 2)
 
 
-def test_plan_and_settings_from_elsewhere_are_told_apart(tmp_path: Path) -> None:
+def test_plan_and_settings_from_elsewhere_are_distinguished(tmp_path: Path) -> None:
     """What a plan has decided cannot be changed by YAML or the environment, and is not ignored silently."""
     saved, config = tmp_path / "plan.json", tmp_path / "wishes.yaml"
     run("plan", SAMPLE, "--budget", 60, "-o", saved)

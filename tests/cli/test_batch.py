@@ -138,7 +138,7 @@ def test_an_answer_of_a_batch_is_the_answer_of_ask(tmp_path: Path, tiny: Path, c
         assert json.loads(plan.read_text())["total_tokens"] == alone.visual_tokens
 
 
-def test_questions_and_videos_that_are_left_out_are_told(tmp_path: Path, tiny: Path, clips: list[Path]) -> None:
+def test_questions_and_videos_that_are_left_out_are_reported(tmp_path: Path, tiny: Path, clips: list[Path]) -> None:
     listed, questions = tmp_path / "list.txt", tmp_path / "q.jsonl"
     listed.write_text(f"{clips[0]}\n# c\n")
     questions.write_text(

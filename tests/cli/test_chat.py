@@ -113,7 +113,7 @@ def test_commands_show_and_change_the_plan() -> None:
         (("chat", SAMPLE, "--max-new-tokens", 99999), 4, "context"),
     ],
 )
-def test_what_cannot_work_is_told_before_a_question(arguments: tuple[object, ...], code: int, message: str) -> None:
+def test_what_cannot_work_is_reported_before_a_question(arguments: tuple[object, ...], code: int, message: str) -> None:
     done = run(*arguments, stdin="what\n", HF_HUB_OFFLINE="1")
     assert done.returncode == code
     assert len(done.stderr.strip().splitlines()) == 1

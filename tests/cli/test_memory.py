@@ -51,7 +51,7 @@ def test_user_errors_are_one_line(arguments: tuple[object, ...], code: int, mess
     assert message in one_line_error(run("plan", SAMPLE, *arguments, HF_HUB_OFFLINE="1"), code)
 
 
-def test_a_peak_that_cannot_be_kept_is_told_all_the_same(tmp_path: Path) -> None:
+def test_a_peak_that_cannot_be_kept_is_reported_all_the_same(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("no folder")
     done = run(
         "plan",

@@ -127,7 +127,7 @@ def test_chapters_and_subtitles_tell_it(late: Path, loaded: checkpoint.LoadedMod
     assert "| 0:05.13 - " in FORMATS["md"](made)
 
 
-def test_questions_and_prompts_are_told_by_it(
+def test_questions_and_prompts_use_the_players_clock(
     late: Path, loaded: checkpoint.LoadedModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The bundled model reads when each frame is, and a time in a question names a frame of that time."""

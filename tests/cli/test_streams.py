@@ -66,7 +66,7 @@ def test_a_reader_that_is_gone_is_no_error(verb: str) -> None:
     assert b"Traceback" not in done.stderr
 
 
-def test_what_failed_is_told_though_nobody_reads(tmp_path: Path) -> None:
+def test_what_failed_is_reported_though_nobody_reads(tmp_path: Path) -> None:
     (tmp_path / "bad.mp4").write_bytes(b"no video")
     read, write = os.pipe()
     os.close(read)

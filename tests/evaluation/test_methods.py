@@ -140,7 +140,7 @@ def test_proportional_follows_worth() -> None:
     assert tokens[worth.argmax()] == tokens.max() > tokens[worth.argmin()]
 
 
-def test_the_oracle_is_told_the_frame_and_pays_one_token_for_the_others() -> None:
+def test_the_oracle_knows_the_frame_and_pays_one_token_for_the_others() -> None:
     plan = plan_of("oracle-144", 300)
     clip = view(3, 200, max_frames=32)
     assert [piece.pts for piece in plan if piece.tokens == 144] == [clip.nearest(2.4)]

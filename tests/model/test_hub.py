@@ -110,7 +110,7 @@ def test_a_branch_decides_between_snapshots(cache: Path) -> None:
     assert find_model(NAME) == old
 
 
-def test_a_revision_that_was_not_fetched_is_told(cache: Path) -> None:
+def test_a_revision_that_was_not_fetched_is_reported(cache: Path) -> None:
     keep(cache)
     assert "model (owner/name) at revision v2 is no folder here, not in the cache" in refusal(revision="v2")
 
@@ -120,18 +120,18 @@ def test_snapshots_that_no_branch_names_are_not_guessed_at(cache: Path) -> None:
     assert "not in the cache" in refusal()
 
 
-def test_nothing_in_the_cache_and_no_network_is_told(cache: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_nothing_in_the_cache_and_no_network_is_reported(cache: Path, caplog: pytest.LogCaptureFixture) -> None:
     assert "cannot be fetched ([Errno 111] Connection refused)" in refusal()
     assert caplog.records == []
 
 
 @pytest.mark.usefixtures("silent_hub")
-def test_a_hub_that_never_answers_is_told(cache: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_hub_that_never_answers_is_reported(cache: Path, caplog: pytest.LogCaptureFixture) -> None:
     assert "cannot be fetched (" in refusal()
     assert caplog.records == []
 
 
-def test_an_address_that_is_looked_up_for_ever_is_told(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_address_that_is_looked_up_for_ever_is_reported(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No timeout of HTTP counts this: the resolver waits for its own server."""
     let_go = threading.Event()
 
@@ -150,7 +150,7 @@ def test_an_address_that_is_looked_up_for_ever_is_told(cache: Path, monkeypatch:
 
 
 @pytest.mark.parametrize("name", ["a b/c", "owner/na..me", "owner/name.git", "-/-"])
-def test_a_name_that_no_repository_has_is_told(cache: Path, name: str) -> None:
+def test_a_name_that_no_repository_has_is_reported(cache: Path, name: str) -> None:
     assert f"model ({name})" in refusal(name)
 
 
@@ -181,7 +181,7 @@ def cut_tokenizer(snapshot: Path) -> None:
         (cut_tokenizer, "its tokenizer is not"),
     ],
 )
-def test_a_copy_that_was_not_fetched_to_its_end_is_told(
+def test_a_copy_that_was_not_fetched_to_its_end_is_reported(
     cut: object, lacks: str, offline: bool, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", offline)

@@ -68,7 +68,7 @@ def test_a_damaged_layer_is_named_though_it_has_no_plain_numbers(kind: str, valu
             ask(SAMPLE, "What is shown?", Settings(cache=False, num_frames=2, budget=18), loaded=loaded)
 
 
-def test_what_is_said_to_be_held_is_less() -> None:
+def test_quantized_weights_are_said_to_take_less() -> None:
     size = read_size("bundled")
     held = [weight_bytes(size, DeviceSpec(1, dtype="float32", quantize=kind)) for kind in ("none", "int8", "int4")]
     assert held[0] - held[1] == 3 * size.linear_params - 4 * size.linear_rows

@@ -26,7 +26,7 @@ TOKENIZERS = [
 
 @pytest.mark.parametrize(("content", "line"), TOKENIZERS)
 @pytest.mark.parametrize("has_pieces", [False, True])
-def test_a_wrong_tokenizer_config_is_told(content: Any, line: str, has_pieces: bool, tmp_path: Path) -> None:
+def test_a_wrong_tokenizer_config_is_reported(content: Any, line: str, has_pieces: bool, tmp_path: Path) -> None:
     for name in ("tokenizer.json", "tokenizer_config.json"):
         shutil.copy(BUNDLED_FOLDER / name, tmp_path)
     if has_pieces:
@@ -43,7 +43,7 @@ def test_a_wrong_tokenizer_config_is_told(content: Any, line: str, has_pieces: b
 @pytest.mark.parametrize(
     "content", [b"", b"{", b"[]", b"{}", b"null", b"\xff\xfe", b'{"model": 5}', b'{"model": {"type": "Bogus"}}']
 )
-def test_a_wrong_tokenizer_is_told(content: bytes, tmp_path: Path) -> None:
+def test_a_wrong_tokenizer_is_reported(content: bytes, tmp_path: Path) -> None:
     shutil.copy(BUNDLED_FOLDER / "tokenizer_config.json", tmp_path)
     (tmp_path / "tokenizer.json").write_bytes(content)
     with pytest.raises(CheckpointError, match=r"tokenizer\.json is no tokenizer") as error:

@@ -239,7 +239,7 @@ def test_thumbnails_are_the_frames_shown_in_order_and_joined_to_their_bars(
     assert np.allclose(pixels, scales.transData.transform(times)[:, 0], atol=0.5)
 
 
-def test_subsampled_thumbnails_are_said_to_be(pictures: list[tuple[PlanDetails, Any]]) -> None:
+def test_a_subset_of_thumbnails_is_called_one(pictures: list[tuple[PlanDetails, Any]]) -> None:
     (_, whole), (details, part) = pictures
     assert len(axis(part, "thumbnails").images) == MOST_IN_PLOT < len(details.plan.frames)
     assert any(f"pictures of {MOST_IN_PLOT} frames" in text.get_text() for text in part.texts)

@@ -73,7 +73,7 @@ def test_an_unproven_one_is_not() -> None:
     assert "optimum" not in plan_text(replace(PLAN, method=""))
 
 
-def test_limits_are_told_with_what_they_cost() -> None:
+def test_limits_are_reported_with_what_they_cost() -> None:
     told = fact("limits", PLAN, MANY)
     assert "--budget 1000000 (without it 12% more utility)" in told
     assert "--max-gap 0.125 (without it under 0.01% more utility)" in told
@@ -88,7 +88,7 @@ def test_a_grid_has_neither_utility_nor_scales() -> None:
     assert "36 of 720" in plan_text(grid)
 
 
-def test_time_is_only_told_where_it_was_measured() -> None:
+def test_time_is_only_reported_where_it_was_measured() -> None:
     assert "about 21 min more" in time_fact(0.5, Estimate(1234.5, 2))[1]
     assert "0.5 s for this plan" in time_fact(0.5, Estimate(3.21, 1))[1]
     assert "about 3.2 s more, by 1 earlier answer" in time_fact(0.5, Estimate(3.21, 1))[1]

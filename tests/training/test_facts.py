@@ -229,7 +229,7 @@ def test_tiles_of_twelve_rows_drown_in_nine_tokens_and_those_of_three_do_not(see
     assert not is_readable(tiles, cells, 1)
 
 
-def test_small_shapes_are_said_louder_but_still_tell_less() -> None:
+def test_small_shapes_get_more_weight_but_still_tell_less() -> None:
     small, large = (NUMBERS["here", colour, "star", "left"] for colour in ("red", "blue"))
     cells = np.full(576, -1, np.int16)
     cells[:4], cells[100:244] = small, large

@@ -168,7 +168,9 @@ def test_what_cannot_be_used_is_left_out_counted_and_named(
 
 
 @pytest.mark.parametrize("lora", [False, True])
-def test_a_damaged_base_is_told_at_the_first_step(recipe_file: Make, tmp_path: Path, base: Path, lora: bool) -> None:
+def test_a_damaged_base_is_reported_at_the_first_step(
+    recipe_file: Make, tmp_path: Path, base: Path, lora: bool
+) -> None:
     if lora:
         pytest.importorskip("peft")
     bad = tmp_path / "bad"

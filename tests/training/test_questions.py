@@ -151,7 +151,7 @@ def says(question: Question, number: int, key: tuple[object, ...]) -> bool:
 
 @settings(max_examples=80, deadline=None)
 @given(SEEDS, st.sampled_from(CONTENTS))
-def test_where_one_is_told_to_look_the_answer_stands(seed: int, content: str) -> None:
+def test_the_answer_stands_where_the_question_points(seed: int, content: str) -> None:
     facts, cells = frame_of(shot_of(content, seed))
     shown = keys_of(cells)
     for question in draw_questions([facts], [0.0], random.Random(seed), number=30):

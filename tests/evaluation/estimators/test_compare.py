@@ -82,7 +82,7 @@ def test_the_needs_of_all_shots_are_counted(found: Comparison) -> None:
     assert set(found.token_needs) == set(SCALES)
 
 
-def test_shots_are_told_by_time_and_cross_fades_are_none() -> None:
+def test_shots_are_named_by_time_and_cross_fades_are_none() -> None:
     needy = replace(case(3).clip, spans_K2=np.array([[0.0, 1.0], [1.4, 3.0]]))
     pts = np.array([0, 999, 1000, 1399, 1400, 2999, 3000])  # milliseconds
     assert needy.shots_of(pts).tolist() == [0, 0, -1, -1, 1, 1, -1]

@@ -147,7 +147,7 @@ def test_the_front_is_what_nothing_beats() -> None:
     }
 
 
-def test_what_a_reader_must_know_is_said() -> None:
+def test_what_a_reader_must_know_is_reported() -> None:
     found = make_tune_report(
         tuned(
             {(FULL, 3456): [1] * 30, **both({180: [0] * 30, 720: [1] * 30}, [1] * 30)},

@@ -61,7 +61,7 @@ def test_all_budgets_share_one_decoding_and_answer_as_ask(loaded: LoadedModel, m
     assert len(cost.peak_memory_bytes) == 5
 
 
-def test_a_way_that_runs_out_of_memory_is_not_told_as_if_it_had_run(
+def test_a_way_that_runs_out_of_memory_is_not_reported_as_if_it_had_run(
     loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     limit_tokens(monkeypatch, 130)

@@ -160,7 +160,7 @@ def refusals(model: Path) -> list[str]:
 
 
 @pytest.mark.parametrize(("layout", "key", "value", "rule"), WRONG)
-def test_a_value_against_its_rule_is_told_with_its_key(
+def test_a_value_against_its_rule_is_reported_with_its_key(
     layout: str, key: str, value: Any, rule: str, edited: Any
 ) -> None:
     said = refusals(edited(layout, {key: value}))
@@ -171,7 +171,7 @@ def test_a_value_against_its_rule_is_told_with_its_key(
 
 
 @pytest.mark.parametrize(("layout", "changes", "line"), BROKEN)
-def test_a_config_that_is_none_is_told(layout: str, changes: dict[str, Any], line: str, edited: Any) -> None:
+def test_a_config_that_is_none_is_reported(layout: str, changes: dict[str, Any], line: str, edited: Any) -> None:
     said = refusals(edited(layout, changes))
     assert set(said) == {said[0]}
     assert f"config.json: {line}" in said[0]
@@ -195,7 +195,7 @@ def test_a_config_that_is_none_is_told(layout: str, changes: dict[str, Any], lin
         (b'{"max_context": 1}', "model_type (null)"),
     ],
 )
-def test_what_is_no_json_object_is_told(content: bytes, line: str, folders: dict[str, Path], edited: Any) -> None:
+def test_what_is_no_json_object_is_reported(content: bytes, line: str, folders: dict[str, Path], edited: Any) -> None:
     (folders["converted"] / "config.json").write_bytes(content)
     said = refusals(folders["converted"])
     assert set(said) == {said[0]}

@@ -143,7 +143,7 @@ def make_large(folder: Path, part: str, by: float) -> None:
 
 
 @pytest.mark.parametrize("part", ["vision tower", "projector", "language model"])
-def test_sums_beyond_float16_are_told_by_their_part(part: str, tmp_path: Path) -> None:
+def test_sums_beyond_float16_are_reported_by_their_part(part: str, tmp_path: Path) -> None:
     folder = save_tiny(tmp_path / "m")
     make_large(folder, part, 6e4)
     half = checkpoint.load(str(folder), device="cpu", dtype="float16")
@@ -231,7 +231,7 @@ def test_numbers_that_go_wrong_later_end_the_answer(tmp_path: Path) -> None:
     assert (again.text, again.reused_tokens) == (expected.text, 0)
 
 
-def test_a_follow_up_is_told_too_and_spoils_no_later_one(tmp_path: Path) -> None:
+def test_a_follow_up_is_reported_too_and_spoils_no_later_one(tmp_path: Path) -> None:
     loaded = load_tiny(tmp_path / "m")
     held = Prefix(loaded, pack(encode(loaded, PICTURES), [9, 36, 1]), times_seconds=TIMES)
     expected = held.answer("is it", max_new_tokens=4)

@@ -86,7 +86,7 @@ def damaged(folder: Path, what: str) -> str:
         "use_rslora=1",
     ],
 )
-def test_a_spoilt_lora_is_told(what: str, whole: Path) -> None:
+def test_a_spoilt_lora_is_reported(what: str, whole: Path) -> None:
     lora = whole.parent / "lora"
     save_lora(lora, whole)
     line = damaged(lora, what)
@@ -128,7 +128,7 @@ def parts(whole: Path) -> dict[str, Path]:
     }
 
 
-def test_a_part_is_told_with_the_command_that_merges_it(whole: Path) -> None:
+def test_a_part_is_reported_with_the_command_that_merges_it(whole: Path) -> None:
     for words, folder in parts(whole).items():
         base = "lmsys/vicuna" if "vicuna" in words else "BASE"
         shown = f"'{folder}'" if " " in folder.name else f"{folder}"
@@ -139,7 +139,7 @@ def test_a_part_is_told_with_the_command_that_merges_it(whole: Path) -> None:
             assert str(error.value).endswith(f"merge it first: m3video convert {shown} NEW_FOLDER --base {base}")
 
 
-def test_what_cannot_be_merged_is_told(whole: Path) -> None:
+def test_what_cannot_be_merged_is_reported(whole: Path) -> None:
     base, root = vicuna(whole), whole.parent
     held = parts(whole)
     with pytest.raises(CheckpointError, match="holds a whole model: --base is for a LoRA"):

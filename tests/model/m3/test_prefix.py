@@ -99,7 +99,7 @@ def test_every_template_keeps_its_frames(style: str, tmp_path: Path) -> None:
     assert held.answer("is it red", max_new_tokens=2).reused_tokens >= 189
 
 
-def test_a_question_before_the_frames_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_question_before_the_frames_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing assumes where the question stands: then the part before it is kept, and the answer is still the same."""
     monkeypatch.setattr(
         inputs, "build_prompt", lambda _s, question, *, num_frames, times_seconds: f"frame {question} <image> answer"

@@ -60,7 +60,7 @@ def test_a_time_in_a_question_becomes_the_nearest_shown_frame_and_says_so(
         ("0:25", 4, "a frame of its shot, shown at 0:20"),
     ],
 )
-def test_a_shot_is_told_by_its_frame_with_most_tokens(moment: str, frame: int, note: str | None) -> None:
+def test_a_shot_is_represented_by_its_frame_with_most_tokens(moment: str, frame: int, note: str | None) -> None:
     shown = {"scales": [1, 36, 9, 1], "shots_seconds": [0.0, 5.0, 10.0, 16.0, 30.0]}
     asked, notes = name_times(f"what is at {moment}", [1.0, 4.9, 9.0, 20.0], **shown)
     assert asked == f"what is in frame {frame}"

@@ -118,7 +118,7 @@ def test_what_is_no_model_is_refused_in_one_line(config: str, message: str, tmp_
     "data",
     [b"", b"\x00" * 4, b"\xff" * 16, b"\x02\x00\x00\x00\x00\x00\x00\x00[]", b"\x10\x00\x00\x00\x00\x00\x00\x00{}"],
 )
-def test_damaged_headers_are_told(data: bytes, tmp_path: Path) -> None:
+def test_damaged_headers_are_reported(data: bytes, tmp_path: Path) -> None:
     (tmp_path / "model.safetensors").write_bytes(data)
     with pytest.raises(CheckpointError, match="damaged or cut off"):
         read_header(tmp_path / "model.safetensors")
