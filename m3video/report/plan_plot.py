@@ -27,10 +27,10 @@ from m3video.types import SCALES, TokenPlan
 from m3video.utils.clock import clock
 
 Span = tuple[float, float]
-"""From here to there, in seconds."""
+"""Start and end, in seconds."""
 
 MOST_IN_PLOT, PER_ROW = 16, 8
-"""Thumbnails."""
+"""Most thumbnails in the picture, and in a row."""
 
 WIDTH, HEIGHT = 1440, 900
 """Size of the figure in pixels: a laptop screen."""
@@ -57,14 +57,14 @@ WIDE_SHOTS = 120
 """With more shots the bands are no wider than bars."""
 
 COLUMNS = 400
-"""Points of a curve; more could not be told apart."""
+"""Points of a curve; a screen cannot show more."""
 
 COLOURS = {1: "#9ecae1", 9: "#3182bd", 36: "#31a354", 144: "#fd8d3c", 576: "#a50f15"}
 """Scale -> colour."""
 
 
 def draw_plan(details: PlanDetails, facts: Sequence[Row], thumbnails: Thumbnails) -> Any:
-    """The plan on its time axis, 1440 pixels wide (and 900 high with thumbnails).
+    """Draw the plan on its time axis, 1440 pixels wide (and 900 high with thumbnails).
 
     Args:
         details: the plan and what it was decided from.
@@ -111,7 +111,7 @@ def draw_plan(details: PlanDetails, facts: Sequence[Row], thumbnails: Thumbnails
 
 
 def _span(details: PlanDetails) -> Span:
-    """First and last second drawn: the range that was looked at."""
+    """Return the first and last second drawn: the analyzed range."""
     stats, settings = details.stats, details.settings
     seen = on_screen(stats, settings.start, settings.end)
     base = stats.pts_seconds(int(stats.pts_N[0]))
@@ -128,7 +128,7 @@ def _time_axis(axis: Any, span: Span, view: Span) -> None:
 
 
 def time_ticks(start: float, end: float, *, most: int = 12) -> list[float]:
-    """Round clock times in the range, at most `most` of them."""
+    """Return round clock times in the range, at most `most` of them."""
     steps = [0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200]
     step = next((step for step in steps if (end - start) / step <= most - 1), steps[-1] * most)
     while (end - start) / step > most - 1:
@@ -137,7 +137,7 @@ def time_ticks(start: float, end: float, *, most: int = 12) -> list[float]:
 
 
 def _draw_scales(axis: Any, details: PlanDetails, span: Span) -> None:
-    """Bars of tokens over alternating bands of shots; the side of the token grid is the height of a bar."""
+    """Draw bars of tokens over alternating bands of shots; the side of the token grid is the height of a bar."""
     plan = details.plan
     top = 1.3 * max([36, *(frame.scale for frame in plan.frames)])
     axis.set_yscale("function", functions=(lambda y: np.sqrt(np.maximum(y, 0)), np.square))
@@ -173,12 +173,12 @@ def _draw_scales(axis: Any, details: PlanDetails, span: Span) -> None:
 
 
 def _seen(pts: int, plan: TokenPlan, span: Span) -> float:
-    """When a frame begins to be on screen in the range."""
+    """Return when a frame begins to be on screen in the range."""
     return max(span[0], plan.video.pts_seconds(pts))
 
 
 def _draw_shots(axis: Any, plan: TokenPlan, span: Span) -> None:
-    """Every other shot as a grey band, and the number of each where there is room."""
+    """Draw every other shot as a grey band, and the number of each where there is room."""
     shots = [tuple(plan.video.pts_seconds(pts) for pts in shot) for shot in plan.shots]
     # Many shots would be a hatching behind the bars: they stand above them then.
     lowest = 0.0 if len(shots) <= WIDE_SHOTS else 0.94
@@ -209,7 +209,7 @@ def _draw_shots(axis: Any, plan: TokenPlan, span: Span) -> None:
 
 
 def _legend(details: PlanDetails, num_thumbnails: int) -> str:
-    """What is seen in the upper half."""
+    """Return the caption of the upper half: what is seen in it."""
     plan = details.plan
     shots = "one shot" if len(plan.shots) == 1 else f"{len(plan.shots)} shots, in turn white and grey"
     words = [f"tokens of each of {len(plan.frames)} frames shown", shots]
@@ -223,7 +223,7 @@ def _legend(details: PlanDetails, num_thumbnails: int) -> str:
 
 
 def _bar_width(plan: TokenPlan, span: Span) -> float:
-    """Seconds; as wide as most frames have room for, never less than two pixels."""
+    """Return the width of a bar in seconds: as wide as most frames have room for, never less than two pixels."""
     whole = span[1] - span[0]
     times = [_seen(frame.pts, plan, span) for frame in plan.frames]
     room = 0.8 * float(np.quantile(np.diff(times), 0.1)) if len(times) > 1 else whole
@@ -231,7 +231,7 @@ def _bar_width(plan: TokenPlan, span: Span) -> float:
 
 
 def _draw_complexity(axis: Any, details: PlanDetails, span: Span) -> None:
-    """What is lost at each coarser scale where it hurts most, one area before the other."""
+    """Draw what is lost at each coarser scale where it hurts most, one area before the other."""
     stats = details.stats
     rows = rows_in_range(stats, details.settings.start, details.settings.end)
     times = np.maximum(stats.times_N[rows], span[0])
@@ -249,13 +249,13 @@ def _draw_complexity(axis: Any, details: PlanDetails, span: Span) -> None:
 
 
 def column_starts(times_N: NDArray[np.floating], span: Span, *, most: int) -> NDArray[np.int64]:
-    """First frame of each column of time that holds a frame, of `most` equal columns, int64 [K]."""
+    """Return the first frame of each column of time that holds a frame, of `most` equal columns, int64 [K]."""
     column = np.floor((times_N - span[0]) / (span[1] - span[0]) * most)
     return np.flatnonzero(np.diff(column, prepend=-1))
 
 
 def _draw_spent(axis: Any, details: PlanDetails, span: Span) -> None:
-    """Tokens as a share of the budget and utility as a share of its bound, as they add up over the video."""
+    """Draw tokens as a share of the budget and utility as a share of its bound, as they add up over the video."""
     plan = details.plan
     shown = np.flatnonzero(details.allocation.scale_N)
     scale = details.allocation.scale_N[shown]
@@ -281,7 +281,7 @@ def _caption(axis: Any, text: str) -> None:
 
 
 def _draw_thumbnails(axis: Any, plan: TokenPlan, thumbnails: Thumbnails, span: Span) -> None:
-    """One row, or two that stand in turn, so that lines from the upper one pass between those of the lower one."""
+    """Place the thumbnails in one row, or in two staggered rows: lines from the upper one pass between the lower ones."""
     width, height = RIGHT - LEFT, STRIP[1] - STRIP[0]
     axis.set(xlim=(0, width), ylim=(0, height))
     axis.axis("off")
@@ -327,12 +327,12 @@ def _draw_thumbnails(axis: Any, plan: TokenPlan, thumbnails: Thumbnails, span: S
 
 
 def _short(seconds: float, span: Span) -> str:
-    """Hundredths matter only in a short video."""
+    """Return a clock time; hundredths matter only in a short video."""
     return clock(seconds if span[1] - span[0] < 600 else round(seconds))
 
 
 def _draw_words(axis: Any, plan: TokenPlan, facts: Sequence[Row]) -> None:
-    """The table of scales, which is the legend of all colours, and the facts that the terminal shows."""
+    """Draw the table of scales, which is the legend of all colours, and the facts that the terminal shows."""
     from matplotlib.patches import Rectangle
 
     height = axis.get_window_extent().height
@@ -356,12 +356,12 @@ def _draw_words(axis: Any, plan: TokenPlan, facts: Sequence[Row]) -> None:
 
 
 def _cut(text: str, most: int) -> str:
-    """The middle of a long name left out."""
+    """Return a long name with its middle left out."""
     return text if len(text) <= most else text[: most // 2 - 1] + "…" + text[-most // 2 :]
 
 
 def _drawable(text: str) -> str:
-    """What the font has no sign for as a question mark; the page and the terminal show it as it is."""
+    """Return a text with a question mark for what the font has no sign for; the page and the terminal show it as it is."""
     from matplotlib.font_manager import findfont, get_font
 
     font = get_font(findfont("DejaVu Sans"))
