@@ -281,7 +281,7 @@ def _caption(axis: Any, text: str) -> None:
 
 
 def _draw_thumbnails(axis: Any, plan: TokenPlan, thumbnails: Thumbnails, span: Span) -> None:
-    """Place the thumbnails in one row, or in two staggered rows: lines from the upper one pass between the lower ones."""
+    """Place the thumbnails in one row, or in two staggered rows, between which lines can pass."""
     width, height = RIGHT - LEFT, STRIP[1] - STRIP[0]
     axis.set(xlim=(0, width), ylim=(0, height))
     axis.axis("off")
@@ -361,7 +361,7 @@ def _cut(text: str, most: int) -> str:
 
 
 def _drawable(text: str) -> str:
-    """Return a text with a question mark for what the font has no sign for; the page and the terminal show it as it is."""
+    """Return a text with question marks where the font has no sign; the page and the terminal show it as it is."""
     from matplotlib.font_manager import findfont, get_font
 
     font = get_font(findfont("DejaVu Sans"))
