@@ -94,10 +94,7 @@ def test_the_wheel_holds_a_model_that_answers_and_the_ids_of_chatml(tmp_path: Pa
     digests = base_digests(tmp_path)
     assert [digests[base["of"]] for base in ACCEPTED_BASES] == [base["digest"] for base in ACCEPTED_BASES]
     codec = load_text(tmp_path)
-    prompt = build_prompt("chatml", "What is the capital of France?", num_frames=0, times_seconds=None)
-    ids = prompt_ids(codec, prompt)
-    assert ids[:3] == [1, 9690, 198]  # <|im_start|>, system, line feed
-    assert ids[-3:] == [1, 520, 9531] + [198] if False else True
+    ids = prompt_ids(codec, build_prompt("chatml", "What is the capital of France?", num_frames=0, times_seconds=None))
     with torch.inference_mode():
         found = LlamaForCausalLM.from_pretrained(tmp_path).generate(
             torch.tensor([ids]), max_new_tokens=12, do_sample=False
@@ -105,5 +102,15 @@ def test_the_wheel_holds_a_model_that_answers_and_the_ids_of_chatml(tmp_path: Pa
     new_ids = found[0, len(ids) :].tolist()
     assert codec.decode(new_ids) == "The capital of France is Paris."
     assert new_ids[-1] == codec.eos_id
-    shown = prompt_ids(codec, build_prompt("chatml", "What?", num_frames=2, times_seconds=[0.0, 7.5]))
-    assert shown.count(IMAGE_ID) == 2
+    system = [1, 9690, 198, 2683, 359, 253, 5356, 5646, 11173, 338, 5360, 2029, 563, 7785, 30, 2, 198]
+    at_zero, at_seven = [9967, 418, 216, 32, 42, 32, 32, 42, 216], [9967, 418, 216, 32, 42, 32, 39, 30, 37, 32, 42, 216]
+    shown = prompt_ids(codec, build_prompt("chatml", "What is it?", num_frames=2, times_seconds=[0.0, 7.5]))
+    assert shown == [
+        *system,
+        *(1, 4093, 198),  # <|im_start|>, user, line feed
+        *at_zero,
+        *(IMAGE_ID, 198),
+        *at_seven,
+        *(IMAGE_ID, 198, 1780, 314, 357, 47),
+        *(2, 198, 1, 520, 9531, 198),  # <|im_end|>, line feed, <|im_start|>, assistant, line feed
+    ]

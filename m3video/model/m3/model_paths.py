@@ -48,7 +48,9 @@ def find_source(name_or_path: str, base: str | None, *, vision_tower: str | None
 
 
 def find_folder(name_or_path: str, *, revision: str | None = None) -> Path:
-    """Return the bundled folder, that of `small` (written at its first use), a local folder with a config.json, or one from the hub.
+    """Return the bundled folder, that of `small`, a local folder with a config.json, or one from the hub.
+
+    That of `small` is written when it is asked for first.
 
     Raises:
         CheckpointError: it is none of these, or only a part of a model.

@@ -20,6 +20,8 @@ _HUMAN = (
     "A chat between a curious human and an artificial intelligence assistant. The assistant gives helpful, detailed, "
     "and polite answers to the human's questions."
 )
+# The first words are those of the system turn that SmolLM2 was trained with; after others it may answer with nonsense.
+_HELPFUL = "You are a helpful AI assistant that answers questions about videos."
 # Style -> text before and after the user's turn. Source: reference `conversation.py` (vicuna_v1, llava_v1, llava_v0);
 # chatml as the template of SmolLM2 writes it.
 TEMPLATES: dict[str, tuple[str, str]] = {
@@ -28,7 +30,7 @@ TEMPLATES: dict[str, tuple[str, str]] = {
     "llava_v0": (f"{_HUMAN}###Human: ", "###Assistant:"),
     "plain": ("", ""),
     "chatml": (
-        "<|im_start|>system\nYou are a helpful AI assistant that answers questions about videos.<|im_end|>\n<|im_start|>user\n",
+        f"<|im_start|>system\n{_HELPFUL}<|im_end|>\n<|im_start|>user\n",
         "<|im_end|>\n<|im_start|>assistant\n",
     ),
 }

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from m3video.errors import CheckpointError
-from m3video.model.m3.small_base import INSTALL, BasePlace, base_of_hub, bases_here
+from m3video.model.m3.small_base import INSTALL, BasePlace, OtherBaseError, base_of_hub, bases_here
 from m3video.model.safetensors_headers import files_digest
 from m3video.utils.cache import STALE_SECONDS, VARIABLE
 from m3video.utils.digest import digest_of
@@ -55,7 +55,8 @@ def prepare_small(cache: Path, *, part: Path | None = None) -> Path:
         if (found := find_prepared(cache, part=part)) is not None:
             return found
         raise CheckpointError(
-            f"the model small cannot be written to {folder} ({error.strerror or error}): {VARIABLE} names another folder"
+            f"the model small cannot be written to {folder} ({error.strerror or error}); {VARIABLE} names another "
+            "folder for the cache"
         ) from None
 
 
@@ -93,7 +94,8 @@ def default_model(cache: Path, *, part: Path | None = None) -> tuple[str, str | 
         return SMALL, None
     return (
         "bundled",
-        f"no model for natural video is installed ({INSTALL}): the bundled one answers, which knows rendered clips only",
+        f"no model for natural video is installed ({INSTALL}): the bundled one answers, which knows only rendered "
+        "clips",
     )
 
 
@@ -107,8 +109,6 @@ def _part_key(part: Path) -> str:
 
 def _write(folder: Path, part: Path) -> Path:
     """Write the whole model with the first base here that fits, or where there is none with the hub's."""
-    from m3video.model.m3.small_part import OtherBaseError
-
     _remove_unfinished(folder)
     refused: OtherBaseError | None = None
     for base in bases_here():
@@ -122,6 +122,7 @@ def _write(folder: Path, part: Path) -> Path:
 
 
 def _write_with(base: BasePlace, folder: Path, part: Path) -> Path:
+    # Loads torch, which takes seconds: not before there is something to write.
     from m3video.model.m3.small_part import write_whole
 
     out = folder / f"{_part_key(part)}-{base.sample}"

@@ -38,6 +38,10 @@ The first is the one to train on. The second stands for the same model as the hu
 """
 
 
+class OtherBaseError(CheckpointError):
+    """A base that `small` was not made for."""
+
+
 @dataclass(frozen=True, slots=True)
 class BasePlace:
     """Where a base lies.

@@ -32,9 +32,11 @@ from m3video.model.m3.config_json import read_config_json
 from m3video.model.m3.lora import with_part
 from m3video.model.m3.modeling import M3VideoConfig, M3VideoForConditionalGeneration
 from m3video.model.m3.processor import write_processor
-from m3video.model.m3.small_base import ACCEPTED_BASES, INSTALL, REPOSITORY, BasePlace
+from m3video.model.m3.prompt import TURN_MARKS
+from m3video.model.m3.small_base import ACCEPTED_BASES, INSTALL, REPOSITORY, BasePlace, OtherBaseError
 from m3video.model.m3.state_dict import our_config, our_name, read_folder
 from m3video.model.safetensors_headers import read_json
+from m3video.model.tokenizer import load_text
 from m3video.utils.digest import digest_of
 
 WEIGHTS, ADAPTER_CONFIG, ACCEPTED = "adapter_model.safetensors", "adapter_config.json", "base.json"
@@ -43,10 +45,6 @@ MADE_FROM = "made_from.json"
 
 _DIGESTS = ("tensors", "norms")
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-
-
-class OtherBaseError(CheckpointError):
-    """A base that `small` was not made for."""
 
 
 @contextmanager
@@ -144,6 +142,8 @@ def write_whole(part: Path, base: BasePlace, folder: Path) -> None:
         tensors = {name: tensor.to(dtype) for name, tensor in _merged(part, base_folder)}
         _check(tensors, our_config(part), part)
         save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+        if not (base_folder / "tokenizer.json").is_file():
+            raise CheckpointError(f"{base.path} has no tokenizer.json, which the model small needs of its base")
         shutil.copyfile(base_folder / "tokenizer.json", folder / "tokenizer.json")
         text = _text_settings(base_folder)
     for name in ("config.json", "README.md"):
@@ -151,6 +151,7 @@ def write_whole(part: Path, base: BasePlace, folder: Path) -> None:
             shutil.copyfile(part / name, folder / name)
     for file, content in (("tokenizer_config.json", text), (MADE_FROM, {"base": taken, "path": str(base.path)})):
         (folder / file).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    _check_text(folder, base)
     write_processor(folder)
     _write_generation(folder)
 
@@ -177,7 +178,7 @@ def _merged(part: Path, base_folder: Path) -> Iterator[tuple[str, Tensor]]:
 
 
 def _check(tensors: Mapping[str, Tensor], config: M3VideoConfig, part: Path) -> None:
-    """Raise CheckpointError unless the tensors are those of a model with this config, NotFiniteError for bad numbers."""
+    """Refuse tensors that are not those of a model with this config, and numbers that are not finite."""
     with torch.device("meta"):
         state = M3VideoForConditionalGeneration(config).state_dict()
     text: Any = config.text_config
@@ -207,6 +208,16 @@ def _text_settings(base_folder: Path) -> dict[str, Any]:
         **named,
         "clean_up_tokenization_spaces": False,
     }
+
+
+def _check_text(folder: Path, base: BasePlace) -> None:
+    """Raise CheckpointError where the tokenizer does not know the marks of the prompt's turns as one token each."""
+    codec = load_text(folder)
+    text: Any = our_config(folder).text_config
+    begin, end = map(codec.encode, TURN_MARKS)
+    if len(begin) != 1 or begin == end or not end == [codec.eos_id] == [text.eos_token_id]:
+        marks = f"{TURN_MARKS[0]} is {begin}, {TURN_MARKS[1]} is {end}, an answer ends with {codec.eos_id}"
+        raise CheckpointError(f"{base.path}: its tokenizer is not that of the model small: {marks}")
 
 
 def _write_generation(folder: Path) -> None:
