@@ -16,15 +16,12 @@ from pathlib import Path
 from m3video.errors import CheckpointError
 from m3video.model.m3.small_base import INSTALL, BasePlace, OtherBaseError, base_of_hub, bases_here
 from m3video.model.safetensors_headers import files_digest
-from m3video.utils.cache import STALE_SECONDS, VARIABLE
+from m3video.utils.cache import MODELS, STALE_SECONDS, VARIABLE
 from m3video.utils.digest import digest_of
 from m3video.utils.files import new_folder
 
 SMALL = "small"
 SMALL_FOLDER = Path(__file__).parents[2] / "assets" / "small"
-MODELS = "models"
-"""Folder of the cache folder. What is in it is not evicted: an eviction would pull it from under a running model."""
-
 _LAYOUT = 1
 """Counts up when the written folder changes, so that one of an older version is not taken."""
 

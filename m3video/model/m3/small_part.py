@@ -37,12 +37,10 @@ from m3video.model.m3.small_base import ACCEPTED_BASES, INSTALL, REPOSITORY, Bas
 from m3video.model.m3.state_dict import our_config, our_name, read_folder
 from m3video.model.safetensors_headers import read_json
 from m3video.model.tokenizer import load_text
+from m3video.utils.cache import MADE_FROM
 from m3video.utils.digest import digest_of
 
 WEIGHTS, ADAPTER_CONFIG, ACCEPTED = "adapter_model.safetensors", "adapter_config.json", "base.json"
-MADE_FROM = "made_from.json"
-"""In a folder that `write_whole` made: which base it took."""
-
 _DIGESTS = ("tensors", "norms")
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -149,7 +147,8 @@ def write_whole(part: Path, base: BasePlace, folder: Path) -> None:
     for name in ("config.json", "README.md"):
         if (part / name).is_file():
             shutil.copyfile(part / name, folder / name)
-    for file, content in (("tokenizer_config.json", text), (MADE_FROM, {"base": taken, "path": str(base.path)})):
+    origin = {"name": "small", "base": taken, "path": str(base.path)}
+    for file, content in (("tokenizer_config.json", text), (MADE_FROM, origin)):
         (folder / file).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
     _check_text(folder, base)
     write_processor(folder)
