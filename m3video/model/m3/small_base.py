@@ -34,7 +34,8 @@ ACCEPTED_BASES = (
 )
 """The bases that `small` may be merged into; digests as `small_part.base_digests` makes them.
 
-The first is the one to train on. The second stands for the same model as the hub stores it, not quantized.
+The first is the one to train on. The second stands for the same model as the hub stores it, not quantized; it fits too
+where somebody changed matrices only, which norms do not tell.
 """
 
 
@@ -57,7 +58,10 @@ class BasePlace:
     @property
     def sample(self) -> str:
         """A digest of samples of its files: tells bases apart without reading all of them."""
-        return weights_digest(self.path) if self.path.is_dir() else files_digest([self.path])
+        try:
+            return weights_digest(self.path) if self.path.is_dir() else files_digest([self.path])
+        except OSError as error:
+            raise CheckpointError(f"{self.path} cannot be read: {error.strerror}") from None
 
 
 def bases_here() -> Iterator[BasePlace]:
