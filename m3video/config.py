@@ -18,8 +18,8 @@ from m3video.utils.units import parse_size
 
 ENV_PREFIX = "M3VIDEO_"
 
-# Read elsewhere: the cache folder, and folders of test data that are not in the repository.
-_OTHER_VARIABLES = frozenset({"CACHE_DIR", "PARITY_DIR", "VIDEOS_DIR", "ANNOTATIONS_DIR"})
+# Read elsewhere: the cache folder, the base of the model `small`, folders of test data that the repository lacks.
+_OTHER_VARIABLES = frozenset({"CACHE_DIR", "SMALL_BASE", "PARITY_DIR", "VIDEOS_DIR", "ANNOTATIONS_DIR"})
 
 
 PLAN_SETTINGS = (

@@ -13,7 +13,7 @@ import typer
 from m3video.cli.options import Json
 from m3video.config import load_settings
 from m3video.errors import M3VideoError
-from m3video.utils.cache import Cache, cache_root
+from m3video.utils.cache import KINDS, Cache, cache_root
 from m3video.utils.units import size_text
 
 app = typer.Typer(
@@ -32,9 +32,11 @@ _LEAST_PATH_WIDTH = 20
 def ls(json: Json = False) -> None:
     """List what the cache keeps, latest used first.
 
-    That is visual features of frames ("grids") and first passes over videos ("scans").
+    That is visual features of frames ("grids"), first passes over videos ("scans"), and models put together from
+    their parts ("models").
 
-    The folder is M3VIDEO_CACHE_DIR, else m3video in the user's cache folder; M3VIDEO_CACHE_GIB is its limit.
+    The folder is M3VIDEO_CACHE_DIR, else m3video in the user's cache folder; M3VIDEO_CACHE_GIB is its limit, which
+    does not count models.
 
     Example: m3video cache ls
     """
@@ -42,7 +44,7 @@ def ls(json: Json = False) -> None:
 
     cache = _cache()
     rows = list(cache.rows())
-    total = sum(row["bytes"] for row in rows)
+    total = sum(row["bytes"] for row in rows if row["kind"] in KINDS)
     if json:
         print_json({"folder": str(cache.root), "bytes": total, "most_bytes": cache.most_bytes, "entries": rows})
         return
@@ -63,7 +65,7 @@ def prune(
 ) -> None:
     """Remove what was used least recently.
 
-    The cache does so by itself at its limit.
+    The cache does so by itself at its limit. Models are removed only with --keep-gib 0, and made again when used.
 
     Example: m3video cache prune --keep-gib 0
     """
@@ -71,6 +73,9 @@ def prune(
 
     cache = _cache()
     count, freed = cache.trim(None if keep_gib is None else round(keep_gib * 2**30))
+    if keep_gib == 0:
+        models, their_bytes = cache.remove_models()
+        count, freed = count + models, freed + their_bytes
     if json:
         print_json({"folder": str(cache.root), "removed_files": count, "removed_bytes": freed})
     else:
@@ -103,9 +108,10 @@ def _cache() -> Cache:
 
 
 def _path_text(row: Mapping[str, Any], room: int | None) -> str:
-    """Return the video and what it was read with, a long path cut to its end."""
+    """Return the video or model and what it was read with or made from, a long path cut to its end."""
     from m3video.utils.text import printable
 
-    reader = row.get("model") or row.get("scan") or ""
-    text = printable(f"{row.get('video', 'damaged')} ({reader})" if reader else "damaged")
+    what = row.get("video") or row.get("name")
+    source = row.get("model") or row.get("scan") or row.get("base")
+    text = printable(f"{what} ({source})" if what and source else "damaged")
     return text if room is None or len(text) <= room else "..." + text[3 - max(room, _LEAST_PATH_WIDTH) :]

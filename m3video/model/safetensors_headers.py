@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -87,15 +87,19 @@ def read_header(path: Path) -> dict[str, tuple[int, ...]]:
 
 def weights_digest(folder: Path) -> str:
     """Return a digest of a folder's config and of samples of its weights: reads a megabyte, not 14 GB."""
-    return digest_of(_samples(folder))
+    files = sorted(folder.iterdir())
+    return files_digest(file for file in files if file.suffix in (".safetensors", ".bin") or file.name == "config.json")
 
 
-def _samples(folder: Path) -> Iterator[bytes]:
-    for file in sorted(folder.iterdir()):
-        if file.suffix in (".safetensors", ".bin") or file.name == "config.json":
-            size = file.stat().st_size
-            yield f"{file.name} {size}".encode()
-            with file.open("rb") as stream:
-                for number in range(_SAMPLES):
-                    stream.seek(size * number // _SAMPLES)
-                    yield stream.read(_SAMPLE_BYTES)
+def files_digest(files: Iterable[Path]) -> str:
+    """Return a digest of the names, the sizes and samples of files, a megabyte of each at most."""
+    return digest_of(piece for file in files for piece in _samples(file))
+
+
+def _samples(file: Path) -> Iterator[bytes]:
+    size = file.stat().st_size
+    yield f"{file.name} {size}".encode()
+    with file.open("rb") as stream:
+        for number in range(_SAMPLES):
+            stream.seek(size * number // _SAMPLES)
+            yield stream.read(_SAMPLE_BYTES)

@@ -15,14 +15,14 @@ from pathlib import Path
 from typing import Any
 
 from m3video.errors import UsageError
-from m3video.model.m3.prompt import IMAGE, TEMPLATES, build_prompt
+from m3video.model.m3.prompt import IMAGE, TEMPLATES, TURN_MARKS, build_prompt
 from m3video.model.tokenizer import TextCodec, prompt_ids
 from m3video.utils.text import fault_of, nearest, read_text
 
 END = "</s>"
 VIDEO = "<video>"
 UNLEARNED = -100
-STYLES = ("vicuna_v1", "llava_v1", "bundled")
+STYLES = ("vicuna_v1", "llava_v1", "chatml", "bundled")
 """Prompt styles that a conversation of several turns can be written in."""
 
 
@@ -154,8 +154,8 @@ def _turns(raw: object) -> tuple[list[tuple[str, str]], bool]:
             raise _Malformed(f"a turn is from {turn.get('from')!r}; human and gpt are known")
         if wrong := fault_of(turn["value"]):
             raise _Malformed(f"a turn {wrong}")
-        if END in turn["value"]:
-            raise _Malformed(f"a turn contains {END}, which ends an answer")
+        if mark := next((mark for mark in (END, *TURN_MARKS) if mark in turn["value"]), None):
+            raise _Malformed(f"a turn contains {mark}, which begins or ends a turn")
     left_out = raw[0]["from"] == "gpt"
     turns = raw[left_out:]
     if len(turns) % 2 or not turns:
@@ -206,7 +206,7 @@ def check_style(style: str) -> str:
 def conversation_text(
     style: str, row: Conversation, *, num_frames: int, times_seconds: Sequence[float] | None
 ) -> tuple[str, list[tuple[int, int]]]:
-    """Return the whole conversation as text, and where each answer begins (before its space) and ends (after `</s>`).
+    """Return the whole conversation as text, and where each answer begins and ends, with its space and end mark.
 
     Args:
         style: one of `STYLES`.
@@ -218,7 +218,7 @@ def conversation_text(
     for number, (human, answer) in enumerate(row.turns):
         text += _first_turn(style, row, human, num_frames, times_seconds) if number == 0 else _later_turn(style, human)
         start = len(text)
-        text += f" {answer}{END}"
+        text += f"{answer}{TURN_MARKS[1]}" if style == "chatml" else f" {answer}{END}"
         spans.append((start, len(text)))
     return text, spans
 
@@ -238,13 +238,15 @@ def _first_turn(
 def _later_turn(style: str, human: str) -> str:
     if style == "bundled":
         return f" question {human.replace(IMAGE, '').strip()} answer"
+    if style == "chatml":
+        return f"\n{TURN_MARKS[0]}user\n{human}{TEMPLATES[style][1]}"
     return f"USER: {human}{TEMPLATES[style][1]}"
 
 
 def label(
     codec: TextCodec, style: str, row: Conversation, *, num_frames: int, times_seconds: Sequence[float] | None = None
 ) -> Labelled | Skipped:
-    """Tokenize a conversation; only the answers, each with its `</s>`, are trained on.
+    """Tokenize a conversation; only the answers, each with its end mark, are trained on.
 
     Arguments as for `conversation_text`. A row whose answers cannot be separated token by token is skipped.
     """

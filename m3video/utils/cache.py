@@ -14,6 +14,7 @@ import hashlib
 import importlib.metadata
 import json
 import os
+import shutil
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -28,6 +29,13 @@ from m3video.utils.files import replacing
 VARIABLE = "M3VIDEO_CACHE_DIR"
 KINDS = ("grids", "scans")
 """Kinds of entries: projected grids of frames, and first passes over videos. All can be evicted and computed again."""
+
+MODELS = "models"
+"""Folder of whole models that were put together here. The limit does not count them, and nothing evicts them: it would
+pull a model from under its readers. Only emptying the cache removes them."""
+
+MADE_FROM = "made_from.json"
+"""In the folder of such a model: "name", and the "base" that it was made from."""
 
 DECODERS = ("av", "decord", "torchcodec", "opencv-python-headless")
 """Libraries that a decoded picture may depend on; each backend takes its index and colours from others too."""
@@ -161,7 +169,44 @@ class Cache:
                             "folder": str(folder),
                         }
                     )
+        found += self._models()
         yield from sorted(found, key=lambda row: row["used"], reverse=True)
+
+    def remove_models(self) -> tuple[int, int]:
+        """Remove the models that were put together here; they are made again when they are used.
+
+        Returns:
+            How many files were removed, and their bytes.
+        """
+        count = freed = 0
+        for row in self._models():
+            folder = Path(row["folder"])
+            hidden = folder.with_name(f".{folder.name}.gone")
+            try:
+                folder.rename(hidden)  # nobody finds half of it
+                shutil.rmtree(hidden)
+            except OSError as error:
+                self._note(f"cache {folder} cannot be removed ({error.strerror}): it stays")
+                continue
+            count, freed = count + row["files"], freed + row["bytes"]
+        return count, freed
+
+    def _models(self) -> list[dict[str, Any]]:
+        """Return a row for each model, as in `rows`."""
+        found = []
+        for folder in self._folders(MODELS):
+            if folder.name.startswith("."):
+                continue
+            try:
+                made = json.loads((folder / MADE_FROM).read_text(encoding="utf-8"))
+                sizes = [file.stat().st_size for file in folder.iterdir()]
+                used = folder.stat().st_mtime
+                about = {"name": str(made["name"]), "base": str(made["base"])}
+            except (OSError, ValueError, KeyError, TypeError):
+                continue  # it is being removed
+            found.append({"kind": MODELS, "files": len(sizes), "bytes": sum(sizes), "used": used, **about})
+            found[-1]["folder"] = str(folder)
+        return found
 
     def _path(self, kind: str, key: Key, name: str) -> Path:
         assert kind in KINDS

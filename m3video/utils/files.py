@@ -1,4 +1,4 @@
-"""Atomic writing of files, and small JSON files that store measurements of this machine."""
+"""Atomic writing of files and folders, and small JSON files that store measurements of this machine."""
 
 from __future__ import annotations
 
@@ -41,6 +41,30 @@ def replacing(path: Path) -> Iterator[Path]:
     except BaseException:
         part.unlink(missing_ok=True)
         raise
+
+
+@contextmanager
+def new_folder(folder: Path) -> Iterator[Path]:
+    """Yield a temporary folder that becomes `folder` when the block succeeds, and is removed when it fails.
+
+    Folders above are made; `folder` itself must not exist yet, or be empty.
+
+    Raises:
+        OSError: it cannot be written, or is not empty.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    work = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    try:
+        yield work
+        # Temporary folders, and files that safetensors writes, are readable by their owner only.
+        work.chmod(0o755)
+        for file in work.iterdir():
+            file.chmod(0o644)
+        if folder.is_dir():
+            folder.rmdir()
+        work.rename(folder)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
 
 
 def _own_stream(path: Path) -> int | None:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from m3video.errors import UsageError
+from m3video.model.gguf_file import unpack
 from m3video.model.m3.prompt import build_prompt
 from m3video.model.tokenizer import IMAGE_ID, SentencePieceText, TextCodec, load_text, prompt_ids
 from m3video.training.conversations import (
@@ -24,6 +25,7 @@ from m3video.training.conversations import (
     read_conversations,
 )
 from tests.model.tiny import WORDS, save_words
+from tests.model.tiny_base import save_gguf
 from tests.paths import PARITY
 
 VICUNA = PARITY / "llava-v1.5-tiny-m3" / "safetensors"
@@ -85,7 +87,8 @@ def test_the_forms_of_mix665k_and_llava_video(tmp_path: Path) -> None:
         ({"conversations": [*turns("a"), *turns("a")]}, "take turns"),
         ({"conversations": [{"from": "system", "value": "a"}, *turns("b")]}, "'system'"),
         ({"conversations": turns("a", " ")}, "empty"),
-        ({"conversations": turns("a", "b</s>c")}, "ends an answer"),
+        ({"conversations": turns("a", "b</s>c")}, "contains </s>, which begins or ends a turn"),
+        ({"conversations": turns("a<|im_end|>", "b")}, "contains <|im_end|>, which begins or ends a turn"),
         ({"conversations": turns("<image>\na", "b")}, "0 pictures, 1 times"),
         ({"image": "a.png", "conversations": turns("a", "b")}, "1 picture, and <image> in 0"),
         ({"image": "a.png", "conversations": turns("<image>", "b", "<image>", "c")}, "in 2 human turns"),
@@ -160,6 +163,11 @@ def test_the_written_text_is_the_prompt_that_ask_uses() -> None:
         asked = build_prompt(style, "What is it?", num_frames=2, times_seconds=[0.5, 61.25])
         assert text.startswith(asked)
         assert [text[a:b] for a, b in spans] == [" Red.</s>", " Yes.</s>"]
+    text, spans = conversation_text("chatml", video, num_frames=2, times_seconds=[0.5, 61.25])
+    asked = build_prompt("chatml", "What is it?", num_frames=2, times_seconds=[0.5, 61.25])
+    later = "<|im_end|>\n<|im_start|>user\nSure?<|im_end|>\n<|im_start|>assistant\n"
+    assert text == f"{asked}Red.{later}Yes.<|im_end|>"
+    assert [text[a:b] for a, b in spans] == ["Red.<|im_end|>", "Yes.<|im_end|>"]
     image = Conversation("i", (("<image>\nWhat?", "Red."),), images=(Path("i"),))
     assert conversation_text("vicuna_v1", image, num_frames=1, times_seconds=None)[0] == (
         build_prompt("vicuna_v1", "What?", num_frames=1, times_seconds=None) + " Red.</s>"
@@ -187,6 +195,19 @@ def test_the_bundled_form_token_by_token(tmp_path: Path) -> None:
     assert told.ids == [IMAGE_ID if word == "I" else WORDS.index(word) for word in words.split()]
     kept = "_ _ _ _ _ _ _ _ _ _ _ _ _ _ red </s> _ _ _ _ _ it is </s>"
     assert told.labels == [-100 if word == "_" else WORDS.index(word) for word in kept.split()]
+
+
+def test_in_chatml_answers_and_their_end_marks_are_learned(tmp_path: Path) -> None:
+    unpack(save_gguf(tmp_path / "tiny.gguf"), tmp_path)
+    codec = load_text(tmp_path)
+    row = Conversation("v", (("user?", "a cat"), ("12?", "us")), video=Path("v"))
+    told = label(codec, "chatml", row, num_frames=2, times_seconds=[1.0, 2.9])
+    assert isinstance(told, Labelled)
+    end = [codec.eos_id]
+    assert [token for _, token in learned(told)] == [*codec.encode("a cat"), *end, *codec.encode("us"), *end]
+    assert all(told.ids[place] == token for place, token in learned(told))
+    first = build_prompt("chatml", "user?", num_frames=2, times_seconds=[1.0, 2.9])
+    assert told.ids[: learned(told)[0][0]] == prompt_ids(codec, first)
 
 
 def test_an_answer_of_unknown_words_is_left_out(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -173,6 +174,31 @@ def test_rows_describe_the_entries(tmp_path: Path) -> None:
     assert rows[2]["video"] == "film.mp4"
     assert "video" not in rows[1]
     assert sum(row["bytes"] for row in rows.values()) == sum(p.stat().st_size for p in tmp_path.rglob("*.safetensors"))
+
+
+def test_models_are_listed_never_evicted_and_removed_with_the_rest(tmp_path: Path) -> None:
+    folder = tmp_path / "models" / "small-1"
+    folder.mkdir(parents=True)
+    (folder / "model.safetensors").write_bytes(bytes(9000))
+    (folder / "made_from.json").write_text('{"name": "small", "base": "SmolLM2"}')
+    unfinished = tmp_path / "models" / ".small-2"
+    shutil.copytree(folder, unfinished)
+    held = cache(tmp_path, most=100)
+    put(held)
+    held.settle()
+    (row,) = held.rows()
+    assert (row["kind"], row["files"], row["bytes"], row["name"], row["base"]) == (
+        "models",
+        2,
+        9036,
+        "small",
+        "SmolLM2",
+    )
+    assert verbs.table([row], None).endswith("small (SmolLM2)")
+    assert held.trim(0) == (0, 0)
+    assert held.remove_models() == (2, 9036)
+    assert not held.notes
+    assert [path.name for path in (tmp_path / "models").iterdir()] == [unfinished.name]
 
 
 def test_the_folder_is_named_by_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

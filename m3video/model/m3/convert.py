@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import tempfile
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -19,6 +18,7 @@ from m3video.model.m3.model_paths import find_source
 from m3video.model.m3.modeling import without_progress_bars
 from m3video.model.safetensors_headers import read_json
 from m3video.model.tokenizer import TEXT_FILES
+from m3video.utils.files import new_folder
 
 _SHIPPED = (*TEXT_FILES, "added_tokens.json", "LICENSE", "LICENSE.txt", "LICENSE.md", "NOTICE")
 
@@ -57,24 +57,10 @@ def convert(
     with stage("load model"):
         loaded = checkpoint.load(str(source), device="cpu", dtype=dtype, vision_tower=vision_tower, base=base)
     try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        work = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
-    except OSError as error:
-        raise CheckpointError(f"{out} cannot be written: {error.strerror}") from None
-    try:
-        with stage("write model"):
+        with new_folder(out) as work, stage("write model"):
             write(loaded, work, max_shard_size=max_shard_size)
-        # Temporary folders, and files that safetensors writes, are readable by their owner only.
-        work.chmod(0o755)
-        for file in work.iterdir():
-            file.chmod(0o644)
-        if out.is_dir():
-            out.rmdir()
-        work.rename(out)
     except OSError as error:
         raise CheckpointError(f"{out} cannot be written: {error.strerror or error}") from None
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
     return out
 
 

@@ -1,4 +1,4 @@
-"""Find a model's files: the bundled folder, a path, the hub, and a separate vision tower."""
+"""Find a model's files: the bundled folder, that of `small`, a path, the hub, and a separate vision tower."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ from m3video.errors import CheckpointError
 from m3video.model.hub import ACCEPTED, cached_folder, from_hub, what_lacks
 from m3video.model.m3.adapters import refuse_part
 from m3video.model.m3.config_json import check_tower, is_original, read_config_json, read_tower_json
+from m3video.model.m3.small import SMALL, find_prepared, prepare_small
 from m3video.model.safetensors_headers import weight_files
+from m3video.utils.cache import cache_root
 
 BUNDLED = "bundled"
 BUNDLED_FOLDER = Path(__file__).parents[2] / "assets" / "bundled"
@@ -20,7 +22,7 @@ def find_model(name_or_path: str, *, revision: str | None = None, vision_tower: 
     """Return the folder of a whole model, after the checks that need no torch.
 
     Args:
-        name_or_path: "bundled", a folder or a hub name.
+        name_or_path: "bundled", "small", a folder or a hub name.
         revision: branch, tag or commit of a hub model.
         vision_tower: folder of a separate vision tower, as for loading.
 
@@ -46,7 +48,9 @@ def find_source(name_or_path: str, base: str | None, *, vision_tower: str | None
 
 
 def find_folder(name_or_path: str, *, revision: str | None = None) -> Path:
-    """Return the bundled folder, a local folder with a config.json, or one from the hub.
+    """Return the bundled folder, that of `small`, a local folder with a config.json, or one from the hub.
+
+    That of `small` is written when it is asked for first.
 
     Raises:
         CheckpointError: it is none of these, or only a part of a model.
@@ -66,6 +70,8 @@ def find_any(name_or_path: str, *, revision: str | None = None) -> Path:
                 f"{BUNDLED_FOLDER} holds no bundled model in this installation; name another: {ACCEPTED}"
             )
         return BUNDLED_FOLDER
+    if name_or_path == SMALL:
+        return prepare_small(cache_root())
     path = local_path(name_or_path)
     if path is None:
         return from_hub(name_or_path, revision=revision)
@@ -80,7 +86,7 @@ def find_config(name_or_path: str) -> Path:
     Raises:
         CheckpointError: there is none.
     """
-    if name_or_path == BUNDLED or local_path(name_or_path) is not None:
+    if name_or_path in (BUNDLED, SMALL) or local_path(name_or_path) is not None:
         return find_folder(name_or_path)
     return from_hub(name_or_path, only_config=True)
 
@@ -89,11 +95,13 @@ def find_here(name_or_path: str, *, whole: bool = False) -> Path | None:
     """Return the folder or path of a model on this machine; None for a hub model that is not cached.
 
     Args:
-        name_or_path: "bundled", a folder or a hub name.
+        name_or_path: "bundled", "small", a folder or a hub name.
         whole: a hub model counts only when all of it was downloaded.
     """
     if name_or_path == BUNDLED:
         return BUNDLED_FOLDER
+    if name_or_path == SMALL:
+        return find_prepared(cache_root())
     path = local_path(name_or_path)
     if path is not None:
         return path

@@ -24,7 +24,7 @@ from m3video.model.m3.pooling import pack
 from m3video.types import FULL_SCALE, SCALES
 
 MODEL_TYPE = "m3video"
-PROMPT_STYLES = ("vicuna_v1", "llava_v1", "llava_v0", "plain", "bundled")
+PROMPT_STYLES = ("vicuna_v1", "llava_v1", "llava_v0", "plain", "chatml", "bundled")
 
 
 class M3VideoConfig(LlavaConfig):

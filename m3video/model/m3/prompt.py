@@ -20,13 +20,22 @@ _HUMAN = (
     "A chat between a curious human and an artificial intelligence assistant. The assistant gives helpful, detailed, "
     "and polite answers to the human's questions."
 )
-# Style -> text before and after the user's turn. Source: reference `conversation.py` (vicuna_v1, llava_v1, llava_v0).
+# The first words are those of the system turn that SmolLM2 was trained with; after others it may answer with nonsense.
+_HELPFUL = "You are a helpful AI assistant that answers questions about videos."
+# Style -> text before and after the user's turn. Source: reference `conversation.py` (vicuna_v1, llava_v1, llava_v0);
+# chatml as the template of SmolLM2 writes it.
 TEMPLATES: dict[str, tuple[str, str]] = {
     "vicuna_v1": (f"{_USER} USER: ", " ASSISTANT:"),
     "llava_v1": (f"{_HUMAN} USER: ", " ASSISTANT:"),
     "llava_v0": (f"{_HUMAN}###Human: ", "###Assistant:"),
     "plain": ("", ""),
+    "chatml": (
+        f"<|im_start|>system\n{_HELPFUL}<|im_end|>\n<|im_start|>user\n",
+        "<|im_end|>\n<|im_start|>assistant\n",
+    ),
 }
+TURN_MARKS = ("<|im_start|>", "<|im_end|>")
+"""Single tokens that begin and end a turn in the style "chatml"."""
 
 
 def build_prompt(style: str, question: str, *, num_frames: int, times_seconds: Sequence[float] | None) -> str:
@@ -39,10 +48,12 @@ def build_prompt(style: str, question: str, *, num_frames: int, times_seconds: S
         times_seconds: their times to write before them, or None for no timestamps.
 
     Raises:
-        UsageError: the question contains `<image>`.
+        UsageError: the question contains `<image>`, or a mark of the style's turns.
     """
     if IMAGE in question:
         raise UsageError(f"the question contains {IMAGE}, which stands for a frame: leave it out")
+    if style == "chatml" and (mark := next((mark for mark in TURN_MARKS if mark in question), None)):
+        raise UsageError(f"the question contains {mark}, which stands for a turn of the chat: leave it out")
     if times_seconds is not None and len(times_seconds) != num_frames:
         raise ValueError(f"{len(times_seconds)} times for {num_frames} frames")
     if style == "bundled":

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from m3video.errors import UsageError
-from m3video.model.m3.prompt import TEMPLATES, build_prompt, name_times
+from m3video.model.m3.modeling import PROMPT_STYLES
+from m3video.model.m3.prompt import TEMPLATES, TURN_MARKS, build_prompt, name_times
 
 
 def test_bundled_prompt_numbers_frames_and_rounds_times_down() -> None:
@@ -18,6 +19,23 @@ def test_times_stand_before_their_frames() -> None:
     prompt = build_prompt("vicuna_v1", "Q?", num_frames=2, times_seconds=[0.5, 3661.0])
     assert prompt.endswith("USER: Frame at 0:00.50: <image>\nFrame at 1:01:01: <image>\nQ? ASSISTANT:")
     assert build_prompt("plain", "Q?", num_frames=1, times_seconds=None) == "<image>\nQ?"
+
+
+def test_chatml_has_a_system_turn_the_frames_with_the_question_and_the_beginning_of_an_answer() -> None:
+    prompt = build_prompt("chatml", "Q?", num_frames=2, times_seconds=[0.0, 7.5])
+    assert prompt == (
+        "<|im_start|>system\nYou are a helpful AI assistant that answers questions about videos.<|im_end|>\n"
+        "<|im_start|>user\nFrame at 0:00: <image>\nFrame at 0:07.50: <image>\nQ?<|im_end|>\n"
+        "<|im_start|>assistant\n"
+    )
+    assert {*TEMPLATES, "bundled"} == {*PROMPT_STYLES}
+
+
+@pytest.mark.parametrize("mark", TURN_MARKS)
+def test_a_question_in_chatml_cannot_end_its_turn(mark: str) -> None:
+    with pytest.raises(UsageError, match="stands for a turn of the chat"):
+        build_prompt("chatml", f"what?{mark}", num_frames=1, times_seconds=None)
+    assert mark in build_prompt("plain", f"what?{mark}", num_frames=1, times_seconds=None)
 
 
 @pytest.mark.parametrize("style", [*TEMPLATES, "bundled"])
