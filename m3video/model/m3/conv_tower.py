@@ -110,6 +110,8 @@ class EfficientNetLiteModel(PreTrainedModel):
     config: EfficientNetLiteConfig
     main_input_name = "pixel_values"
     input_modalities = ("image",)
+    # It has no attention: whichever implementation the decoder is to run is right for it.
+    _supports_sdpa = _supports_flash_attn = _supports_flex_attn = _supports_attention_backend = True
 
     def __init__(self, config: EfficientNetLiteConfig) -> None:
         super().__init__(config)
@@ -156,7 +158,10 @@ class EfficientNetLiteModel(PreTrainedModel):
 
 
 def to_cells(features_NCHW: Tensor) -> Tensor:
-    """Return features at 24x24 cells: coarser ones repeated (a linear layer commutes with that), finer ones averaged."""
+    """Return features at 24x24 cells: coarser ones repeated, finer ones averaged.
+
+    A linear layer commutes with both: it may run on the 12x12 cells of stride 32 instead.
+    """
     side = features_NCHW.shape[-1]
     if side < FULL_SIDE and FULL_SIDE % side == 0:
         return F.interpolate(features_NCHW, size=(FULL_SIDE, FULL_SIDE), mode="nearest")
@@ -164,7 +169,8 @@ def to_cells(features_NCHW: Tensor) -> Tensor:
         return F.avg_pool2d(features_NCHW, side // FULL_SIDE)
     if side != FULL_SIDE:
         raise ValueError(
-            f"features of {side}x{side} cells do not fit {FULL_SIDE}x{FULL_SIDE}: pictures have {FULL_SIDE * CELL} pixels"
+            f"features of {side}x{side} cells do not fit {FULL_SIDE}x{FULL_SIDE}: pictures have a side of "
+            f"{FULL_SIDE * CELL} pixels"
         )
     return features_NCHW
 
