@@ -34,6 +34,7 @@ from m3video.model.m3.config_rules import (
     ROPE,
     TOKENIZER,
     TOWER,
+    TOWER_KINDS,
     Rule,
     against,
     broken,
@@ -133,6 +134,8 @@ def _problems(raw: Mapping[str, Any]) -> Iterator[str]:
         return
     text, vision = raw.get("text_config") or {}, raw.get("vision_config")
     is_conv = kind == CONVERTED and isinstance(vision, dict) and vision.get("model_type") == EFFICIENTNET_LITE
+    if kind == CONVERTED and isinstance(vision, dict):
+        yield from broken(vision, TOWER_KINDS, "vision_config")
     yield from broken(raw, {**FOLDED, "vision_feature_select_strategy": FULL_STRATEGY} if is_conv else FOLDED)
     yield from broken(raw, CONVERTED_ONLY if kind == CONVERTED else {})
     yield from broken(text, {**DECODER, "model_type": one_of("llama", "mistral", "qwen2")}, "text_config")

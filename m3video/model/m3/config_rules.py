@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from m3video.model.m3.conv_sizes import CONV_SIDE, FEATURE_STRIDES
+from m3video.model.m3.conv_sizes import CONV_SIDE, EFFICIENTNET_LITE, FEATURE_STRIDES
 from m3video.model.m3.prompt import TEMPLATES
 from m3video.types import SCALES
 
@@ -187,6 +187,9 @@ DECODER = {
         lambda value: all(map(_ID.holds, value)) if isinstance(value, list) else _ID.holds(value),
     ),
 }
+_CLIP_KINDS = ("clip_vision_model", "clip")
+TOWER_KINDS = {"model_type": one_of(*_CLIP_KINDS, EFFICIENTNET_LITE)}
+"""Of the vision tower in a converted folder; those of other layouts are CLIP."""
 TOWER = {
     **_STORED,
     "hidden_size": _SIZE,
@@ -200,7 +203,7 @@ TOWER = {
     "projection_dim": _SIZE,
     "initializer_range": _FRACTION,
     "initializer_factor": _FRACTION,
-    "model_type": one_of("clip_vision_model", "clip"),
+    "model_type": one_of(*_CLIP_KINDS),
     "image_size": needed(Rule(f"{IMAGE_SIDE}: M3 pools 24x24 patches of {PATCH}", lambda v: v == IMAGE_SIDE)),
     "patch_size": needed(Rule(f"{PATCH}: M3 pools 24x24 patches of {IMAGE_SIDE} pixels", lambda v: v == PATCH)),
 }
