@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
+import json
+import shutil
 import warnings
 from pathlib import Path
 
@@ -16,6 +18,7 @@ from m3video.inference.pipeline import open_for, plan_details
 from m3video.inference.session import VideoSession, ask
 from m3video.model.m3 import checkpoint
 from m3video.model.m3.dry_run import run_trial
+from m3video.model.safetensors_headers import weights_digest
 from tests.model.tiny import conv_settings, save_tiny
 from tests.paths import SAMPLE
 
@@ -67,6 +70,18 @@ def test_a_process_without_the_model_sends_squares_of_its_size(folder: Path, tmp
     shapes, again = sent(settings.model_copy(update={"model": str(tmp_path / "elsewhere")}))
     assert all(shape[:2] != (384, 384) and shape[:2] != (336, 336) for shape in shapes)
     assert again == said
+
+
+def test_a_batch_knows_another_normalisation_as_another_model(folder: Path, tmp_path: Path) -> None:
+    """Weights alone do not make an answer: a batch that goes on must not take answers of another mean."""
+    other = tmp_path / "other"
+    shutil.copytree(folder, other)
+    before = weights_digest(other)
+    assert before == weights_digest(folder)
+    config = json.loads((other / "config.json").read_text())
+    config["vision_config"]["image_mean"] = [0.5, 0.5, 0.5]
+    (other / "config.json").write_text(json.dumps(config))
+    assert weights_digest(other) != before
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")

@@ -126,12 +126,11 @@ def _held(vision: Mapping[str, Any]) -> Iterator[int]:
     wanted = feature_blocks(vision)
     for number, block in enumerate(conv_blocks(vision["blocks"])):
         small = side // block.stride
-        given, wide = block.width_in * side**2, block.inner * side**2
-        padded = block.inner * (side + block.kernel - block.stride) ** 2 if block.stride > 1 else wide
+        given, wide = block.width_in * side**2, block.inner * side**2 if block.expands else 0
+        padded = block.inner * (side + block.kernel - block.stride) ** 2 if block.stride > 1 else 0
         filtered, out = block.inner * small**2, block.width_out * small**2
-        opened = wide if block.expands else 0
-        yield kept + given + opened + (padded if block.stride > 1 else 0)
-        yield kept + given + (padded if block.stride > 1 else opened) + filtered
+        yield kept + given + wide + padded
+        yield kept + given + (padded or wide) + filtered
         yield kept + given + filtered + out
         side = small
         if number in wanted:
