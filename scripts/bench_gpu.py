@@ -76,8 +76,9 @@ def spread(budget: int, frames: int) -> list[int]:
 def bench_vision(bench: Bench, *, compiled: bool) -> None:
     """Frames a second: the bare tower on ready pixels, and every step that the product adds to it."""
     model, pictures, size = bench.loaded.model, bench.pictures, bench.vision_batch
-    squares = torch.from_numpy(np.stack([as_square(picture) for picture in pictures[:size]]))
-    pixels = normalise(squares.to(bench.watch.device)).to(model.dtype)
+    form = model.config.pictures
+    squares = torch.from_numpy(np.stack([as_square(picture, form) for picture in pictures[:size]]))
+    pixels = normalise(squares.to(bench.watch.device), form).to(model.dtype)
     count, batches = len(pictures) // size * size, len(pictures) // size
 
     @torch.inference_mode()
@@ -98,9 +99,11 @@ def bench_vision(bench: Bench, *, compiled: bool) -> None:
     shape = "x".join(map(str, pictures[0].shape[1::-1]))
     rate = count / bench.watch.seconds(lambda: encode_pooled(bench.loaded, pictures[:count], scales, vision_batch=size))
     bench.watch.row("vision", f"encode path: {shape} frames to pooled tokens", rate, "frames/s", of=beside)
-    ready = [as_square(picture) for picture in pictures[:count]]
+    ready = [as_square(picture, form) for picture in pictures[:count]]
     rate = count / bench.watch.seconds(lambda: encode_pooled(bench.loaded, ready, scales, vision_batch=size))
-    bench.watch.row("vision", "encode path: 336x336 frames to pooled tokens", rate, "frames/s", of=beside)
+    bench.watch.row(
+        "vision", f"encode path: {form.side}x{form.side} frames to pooled tokens", rate, "frames/s", of=beside
+    )
 
 
 def bench_overlap(bench: Bench) -> None:
@@ -145,7 +148,7 @@ def plain_answer(bench: Bench, plain: Any, pictures: Sequence[Picture], new_toke
     ids: list[int] = []
     for token in prompt_ids(loaded.codec, prompt):
         ids += [image] * FULL_SCALE if token == IMAGE_ID else [token]
-    pixels = to_pixels([Image.fromarray(picture) for picture in pictures])
+    pixels = to_pixels([Image.fromarray(picture) for picture in pictures], loaded.config.pictures)
     asked = torch.tensor([ids], device=bench.watch.device)
     settings = GenerationConfig(
         do_sample=False, max_new_tokens=new_tokens, eos_token_id=loaded.codec.eos_id, pad_token_id=0

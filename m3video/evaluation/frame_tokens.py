@@ -28,7 +28,10 @@ MERGE_STEP = 0.5
 
 
 class FrameTokens(NamedTuple):
-    """A frame after tower and projector: `grid_SD` [576, D]; `saliency_S` [576], cosine of each patch to CLS."""
+    """A frame after tower and projector: `grid_SD` [576, D]; `saliency_S` [576], cosine of each patch to CLS.
+
+    Convolutional towers have no CLS token: the mean of all patches stands for the whole there.
+    """
 
     grid_SD: Tensor
     saliency_S: Tensor
@@ -50,10 +53,13 @@ def encode_frames(
     assert isinstance(layer, int)
     frames: list[FrameTokens] = []
     for start in range(0, len(pictures), vision_batch):
-        pixels = pad_pixels(list(pictures[start : start + vision_batch])).to(model.device, model.dtype)
+        pixels = pad_pixels(list(pictures[start : start + vision_batch]), model.config.pictures)
+        pixels = pixels.to(model.device, model.dtype)
         out = model.get_image_features(pixel_values=pixels)
         hidden = out.hidden_states[layer]
-        saliency = F.cosine_similarity(hidden[:, 1:], hidden[:, :1], dim=-1)
+        has_class = model.config.vision_feature_select_strategy == "default"
+        patches, whole = (hidden[:, 1:], hidden[:, :1]) if has_class else (hidden, hidden.mean(1, keepdim=True))
+        saliency = F.cosine_similarity(patches, whole, dim=-1)
         for grid in out.pooler_output:
             check_features(loaded, grid, pixels)
         frames += [FrameTokens(grid, near) for grid, near in zip(out.pooler_output, saliency, strict=True)]

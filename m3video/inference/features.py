@@ -55,7 +55,8 @@ class FrameGrids:
                 found = {value: cached.find(value) for value in wanted}
             missing = [value for value, grid in found.items() if grid is None]
             with meter.stage("fetch"), progress("fetch", None):
-                pictures = [as_square(frame.rgb_HW3) for frame in self._video.reader.fetch(missing)]
+                form = loaded.config.pictures
+                pictures = [as_square(frame.rgb_HW3, form) for frame in self._video.reader.fetch(missing)]
             with meter.stage("vision tower"), progress("vision tower", len(missing)) as bar:
                 made = encode(loaded, pictures, vision_batch=self.vision_batch, on_batch=bar) if missing else ()
             fresh = dict(zip(missing, made, strict=True))

@@ -20,6 +20,7 @@ from m3video.errors import M3VideoError, OutOfMemoryError
 from m3video.inference.decision import PlanDetails
 from m3video.inference.memory.fallback import Fallbacks, answer_within_memory
 from m3video.inference.memory.fit import least_text
+from m3video.model.m3.picture_format import picture_format_here
 from m3video.model.m3.square import as_square
 from m3video.model.m3.text_count import text_around
 from m3video.planning.allocate import allocate
@@ -38,8 +39,9 @@ class FrameBatch:
 
     Attributes:
         plan: their scales.
-        squares: N frames as the vision tower takes them, RGB uint8 [336, 336, 3]: a third of a megabyte each, whatever
-            the size of the video.
+        squares: N frames as the vision tower takes them, RGB uint8 [S, S, 3], S its side (CLIP: 336): a third of a
+            megabyte each, whatever the size of the video. Frames as they are where the model is not on the
+            machine that decodes.
         utility_NS: float64 [N, 5], the utility of each frame at each scale.
         pinned: number of a frame that must be shown -> its scale, None where any scale will do.
     """
@@ -118,9 +120,9 @@ def fetch_batch(reader: VideoReader, details: PlanDetails, *, on_frame: Callable
     Raises:
         VideoError: a frame cannot be decoded.
     """
-    squares = []
+    form, squares = picture_format_here(details.plan.config["model"]), []
     for frame in reader.fetch([planned.pts for planned in details.plan.frames]):
-        squares.append(as_square(frame.rgb_HW3))
+        squares.append(frame.rgb_HW3 if form is None else as_square(frame.rgb_HW3, form))
         on_frame()
     shown = np.flatnonzero(details.allocation.scale_N).tolist()
     pinned = {shown.index(number): scale for number, scale in details.pinned.items()}

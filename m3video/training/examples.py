@@ -39,7 +39,7 @@ _BROKEN_PICTURE = (OSError, ValueError, SyntaxError, EOFError, struct.error, Ima
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ExamplePicture:
-    """[P, 3, 336, 336] pixels: one padded square, or anyres tiles of a picture of `tiled_wh` pixels."""
+    """[P, 3, H, W] pixels: one padded square, or anyres tiles of a picture of `tiled_wh` pixels."""
 
     pixels_P3HW: Tensor
     tiled_wh: tuple[int, int] | None = None
@@ -126,7 +126,7 @@ class ExampleLoader:
             picture = opened.convert("RGB")
         if config.image_aspect_ratio == "anyres":
             return ExamplePicture(anyres_pixels(picture, config.image_grid_pinpoints or []), picture.size)
-        return ExamplePicture(pad_pixels([picture]))
+        return ExamplePicture(pad_pixels([picture], config.pictures))
 
     def _cost(self, picture: ExamplePicture, scale: int) -> int:
         if picture.tiled_wh is None:
@@ -188,9 +188,9 @@ class ExampleLoader:
         renumbered = [
             Pass(one.name, tuple(used.index(k) for k in one.shown), one.scales, one.labelled) for one in passes
         ]
-        return Example(
-            row.name, tuple(ExamplePicture(pad_pixels([frame.rgb_HW3])) for frame in frames), tuple(renumbered), note
-        )
+        form = self.loaded.config.pictures
+        pictures = tuple(ExamplePicture(pad_pixels([frame.rgb_HW3], form)) for frame in frames)
+        return Example(row.name, pictures, tuple(renumbered), note)
 
     def _stats(self, reader: VideoReader) -> tuple[FrameStats, str | None]:
         """Analyze a video once and cache its stats, which are all that the planner reads for any budget."""

@@ -11,6 +11,7 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
 from transformers import CLIPVisionConfig, LlamaConfig, PreTrainedTokenizerFast
 
 from m3video.model.m3.checkpoint import LoadedModel, load
+from m3video.model.m3.conv_tower import EfficientNetLiteConfig
 from m3video.model.m3.modeling import M3VideoConfig, M3VideoForConditionalGeneration
 
 WORDS = ["<pad>", "<s>", "</s>", "<unk>", "<image>", "frame", "question", "answer", "what", "is", "it", "red"]
@@ -33,8 +34,19 @@ def tiny_config(**more: object) -> M3VideoConfig:
         eos_token_id=2,
         pad_token_id=0,
     )
-    settings = {"prompt_style": "bundled", "max_context": 256, **more}
-    return M3VideoConfig(vision_config=vision, text_config=text, image_token_index=4, **settings)
+    settings = {"vision_config": vision, "prompt_style": "bundled", "max_context": 256, **more}
+    return M3VideoConfig(text_config=text, image_token_index=4, **settings)
+
+
+def conv_settings(**more: object) -> dict[str, object]:
+    """Settings of `tiny_config` for a convolutional tower of 2,000 weights; `more` are of its own config."""
+    groups = [[1, 3, 2, 1, 4, 4], [1, 3, 2, 2, 4, 6], [2, 5, 2, 2, 6, 8], [1, 3, 2, 2, 8, 12]]
+    return {
+        "vision_config": EfficientNetLiteConfig(**{"stem_width": 4, "blocks": groups, **more}),
+        "vision_feature_layer": -1,
+        "vision_feature_select_strategy": "full",
+        "projector_width": 24,
+    }
 
 
 def tiny_model(**more: object) -> M3VideoForConditionalGeneration:

@@ -25,9 +25,9 @@ from m3video.training.reading import ExamplePrefetcher
 from m3video.training.recipe import Stage
 from m3video.training.train import train
 from m3video.types import SCALES
-from tests.model.tiny import save_original
+from tests.model.tiny import conv_settings, save_original
 from tests.paths import ROOT
-from tests.training.tuning import CONTEXT, Make, load, recipe_of, video_row
+from tests.training.tuning import CONTEXT, Make, load, recipe_of, tiny, video_row
 
 SHIPPED = sorted((ROOT / "configs").glob("m3-llava*.yaml"))
 
@@ -69,6 +69,17 @@ def test_a_frozen_tower_stays_as_it_was(recipe_file: Make, tmp_path: Path, base:
         frozen = name.startswith(("model.vision_tower.", "model.multi_modal_projector."))
         assert not frozen or torch.equal(parameter, after.get_parameter(name)), name
     assert not torch.equal(before.lm_head.weight, after.lm_head.weight)
+
+
+def test_a_convolutional_tower_learns_too(recipe_file: Make, tmp_path: Path) -> None:
+    conv = tiny(tmp_path / "conv", **conv_settings())
+    recipe = recipe_file(base=str(conv), epochs=2, tower_rate=1e-2, gradient_checkpointing=True)
+    out, log = run(recipe, tmp_path / "run")
+    assert all(entry["loss"] > 0 for entry in log)
+    before, after = load(conv), load(out)
+    same = [n for n, p in before.model.named_parameters() if torch.equal(p, after.model.get_parameter(n))]
+    assert [name for name in same if name.startswith(("model.vision_tower.", "model.multi_modal_projector."))] == []
+    assert after.config.pictures == before.config.pictures
 
 
 def test_lora_learns_merges_and_keeps_its_adapter(

@@ -24,17 +24,8 @@ INT4_BITS = 4 + 8 / 64 + 32 / (64 * 256)
 LIBRARIES_BYTES = 397 * MIB
 """Python with torch, transformers and the decoders imported, before any model is loaded."""
 
-PIXELS = 3 * 336 * 336
-"""Values in one input of the vision tower."""
-
-SQUARE_BYTES = PIXELS
-"""One decoded frame waiting for the vision tower: RGB bytes on the host."""
-
 FRAME_GROUP = 16
 """Frames that are decoded, encoded and pooled before the next ones, each waiting as the tower's small square."""
-
-PREPARED_BYTES = 7 * 336 * 336 + 3 * 4 * PIXELS
-"""Preparing one frame of a batch: its PIL square (4 bytes a pixel), an array (3 bytes), and three float32 arrays."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,13 +128,30 @@ def grid_bytes(size: ModelSize, device: DeviceSpec) -> int:
 
 
 def tower_bytes(size: ModelSize, device: DeviceSpec, frames: int) -> int:
-    """Return the bytes of tower and projector on one batch: pixels, the states kept, and the MLP or the grids."""
-    state = frames * size.tower_places * size.tower_width * device.item
-    mlp = size.tower_copies * frames * size.tower_places * size.tower_inner * device.item
-    grids = frames * grid_bytes(size, device)
+    """Return the bytes of tower and projector on one batch: pixels, and the tower's peak or what the projector adds.
+
+    CLIP's peak is the MLP of its last layer, beside the states kept; a convolutional tower's is an early block.
+    """
+    peak = frames * max(size.tower_peak, size.tower_kept + size.projector_peak) * device.item
     # On the host the pixels come as float32 and stay beside their copy in another format.
     floats = device.item if device.on_gpu else 4 + (0 if device.item == 4 else device.item)
-    return frames * PIXELS * floats + size.tower_states * state + max(mlp, 2 * grids)
+    return frames * pixels(size) * floats + peak
+
+
+def pixels(size: ModelSize) -> int:
+    """Return the values in one input of the vision tower."""
+    return 3 * size.picture_side**2
+
+
+def square_bytes(size: ModelSize) -> int:
+    """Return the bytes of one decoded frame waiting for the vision tower: RGB on the host."""
+    return pixels(size)
+
+
+def prepared_bytes(size: ModelSize) -> int:
+    """Return the bytes of preparing one frame of a batch: its PIL square (4 bytes a pixel), an array (3 bytes), and
+    three float32 arrays."""
+    return 7 * size.picture_side**2 + 3 * 4 * pixels(size)
 
 
 def cached_grid_bytes(size: ModelSize, device: DeviceSpec, frames: int) -> int:
@@ -163,9 +171,9 @@ def vision_bytes(size: ModelSize, device: DeviceSpec, shape: Shape) -> int:
     group = min(max(1, FRAME_GROUP // shape.vision_batch) * shape.vision_batch, shape.frames)
     work = tower_bytes(size, device, batch)
     if not device.on_gpu:
-        work = max(work, batch * PREPARED_BYTES)
+        work = max(work, batch * prepared_bytes(size))
     earlier = shape.visual * size.width * device.item + cached_grid_bytes(size, device, shape.frames - group)
-    pictures = 0 if device.on_gpu else group * SQUARE_BYTES
+    pictures = 0 if device.on_gpu else group * square_bytes(size)
     return earlier + pictures + max((group - batch) * grid + work, 2 * group * grid)
 
 

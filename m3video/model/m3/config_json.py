@@ -18,10 +18,12 @@ from m3video.model.m3.config_rules import (
     ADAPTER,
     CLIP,
     CLIP_L_336,
+    CONV_TOWER,
     CONVERTED,
     CONVERTED_ONLY,
     DECODER,
     FOLDED,
+    FULL_STRATEGY,
     HUGGING_FACE,
     IMAGE_SIDE,
     LLAMA,
@@ -32,6 +34,7 @@ from m3video.model.m3.config_rules import (
     ROPE,
     TOKENIZER,
     TOWER,
+    TOWER_KINDS,
     Rule,
     against,
     broken,
@@ -40,6 +43,7 @@ from m3video.model.m3.config_rules import (
     or_null,
     shown,
 )
+from m3video.model.m3.conv_sizes import EFFICIENTNET_LITE, LITE0, STEM_STRIDE, conv_blocks, feature_blocks
 from m3video.model.safetensors_headers import read_json
 
 
@@ -128,11 +132,17 @@ def _problems(raw: Mapping[str, Any]) -> Iterator[str]:
                 yield f'mm_patch_merge_type ({shown(merge)}) must be "spatial_unpad" where pictures are anyres'
             yield from _pinpoint_problems(raw)
         return
-    yield from broken(raw, FOLDED)
-    yield from broken(raw, CONVERTED_ONLY if kind == CONVERTED else {})
     text, vision = raw.get("text_config") or {}, raw.get("vision_config")
+    is_conv = kind == CONVERTED and isinstance(vision, dict) and vision.get("model_type") == EFFICIENTNET_LITE
+    if kind == CONVERTED and isinstance(vision, dict):
+        yield from broken(vision, TOWER_KINDS, "vision_config")
+    yield from broken(raw, {**FOLDED, "vision_feature_select_strategy": FULL_STRATEGY} if is_conv else FOLDED)
+    yield from broken(raw, CONVERTED_ONLY if kind == CONVERTED else {})
     yield from broken(text, {**DECODER, "model_type": one_of("llama", "mistral", "qwen2")}, "text_config")
     yield from _decoder_problems(text, "text_config")
+    if is_conv:
+        yield from _conv_problems(raw)
+        return
     yield from _tower_problems(CLIP_L_336 if vision is None else vision, "vision_config")
     layers = {**CLIP, **(CLIP_L_336 if vision is None else vision)}["num_hidden_layers"]
     yield from _layer_problems("vision_feature_layer", raw, layers)
@@ -185,6 +195,32 @@ def _tower_problems(raw: Mapping[str, Any], where: str) -> Iterator[str]:
     width, heads = vision["hidden_size"], vision["num_attention_heads"]
     if width % heads:
         yield f"{before}num_attention_heads ({heads}) must divide {before}hidden_size ({width})"
+
+
+def _conv_problems(raw: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what is wrong with a config whose vision tower is an EfficientNet-Lite."""
+    yield from broken(raw["vision_config"], CONV_TOWER, "vision_config")
+    vision = {**LITE0, **raw["vision_config"]}
+    width = vision["stem_width"]
+    for group in vision["blocks"]:
+        _, kernel, stride, _, width_in, width_out = group
+        if width_in != width or kernel % 2 == 0 or stride > kernel:
+            rule = f"begin with the {width} channels before it, have an odd kernel, and no larger stride"
+            yield f"vision_config.blocks: group {shown(group)} must {rule}"
+            return
+        width = width_out
+    try:
+        feature_blocks(vision)
+    except ValueError as error:
+        yield f"vision_config.{error}"
+    total = conv_blocks(vision["blocks"])[-1].total_stride
+    if vision["image_size"] % total:
+        rule = f"with the stem's {STEM_STRIDE} must divide {vision['image_size']} pixels"
+        yield f"vision_config.blocks: the product of their strides ({total}) {rule}"
+    if raw.get("vision_feature_layer") != -1:
+        yield f"vision_feature_layer ({shown(raw.get('vision_feature_layer'))}) must be -1, the only one of this tower"
+    if raw.get("image_aspect_ratio", "pad") != "pad" or raw.get("use_image_newline"):
+        yield 'image_aspect_ratio and use_image_newline must be "pad" and false: tiles are cut for CLIP only'
 
 
 def _layer_problems(key: str, raw: Mapping[str, Any], layers: int) -> Iterator[str]:

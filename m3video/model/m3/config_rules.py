@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from m3video.model.m3.conv_sizes import CONV_SIDE, EFFICIENTNET_LITE, FEATURE_STRIDES
 from m3video.model.m3.prompt import TEMPLATES
 from m3video.types import SCALES
 
@@ -136,7 +137,8 @@ ABOVE = _number(0, 1e12, "a number above 0 and below 1e12")
 _FLAG, _SIZE = one_of(True, False), _whole(1, 2**20)
 _TEXT = Rule("text", lambda value: isinstance(value, str))
 OBJECT = Rule("an object", lambda value: isinstance(value, dict))
-_SHARE = or_null(Rule("a number from 0 to 1", lambda value: type(value) in (int, float) and 0 <= value <= 1))
+_UNIT = Rule("a number from 0 to 1", lambda value: type(value) in (int, float) and 0 <= value <= 1)
+_SHARE = or_null(_UNIT)
 _SMALL = _number(0, 1, "a number above 0 and below 1")
 # transformers takes no whole number here.
 _FRACTION = Rule("a number from 0.0 to 1.0 with a point", lambda value: type(value) is float and 0 <= value <= 1)
@@ -185,6 +187,9 @@ DECODER = {
         lambda value: all(map(_ID.holds, value)) if isinstance(value, list) else _ID.holds(value),
     ),
 }
+_CLIP_KINDS = ("clip_vision_model", "clip")
+TOWER_KINDS = {"model_type": one_of(*_CLIP_KINDS, EFFICIENTNET_LITE)}
+"""Of the vision tower in a converted folder; those of other layouts are CLIP."""
 TOWER = {
     **_STORED,
     "hidden_size": _SIZE,
@@ -198,10 +203,37 @@ TOWER = {
     "projection_dim": _SIZE,
     "initializer_range": _FRACTION,
     "initializer_factor": _FRACTION,
-    "model_type": one_of("clip_vision_model", "clip"),
+    "model_type": one_of(*_CLIP_KINDS),
     "image_size": needed(Rule(f"{IMAGE_SIDE}: M3 pools 24x24 patches of {PATCH}", lambda v: v == IMAGE_SIDE)),
     "patch_size": needed(Rule(f"{PATCH}: M3 pools 24x24 patches of {IMAGE_SIDE} pixels", lambda v: v == PATCH)),
 }
+
+
+def _is_list(each: Rule, length: int | None = None) -> Callable[[Any], bool]:
+    """Return a test for a list of items that all keep to a rule: `length` of them, or at least one."""
+    return lambda value: (
+        isinstance(value, list) and len(value) > 0 and length in (None, len(value)) and all(map(each.holds, value))
+    )
+
+
+CONV_TOWER = {
+    **_STORED,
+    "num_channels": one_of(3),
+    "image_size": Rule(f"{CONV_SIDE}: M3 pools 24x24 cells of 16 pixels", lambda value: value == CONV_SIDE),
+    "stem_width": _SIZE,
+    "blocks": Rule(
+        "a list of groups of six whole numbers from 1 on: repeats, kernel, stride, expansion, channels in and out",
+        _is_list(Rule("six sizes", _is_list(_whole(1, 2**16), 6))),
+    ),
+    "feature_strides": Rule(
+        f"a list of some of {', '.join(map(str, FEATURE_STRIDES))}, each once",
+        lambda value: _is_list(one_of(*FEATURE_STRIDES))(value) and len(set(value)) == len(value),
+    ),
+    "image_mean": Rule("a list of three numbers from 0 to 1", _is_list(_UNIT, 3)),
+    "image_std": Rule("a list of three numbers above 0 and below 1e12", _is_list(ABOVE, 3)),
+    "initializer_range": ABOVE,
+}
+"""Of a vision tower whose `model_type` is efficientnet_lite."""
 UNREAD = frozenset({"dtype", "torch_dtype", "model_type"})
 """Keys of a part's config that are checked but not used: the folder's own number format applies."""
 
@@ -217,11 +249,13 @@ FOLDED = {
     "tie_word_embeddings": _FLAG,
     "vision_feature_select_strategy": Rule(f'"default": {_SELECTED}', lambda value: value == "default"),
 }
+FULL_STRATEGY = needed(Rule('"full": a convolutional tower has no class token', lambda value: value == "full"))
 CONVERTED_ONLY = {
     "prompt_style": one_of(*TEMPLATES, "bundled"),
     "image_aspect_ratio": one_of("pad", "anyres"),
     "use_image_newline": _FLAG,
     "max_context": _whole(1),
+    "projector_width": or_null(_SIZE),
     "m3_trained": _FLAG,
     "origin": _TEXT,
     "token_scales": Rule(

@@ -10,7 +10,6 @@ from m3video.model.m3 import inputs, pooling
 from m3video.model.m3.checkpoint import LoadedModel
 from m3video.model.m3.encoding import encode
 from m3video.model.m3.grid_cache import Grids
-from m3video.model.m3.square import SIDE
 from m3video.model.tokenizer import IMAGE_ID
 from m3video.types import SCALES
 
@@ -44,9 +43,10 @@ def run_trial(loaded: LoadedModel, *, frames: int, visual: int, text: int, visio
     """
     scales, random = spread(frames, visual), np.random.default_rng(0)
     cached, blocks = Grids(None, {}, about={}), []
+    side = loaded.config.pictures.side
     for first in range(0, frames, group):
         shown = scales[first : first + group]
-        pictures = [random.integers(0, 256, (SIDE, SIDE, 3), dtype=np.uint8) for _ in shown]
+        pictures = [random.integers(0, 256, (side, side, 3), dtype=np.uint8) for _ in shown]
         for number, grid in enumerate(encode(loaded, pictures, vision_batch=vision_batch)):
             cached.keep(first + number, grid)
             blocks.append(pooling.pool(grid[None], shown[number])[0].clone())

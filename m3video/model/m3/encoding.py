@@ -104,7 +104,7 @@ def encode(
 def grid_batches(loaded: LoadedModel, pictures: Iterable[Picture], *, vision_batch: int = 16) -> Iterator[Tensor]:
     """Yield projected grids [up to `vision_batch`, 576, D], not pooled; arguments and errors as for `encode_pooled`."""
     device = loaded.model.device
-    batches = _pixel_batches(iter(pictures), vision_batch, device, loaded.model.dtype)
+    batches = _pixel_batches(iter(pictures), vision_batch, loaded)
     running: list[_Running] = []
     while True:
         with within_memory(f"a vision batch of {vision_batch} frames", "use a smaller --vision-batch", step="vision"):
@@ -148,17 +148,16 @@ def _grids(loaded: LoadedModel, pixels: Tensor) -> Tensor:
     return loaded.model.visual_grids(pixels, batch_size=len(pixels))
 
 
-def _pixel_batches(
-    pictures: Iterator[Picture], size: int, device: torch.device, dtype: torch.dtype
-) -> Iterator[Tensor]:
-    """Yield the tower's inputs, [up to `size`, 3, 336, 336]; one picture is decoded while others are resized."""
+def _pixel_batches(pictures: Iterator[Picture], size: int, loaded: LoadedModel) -> Iterator[Tensor]:
+    """Yield the tower's inputs, [up to `size`, 3, H, W]; one picture is decoded while others are resized."""
+    form, device = loaded.config.pictures, loaded.model.device
     threads = min(_MOST_THREADS, len(os.sched_getaffinity(0)))
     with ThreadPoolExecutor(threads, thread_name_prefix="square") as workers:
-        while tasks := [workers.submit(as_square, picture) for picture in itertools.islice(pictures, size)]:
+        while tasks := [workers.submit(as_square, picture, form) for picture in itertools.islice(pictures, size)]:
             squares = torch.from_numpy(np.stack([task.result() for task in tasks]))
             tasks.clear()
             if device.type == "cuda":
                 squares = squares.pin_memory().to(device, non_blocking=True)
-            pixels = normalise(squares).to(dtype)
+            pixels = normalise(squares, form).to(loaded.model.dtype)
             del squares  # before the tower runs
             yield pixels

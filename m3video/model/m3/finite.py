@@ -41,7 +41,7 @@ def check_features(loaded: LoadedModel, features: Tensor, pixels_N3HW: Tensor) -
     Args:
         loaded: the model.
         features: what tower and projector made of the pixels.
-        pixels_N3HW: [N, 3, 336, 336], normalised.
+        pixels_N3HW: [N, 3, H, W], normalised.
 
     Raises:
         NotFiniteError: it names the damaged tensor, or the part whose sums exceed the number format.

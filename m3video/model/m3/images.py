@@ -1,6 +1,6 @@
 """Preprocess RGB pictures for the vision tower, bit-equal to the reference: PIL bicubic, never torchvision.
 
-Shape legend: N pictures, P tiles of one picture, H W = 336, V 256 grey levels.
+Shape legend: N pictures, P tiles of one picture, H W = the tower's side (CLIP: 336), V 256 grey levels.
 """
 
 from __future__ import annotations
@@ -16,52 +16,67 @@ from PIL import Image
 from torch import Tensor
 from transformers import CLIPImageProcessorPil
 
-from m3video.model.m3.square import SIDE, as_picture, as_square
+from m3video.model.m3.picture_format import CLIP_PICTURES, PictureFormat
+from m3video.model.m3.square import as_picture, as_square
 
-_PROCESSOR = CLIPImageProcessorPil(size={"shortest_edge": SIDE}, crop_size={"height": SIDE, "width": SIDE})
+SIDE = CLIP_PICTURES.side
+"""Of the tiles of anyres, which only CLIP's towers have."""
 
 Size = tuple[int, int]
 
 
-def to_pixels(pictures: Sequence[Image.Image]) -> Tensor:
-    """Return square pictures after CLIP's own preprocessing, float32 [N, 3, 336, 336]."""
-    pixels = _PROCESSOR(images=list(pictures), return_tensors="np")["pixel_values"]
+@functools.cache
+def image_processor(form: PictureFormat) -> CLIPImageProcessorPil:
+    """Return transformers' own preprocessing of pictures of this form."""
+    return CLIPImageProcessorPil(
+        size={"shortest_edge": form.side},
+        crop_size={"height": form.side, "width": form.side},
+        image_mean=list(form.mean),
+        image_std=list(form.std),
+    )
+
+
+def to_pixels(pictures: Sequence[Image.Image], form: PictureFormat = CLIP_PICTURES) -> Tensor:
+    """Return square pictures after transformers' own preprocessing, float32 [N, 3, H, W]."""
+    pixels = image_processor(form)(images=list(pictures), return_tensors="np")["pixel_values"]
     return torch.from_numpy(np.ascontiguousarray(pixels, dtype=np.float32))
 
 
-def pad_pixels(pictures: Sequence[NDArray[np.uint8] | Image.Image]) -> Tensor:
+def pad_pixels(pictures: Sequence[NDArray[np.uint8] | Image.Image], form: PictureFormat = CLIP_PICTURES) -> Tensor:
     """Preprocess pictures as LLaVA-1.5 does, and as every video frame is.
 
     Args:
         pictures: RGB uint8 [H, W, 3] arrays or PIL pictures, of any sizes.
+        form: the pictures that the vision tower takes.
 
     Returns:
-        [N, 3, 336, 336] float32.
+        [N, 3, H, W] float32.
     """
-    return normalise(torch.from_numpy(np.stack([as_square(picture) for picture in pictures])))
+    return normalise(torch.from_numpy(np.stack([as_square(picture, form) for picture in pictures])), form)
 
 
-def normalise(squares_NHW3: Tensor) -> Tensor:
-    """Normalise square pictures with CLIP's mean and deviation; on every device the numbers of `to_pixels`.
+def normalise(squares_NHW3: Tensor, form: PictureFormat = CLIP_PICTURES) -> Tensor:
+    """Normalise square pictures with the tower's mean and deviation; on every device the numbers of `to_pixels`.
 
     Args:
-        squares_NHW3: uint8 [N, 336, 336, 3], on any device.
+        squares_NHW3: uint8 [N, H, W, 3], on any device.
+        form: the pictures that the vision tower takes.
 
     Returns:
-        [N, 3, 336, 336] float32, on the same device.
+        [N, 3, H, W] float32, on the same device.
     """
-    table_3V = _levels(squares_NHW3.device)
+    table_3V = _levels(squares_NHW3.device, form)
     channels = torch.arange(3, device=squares_NHW3.device)[:, None, None]
     levels_N3HW = squares_NHW3.permute(0, 3, 1, 2).to(torch.int32, memory_format=torch.contiguous_format)
     return table_3V[channels, levels_N3HW]
 
 
 @functools.cache
-def _levels(device: torch.device) -> Tensor:
-    """Return CLIP's preprocessed value of each grey level, float32 [3, V]; cached, since a copy to a GPU blocks."""
-    square = np.zeros((SIDE * SIDE, 3), np.uint8)
+def _levels(device: torch.device, form: PictureFormat) -> Tensor:
+    """Return the preprocessed value of each grey level, float32 [3, V]; cached, since a copy to a GPU blocks."""
+    square = np.zeros((form.side**2, 3), np.uint8)
     square[:256] = np.arange(256)[:, None]
-    pixels = to_pixels([Image.fromarray(square.reshape(SIDE, SIDE, 3), "RGB")])
+    pixels = to_pixels([Image.fromarray(square.reshape(form.side, form.side, 3), "RGB")], form)
     with torch.inference_mode(False):  # training uses it too
         return pixels[0].reshape(3, -1)[:, :256].clone().to(device)
 

@@ -46,7 +46,7 @@ def encode_image(loaded: LoadedModel, picture: Picture, *, scale: int) -> Tensor
     config = loaded.config
     is_tiled = config.image_aspect_ratio == "anyres"
     pinpoints = config.image_grid_pinpoints or []
-    pixels = anyres_pixels(picture, pinpoints) if is_tiled else pad_pixels([picture])
+    pixels = anyres_pixels(picture, pinpoints) if is_tiled else pad_pixels([picture], config.pictures)
     grids = loaded.model.visual_grids(pixels)
     check_features(loaded, grids, pixels)
     tiles = pool(grids, scale)

@@ -20,6 +20,8 @@ from transformers import (
 )
 from transformers.utils import logging as transformers_logging
 
+from m3video.model.m3 import conv_tower  # noqa: F401 - registers the tower that a config may name
+from m3video.model.m3.picture_format import PictureFormat, picture_format
 from m3video.model.m3.pooling import pack
 from m3video.types import FULL_SCALE, SCALES
 
@@ -37,6 +39,7 @@ class M3VideoConfig(LlavaConfig):
         image_grid_pinpoints: (width, height) sizes that anyres may choose, in the reference's order.
         use_image_newline: the model has a learned end-of-row token (LLaVA-NeXT).
         max_context: most positions of prompt and answer combined (`tokenizer_model_max_length` of the original).
+        projector_width: channels between the projector's two layers; None for the decoder's width, as in LLaVA.
         m3_trained: False for a plain LLaVA: pooled tokens then cost it far more accuracy than an M3 model.
         origin: where the weights came from.
     """
@@ -49,8 +52,15 @@ class M3VideoConfig(LlavaConfig):
     image_grid_pinpoints: list[Any] | None = None
     use_image_newline: bool = False
     max_context: int = 2048
+    projector_width: int | None = None
     m3_trained: bool = True
     origin: str = ""
+
+    @property
+    def pictures(self) -> PictureFormat:
+        """The pictures that the vision tower takes."""
+        vision_config: Any = self.vision_config
+        return picture_format(vision_config.to_dict())
 
 
 class M3VideoForConditionalGeneration(LlavaForConditionalGeneration):
@@ -61,10 +71,21 @@ class M3VideoForConditionalGeneration(LlavaForConditionalGeneration):
 
     def __init__(self, config: M3VideoConfig) -> None:
         super().__init__(config)
+        if config.projector_width is not None:
+            self._widen_projector(config.projector_width)
+        text_config: Any = config.text_config
         if config.use_image_newline:
-            text_config: Any = config.text_config
             self.model.image_newline = nn.Parameter(torch.empty(text_config.hidden_size))
             nn.init.normal_(self.model.image_newline, std=text_config.hidden_size**-0.5)
+
+    def _widen_projector(self, inner: int) -> None:
+        """Give the projector's two layers `inner` channels between them; its input and output stay."""
+        projector = self.model.multi_modal_projector
+        first, second, has_bias = projector.linear_1, projector.linear_2, projector.linear_1.bias is not None
+        projector.linear_1 = nn.Linear(first.in_features, inner, bias=has_bias)
+        projector.linear_2 = nn.Linear(inner, second.out_features, bias=has_bias)
+        for layer in (projector.linear_1, projector.linear_2):
+            self._init_weights(layer)
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
@@ -89,7 +110,7 @@ class M3VideoForConditionalGeneration(LlavaForConditionalGeneration):
 
         Args:
             input_ids: [1, L] with `image_token_index` as often as the scales add up to.
-            pixel_values: [N, 3, 336, 336].
+            pixel_values: [N, 3, H, W].
             inputs_embeds: [1, L, D] instead of both.
             frame_scales: [N] scales; 576 for every picture by default.
             attention_mask, position_ids, labels, logits_to_keep, kwargs: as for the parent.
@@ -119,13 +140,13 @@ class M3VideoForConditionalGeneration(LlavaForConditionalGeneration):
         """Return projected 24x24 grids of preprocessed pictures.
 
         Args:
-            pixels_N3HW: [N, 3, 336, 336], normalised with CLIP's mean and deviation.
+            pixels_N3HW: [N, 3, H, W], normalised: see `M3VideoConfig.pictures`.
             batch_size: pictures in one run of the vision tower.
 
         Returns:
             [N, 576, D], row-major, not pooled.
 
-        Source: reference `encode_images`: hidden state `vision_feature_layer` without CLS, then the projector.
+        Source: reference `encode_images`: hidden state `vision_feature_layer` without CLIP's CLS, then the projector.
         """
         grids: list[Tensor] = []
         for batch in pixels_N3HW.split(batch_size):

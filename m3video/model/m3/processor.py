@@ -16,14 +16,15 @@ from transformers import (
     AutoProcessor,
     AutoTokenizer,
     BatchFeature,
-    CLIPImageProcessorPil,
     LlamaTokenizer,
     ProcessorMixin,
 )
 
 from m3video.errors import CheckpointError
-from m3video.model.m3.images import SIDE, pad_pixels
+from m3video.model.m3.images import image_processor as image_processor_of
+from m3video.model.m3.images import pad_pixels
 from m3video.model.m3.modeling import M3VideoConfig
+from m3video.model.m3.picture_format import CLIP_PICTURES, PictureFormat
 from m3video.model.m3.prompt import IMAGE, build_prompt
 from m3video.types import FULL_SCALE, check_scale
 from m3video.utils.text import first_line
@@ -74,7 +75,7 @@ class M3VideoProcessor(ProcessorMixin):
             times_seconds: N times to write before the frames; none by default.
 
         Returns:
-            input_ids and attention_mask [1, L], pixel_values [N, 3, 336, 336], frame_scales [N].
+            input_ids and attention_mask [1, L], pixel_values [N, 3, H, W], frame_scales [N].
 
         Raises:
             ValueError: no text, frames given twice or not at all, or lists of different lengths.
@@ -93,10 +94,18 @@ class M3VideoProcessor(ProcessorMixin):
             {
                 "input_ids": torch.tensor([ids]),
                 "attention_mask": torch.ones(1, len(ids), dtype=torch.long),
-                "pixel_values": pad_pixels(frames),
+                "pixel_values": pad_pixels(frames, self.pictures),
                 "frame_scales": torch.tensor(scales),
             }
         )
+
+    @property
+    def pictures(self) -> PictureFormat:
+        """The pictures that the vision tower takes, as `preprocessor_config.json` says."""
+        read = self.image_processor
+        if read is None:
+            return CLIP_PICTURES
+        return PictureFormat(int(read.crop_size["height"]), tuple(read.image_mean), tuple(read.image_std))
 
     def _ids(self, prompt: str) -> list[int]:
         """Tokenize each piece between image marks alone, as the reference does."""
@@ -160,9 +169,11 @@ def write_processor(folder: Path) -> None:
         tokenizer = read_tokenizer(folder)
     except (OSError, ValueError, ImportError) as error:
         raise CheckpointError(f"{folder} has no tokenizer that transformers can read: {first_line(error)}") from None
-    pictures = CLIPImageProcessorPil(size={"shortest_edge": SIDE}, crop_size={"height": SIDE, "width": SIDE})
     processor = M3VideoProcessor(
-        pictures, tokenizer, image_token_id=config.image_token_index, prompt_style=config.prompt_style
+        image_processor_of(config.pictures),
+        tokenizer,
+        image_token_id=config.image_token_index,
+        prompt_style=config.prompt_style,
     )
     originals = {file.name: file.read_bytes() for file in folder.glob("tokenizer*")}
     processor.save_pretrained(folder)

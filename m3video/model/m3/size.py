@@ -14,9 +14,12 @@ from m3video.errors import CheckpointError
 from m3video.model.m3.adapters import refuse_part
 from m3video.model.m3.config_json import check_tower, is_original, read_config_json, read_tower_json
 from m3video.model.m3.config_rules import CLIP, CLIP_L_336, LLAMA
+from m3video.model.m3.conv_sizes import EFFICIENTNET_LITE, LITE0, conv_blocks, count_weights, feature_width, peak_values
 from m3video.model.m3.model_paths import find_config, local_path, tower_beside
+from m3video.model.m3.picture_format import picture_format
 from m3video.model.safetensors_headers import read_header, weight_files
 from m3video.model.size import ModelSize
+from m3video.types import FULL_SCALE
 from m3video.utils.text import first_line
 
 _LINEAR = re.compile(r"\.layers\.\d+\.(self_attn|mlp)\.\w+_proj\.weight$")
@@ -65,7 +68,8 @@ def _size(name: str, folder: Path, raw: Mapping[str, Any], vision_tower: str | N
     # The sizes of a tower in a bin file are known only from a copy beside it.
     apart = _tower_folder(folder, raw, vision_tower) if original and not (is_inside and shapes) else None
     if not original:
-        vision = {**CLIP, **(raw.get("vision_config") or CLIP_L_336)}
+        vision = raw.get("vision_config") or CLIP_L_336
+        vision = {**(LITE0 if _is_conv(vision) else CLIP), **vision}
     elif apart is not None:
         vision = {**CLIP, **read_tower_json(apart)}
     elif is_inside and (inside := _vision_of(shapes)):
@@ -76,7 +80,8 @@ def _size(name: str, folder: Path, raw: Mapping[str, Any], vision_tower: str | N
             raise CheckpointError(f"{folder} keeps its vision tower apart; --vision-tower FOLDER names it")
     if original:
         check_tower(folder, raw, vision)
-    formula = _by_config(text, vision)
+    projector_width = raw.get("projector_width") or text["hidden_size"]
+    formula = _by_config(text, vision, projector_width)
     counts = _by_shapes(shapes, apart, is_inside=is_inside, by_config=formula) if shapes else formula
     newlines = (
         bool(raw.get("use_image_newline"))
@@ -100,17 +105,41 @@ def _size(name: str, folder: Path, raw: Mapping[str, Any], vision_tower: str | N
         kv_heads=text.get("num_key_value_heads") or heads,
         head_dim=text.get("head_dim") or width // heads,
         vocab=text["vocab_size"],
-        tower_layers=vision["num_hidden_layers"],
-        tower_width=vision["hidden_size"],
-        tower_inner=vision["intermediate_size"],
-        tower_places=_places(vision),
-        tower_states=4 if _keeps_one_state() else vision["num_hidden_layers"] + 2,
-        tower_copies=3 if vision["hidden_act"] == "quick_gelu" else 2,
+        **(_conv_numbers(vision) if _is_conv(vision) else _clip_numbers(vision)),
+        projector_width=projector_width,
+        picture_side=picture_format(vision).side,
         context=min(int(stated), positions),
         stored_dtype=str(raw.get("dtype") or raw.get("torch_dtype") or "").removeprefix("torch."),
         newlines=newlines,
         notes=notes,
     )
+
+
+def _is_conv(vision: Mapping[str, Any]) -> bool:
+    return vision.get("model_type") == EFFICIENTNET_LITE
+
+
+def _clip_numbers(vision: Mapping[str, Any]) -> dict[str, int]:
+    return {
+        "tower_layers": vision["num_hidden_layers"],
+        "tower_width": vision["hidden_size"],
+        "tower_inner": vision["intermediate_size"],
+        "tower_places": _places(vision),
+        "tower_states": 4 if _keeps_one_state() else vision["num_hidden_layers"] + 2,
+        "tower_copies": 3 if vision["hidden_act"] == "quick_gelu" else 2,
+    }
+
+
+def _conv_numbers(vision: Mapping[str, Any]) -> dict[str, int]:
+    return {
+        "tower_layers": len(conv_blocks(vision["blocks"])),
+        "tower_width": feature_width(vision),
+        "tower_inner": 0,
+        "tower_places": FULL_SCALE,
+        "tower_states": 1,
+        "tower_copies": 0,
+        "conv_peak": peak_values(vision),
+    }
 
 
 def _keeps_one_state() -> bool:
@@ -187,8 +216,8 @@ def _sum(shapes: Iterable[tuple[int, ...]]) -> int:
     return sum(math.prod(shape) for shape in shapes)
 
 
-def _by_config(text: Mapping[str, Any], vision: Mapping[str, Any]) -> _Counts:
-    """Count weights by arithmetic: Llama's layers, CLIP's tower (biases and all), LLaVA's two projector layers."""
+def _by_config(text: Mapping[str, Any], vision: Mapping[str, Any], projector_width: int) -> _Counts:
+    """Count weights by arithmetic: Llama's layers, the tower (biases and all), the two projector layers."""
     width, inner, heads, layers = (
         text[key] for key in ("hidden_size", "intermediate_size", "num_attention_heads", "num_hidden_layers")
     )
@@ -197,14 +226,18 @@ def _by_config(text: Mapping[str, Any], vision: Mapping[str, Any]) -> _Counts:
     linear = layers * (2 * width * heads * head_dim + 2 * width * kv + 3 * width * inner)
     rows = layers * (heads * head_dim + 2 * kv + 2 * inner + 2 * width)
     tables = text["vocab_size"] * width * (1 if text.get("tie_word_embeddings") else 2)
-    w, i, depth = vision["hidden_size"], vision["intermediate_size"], vision["num_hidden_layers"]
-    layer = 4 * (w * w + w) + 2 * w * i + i + w + 4 * w
-    embeddings = 3 * vision["patch_size"] ** 2 * w + w + _places(vision) * w
+    seen = feature_width(vision) if _is_conv(vision) else vision["hidden_size"]
     return _Counts(
         linear,
         rows,
         max(width * inner, width * heads * head_dim),
         tables + (2 * layers + 1) * width,
-        embeddings + depth * layer + 4 * w,
-        w * width + width + width * width + width,
+        count_weights(vision) if _is_conv(vision) else _count_clip(vision),
+        seen * projector_width + projector_width + projector_width * width + width,
     )
+
+
+def _count_clip(vision: Mapping[str, Any]) -> int:
+    w, i, depth = vision["hidden_size"], vision["intermediate_size"], vision["num_hidden_layers"]
+    layer = 4 * (w * w + w) + 2 * w * i + i + w + 4 * w
+    return 3 * vision["patch_size"] ** 2 * w + w + _places(vision) * w + depth * layer + 4 * w

@@ -12,6 +12,7 @@ from m3video.errors import OutOfMemoryError
 from m3video.model import generation
 from m3video.model.m3 import encoding
 from m3video.model.m3.checkpoint import LoadedModel
+from m3video.model.m3.picture_format import PictureFormat
 
 Limit = Callable[[pytest.MonkeyPatch, int], None]
 """Limits how much of something fits in the memory."""
@@ -21,10 +22,10 @@ def limit_batch(monkeypatch: pytest.MonkeyPatch, most: int) -> None:
     """Let the vision tower run out of memory beyond `most` frames."""
     whole = encoding.normalise
 
-    def normalise(squares: torch.Tensor) -> torch.Tensor:
+    def normalise(squares: torch.Tensor, form: PictureFormat) -> torch.Tensor:
         if len(squares) > most:
             raise RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 1 bytes.")
-        return whole(squares)
+        return whole(squares, form)
 
     monkeypatch.setattr(encoding, "normalise", normalise)
 

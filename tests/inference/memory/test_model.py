@@ -89,6 +89,27 @@ def test_published_vision_tower() -> None:
     assert one == 26 * state + 3 * array + pixels
 
 
+def test_a_convolutional_tower_or_its_projector_is_the_peak() -> None:
+    """Pixels, and the larger of two: the tower's peak; or its features beside two arrays of the projector."""
+    conv = replace(
+        M3_7B,
+        width=576,
+        tower_width=432,
+        tower_inner=0,
+        tower_places=576,
+        tower_states=1,
+        tower_copies=0,
+        projector_width=1792,
+        conv_peak=7_704_672,
+        picture_side=384,
+    )
+    device, pixels = DeviceSpec(8 * GIB, False, "float32"), 3 * 384**2
+    assert model.tower_bytes(conv, device, 5) == 5 * 4 * (7_704_672 + pixels)
+    small = replace(conv, conv_peak=1000)
+    assert model.tower_bytes(small, device, 5) == 5 * 4 * (576 * (432 + 2 * 1792) + pixels)
+    assert model.tower_bytes(replace(small, projector_width=64), device, 5) == 5 * 4 * (576 * (432 + 64 + 576) + pixels)
+
+
 def test_a_grid_of_7b_is_four_and_a_half_mib() -> None:
     assert grid_bytes(M3_7B, BF16) == 4.5 * MIB
 
