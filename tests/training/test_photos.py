@@ -109,11 +109,11 @@ def test_what_is_absent_or_broken_is_said_in_one_line(folder: Path, tmp_path: Pa
         held("c.jpg")
     with pytest.raises(UsageError, match=r'^"cut-a.jpg" in .*part-0.tar is no readable picture: '):
         held("cut-a.jpg")
-    with pytest.raises(UsageError, match="^no .tar file in .*daquar: name the folder that holds daquar$"):
+    with pytest.raises(UsageError, match=r"^no .tar file in .*daquar: name the folder that holds daquar$"):
         photos.pictures(tmp_path, "daquar")
     with pytest.raises(UsageError, match=r"^cannot read .*train.jsonl: No such file"):
         list(photos.flickr8k(tmp_path, "train"))
-    with pytest.raises(UsageError, match='^no part is called "all"; use one of train, dev, test$'):
+    with pytest.raises(UsageError, match=r'^no part is called "all"; use one of train, dev, test$'):
         list(photos.imagenet(folder, "all"))  # type: ignore[arg-type]
     (tmp_path / "x.tar").write_bytes(b"no tar at all")
     with pytest.raises(UsageError, match=r"^cannot read the pictures in .*x.tar: "):

@@ -11,14 +11,14 @@ from m3video.training.splits import PARTS, font_families, hashed, part_of, split
 
 
 def test_hashes_are_the_same_on_every_machine() -> None:
-    # printf 'a' | sha256sum -> ca978112ca1b...
+    # by sha256sum of "a" and of "texts exit" and so on
     assert hashed("a", 10) == 0xCA978112CA1B % 10
     assert [hashed(f"texts {word}", 10) for word in ("exit", "stop", "open", "taxi")] == [
         1,
         1,
         9,
         1,
-    ]  # by sha256sum too
+    ]
 
 
 def test_pictures_go_where_they_always_went() -> None:
@@ -56,8 +56,8 @@ def test_no_font_is_in_two_parts() -> None:
 
 
 def test_what_has_no_rule_is_said() -> None:
-    with pytest.raises(UsageError, match='no split is known for "coco"; use one of flickr8k, daquar'):
+    with pytest.raises(UsageError, match=r'no split is known for "coco"; use one of flickr8k, daquar'):
         part_of("coco", "1.jpg")
-    with pytest.raises(UsageError, match='split of daquar goes by number, and "image.jpg" has none'):
+    with pytest.raises(UsageError, match=r'split of daquar goes by number, and "image.jpg" has none'):
         part_of("daquar", "image.jpg")
     assert set(splits()) >= {"flickr8k", "daquar", "imagenet", "fonts", "texts"}
