@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from m3video.training import nouns
-from m3video.training.caption_parse import STOPS, Mention, Parsed, parse
+from m3video.training.caption_parse import AUXILIARIES, PREPOSITIONS, STOPS, Mention, Parsed, parse
 from m3video.training.verbs import POSTURES
 
 ENOUGH = 2
@@ -127,6 +127,8 @@ class Facts:
         """Tell whether a thing is there beyond doubt."""
         if self.votes(kind) < ENOUGH or not all(mention.real for _, mention in self.mentions(kind)):
             return False
+        if kind == "bicycle" and {"motorcycle", "motorcycles", "motorcyclist", "motorcyclists"} & self.words:
+            return False  # `bike` may mean either
         alone = self.is_single("person")  # then captions that say man and boy mean the same one
         return not any(
             self.votes(other) >= self.votes(kind) for other in OPPOSITE.get(kind, ()) if alone or other in SEX[kind]
@@ -172,8 +174,13 @@ class Facts:
         once = Counter(id(parsed) for parsed, _ in held)
         general = set(nouns.all_kinds(kind)[1:]) - {"thing", "clothes", "place", "furniture", "toy", "ball", "body"}
         blurred = any(m.noun in general and m.plural and kind not in PEOPLE for _, m in self._all())
-        return bool(held) and not blurred and max(once.values()) == 1 and not any(
-            mention.plural or mention.another or (mention.count or 1) > 1 or not mention.real for _, mention in held
+        return (
+            bool(held)
+            and not blurred
+            and max(once.values()) == 1
+            and not any(
+                mention.plural or mention.another or (mention.count or 1) > 1 or not mention.real for _, mention in held
+            )
         )
 
     def _all(self) -> Iterator[tuple[Parsed, Mention]]:
@@ -227,14 +234,15 @@ class Facts:
             who = parsed.subject
             if parsed.verb == verb and who and not who.plural and self.is_single(who.noun):
                 what = parsed.mention_at(parsed.done_from + 1)
-                if what and what.real and what.article not in nouns.NUMBERS:
+                whole = what and parsed.words[what.end : what.end + 1] in ENDS_A_NAME
+                if what and whole and what.real and not nouns.is_a(what.noun, "body"):
                     found.append((who, what))
         return found
 
     def scene(self) -> str | None:
         """Return `outdoors` or `indoors` where captions leave no doubt."""
         outside, inside = self._captions_with(nouns.OUTDOORS), self._captions_with(nouns.INDOORS)
-        if outside and inside or not outside and not inside:
+        if bool(outside) == bool(inside):
             return None
         if outside:
             return "outdoors" if outside >= ENOUGH and not self.words & (nouns.UNDECIDED - {"train"}) else None
@@ -265,7 +273,8 @@ class Facts:
                 between = parsed.words[max(parsed.done_from, 0) : mention.start]
                 if before not in _WITHIN or mention.noun not in nouns.AT_PLACE or _ELSEWHERE & {*between}:
                     continue
-                if mention.real and mention.article != "another" and parsed.subject:
+                plain = mention.article != "another" and parsed.words[mention.end - 1] != "wood"
+                if mention.real and plain and parsed.subject:
                     usual = nouns.AT_PLACE[mention.noun]
                     found.append((before if before in {"in", "on", "at"} else usual, mention.phrase))
         return found
@@ -291,9 +300,13 @@ OPPOSITE = {
     "child": ("man", "woman"),
 }
 SEX = {"man": "woman", "woman": "man", "boy": "girl", "girl": "boy", "child": ""}
+ENDS_A_NAME = {()} | {(word,) for word in (PREPOSITIONS - {"of"}) | STOPS | AUXILIARIES | {"and"}}
+"""What follows where a thing's name is complete: `a flower in`, not `a flower pot`."""
 VARIED = frozenset("multicolored multi-colored colorful colourful striped plaid patterned spotted rainbow".split())
 PEOPLE = frozenset("man woman child boy girl".split())
-_ELSEWHERE = STOPS | frozenset("to from with of into onto off over near behind toward towards beside and another".split())
+_ELSEWHERE = STOPS | frozenset(
+    "to from with of into onto off over near behind toward towards beside and another".split()
+)
 """Words behind which a place may be somewhere else than what the caption is about."""
 _WITHIN = frozenset("in on at through across along down around up".split())
 
@@ -302,9 +315,10 @@ def _until_second(words: Sequence[str]) -> str:
     """Return a place up to the next preposition or verb: on a bench | in the park."""
     kept = list(words[:1])
     for word in words[1:]:
-        if (word in {"in", "on", "at", "with", "near", "by", "under", "and", "looking"} and kept[-1] != "next") or (
-            word.endswith("ing") and word not in nouns.ADJECTIVES
-        ):
+        if (
+            word in {"in", "on", "at", "with", "near", "by", "under", "and", "about", "to", "for"}
+            and kept[-1] != "next"
+        ) or (word.endswith("ing") and word not in nouns.ADJECTIVES):
             break
         kept.append(word)
     return " ".join(kept)

@@ -49,7 +49,9 @@ PREPOSITIONS = frozenset(
     with against above toward towards past next_to in_front_of on_top_of by to for after before inside outside during
     amongst among without underneath below beneath atop alongside like about as while that who which""".split()
 )
-STOPS = frozenset("while as who which that where , . ; but during because so when whilst has have was were does".split())
+STOPS = frozenset(
+    "while as who which that where , . ; but during because so when whilst has have was were does".split()
+)
 MODIFIER_STARTS = frozenset("in with wearing dressed who on at from of near that and".split())
 MOST_WORDS_DONE = 9
 LOOK_BACK = 6
@@ -78,6 +80,10 @@ class Mention:
     @property
     def phrase(self) -> str:
         """Return the thing as an answer names it: a black dog, two dogs, her bicycle, snow."""
+        if self.noun in nouns.UNCOUNTED and self.article in {"a", "an"}:
+            return f"the {self.text}"
+        if not self.article and not self.plural and self.noun not in nouns.UNCOUNTED:
+            return f"{_article(self.text)} {self.text}"
         if self.article in {"another", "each", "this", "that", "other"}:
             return f"{_article(self.text)} {self.text}" if not self.plural else self.text
         return f"{self.article} {self.text}".strip()
@@ -170,7 +176,7 @@ def _mention(words: Sequence[str], at: int, noun: str, many: bool, free_from: in
         start, before = before, before - 1  # one word between article and noun is unknown: still its adjective
     inside = tuple(words[start:at])
     article, count = "", None
-    if before >= free_from and (words[before] in ARTICLES or words[before] in nouns.NUMBERS or words[before].endswith("'s")):
+    if before >= free_from and _determines(words[before]):
         article = words[before]
         count = 1 if article in {"a", "an"} else nouns.NUMBERS.get(article)
         start = before
@@ -183,15 +189,17 @@ def _mention(words: Sequence[str], at: int, noun: str, many: bool, free_from: in
     )
     text = " ".join((*inside, words[at])).replace("_", " ")
     around = {*inside, *words[max(0, start - 3) : start]} - {"of"}
-    unreal = bool({*inside} & nouns.UNREAL) or (
-        start > 1 and words[start - 1] == "of" and bool(around & nouns.UNREAL)
-    )
-    return Mention(noun, many, count, colours, not unreal, article in {"another", "other"}, text, article, start, at + 1)
+    unreal = bool({*inside} & nouns.UNREAL) or (start > 1 and words[start - 1] == "of" and bool(around & nouns.UNREAL))
+    further = article in {"another", "other"}
+    return Mention(noun, many, count, colours, not unreal, further, text, article, start, at + 1)
 
 
-_KNOWN = (
-    nouns.COLOURS
-    + tuple(nouns.ADJECTIVES | ARTICLES | AUXILIARIES | PREPOSITIONS | STOPS | nouns.NUMBERS.keys() | {"and", "or"})
+def _determines(word: str) -> bool:
+    return word in ARTICLES or word in nouns.NUMBERS or word.endswith("'s")
+
+
+_KNOWN = nouns.COLOURS + tuple(
+    nouns.ADJECTIVES | ARTICLES | AUXILIARIES | PREPOSITIONS | STOPS | nouns.NUMBERS.keys() | {"and", "or"}
 )
 
 
@@ -229,7 +237,7 @@ def _verb_at(words: Sequence[str], mentions: Sequence[Mention], subject: Mention
     for _ in range(14):
         while at < len(words) and words[at] in ADVERBS:
             at += 1
-        if at >= len(words) or words[at] in {".", ";"}:
+        if at >= len(words) or words[at] in STOPS - {"who", "that", ","}:
             break
         known = form(words[at])
         if words[at] in AUXILIARIES:
@@ -238,7 +246,7 @@ def _verb_at(words: Sequence[str], mentions: Sequence[Mention], subject: Mention
                 ahead += 1
             following = form(words[ahead]) if ahead < len(words) else None
             return ahead if following and following[1] == "gerund" else second
-        if known and (at in ends or at == after):
+        if known and (at in ends or at == after or (known[1] == wanted == "third" and not nouns.singular(words[at]))):
             if known[1] == wanted:
                 return at
             if known[1] == "gerund" and words[at] != "wearing":
@@ -267,15 +275,18 @@ def _done(words: Sequence[str], at: int) -> str | None:
             again = form(after)
             if not (described and index > at + 1) and not (again and again[1] == "gerund" == kind):
                 break
-        elif rest and form(word) and form(word)[1] == "third" and nouns.singular(words[index - 1]):  # type: ignore[index]
-            if nouns.singular(word) is None:
-                return None  # a second verb: what the first one belongs to is unsure
+        elif rest and (form(word) or ("", ""))[1] == "gerund" and not _may_describe_what_follows(words[index - 1]):
+            break  # what the last thing does, or a second deed
+        elif rest and (form(word) or ("", ""))[1] == "third" and not nouns.singular(word):
+            return None  # a second verb: what the first one belongs to is unsure
         rest.append(word)
     while len(rest) > MOST_WORDS_DONE - 1:
         cuts = [i for i, word in enumerate(rest) if i and word in PREPOSITIONS]
         if not cuts:
             return None
         rest = rest[: cuts[-1]]
+    if "with" in rest[1:] and nouns.is_a((nouns.singular(rest[-1]) or ("",))[0], "body") and len(rest) > 5:
+        rest = rest[: len(rest) - 1 - rest[::-1].index("with")]  # with his arm | around her
     if len(rest) > 1 and rest[-1].endswith("ing") and nouns.singular(rest[-2]):
         rest.pop()  # what the noun before it does
     while rest and rest[-1] in PREPOSITIONS | ARTICLES | ADVERBS | {"and"} - {"outside", "inside", "up", "down"}:
@@ -283,6 +294,12 @@ def _done(words: Sequence[str], at: int) -> str | None:
             break
         rest.pop()
     return " ".join((gerund(verb), *rest)).replace("_", " ")
+
+
+def _may_describe_what_follows(word: str) -> bool:
+    """Tell whether an -ing form behind a word may belong to a noun after it, or goes on with the same deed."""
+    held = (ARTICLES, PREPOSITIONS, ADVERBS, nouns.ADJECTIVES, nouns.COLOURS, nouns.NUMBERS)
+    return any(word in words for words in held) or word in {"and", "to"} or word.endswith(("'s", "ly"))
 
 
 def _article(text: str) -> str:

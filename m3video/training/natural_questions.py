@@ -40,6 +40,7 @@ ASKED: tuple[str, ...] = tuple(
 SPOKEN = {"bicycle": ("bike", "bicycle"), "airplane": ("airplane", "plane"), "couch": ("couch", "sofa")}
 COLOURED = ("animal", "vehicle", "clothes", "ball", "toy", "board")
 COUNTED = ("dog", "person", "child", "man", "woman", "boy", "girl", "horse", "bird", "cow", "sheep", "cat", "car")
+PLAIN_PEOPLE = frozenset("man woman child boy girl".split())
 DOERS = ("man", "woman", "boy", "girl", "dog", "child", "person", "horse", "bird", "cat")
 NUMBER_WORDS = {number: word for word, number in nouns.NUMBERS.items()}
 COLOUR_YES_NO = 0.35
@@ -151,10 +152,19 @@ def described(facts: Facts, rng: random.Random) -> list[NaturalQuestion]:
     else:
         made = [NaturalQuestion(rng.choice(DESCRIBE), as_sentence(rng.choice(facts.captions)), "description")]
     things = [kind for kind, votes in _tally(facts).most_common(6) if votes >= 2]
-    things = [kind for kind in things if not any(kind in nouns.all_kinds(other)[1:] for other in things)]
+    things = [kind for kind in things if not any(_says_less(kind, other) for other in things)]
     if len(things) >= 2 and rng.random() < 0.25:
         made.append(NaturalQuestion(rng.choice(LIST), ", ".join(kind.replace("_", " ") for kind in things), "list"))
     return made
+
+
+def _says_less(thing: str, other: str) -> bool:
+    """Tell whether a thing is surely meant by another one of a list too: animal by dog, mountain by mountains."""
+    one, two = (nouns.singular(held) or (held, False) for held in (thing, other))
+    if one[0] == two[0]:
+        return two[1] and not one[1]
+    roles = nouns.is_a(one[0], "person") and one[0] not in PLAIN_PEOPLE and two[0] in PLAIN_PEOPLE
+    return roles or one[0] in nouns.all_kinds(two[0])[1:]
 
 
 def _tally(facts: Facts) -> Counter[str]:
@@ -177,7 +187,11 @@ def animals(facts: Facts, rng: random.Random) -> list[NaturalQuestion]:
     kinds = {next(k for k in (*nouns.all_kinds(noun)[::-1],) if k != "animal") for noun in named - {"animal"}}
     if len(kinds) != 1 or not facts.is_named(kind := kinds.pop()):
         return []
-    several = any(m.plural or m.another or (m.count or 1) > 1 for _, m in facts.mentions(kind))
+    seen = list(facts.mentions(kind))
+    once = Counter(id(parsed) for parsed, _ in seen)
+    several = [m for p, m in seen if m.plural or m.another or (m.count or 1) > 1 or once[id(p)] > 1]
+    if several and len(several) < min(len(seen), 2):
+        return []
     if several:
         many = nouns.plural(kind)
         return [shaped("animal", ANIMAL["many"], Told(many, many, f"the animals are {many}"), rng)]
@@ -298,10 +312,10 @@ def scenes(facts: Facts, rng: random.Random) -> list[NaturalQuestion]:
 
 
 def _sport(facts: Facts) -> str | None:
+    if any(facts.mentions("animal")):
+        return None  # a dog with a soccer ball
     votes = Counter(
-        sport
-        for parsed in facts.parsed
-        for sport in {SPORTS[word] for word in parsed.words if word in SPORTS}
+        sport for parsed in facts.parsed for sport in {SPORTS[word] for word in parsed.words if word in SPORTS}
     )
     clear = len(votes) == 1 and next(iter(votes.values())) >= 2
     return next(iter(votes)) if clear else None

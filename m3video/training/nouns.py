@@ -42,7 +42,8 @@ KINDS: dict[str, str] = {
         watermelon popsicle pie meal pumpkin vegetable burger""",
     "drink": "beer coffee soda wine juice",
     "instrument": "guitar drum violin piano trumpet accordion saxophone flute cello tuba",
-    "clothes": """shirt hat jacket dress pants shorts sweater skirt suit vest         scarf glove boot shoe bikini sunglasses glasses goggles
+    "clothes": """shirt hat jacket dress pants shorts sweater skirt suit vest scarf glove boot shoe bikini sunglasses
+        glasses goggles
         headband apron robe overalls bandanna tie mask
         life_jacket backpack kimono tutu leotard sandal sock headscarf life_vest""",
     "shirt": "t-shirt sweatshirt jersey tank_top blouse",
@@ -182,8 +183,8 @@ AT_PLACE: dict[str, str] = {
             desert wood meadow garden gym kitchen bedroom room living_room office restaurant bathroom hallway stadium
             parking_lot alley market creek puddle mud jungle swimming_pool mall plaza square driveway rapids library
             classroom courtyard farm pasture canyon arena town""",
-        "on": """beach sand street road sidewalk mountain hill path trail lawn track court floor rug carpet stage highway
-            dock pier shore porch patio deck slope ice pavement ground crosswalk cliff shoreline hillside""",
+        "on": """beach sand street road sidewalk mountain hill path trail lawn track court floor rug carpet stage
+            highway dock pier shore porch patio deck slope ice pavement ground crosswalk cliff shoreline hillside""",
         "at": "playground skate_park rink zoo",
     }.items()
     for place in places.split()

@@ -24,7 +24,9 @@ DOUBLED = frozenset(
 )
 """Double their last letter before -ing. A rule would need the stress: opening, but beginning."""
 POSTURES = frozenset("sit stand lie lay sleep rest lean kneel crouch relax nap wait".split())
-STATES = frozenset("wear look have be show enjoy try attempt prepare get go make use take start help".split())
+STATES = frozenset(
+    "wear look have be show enjoy try attempt prepare get go make use take start help give need want".split()
+)
 """They say little of what somebody does, alone or in a short answer."""
 
 

@@ -192,7 +192,12 @@ _ASKING: dict[str, tuple[str, ...]] = {
         "What is the number of {0}?",
         "Count the {0}.",
     ),
-    "light": ("Is it day or night?", "Is it night or day?", "Was the picture taken at day or at night?", "Day or night?"),
+    "light": (
+        "Is it day or night?",
+        "Is it night or day?",
+        "Was the picture taken by day or at night?",
+        "Day or night?",
+    ),
 }
 
 
