@@ -164,7 +164,8 @@ def _fitting(
     widest = max(measured.getlength(line) for line in lines)
     room = (1 - 2 * MARGIN) * width * {"subtitle": 1.0, "slide": 0.82}.get(kind, 0.85)
     wanted = rng.uniform(low, high) * height * 200 / cap
-    size = min(wanted, 200 * room / widest)
+    lowest = 0.75 * height / (len(lines) * sum(measured.getmetrics()) / 200)
+    size = min(wanted, 200 * room / widest, lowest)
     share = size * cap / 200 / height
     if share < low * SMALLEST:
         raise UsageError(
