@@ -83,8 +83,8 @@ NO_AGENTS = frozenset(
 )
 """Words that end as words for people do, and are none."""
 PERSONAL = frozenset(
-    """someone somebody person's he she him hers who hand hands holding held owner's wearing dressed naked boxing
-    costume outfit uniform face hair arm arms shirt they sitting standing""".split()
+    """someone somebody person's he she him hers who hand hands held owner's naked boxing costume outfit uniform hair
+    arm arms shirt they""".split()
 )
 
 

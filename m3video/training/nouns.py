@@ -113,7 +113,7 @@ OTHER_HEADS = frozenset(
     seats bowl food fight exhibit carrier trainer board rink arena stand cage pen tag covering print bank side edge
     top base bottom shelter class gear equipment trail path wheel wheels goal post hoop light lights structure
     figure coaster clothing attire fur-colored ornament sculpture painting mural picture photo poster tank
-    formation wear shorts colored coloured""".split()
+    formation wear cone cones pot pots shorts colored coloured""".split()
 )
 """Words that make what stands before them a part of their name: a dog SHOW, a street SIGN, a car RACE."""
 
