@@ -11,7 +11,7 @@ from m3video.training.named_objects import daquar_questions, named
 from m3video.training.natural_questions import QuestionMaker
 from m3video.training.splits import Part
 
-BALANCED_OVER = 1000
+BALANCED_OVER = 400
 """Pictures whose captions decide how often each thing is asked after; training uses all."""
 
 
@@ -24,10 +24,11 @@ def samples(folder: Path, *, pictures: int, seed: int, part: Part = "train") -> 
     for photo in rng.sample(captioned, min(pictures, len(captioned))):
         lines += ["", photo.image, *(f"    {caption}" for caption in photo.captions)]
         lines += [f"  [{q.kind}] {q.question} -> {q.answer}" for q in maker.all_of(photo.captions, rng)]
-    for classed in rng.sample(list(photos.imagenet(folder, part)), pictures // 3):
+    classes, rooms = list(photos.imagenet(folder, part)), list(photos.daquar(folder, part))
+    for classed in rng.sample(classes, min(pictures // 3, len(classes))):
         lines += ["", f"{classed.image}: {classed.name}"]
         lines += [f"  [{q.kind}] {q.question} -> {q.answer}" for q in named(classed, rng)]
-    for room in rng.sample(list(photos.daquar(folder, part)), pictures // 6):
+    for room in rng.sample(rooms, min(pictures // 6, len(rooms))):
         lines += ["", room.image]
         lines += [f"  [{q.kind}] {q.question} -> {q.answer}" for q in daquar_questions(room, rng)]
     return lines
