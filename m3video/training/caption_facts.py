@@ -151,19 +151,13 @@ class Facts:
             agents = any(AGENT.search(word) and word not in NO_AGENTS for word in self.words)
             animals = sum(any(nouns.is_a(m.noun, "animal") for m in parsed.mentions) for parsed in self.parsed)
             return animals >= MOSTLY and not agents and not self.words & PERSONAL and not self._in_part("person")
-        others = {"man": ("woman", "girl"), "woman": ("man", "boy"), "boy": ("girl", "woman"), "girl": ("boy", "man")}
-        others["child"] = ("man", "woman")
-        others["baby"] = ("man", "woman", "boy", "girl")
-        allowed = others.get(kind)
-        if allowed is None or self.votes("person") < MOSTLY or any(m.plural or m.another for m in people):
-            return False
-        if any(sum(m.start >= 0 for m in p.mentions if nouns.is_a(m.noun, "person")) > 1 for p in self.parsed):
+        allowed = INSTEAD.get(kind)
+        alone = all(sum(nouns.is_a(m.noun, "person") for m in parsed.mentions) <= 1 for parsed in self.parsed)
+        if allowed is None or not alone or any(m.plural or m.another for m in people):
             return False
         if kind in {"child", "baby"} and self.words & {"young", "little", "small", "baby", "kid"}:
             return False
-        named = {m.noun for m in people}
-        certain = sum(any(nouns.is_a(m.noun, other) for other in allowed) for m in people)
-        return certain >= MOSTLY and all(any(nouns.is_a(noun, other) for other in allowed) for noun in named)
+        return len(people) >= MOSTLY and all(any(nouns.is_a(m.noun, other) for other in allowed) for m in people)
 
     def _in_part(self, kind: str) -> bool:
         return any(nouns.is_a(noun, kind) for noun in self.word_nouns)
@@ -215,7 +209,8 @@ class Facts:
         same = {frozenset(nouns.SAME_COLOUR.get(c.split()[-1], c.split()[-1]) for c in colours) for colours in said}
         if len(same) != 1 or len(said[0]) > 2:
             return None
-        return " and ".join(max(said, key=len))
+        fullest = max(said, key=len)
+        return " and ".join(fullest)
 
     def actions(self, kind: str) -> list[tuple[str, str, str]]:
         """Return (noun, verb, what it does) for captions whose subject is the only thing of a kind."""
@@ -225,6 +220,7 @@ class Facts:
             (parsed.subject.noun, parsed.verb, parsed.done)
             for parsed in self.parsed
             if parsed.subject and parsed.verb and parsed.done and nouns.is_a(parsed.subject.noun, kind)
+            if parsed.subject.noun not in nouns.NOBODY_NAMED
         ]
 
     def objects(self, verb: str) -> list[tuple[Mention, Mention]]:
@@ -235,7 +231,8 @@ class Facts:
             if parsed.verb == verb and who and not who.plural and self.is_single(who.noun):
                 what = parsed.mention_at(parsed.done_from + 1)
                 whole = what and parsed.words[what.end : what.end + 1] in ENDS_A_NAME
-                if what and whole and what.real and not nouns.is_a(what.noun, "body"):
+                named = who.noun not in nouns.NOBODY_NAMED
+                if what and named and whole and what.real and not nouns.is_a(what.noun, "body"):
                     found.append((who, what))
         return found
 
@@ -292,13 +289,22 @@ class Facts:
         return found
 
 
-OPPOSITE = {
+OPPOSITE: dict[str, tuple[str, ...]] = {
     "man": ("woman", "boy", "child"),
     "woman": ("man", "girl", "child"),
     "boy": ("girl", "man"),
     "girl": ("boy", "woman"),
     "child": ("man", "woman"),
 }
+INSTEAD = {
+    "man": ("woman", "girl"),
+    "woman": ("man", "boy"),
+    "boy": ("girl", "woman"),
+    "girl": ("boy", "man"),
+    "child": ("man", "woman"),
+    "baby": ("man", "woman", "boy", "girl"),
+}
+"""Who the only person in a picture must be, so that another is not there."""
 SEX = {"man": "woman", "woman": "man", "boy": "girl", "girl": "boy", "child": ""}
 ENDS_A_NAME = {()} | {(word,) for word in (PREPOSITIONS - {"of"}) | STOPS | AUXILIARIES | {"and"}}
 """What follows where a thing's name is complete: `a flower in`, not `a flower pot`."""

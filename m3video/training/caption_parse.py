@@ -289,6 +289,8 @@ def _done(words: Sequence[str], at: int) -> str | None:
         rest = rest[: len(rest) - 1 - rest[::-1].index("with")]  # with his arm | around her
     if len(rest) > 1 and rest[-1].endswith("ing") and nouns.singular(rest[-2]):
         rest.pop()  # what the noun before it does
+    if rest[-3:] in (["in", "the", "middle"], ["in", "the", "background"], ["on", "the", "side"]):
+        del rest[-3:]  # of what, is gone
     while rest and rest[-1] in PREPOSITIONS | ARTICLES | ADVERBS | {"and"} - {"outside", "inside", "up", "down"}:
         if rest[-1] in {"outside", "inside", "up", "down", "together", "around", "over"} and len(rest) <= 2:
             break

@@ -189,9 +189,9 @@ def animals(facts: Facts, rng: random.Random) -> list[NaturalQuestion]:
         return []
     seen = list(facts.mentions(kind))
     once = Counter(id(parsed) for parsed, _ in seen)
-    several = [m for p, m in seen if m.plural or m.another or (m.count or 1) > 1 or once[id(p)] > 1]
-    if several and len(several) < min(len(seen), 2):
-        return []
+    several = {id(p) for p, m in seen if m.plural or m.another or (m.count or 1) > 1 or once[id(p)] > 1}
+    if 0 < len(several) <= len(once) / 2:
+        return []  # captions disagree
     if several:
         many = nouns.plural(kind)
         return [shaped("animal", ANIMAL["many"], Told(many, many, f"the animals are {many}"), rng)]
@@ -204,7 +204,10 @@ def colours(facts: Facts, rng: random.Random) -> list[NaturalQuestion]:
     found: dict[str, str] = {}
     for parsed in facts.parsed:
         for mention in parsed.mentions:
-            able = mention.colours and mention.real and any(nouns.is_a(mention.noun, kind) for kind in COLOURED)
+            sure = not nouns.is_a(mention.noun, "animal") or facts.is_named(_basic(mention.noun))
+            able = (
+                sure and mention.colours and mention.real and any(nouns.is_a(mention.noun, kind) for kind in COLOURED)
+            )
             worn = nouns.is_a(mention.noun, "clothes") and not facts.is_single("person")  # whose?
             if able and not worn and mention.noun not in nouns.UNCOUNTED:
                 colour = facts.colour(_basic(mention.noun))

@@ -99,6 +99,8 @@ UNCOUNTED = frozenset(
     corn bread beer coffee soda wine juice ice_cream fire someone somebody wood""".split()
 )
 SAME_IN_PLURAL = frozenset("sheep fish deer".split())
+NOBODY_NAMED = frozenset("someone somebody others people group".split())
+"""Not to be asked after with `the`."""
 GROUPS = frozenset("couple family crowd team band audience people group others".split())
 """Several people in one word."""
 
@@ -111,9 +113,9 @@ OTHER_HEADS = frozenset(
     houses costume costumes event parade lot player players racer racers club jumper driver walker lover made way
     track field course scene center centre shop store counter rack ride rides trick tricks area setting line seat
     seats bowl food fight exhibit carrier trainer board rink arena stand cage pen tag covering print bank side edge
-    top base bottom shelter class gear equipment trail path wheel wheels goal post hoop light lights structure
+    top base bottom tags lounge class gear equipment trail path wheel wheels goal post hoop light lights structure
     figure coaster clothing attire fur-colored ornament sculpture painting mural picture photo poster tank
-    formation wear cone cones pot pots shorts colored coloured""".split()
+    formation shelter wear cone cones pot pots shorts colored coloured""".split()
 )
 """Words that make what stands before them a part of their name: a dog SHOW, a street SIGN, a car RACE."""
 

@@ -226,9 +226,9 @@ def _lower_third(
 
 
 def _blend(picture: Image.Image, box: Box, colour: Ink, cover: float) -> None:
-    area = tuple(round(edge) for edge in box)
-    below = picture.crop(area)  # type: ignore[arg-type]
-    picture.paste(Image.blend(below, Image.new("RGB", below.size, colour), cover), area[:2])
+    left, top, right, bottom = (round(edge) for edge in box)
+    below = picture.crop((left, top, right, bottom))
+    picture.paste(Image.blend(below, Image.new("RGB", below.size, colour), cover), (left, top))
 
 
 def _slide(
@@ -238,7 +238,7 @@ def _slide(
     board = [rng.uniform(0.02, 0.07) * width, rng.uniform(0.02, 0.1) * height]
     board += [width - rng.uniform(0.02, 0.07) * width, height - rng.uniform(0.02, 0.1) * height]
     back, ink = _contrasting(rng)
-    ImageDraw.Draw(picture).rectangle(tuple(board), fill=back)  # type: ignore[arg-type]
+    ImageDraw.Draw(picture).rectangle(tuple(board), fill=back)
     left, top, right, bottom = _extent(text, font)
     x = board[0] + rng.uniform(0.1, 0.9) * max(0.0, board[2] - board[0] - (right - left)) - left
     y = board[1] + rng.uniform(0.1, 0.9) * max(0.0, board[3] - board[1] - (bottom - top)) - top

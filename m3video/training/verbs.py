@@ -16,7 +16,7 @@ VERBS: tuple[str, ...] = tuple(
     land knock approach wash brush lunge cuddle celebrate cheer clap tug nap exercise examine feed gallop glide grin
     huddle inspect kneel nuzzle plunge scratch scale shovel sled squat stroll stumble sweep tumble twirl wrap yawn
     yell drag dunk bathe block drum explore guide herd hurdle leave meet move navigate plow rappel roam serve shout
-    speak splash squirt strike struggle tie type visit waterski wink overlook watch surround""".split()
+    speak splash squirt strike struggle tie type visit waterski wink overlook pop watch surround""".split()
 )
 DOUBLED = frozenset(
     """run sit swim get put hit cut dig hug jog hop step skip flip spin grab pet nap tug stop pat clap wrap rub drag

@@ -101,9 +101,9 @@ def test_what_cannot_be_drawn_is_said(photo: Image.Image) -> None:
         overlaid(photo, "a", kind="poster", part="train", rng=random.Random(0))
     with pytest.raises(UsageError, match=r"is too long for a subtitle in a picture of 320 x 240: give a shorter one"):
         overlaid(photo, "word " * 60, kind="subtitle", part="train", rng=random.Random(0))
+    # a third of the texts are numbers, which need no words: this seed asks for a word
     with pytest.raises(UsageError, match=r"too few of the 1 words are of the train part: give more"):
-        for seed in range(20):  # a third of them are numbers, which need no words
-            choose_text(["4th"], "train", random.Random(seed))
+        choose_text(["4th"], "train", random.Random(1))
 
 
 def test_questions_are_answered_by_the_text_as_drawn(photo: Image.Image) -> None:
