@@ -127,8 +127,8 @@ class Facts:
         """Tell whether a thing is there beyond doubt."""
         if self.votes(kind) < ENOUGH or not all(mention.real for _, mention in self.mentions(kind)):
             return False
-        if kind == "bicycle" and {"motorcycle", "motorcycles", "motorcyclist", "motorcyclists"} & self.words:
-            return False  # `bike` may mean either
+        if FALSE_FRIENDS.get(kind, frozenset()) & self.words:
+            return False
         alone = self.is_single("person")  # then captions that say man and boy mean the same one
         return not any(
             self.votes(other) >= self.votes(kind) for other in OPPOSITE.get(kind, ()) if alone or other in SEX[kind]
@@ -270,6 +270,8 @@ class Facts:
                 between = parsed.words[max(parsed.done_from, 0) : mention.start]
                 if before not in _WITHIN or mention.noun not in nouns.AT_PLACE or _ELSEWHERE & {*between}:
                     continue
+                if mention.noun in WATERS and before not in {"in", "through"}:
+                    continue  # around a pool, on a lake, down the river
                 plain = mention.article != "another" and parsed.words[mention.end - 1] != "wood"
                 if mention.real and plain and parsed.subject:
                     usual = nouns.AT_PLACE[mention.noun]
@@ -308,6 +310,12 @@ INSTEAD = {
 SEX = {"man": "woman", "woman": "man", "boy": "girl", "girl": "boy", "child": ""}
 ENDS_A_NAME = {()} | {(word,) for word in (PREPOSITIONS - {"of"}) | STOPS | AUXILIARIES | {"and"}}
 """What follows where a thing's name is complete: `a flower in`, not `a flower pot`."""
+FALSE_FRIENDS: dict[str, frozenset[str]] = {
+    "bicycle": frozenset("motorcycle motorcycles motorcyclist motorcyclists motocross".split()),
+    "swing": frozenset("racket racquet bat club golf tennis baseball stick swinging swings".split()),
+}
+"""Words beside which a thing's name may mean another: a bike, the swing of a racket."""
+WATERS = frozenset("pool lake ocean river pond sea stream water swimming_pool creek".split())
 VARIED = frozenset("multicolored multi-colored colorful colourful striped plaid patterned spotted rainbow".split())
 PEOPLE = frozenset("man woman child boy girl".split())
 _ELSEWHERE = STOPS | frozenset(

@@ -28,7 +28,6 @@ SPELLING: dict[str, str] = {
     "german shepard": "german shepherd",
     "grey hound": "greyhound",
     "grey hounds": "greyhounds",
-    "body of water": "water",
     "a couple of": "several",
     "a group of": "several",
     "a bunch of": "several",
@@ -38,6 +37,7 @@ SPELLING: dict[str, str] = {
     "black and white picture": "photo",
     "dirt bike": "dirt_bike",
 }
+_WATER = re.compile(r"\b(an?|the) (?:[a-z]+ )?body of water\b")
 _SPELLING = re.compile(r"\b(" + "|".join(map(re.escape, sorted(SPELLING, key=len, reverse=True))) + r")\b")
 _JOINED = re.compile(r"\b(" + "|".join(noun.replace("_", " ") for noun in nouns.JOINED) + r")(?=(s|es)?\b)")
 ARTICLES = frozenset("a an the another this that some several his her its their many both other each".split())
@@ -109,6 +109,7 @@ class Parsed:
 def words_of(caption: str) -> tuple[str, ...]:
     """Return a caption's words in lower case; names of several words are joined by `_`."""
     text = " ".join(WORD.findall(caption.lower().replace("’", "'").replace(" 's", "'s")))
+    text = _WATER.sub("the water", text)
     text = _SPELLING.sub(lambda found: SPELLING[found[0]], text)
     text = _JOINED.sub(lambda found: found[0].replace(" ", "_"), text)
     return tuple(text.split())
@@ -145,7 +146,9 @@ def _is_part_of_a_name(words: Sequence[str], at: int, many: bool) -> bool:
     if at + 1 == len(words) or many:
         return False
     word, after = words[at], words[at + 1]
-    if after in nouns.COLOURS or after in nouns.ADJECTIVES - nouns.OTHER_HEADS:
+    if after == "racing" and at + 2 < len(words) and words[at + 2] not in _KNOWN:
+        return True  # a car racing hat
+    if after in nouns.COLOURS or (after in nouns.ADJECTIVES - nouns.OTHER_HEADS and not nouns.singular(after)):
         return False
     active = any(nouns.is_a(word, kind) for kind in ("person", "animal", "vehicle"))
     verb = form(after)

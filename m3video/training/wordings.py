@@ -104,7 +104,7 @@ SPORTS: dict[str, str] = {
         "snowboarding": "snowboarder snowboarders snowboarding snowboard",
         "skateboarding": "skateboarder skateboarders skateboarding skateboard skateboards",
         "wrestling": "wrestlers wrestling",
-        "boxing": "boxing boxers",
+        "boxing": "boxing",
         "kayaking": "kayak kayaker kayaking kayaks",
         "motocross": "motocross",
         "softball": "softball",

@@ -103,6 +103,8 @@ def test_a_thing_has_an_article_a_number_and_colours() -> None:
         ("A boy swings .", ["boy"]),
         ("A man and a dog stand on a rock .", ["man", "dog", "rock"]),
         ("A girl eats an ice cream cone .", ["girl"]),
+        ("A man in a car racing hat .", ["man", "hat"]),
+        ("A man in a busy city street .", ["man", "street"]),
     ],
 )
 def test_a_part_of_a_name_and_a_verb_are_no_things(caption: str, nouns: list[str]) -> None:
@@ -129,6 +131,7 @@ def test_what_only_looks_like_a_thing_is_none(thing: str) -> None:
         ("A man in an overcoat stands in a yard as snow falls .", "standing in a yard"),
         ("A boy sits on a bench with his arm around a very old lady .", "sitting on a bench"),
         ("A man and a woman dance .", None),
+        ("A girl swims in a large body of water .", "swimming in the water"),
         ("A dog in the grass .", None),
     ],
 )
