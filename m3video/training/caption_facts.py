@@ -312,7 +312,7 @@ ENDS_A_NAME = {()} | {(word,) for word in (PREPOSITIONS - {"of"}) | STOPS | AUXI
 """What follows where a thing's name is complete: `a flower in`, not `a flower pot`."""
 FALSE_FRIENDS: dict[str, frozenset[str]] = {
     "bicycle": frozenset("motorcycle motorcycles motorcyclist motorcyclists motocross".split()),
-    "swing": frozenset("racket racquet bat club golf tennis baseball stick swinging swings".split()),
+    "swing": frozenset("racket racquet bat club golf tennis baseball".split()),
 }
 """Words beside which a thing's name may mean another: a bike, the swing of a racket."""
 WATERS = frozenset("pool lake ocean river pond sea stream water swimming_pool creek".split())
