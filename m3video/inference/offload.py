@@ -20,7 +20,7 @@ from m3video.errors import M3VideoError, OutOfMemoryError
 from m3video.inference.decision import PlanDetails
 from m3video.inference.memory.fallback import Fallbacks, answer_within_memory
 from m3video.inference.memory.fit import least_text
-from m3video.model.m3.picture_format import picture_format_here
+from m3video.model.m3.model_paths import picture_format_here
 from m3video.model.m3.square import as_square
 from m3video.model.m3.text_count import text_around
 from m3video.planning.allocate import allocate

@@ -9,6 +9,7 @@ from pydantic import Field
 
 from m3video.config import read_yaml
 from m3video.model.m3.model_paths import find_model
+from m3video.training.natural.recipe import is_small, load_small_recipe
 from m3video.training.recipe import RecipePart, load_scratch_recipe, read_recipe
 
 FINETUNE_KEY = "base"
@@ -71,7 +72,7 @@ def is_finetune(path: Path) -> bool:
 
 
 def check_recipe(path: Path, *, smoke: bool = False) -> None:
-    """Check a recipe of either kind, and the model that it fine-tunes, without loading torch.
+    """Check a recipe of any kind, and the model that it fine-tunes, without loading torch.
 
     Raises:
         UsageError: as for `read_recipe`.
@@ -80,6 +81,8 @@ def check_recipe(path: Path, *, smoke: bool = False) -> None:
     if is_finetune(path):
         recipe = load_finetune_recipe(path, smoke=smoke)
         find_model(recipe.base, vision_tower=recipe.vision_tower)
+    elif is_small(path):
+        load_small_recipe(path, smoke=smoke)
     else:
         load_scratch_recipe(path, smoke=smoke)
 

@@ -1,4 +1,4 @@
-"""Training by recipe: a small M3 from scratch, or a checkpoint fine-tuned."""
+"""Training by recipe: the bundled M3 from scratch, `small` from pretrained parts, or a checkpoint fine-tuned."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 from m3video.training.bundled import train_bundled
 from m3video.training.finetune import finetune
 from m3video.training.finetune_recipe import is_finetune
+from m3video.training.natural.recipe import is_small
 
 
 def train(
@@ -34,5 +35,11 @@ def train(
     Raises:
         UsageError: a recipe that cannot be read, a device that is not there, or a run folder of another recipe.
     """
-    how = finetune if is_finetune(config_path) else train_bundled
+    if is_small(config_path):
+        # Its own imports are many: they are loaded only for it.
+        from m3video.training.natural.train_small import train_small
+
+        how = train_small
+    else:
+        how = finetune if is_finetune(config_path) else train_bundled
     return how(config_path, run_dir=run_dir, device=device, smoke=smoke, resume=resume, out=out)

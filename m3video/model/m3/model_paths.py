@@ -10,6 +10,7 @@ from m3video.errors import CheckpointError
 from m3video.model.hub import ACCEPTED, cached_folder, from_hub, what_lacks
 from m3video.model.m3.adapters import refuse_part
 from m3video.model.m3.config_json import check_tower, is_original, read_config_json, read_tower_json
+from m3video.model.m3.picture_format import PictureFormat, picture_format
 from m3video.model.m3.small import SMALL, find_prepared, prepare_small
 from m3video.model.safetensors_headers import weight_files
 from m3video.utils.cache import cache_root
@@ -107,6 +108,21 @@ def find_here(name_or_path: str, *, whole: bool = False) -> Path | None:
         return path
     folder = cached_folder(name_or_path)
     return None if folder is None or (whole and what_lacks(folder)) else folder
+
+
+def picture_format_here(name: str) -> PictureFormat | None:
+    """Return the pictures of a model by its name, from its config.json alone; None where that is not on this machine.
+
+    Args:
+        name: "bundled", a folder or a hub name; nothing is downloaded.
+
+    Raises:
+        CheckpointError: its config is wrong.
+    """
+    folder = find_here(name)
+    if folder is None or not (folder / "config.json").is_file():
+        return None
+    return picture_format(read_config_json(folder).get("vision_config") or {})
 
 
 def local_path(name_or_path: str) -> Path | None:

@@ -9,10 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from m3video.model.m3.config_json import read_config_json
 from m3video.model.m3.config_rules import IMAGE_SIDE
 from m3video.model.m3.conv_sizes import EFFICIENTNET_LITE, LITE0
-from m3video.model.m3.model_paths import find_here
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,21 +50,6 @@ def picture_format(vision: Mapping[str, Any]) -> PictureFormat:
         return CLIP_PICTURES
     whole = {**LITE0, **vision}
     return PictureFormat(whole["image_size"], _numbers(whole["image_mean"]), _numbers(whole["image_std"]))
-
-
-def picture_format_here(name: str) -> PictureFormat | None:
-    """Return the pictures of a model by its name, from its config.json alone; None where that is not on this machine.
-
-    Args:
-        name: "bundled", a folder or a hub name; nothing is downloaded.
-
-    Raises:
-        CheckpointError: its config is wrong.
-    """
-    folder = find_here(name)
-    if folder is None or not (folder / "config.json").is_file():
-        return None
-    return picture_format(read_config_json(folder).get("vision_config") or {})
 
 
 def _numbers(values: Sequence[float]) -> tuple[float, ...]:

@@ -1,4 +1,4 @@
-"""Print questions made from natural pictures, to look at: python -m m3video.training.look_at_questions FOLDER."""
+"""Print questions made from natural pictures: python -m m3video.training.natural.look_at_questions FOLDER."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import argparse
 import random
 from pathlib import Path
 
-from m3video.training import photos
-from m3video.training.named_objects import daquar_questions, named
-from m3video.training.natural_questions import QuestionMaker
-from m3video.training.splits import Part
+from m3video.training.natural import photos
+from m3video.training.natural.named_objects import daquar_questions, named
+from m3video.training.natural.questions import QuestionMaker
+from m3video.training.natural.splits import Part
 
 BALANCED_OVER = 400
 """Pictures whose captions decide how often each thing is asked after; training uses all."""

@@ -8,7 +8,7 @@ The layout of the folder (each set may be absent as long as nobody asks for it):
     icdar2015/photos.jsonl, photos.tar         "image", "words": [{"quad", "text"}]
     imagenet/one-of-each.jsonl, .tar           "image", "index", "wnid", "name"
 
-Which of them are train, dev and test is in m3video/training/splits.py; readers give one part only.
+Which of them are train, dev and test is in m3video/training/natural/splits.py; readers give one part only.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from typing import Any, TypeVar
 from PIL import Image, UnidentifiedImageError
 
 from m3video.errors import UsageError
-from m3video.training.splits import Part, check_part, part_of
+from m3video.training.natural.splits import Part, check_part, part_of
 
 ILLEGIBLE = "###"
 Value = TypeVar("Value")

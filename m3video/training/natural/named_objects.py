@@ -9,8 +9,8 @@ from __future__ import annotations
 import random
 import re
 
-from m3video.training.photos import Asked, Named
-from m3video.training.question_style import NaturalQuestion, Told, as_typed, shaped, yes_or_no
+from m3video.training.natural.photos import Asked, Named
+from m3video.training.natural.question_style import NaturalQuestion, Told, as_typed, shaped, yes_or_no
 
 KIND_RANGES: tuple[tuple[int, int, str], ...] = (
     (0, 6, "fish"),

@@ -11,11 +11,11 @@ import random
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from m3video.training import nouns
-from m3video.training.caption_facts import Facts
-from m3video.training.question_style import NaturalQuestion, Told, as_sentence, as_typed, shaped, yes_or_no
-from m3video.training.verbs import STATES, gerund
-from m3video.training.wordings import (
+from m3video.training.natural import nouns
+from m3video.training.natural.caption_facts import Facts
+from m3video.training.natural.question_style import NaturalQuestion, Told, as_sentence, as_typed, shaped, yes_or_no
+from m3video.training.natural.verbs import STATES, gerund
+from m3video.training.natural.wordings import (
     ABSENT,
     ANIMAL,
     BRIEFLY,

@@ -13,8 +13,8 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from m3video.training import nouns
-from m3video.training.verbs import form, gerund
+from m3video.training.natural import nouns
+from m3video.training.natural.verbs import form, gerund
 
 WORD = re.compile(r"[a-z]+(?:[-'][a-z]+)*|[0-9]+|[,.;]")
 SPELLING: dict[str, str] = {

@@ -12,9 +12,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from m3video.training import nouns
-from m3video.training.caption_parse import AUXILIARIES, PREPOSITIONS, STOPS, Mention, Parsed, parse
-from m3video.training.verbs import POSTURES
+from m3video.training.natural import nouns
+from m3video.training.natural.caption_parse import AUXILIARIES, PREPOSITIONS, STOPS, Mention, Parsed, parse
+from m3video.training.natural.verbs import POSTURES
 
 ENOUGH = 2
 """Captions that must name a thing before it is asked about as present."""

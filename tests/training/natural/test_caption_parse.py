@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from m3video.training.caption_parse import parse, words_of
-from m3video.training.nouns import all_kinds, plural, singular, with_article
-from m3video.training.verbs import form, gerund, third_person
+from m3video.training.natural.caption_parse import parse, words_of
+from m3video.training.natural.nouns import all_kinds, plural, singular, with_article
+from m3video.training.natural.verbs import form, gerund, third_person
 
 
 def test_nouns_are_found_in_singular_and_plural() -> None:

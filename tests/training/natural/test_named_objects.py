@@ -6,10 +6,10 @@ import random
 
 import pytest
 
-from m3video.training import photos
-from m3video.training.look_at_questions import samples
-from m3video.training.named_objects import KIND_RANGES, MADE_KINDS, article, daquar_questions, kind_of, named
-from m3video.training.photos import Asked, Named
+from m3video.training.natural import photos
+from m3video.training.natural.look_at_questions import samples
+from m3video.training.natural.named_objects import KIND_RANGES, MADE_KINDS, article, daquar_questions, kind_of, named
+from m3video.training.natural.photos import Asked, Named
 from tests.paths import PHOTOS
 
 BEAGLE = Named("n02088364_beagle.jpg", 162, "n02088364", "beagle")

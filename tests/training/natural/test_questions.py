@@ -7,9 +7,17 @@ from collections import Counter
 
 import pytest
 
-from m3video.training.caption_facts import Facts
-from m3video.training.natural_questions import ASKED, QuestionMaker, actions, animals, colours, counts, objects, scenes
-from m3video.training.question_style import NaturalQuestion, Told, as_sentence, as_typed, shaped, with_typo, yes_or_no
+from m3video.training.natural.caption_facts import Facts
+from m3video.training.natural.question_style import (
+    NaturalQuestion,
+    Told,
+    as_sentence,
+    as_typed,
+    shaped,
+    with_typo,
+    yes_or_no,
+)
+from m3video.training.natural.questions import ASKED, QuestionMaker, actions, animals, colours, counts, objects, scenes
 
 DOG = (
     "A black dog running through the snow .",

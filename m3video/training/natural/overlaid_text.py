@@ -19,8 +19,8 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from m3video.errors import UsageError
-from m3video.training.question_style import NaturalQuestion, Told, as_typed, shaped
-from m3video.training.splits import Part, font_families, part_of
+from m3video.training.natural.question_style import NaturalQuestion, Told, as_typed, shaped
+from m3video.training.natural.splits import Part, font_families, part_of
 
 Box = tuple[float, float, float, float]
 """Left, top, right, bottom, as shares of the picture's width and height."""

@@ -13,8 +13,8 @@ import pytest
 from PIL import Image
 
 from m3video.errors import UsageError
-from m3video.training import photos
-from m3video.training.photos import Asked, Captioned, Lettered, Named, Word, WordCrop
+from m3video.training.natural import photos
+from m3video.training.natural.photos import Asked, Captioned, Lettered, Named, Word, WordCrop
 
 ROWS: dict[str, list[dict[str, Any]]] = {
     "flickr8k/train.jsonl": [{"image": "a.jpg", "captions": ["A dog .", "Dogs"]}],

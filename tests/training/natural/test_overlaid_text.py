@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from m3video.errors import UsageError
-from m3video.training.overlaid_text import (
+from m3video.training.natural.overlaid_text import (
     CAP_HEIGHTS,
     KINDS,
     SMALLEST,
@@ -18,7 +18,7 @@ from m3video.training.overlaid_text import (
     overlaid,
     reading_questions,
 )
-from m3video.training.splits import Part, part_of
+from m3video.training.natural.splits import Part, part_of
 
 WORDS = "Exit Taxi Hotel Museum Station Garden River Market Bridge Window Letter Paper School Coffee Music".split()
 

@@ -7,7 +7,7 @@ from collections import Counter
 import pytest
 
 from m3video.errors import UsageError
-from m3video.training.splits import PARTS, font_families, hashed, part_of, splits
+from m3video.training.natural.splits import PARTS, font_families, hashed, part_of, splits
 
 
 def test_hashes_are_the_same_on_every_machine() -> None:

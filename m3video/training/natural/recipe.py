@@ -1,0 +1,52 @@
+"""The recipe of `small`: where its pictures are, what is trained, and how long each stage runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import Field
+
+from m3video.config import read_yaml
+from m3video.training.recipe import RecipePart, Stage, read_recipe
+
+PHOTOS_KEY = "photos"
+"""A recipe with this key trains `small`."""
+
+
+class SmallRecipe(RecipePart):
+    """All stages in order. A stage's `batch` is the number of positions in its packed sequence, not of pictures, but
+    in `align`, where it is pictures."""
+
+    photos: Path = Field(description="folder with flickr8k/, imagenet/ and others; see `photos`")
+    seed: int = 17
+    rank: int = Field(20, ge=1, description="of the low-rank update of every matrix in the decoder's layers")
+    projector_width: int = Field(1792, ge=1)
+    projector_rate: float = Field(4e-4, gt=0)
+    align: Stage = Stage(steps=400, batch=32, rate=1e-3, save_every=100)
+    pictures: Stage = Stage(steps=1600, batch=1600, rate=6e-4, save_every=50)
+    reels: Stage = Stage(steps=1600, batch=1600, rate=4e-4, save_every=50)
+    pictures_among_reels: float = Field(0.35, ge=0, le=1, description="share of single pictures in the last stage")
+    most_scenes: int = Field(32, ge=2, le=64, description="of a reel")
+    most_visual_tokens: int = Field(700, ge=64, description="of a reel")
+    questions: int = Field(6, ge=1, description="on each picture and each reel")
+
+
+SMALL_SMOKE = {
+    "align": {"steps": 2, "batch": 4, "rate": 1e-3, "save_every": 1},
+    "pictures": {"steps": 2, "batch": 200, "rate": 1e-4, "save_every": 1},
+    "reels": {"steps": 2, "batch": 200, "rate": 1e-4, "save_every": 1},
+    "most_scenes": 3,
+    "most_visual_tokens": 64,
+    "questions": 2,
+}
+"""Every stage for two steps: shows that the whole chain runs, and learns nothing."""
+
+
+def is_small(path: Path) -> bool:
+    """Return whether the recipe trains `small`."""
+    return PHOTOS_KEY in read_yaml(path)
+
+
+def load_small_recipe(path: Path, *, smoke: bool = False) -> SmallRecipe:
+    """Read a recipe of `small`; errors as for `read_recipe`."""
+    return read_recipe(SmallRecipe, path, parts=(Stage,), changes=SMALL_SMOKE if smoke else {})

@@ -1,0 +1,134 @@
+"""`small` from its pretrained parts: features once, the stages in order, and the folder that the package ships."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+
+from m3video.errors import UsageError
+from m3video.model.m3.checkpoint import find_device
+from m3video.model.m3.modeling import M3VideoForConditionalGeneration
+from m3video.model.m3.small_base import ACCEPTED_BASES, BasePlace, base_of_hub, bases_here
+from m3video.model.m3.small_part import as_folder, write_part
+from m3video.model.tokenizer import load_text
+from m3video.training.finetune import find_peft
+from m3video.training.loop import million_parameters, say
+from m3video.training.natural import photos
+from m3video.training.natural.features import Key, load_natural_features, make_natural_features
+from m3video.training.natural.recipe import SmallRecipe, load_small_recipe
+from m3video.training.natural.samples import SampleMaker
+from m3video.training.natural.splits import PARTS
+from m3video.training.natural.stages import (
+    Trained,
+    add_lora,
+    lora_factors,
+    picture_or_reel,
+    train_alignment,
+    train_answers,
+    true_words,
+)
+from m3video.training.natural.start import build_small, start_projector
+from m3video.training.pretrained_tower import load_pretrained_tower
+from m3video.utils.files import prepare_folder
+
+SMOKE_PICTURES = 12
+"""Of each source and part in a smoke run."""
+
+_SHIPPED = ("model.vision_tower.", "model.multi_modal_projector.")
+
+
+def train_small(config_path: Path, *, run_dir: Path, device: str, smoke: bool, resume: bool, out: Path | None) -> Path:
+    """Train `small`; the arguments are those of `train`.
+
+    Returns:
+        The folder of what the package ships: not a whole model, but a LoRA of its base with tower and projector.
+
+    Raises:
+        UsageError: as for `train`, or pictures, peft or the pretrained tower are not there.
+        CheckpointError: the language model is not there.
+    """
+    recipe = load_small_recipe(config_path, smoke=smoke)
+    place, peft = find_device(device), find_peft(config_path)
+    check = partial(_check_run, run_dir, recipe)
+    prepare_folder(run_dir, recipe.model_dump(mode="json"), resume=resume, check=check)
+    tower, head = load_pretrained_tower()
+    known = list(_known_pictures(recipe.photos, most=SMOKE_PICTURES if smoke else None))
+    make_natural_features(tower, _form(tower), known, len(known), run_dir / "features")
+    features = load_natural_features(run_dir / "features")
+    with as_folder(_base()) as base:
+        codec = load_text(base)
+        torch.manual_seed(recipe.seed)
+        model = build_small(base, tower, projector_width=recipe.projector_width)
+    table: Any = model.get_input_embeddings()
+    start_projector(model.model.multi_modal_projector, head, features, table.weight)
+    model.to(place)
+    names = {
+        features.row_of["imagenet", photo.image]: photo.name
+        for photo in photos.imagenet(recipe.photos, "train")
+        if ("imagenet", photo.image) in features.row_of
+    }
+    captions = {
+        features.row_of["flickr8k", photo.image]: photo.captions
+        for photo in photos.flickr8k(recipe.photos, "train")
+        if ("flickr8k", photo.image) in features.row_of
+    }
+    how: dict[str, Any] = {"recipe": recipe, "folder": run_dir, "resume": resume}
+    train_alignment(model, codec, features, true_words(captions, names), **how)
+    add_lora(model, recipe.rank, peft)
+    say(f"{million_parameters(Trained(model)):.1f} of {million_parameters(model):.1f} million parameters are trained")
+    maker = SampleMaker(recipe, features.row_of)
+    shared: dict[str, Any] = {"model": model, "codec": codec, "features": features, **how}
+    train_answers("pictures", recipe.pictures, draw=maker.picture, outdates=("reels.pt",), **shared)
+    train_answers("reels", recipe.reels, draw=picture_or_reel(maker, recipe), **shared)
+    return export_small(model, out or run_dir / "model")
+
+
+def export_small(model: M3VideoForConditionalGeneration, folder: Path) -> Path:
+    """Write what the package ships of a trained model, float16; other files in the folder stay."""
+    folder.mkdir(parents=True, exist_ok=True)
+    whole = {name: tensor.cpu() for name, tensor in model.state_dict().items() if name.startswith(_SHIPPED)}
+    write_part(folder, config=model.config, whole=whole, factors=lora_factors(model), accepted=ACCEPTED_BASES)
+    return folder
+
+
+def _known_pictures(folder: Path, *, most: int | None) -> Iterator[tuple[Key, Callable[[], Image.Image]]]:
+    """Yield every picture of every part with its key, and how it is read."""
+    readers: dict[str, Callable[..., Iterator[Any]]] = {
+        "flickr8k": photos.flickr8k,
+        "imagenet": photos.imagenet,
+        "daquar": photos.daquar,
+    }
+    for source, read in readers.items():
+        stored = photos.pictures(folder, source)
+        for part in PARTS:
+            for number, photo in enumerate(read(folder, part)):
+                if most is not None and number >= most:
+                    break
+                yield (source, photo.image), partial(stored, photo.image)
+
+
+def _base() -> BasePlace:
+    return next(bases_here(), None) or base_of_hub()
+
+
+def _form(tower: Any) -> Any:
+    from m3video.model.m3.picture_format import picture_format
+
+    return picture_format(tower.config.to_dict())
+
+
+def _check_run(run_dir: Path, recipe: SmallRecipe, before: dict[str, Any]) -> None:
+    """Raise UsageError unless the run folder belongs to this recipe, lengths of stages aside."""
+    now, then = recipe.model_dump(mode="json"), dict(before)
+    for stage in ("align", "pictures", "reels"):
+        now[stage], then[stage] = ({**of[stage], "steps": 0, "save_every": 0} for of in (now, then))
+    if now != then:
+        raise UsageError(
+            f"--run-dir {run_dir} holds a run of another recipe (only lengths of stages may differ): "
+            "name a new one, or start over with --fresh"
+        )
