@@ -37,13 +37,19 @@ _STOP = frozenset(
 
 
 def add_lora(model: M3VideoForConditionalGeneration, rank: int, peft: Any) -> None:
-    """Put a low-rank update of `rank` on every matrix of the decoder's layers, in float32, and train it."""
+    """Put a low-rank update of `rank` on every matrix of the decoder's layers, in float32, and train it.
+
+    What was trained before is trained on: peft freezes all that it did not add.
+    """
+    before = [parameter for parameter in model.parameters() if parameter.requires_grad]
     config = peft.LoraConfig(r=rank, lora_alpha=2 * rank, lora_dropout=0.0, bias="none", target_modules=LORA_TARGETS)
     peft.inject_adapter_in_model(config, model)
     for name, parameter in model.named_parameters():
         if "lora_" in name:
             parameter.data = parameter.data.float()
             parameter.requires_grad_(True)
+    for parameter in before:
+        parameter.requires_grad_(True)
 
 
 def lora_factors(model: nn.Module) -> dict[str, tuple[Tensor, Tensor]]:

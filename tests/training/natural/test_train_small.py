@@ -30,7 +30,7 @@ from m3video.training.natural.features import NaturalFeatures
 from m3video.training.natural.packing import IGNORED, Sample, lay_out, pack
 from m3video.training.natural.recipe import SmallRecipe
 from m3video.training.natural.samples import AT, SampleMaker
-from m3video.training.natural.stages import answer_losses
+from m3video.training.natural.stages import Trained, add_lora, answer_losses, lora_factors
 from m3video.training.natural.start import PROMPT_STYLE, build_small, project
 from m3video.training.pretrained_tower import TowerHead
 from m3video.training.train import train
@@ -195,6 +195,17 @@ def test_the_chain_ends_in_a_part_that_becomes_a_model(
     assert answer.visual_tokens == 10
     with pytest.raises(UsageError, match="holds a run of another recipe"):
         train(recipe_file(rank=3), run_dir=tmp_path / "run", device="cpu", smoke=True)
+
+
+def test_projector_and_updates_are_trained_and_nothing_else(base: Path) -> None:
+    peft = pytest.importorskip("peft", reason='needs peft: pip install "m3video[finetune]"')
+    model = build_small(base, tower_of()[0], projector_width=24)
+    add_lora(model, 2, peft)
+    names = {name.replace("/", ".") for name, _ in Trained(model).named_parameters()}
+    matrices = 7 * tiny_base.config().num_hidden_layers
+    assert sum(name.startswith("model.multi_modal_projector.") for name in names) == 4
+    assert sum("lora_" in name for name in names) == 2 * matrices == len(names) - 4
+    assert len(lora_factors(model)) == matrices
 
 
 def test_reels_ask_about_scenes_that_are_shown(photo_folder: Path, features: NaturalFeatures) -> None:
