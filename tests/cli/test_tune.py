@@ -129,7 +129,9 @@ def test_ctrl_c_ends_in_one_line_and_writes_nothing(asked: Path, tmp_path: Path)
     assert child.poll() is None, "it ended before it could be interrupted"
     child.send_signal(signal.SIGINT)
     said, error = child.communicate(timeout=100)
-    assert child.returncode == 130, error
+    # Where Ctrl-C meets code that a library runs from a string (`exec`), Python ends by the signal whatever `main`
+    # returns; to a shell both are 130.
+    assert child.returncode in (130, -signal.SIGINT), error
     assert error.strip() == "m3video: error: interrupted: nothing is written"
     assert said == ""
     assert [path.name for path in tmp_path.iterdir()] == ["q.jsonl"]

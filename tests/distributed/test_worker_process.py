@@ -117,13 +117,13 @@ def test_a_child_that_starts_during_ctrl_c_is_killed_too(child: WorkerProcess, m
 
 def slow_disk(path: str) -> Iterator[str]:
     """The fingerprint of a file whose every megabyte takes a quarter of a second."""
-    usual = path_checks.alive
+    usual = path_checks.report_alive
 
     def waiting() -> None:
         time.sleep(0.25)
         usual()
 
-    path_checks.alive = waiting  # type: ignore[attr-defined]
+    path_checks.report_alive = waiting  # type: ignore[attr-defined]
     yield path_checks.fingerprint(path_checks.check_file(path))
 
 

@@ -170,7 +170,7 @@ def test_a_fingerprint_is_of_one_state(tmp_path: Path, monkeypatch: pytest.Monke
     path = tmp_path / "a"
     path.write_bytes(b"x" * 3_000_000)
     file, happened = check_file(path), []
-    monkeypatch.setattr(path_checks, "alive", lambda: happened or happened.append(append(path)))
+    monkeypatch.setattr(path_checks, "report_alive", lambda: happened or happened.append(append(path)))
     with pytest.raises(ChangedFileError, match="still growing"):
         fingerprint(file)
     with pytest.raises(ChangedFileError, match="still growing"):  # what is remembered is no excuse
