@@ -161,7 +161,7 @@ def test_a_recording_without_its_index_yet(tmp_path: Path, monkeypatch: pytest.M
             happened.append(append(path))
         return real(file)
 
-    monkeypatch.setattr(path_checks.LocalFile, "shown", property(shown))
+    monkeypatch.setattr(path_checks.LocalFile, "printable", property(shown))
     with pytest.raises(ChangedFileError, match="is still growing"):
         probe(path)
 
