@@ -152,7 +152,7 @@ def test_a_recording_without_its_index_yet(tmp_path: Path, monkeypatch: pytest.M
     os.utime(path, (long_ago, long_ago))
     with pytest.raises(VideoError, match=r"\(its index, the moov box, is missing\)$"):
         probe(path)
-    real = path_checks.LocalFile.shown.fget
+    real = path_checks.LocalFile.printable.fget
     assert real is not None
     happened: list[object] = []
 
