@@ -10,9 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from m3video.model.m3.prompt import build_prompt
 from m3video.model.tokenizer import IMAGE_ID, TextCodec, prompt_ids
@@ -46,17 +49,14 @@ class Packed:
         ids_L: token ids, `IMAGE_ID` at each visual token.
         positions_L: of each token in its own prompt.
         labels_L: the token that follows where that is one of an answer's, else `IGNORED`.
-        mask_LL: True where the row may attend to the column.
-        sample_L, question_L: which sample, and which of its questions from 1 on (0: its frames).
+        masks: for each sample bool [l, l] over its own l positions, True where the row may attend to the column.
         rows, scales: of all frames, in order.
     """
 
     ids_L: Tensor
     positions_L: Tensor
     labels_L: Tensor
-    mask_LL: Tensor
-    sample_L: Tensor
-    question_L: Tensor
+    masks: tuple[Tensor, ...]
     rows: tuple[int, ...]
     scales: tuple[int, ...]
 
@@ -85,34 +85,72 @@ def pack(codec: TextCodec, style: str, samples: Sequence[Sample], device: torch.
     ids: list[int] = []
     positions: list[int] = []
     labels: list[int] = []
-    owner: list[int] = []
-    question: list[int] = []
-    for number, sample in enumerate(samples):
+    masks: list[Tensor] = []
+    for sample in samples:
         prefix, branches = lay_out(codec, style, sample)
         ids += prefix
         positions += range(len(prefix))
         labels += [IGNORED] * len(prefix)
-        question += [0] * len(prefix)
+        question = [0] * len(prefix)
         for which, (asked, answer) in enumerate(branches, 1):
             size = len(asked) + len(answer) - 1
             ids += asked + answer[:-1]
             positions += range(len(prefix), len(prefix) + size)
             labels += [IGNORED] * (len(asked) - 1) + answer
             question += [which] * size
-        owner += [number] * (len(ids) - len(owner))
-    owner_L, question_L = (torch.tensor(values, device=device) for values in (owner, question))
-    causal = torch.ones(len(ids), len(ids), dtype=torch.bool, device=device).tril()
-    seen = (question_L[None] == 0) | (question_L[:, None] == question_L[None])
+        question_l = torch.tensor(question, device=device)
+        causal = torch.ones(len(question), len(question), dtype=torch.bool, device=device).tril()
+        masks.append(causal & ((question_l[None] == 0) | (question_l[:, None] == question_l[None])))
     return Packed(
         torch.tensor(ids, device=device),
         torch.tensor(positions, device=device),
         torch.tensor(labels, device=device),
-        causal & seen & (owner_L[:, None] == owner_L[None]),
-        owner_L,
-        question_L,
+        tuple(masks),
         tuple(row for sample in samples for row in sample.rows),
         tuple(scale for sample in samples for scale in sample.scales),
     )
+
+
+def attend_within_samples(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    *,
+    masks: Sequence[Tensor],
+    scaling: float | None = None,
+    **kwargs: Any,
+) -> tuple[Tensor, None]:
+    """Attend within each sample of a packed sequence, as an attention implementation of transformers.
+
+    One mask over the whole sequence costs its square: on a CPU a step of 1,800 positions took twice as long with it.
+
+    Args:
+        module: the attention layer.
+        query: [1, heads, L, width].
+        key, value: [1, heads of keys and values, L, width].
+        attention_mask: not used.
+        masks: of `Packed`.
+        scaling: factor on the products of queries and keys.
+        kwargs: what other implementations take.
+    """
+    parts, start = [], 0
+    for mask in masks:
+        part = slice(start, start + len(mask))
+        parts.append(
+            F.scaled_dot_product_attention(
+                query[:, :, part], key[:, :, part], value[:, :, part], mask, scale=scaling, enable_gqa=True
+            )
+        )
+        start += len(mask)
+    return torch.cat(parts, dim=2).transpose(1, 2).contiguous(), None
+
+
+ATTENTION = "within_samples"
+"""Name of `attend_within_samples` among the attention implementations of transformers."""
+
+ALL_ATTENTION_FUNCTIONS.register(ATTENTION, attend_within_samples)
 
 
 def _with_tokens(ids: Sequence[int], scales: Sequence[int]) -> list[int]:

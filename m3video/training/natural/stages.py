@@ -173,7 +173,9 @@ def answer_losses(model: M3VideoForConditionalGeneration, features: NaturalFeatu
     decoder: Any = model.model.language_model
     hidden = decoder(
         inputs_embeds=embeds_LD.masked_scatter(slots_L[:, None], tokens_TD)[None],
-        attention_mask=packed.mask_LL[None, None],
+        # Whatever mask transformers would make is not used; one that is there already it does not make.
+        attention_mask=torch.ones(1, 1, 1, 1, dtype=torch.bool, device=model.device),
+        masks=packed.masks,
         position_ids=packed.positions_L[None],
         use_cache=False,
     ).last_hidden_state[0]

@@ -21,6 +21,7 @@ from m3video.model.m3.modeling import M3VideoConfig, M3VideoForConditionalGenera
 from m3video.model.m3.pooling import pack
 from m3video.model.m3.state_dict import our_name, read_folder
 from m3video.training.natural.features import NaturalFeatures
+from m3video.training.natural.packing import ATTENTION
 from m3video.training.pretrained_tower import TowerHead
 
 PROMPT_STYLE = "chatml"
@@ -53,7 +54,7 @@ def build_small(base: Path, tower: EfficientNetLiteModel, *, projector_width: in
         dtype=torch.float16,
         origin="SmolLM2-135M-Instruct and EfficientNet-Lite0, trained together by m3video",
     )
-    config._attn_implementation = "sdpa"
+    config._attn_implementation = ATTENTION
     with torch.device("meta"):
         model = M3VideoForConditionalGeneration(config)
     named = ((our_name(name) or name, tensor.to(torch.bfloat16)) for name, tensor in read_folder(base))
