@@ -32,7 +32,7 @@ from m3video.types import SCALES
 from m3video.utils.files import prepare_folder
 
 _TOWER, _PROJECTOR = ("model.vision_tower.",), ("model.multi_modal_projector.", "model.image_newline")
-_LORA_TARGETS = r".*language_model\.layers\.\d+\..*\.(q|k|v|o|gate|up|down)_proj"
+LORA_TARGETS = r".*language_model\.layers\.\d+\..*\.(q|k|v|o|gate|up|down)_proj"
 
 
 def finetune(
@@ -188,7 +188,7 @@ def choose_trained(loaded: LoadedModel, recipe: FinetuneRecipe, peft: Any) -> An
             lora_alpha=recipe.lora.alpha,
             lora_dropout=recipe.lora.dropout,
             bias="none",
-            target_modules=_LORA_TARGETS,
+            target_modules=LORA_TARGETS,
         )
         with warnings.catch_warnings():
             # peft 0.21 uses a name that transformers 5.24 deprecates.

@@ -15,6 +15,7 @@ from m3video.training.natural import photos
 from m3video.training.natural.caption_facts import Facts
 from m3video.training.natural.features import Key
 from m3video.training.natural.named_objects import daquar_questions, named
+from m3video.training.natural.nouns import UNCOUNTED, with_article
 from m3video.training.natural.packing import Sample
 from m3video.training.natural.question_style import NaturalQuestion, as_sentence, as_typed
 from m3video.training.natural.questions import ASKED, QuestionMaker
@@ -165,8 +166,6 @@ def _only_in(facts: Sequence[Facts]) -> list[tuple[str, int]]:
 
 
 def _a(thing: str) -> str:
-    from m3video.training.natural.nouns import UNCOUNTED, with_article
-
     return thing if thing in UNCOUNTED else with_article(thing)
 
 

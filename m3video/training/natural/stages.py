@@ -18,6 +18,7 @@ from torch.nn import functional as F
 
 from m3video.model.m3.modeling import M3VideoForConditionalGeneration
 from m3video.model.tokenizer import IMAGE_ID, TextCodec
+from m3video.training.finetune import LORA_TARGETS, TrainedParameters
 from m3video.training.loop import autocast, run_stage
 from m3video.training.natural.features import NaturalFeatures
 from m3video.training.natural.packing import IGNORED, Packed, Sample, length, pack
@@ -26,7 +27,6 @@ from m3video.training.natural.samples import SampleMaker
 from m3video.training.natural.start import PROMPT_STYLE, project
 from m3video.training.recipe import Stage
 
-LORA_TARGETS = r".*language_model\.layers\.\d+\..*\.(q|k|v|o|gate|up|down)_proj"
 ALIGN_SCALES = (1, 1, 9, 36)
 ALIGN_WORDS = 400
 _STOP = frozenset(
@@ -120,16 +120,6 @@ class _Alignment(nn.Module):
         self.log_scale = nn.Parameter(torch.tensor(2.0))
 
 
-class Trained(nn.Module):
-    """What the later stages train: the projector and the low-rank updates, by names without dots."""
-
-    def __init__(self, model: M3VideoForConditionalGeneration) -> None:
-        super().__init__()
-        for name, parameter in model.named_parameters():
-            if parameter.requires_grad:
-                self.register_parameter(name.replace(".", "/"), parameter)
-
-
 def train_answers(
     name: str,
     stage: Stage,
@@ -154,7 +144,7 @@ def train_answers(
     run_stage(
         name,
         stage,
-        Trained(model),
+        TrainedParameters(model),
         folder,
         resume=resume,
         step=step,

@@ -13,10 +13,11 @@ from PIL import Image
 from m3video.errors import UsageError
 from m3video.model.m3.checkpoint import find_device
 from m3video.model.m3.modeling import M3VideoForConditionalGeneration
+from m3video.model.m3.picture_format import picture_format
 from m3video.model.m3.small_base import ACCEPTED_BASES, BasePlace, base_of_hub, bases_here
 from m3video.model.m3.small_part import as_folder, write_part
 from m3video.model.tokenizer import load_text
-from m3video.training.finetune import find_peft
+from m3video.training.finetune import TrainedParameters, find_peft
 from m3video.training.loop import million_parameters, say
 from m3video.training.natural import photos
 from m3video.training.natural.features import Key, load_natural_features, make_natural_features
@@ -24,7 +25,6 @@ from m3video.training.natural.recipe import SmallRecipe, load_small_recipe
 from m3video.training.natural.samples import SampleMaker
 from m3video.training.natural.splits import PARTS
 from m3video.training.natural.stages import (
-    Trained,
     add_lora,
     lora_factors,
     picture_or_reel,
@@ -58,7 +58,7 @@ def train_small(config_path: Path, *, run_dir: Path, device: str, smoke: bool, r
     prepare_folder(run_dir, recipe.model_dump(mode="json"), resume=resume, check=check)
     tower, head = load_pretrained_tower()
     known = list(_known_pictures(recipe.photos, most=SMOKE_PICTURES if smoke else None))
-    make_natural_features(tower, _form(tower), known, len(known), run_dir / "features")
+    make_natural_features(tower, picture_format(tower.config.to_dict()), known, len(known), run_dir / "features")
     features = load_natural_features(run_dir / "features")
     with as_folder(_base()) as base:
         codec = load_text(base)
@@ -80,7 +80,8 @@ def train_small(config_path: Path, *, run_dir: Path, device: str, smoke: bool, r
     how: dict[str, Any] = {"recipe": recipe, "folder": run_dir, "resume": resume}
     train_alignment(model, codec, features, true_words(captions, names), **how)
     add_lora(model, recipe.rank, peft)
-    say(f"{million_parameters(Trained(model)):.1f} of {million_parameters(model):.1f} million parameters are trained")
+    trained = million_parameters(TrainedParameters(model))
+    say(f"{trained:.1f} of {million_parameters(model):.1f} million parameters are trained")
     maker = SampleMaker(recipe, features.row_of)
     shared: dict[str, Any] = {"model": model, "codec": codec, "features": features, **how}
     train_answers("pictures", recipe.pictures, draw=maker.picture, outdates=("reels.pt",), **shared)
@@ -114,12 +115,6 @@ def _known_pictures(folder: Path, *, most: int | None) -> Iterator[tuple[Key, Ca
 
 def _base() -> BasePlace:
     return next(bases_here(), None) or base_of_hub()
-
-
-def _form(tower: Any) -> Any:
-    from m3video.model.m3.picture_format import picture_format
-
-    return picture_format(tower.config.to_dict())
 
 
 def _check_run(run_dir: Path, recipe: SmallRecipe, before: dict[str, Any]) -> None:

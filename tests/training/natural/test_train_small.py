@@ -25,12 +25,13 @@ from m3video.model.m3.prefix import Prefix
 from m3video.model.m3.small_base import BasePlace
 from m3video.model.m3.small_part import base_digests, write_whole
 from m3video.model.tokenizer import IMAGE_ID, load_text, prompt_ids
+from m3video.training.finetune import TrainedParameters
 from m3video.training.natural import train_small as module
 from m3video.training.natural.features import NaturalFeatures
 from m3video.training.natural.packing import IGNORED, Sample, lay_out, pack
 from m3video.training.natural.recipe import SmallRecipe
 from m3video.training.natural.samples import AT, SampleMaker
-from m3video.training.natural.stages import Trained, add_lora, answer_losses, lora_factors
+from m3video.training.natural.stages import add_lora, answer_losses, lora_factors
 from m3video.training.natural.start import PROMPT_STYLE, build_small, project
 from m3video.training.pretrained_tower import TowerHead
 from m3video.training.train import train
@@ -201,7 +202,7 @@ def test_projector_and_updates_are_trained_and_nothing_else(base: Path) -> None:
     peft = pytest.importorskip("peft", reason='needs peft: pip install "m3video[finetune]"')
     model = build_small(base, tower_of()[0], projector_width=24)
     add_lora(model, 2, peft)
-    names = {name.replace("/", ".") for name, _ in Trained(model).named_parameters()}
+    names = {name.replace("/", ".") for name, _ in TrainedParameters(model).named_parameters()}
     matrices = 7 * tiny_base.config().num_hidden_layers
     assert sum(name.startswith("model.multi_modal_projector.") for name in names) == 4
     assert sum("lora_" in name for name in names) == 2 * matrices == len(names) - 4
