@@ -103,7 +103,7 @@ def salient(view: ClipView, budget: int, record: Record, *, measure: str) -> Sho
     coarse: list[ShownFrame] = []
 
     def attend(scales: Sequence[int]) -> QuestionAttention:
-        assert view.attend is not None, "this method needs a model that looks"
+        assert view.attend is not None, "this method needs a model to attend with"
         candidates = zip(details.selection.pts_N, scales, strict=True)
         coarse.extend(ShownFrame(int(pts), COARSE, int(scale)) for pts, scale in candidates if scale)
         return view.attend(record, [piece.pts for piece in coarse], [piece.tokens for piece in coarse])
