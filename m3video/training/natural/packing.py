@@ -14,7 +14,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from m3video.model.m3.prompt import build_prompt
@@ -49,7 +48,8 @@ class Packed:
         ids_L: token ids, `IMAGE_ID` at each visual token.
         positions_L: of each token in its own prompt.
         labels_L: the token that follows where that is one of an answer's, else `IGNORED`.
-        masks: for each sample bool [l, l] over its own l positions, True where the row may attend to the column.
+        masks: for each sample bfloat16 [l, l] over its own l positions: 0 where the row may attend to the column, else
+            minus infinity.
         rows, scales: of all frames, in order.
     """
 
@@ -100,7 +100,8 @@ def pack(codec: TextCodec, style: str, samples: Sequence[Sample], device: torch.
             question += [which] * size
         question_l = torch.tensor(question, device=device)
         causal = torch.ones(len(question), len(question), dtype=torch.bool, device=device).tril()
-        masks.append(causal & ((question_l[None] == 0) | (question_l[:, None] == question_l[None])))
+        seen = causal & ((question_l[None] == 0) | (question_l[:, None] == question_l[None]))
+        masks.append(torch.zeros(seen.shape, dtype=torch.bfloat16, device=device).masked_fill(~seen, -torch.inf))
     return Packed(
         torch.tensor(ids, device=device),
         torch.tensor(positions, device=device),
@@ -125,6 +126,7 @@ def attend_within_samples(
     """Attend within each sample of a packed sequence, as an attention implementation of transformers.
 
     One mask over the whole sequence costs its square: on a CPU a step of 1,800 positions took twice as long with it.
+    Plain products, because the backward pass of PyTorch's fused attention is slow on CPUs for short sequences.
 
     Args:
         module: the attention layer.
@@ -136,15 +138,17 @@ def attend_within_samples(
         kwargs: what other implementations take.
     """
     parts, start = [], 0
+    heads, groups = query.shape[1], key.shape[1]
+    scale = scaling or query.shape[-1] ** -0.5
     for mask in masks:
-        part = slice(start, start + len(mask))
-        parts.append(
-            F.scaled_dot_product_attention(
-                query[:, :, part], key[:, :, part], value[:, :, part], mask, scale=scaling, enable_gqa=True
-            )
-        )
-        start += len(mask)
-    return torch.cat(parts, dim=2).transpose(1, 2).contiguous(), None
+        length, part = len(mask), slice(start, start + len(mask))
+        queries, keys = query[0, :, part].reshape(groups, -1, query.shape[-1]), key[0, :, part]
+        scores = torch.bmm(queries, keys.transpose(1, 2)).view(-1, length, length)
+        shares = torch.softmax(scores * scale + mask.to(scores.dtype), -1)
+        seen = torch.bmm(shares.view(groups, -1, length), value[0, :, part])
+        parts.append(seen.view(heads, length, -1).transpose(0, 1))
+        start += length
+    return torch.cat(parts)[None].contiguous(), None
 
 
 ATTENTION = "within_samples"

@@ -60,6 +60,8 @@ CLOSE: tuple[frozenset[str], ...] = tuple(
     )
 )
 """Colours that people take for each other."""
+PRESENCES = 2
+"""Pairs of yes and no on a picture: whether a thing is there is slow to learn, and quick to ask."""
 ROUNDS = 60
 """Of fitting how often each thing is asked after."""
 
@@ -88,7 +90,7 @@ class QuestionMaker:
         facts = Facts.of(captions)
         made = [
             *described(facts, rng),
-            *self.presence(facts, rng),
+            *(asked for _ in range(PRESENCES) for asked in self.presence(facts, rng)),
             *animals(facts, rng),
             *colours(facts, rng),
             *actions(facts, rng),

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from m3video.model.m3.modeling import M3VideoForConditionalGeneration
 from m3video.model.tokenizer import IMAGE_ID, TextCodec
-from m3video.training.finetune import LORA_TARGETS, TrainedParameters
+from m3video.training.finetune import TrainedParameters
 from m3video.training.loop import autocast, run_stage
 from m3video.training.natural.features import NaturalFeatures
 from m3video.training.natural.packing import IGNORED, Packed, Sample, length, pack
@@ -34,32 +34,6 @@ _STOP = frozenset(
     through near down other over one some next front off that very wearing has have be being there around another
     against this behind along across who he she they him them where above under each all or""".split()
 )
-
-
-def add_lora(model: M3VideoForConditionalGeneration, rank: int, peft: Any) -> None:
-    """Put a low-rank update of `rank` on every matrix of the decoder's layers, in float32, and train it.
-
-    What was trained before is trained on: peft freezes all that it did not add.
-    """
-    before = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    config = peft.LoraConfig(r=rank, lora_alpha=2 * rank, lora_dropout=0.0, bias="none", target_modules=LORA_TARGETS)
-    peft.inject_adapter_in_model(config, model)
-    for name, parameter in model.named_parameters():
-        if "lora_" in name:
-            parameter.data = parameter.data.float()
-            parameter.requires_grad_(True)
-    for parameter in before:
-        parameter.requires_grad_(True)
-
-
-def lora_factors(model: nn.Module) -> dict[str, tuple[Tensor, Tensor]]:
-    """Return the name of each updated matrix with its factors (up [O, R], down [R, I]), scaled."""
-    found = {}
-    for name, module in model.named_modules():
-        if hasattr(module, "lora_A") and hasattr(module, "base_layer"):
-            up = module.lora_B["default"].weight * module.scaling["default"]
-            found[f"{name}.weight"] = (up.detach().cpu(), module.lora_A["default"].weight.detach().cpu())
-    return found
 
 
 def train_alignment(

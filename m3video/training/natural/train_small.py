@@ -17,16 +17,15 @@ from m3video.model.m3.picture_format import picture_format
 from m3video.model.m3.small_base import ACCEPTED_BASES, BasePlace, base_of_hub, bases_here
 from m3video.model.m3.small_part import as_folder, write_part
 from m3video.model.tokenizer import load_text
-from m3video.training.finetune import TrainedParameters, find_peft
+from m3video.training.finetune import TrainedParameters
 from m3video.training.loop import million_parameters, say
 from m3video.training.natural import photos
 from m3video.training.natural.features import Key, load_natural_features, make_natural_features
+from m3video.training.natural.low_rank import add_low_rank, low_rank_factors
 from m3video.training.natural.recipe import SmallRecipe, load_small_recipe
 from m3video.training.natural.samples import SampleMaker
 from m3video.training.natural.splits import PARTS
 from m3video.training.natural.stages import (
-    add_lora,
-    lora_factors,
     picture_or_reel,
     train_alignment,
     train_answers,
@@ -49,11 +48,11 @@ def train_small(config_path: Path, *, run_dir: Path, device: str, smoke: bool, r
         The folder of what the package ships: not a whole model, but a LoRA of its base with tower and projector.
 
     Raises:
-        UsageError: as for `train`, or pictures, peft or the pretrained tower are not there.
+        UsageError: as for `train`, or pictures or the pretrained tower are not there.
         CheckpointError: the language model is not there.
     """
     recipe = load_small_recipe(config_path, smoke=smoke)
-    place, peft = find_device(device), find_peft(config_path)
+    place = find_device(device)
     check = partial(_check_run, run_dir, recipe)
     prepare_folder(run_dir, recipe.model_dump(mode="json"), resume=resume, check=check)
     tower, head = load_pretrained_tower()
@@ -79,7 +78,7 @@ def train_small(config_path: Path, *, run_dir: Path, device: str, smoke: bool, r
     }
     how: dict[str, Any] = {"recipe": recipe, "folder": run_dir, "resume": resume}
     train_alignment(model, codec, features, true_words(captions, names), **how)
-    add_lora(model, recipe.rank, peft)
+    add_low_rank(model, recipe.rank)
     trained = million_parameters(TrainedParameters(model))
     say(f"{trained:.1f} of {million_parameters(model):.1f} million parameters are trained")
     maker = SampleMaker(recipe, features.row_of)
@@ -93,7 +92,7 @@ def export_small(model: M3VideoForConditionalGeneration, folder: Path) -> Path:
     """Write what the package ships of a trained model, float16; other files in the folder stay."""
     folder.mkdir(parents=True, exist_ok=True)
     whole = {name: tensor.cpu() for name, tensor in model.state_dict().items() if name.startswith(_SHIPPED)}
-    write_part(folder, config=model.config, whole=whole, factors=lora_factors(model), accepted=ACCEPTED_BASES)
+    write_part(folder, config=model.config, whole=whole, factors=low_rank_factors(model), accepted=ACCEPTED_BASES)
     return folder
 
 

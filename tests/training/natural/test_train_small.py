@@ -28,10 +28,11 @@ from m3video.model.tokenizer import IMAGE_ID, load_text, prompt_ids
 from m3video.training.finetune import TrainedParameters
 from m3video.training.natural import train_small as module
 from m3video.training.natural.features import NaturalFeatures
+from m3video.training.natural.low_rank import add_low_rank, low_rank_factors
 from m3video.training.natural.packing import IGNORED, Sample, lay_out, pack
 from m3video.training.natural.recipe import SmallRecipe
 from m3video.training.natural.samples import AT, SampleMaker
-from m3video.training.natural.stages import add_lora, answer_losses, lora_factors
+from m3video.training.natural.stages import answer_losses
 from m3video.training.natural.start import PROMPT_STYLE, build_small, project
 from m3video.training.pretrained_tower import TowerHead
 from m3video.training.train import train
@@ -177,7 +178,6 @@ def recipe_file(photo_folder: Path, tmp_path: Path) -> Callable[..., Path]:
 def test_the_chain_ends_in_a_part_that_becomes_a_model(
     recipe_file: Callable[..., Path], base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pytest.importorskip("peft", reason='needs peft: pip install "m3video[finetune]"')
     monkeypatch.setattr(module, "load_pretrained_tower", tower_of)
     monkeypatch.setattr(module, "_base", lambda: BasePlace(base))
     accepted = [{"name": "tiny", "of": "tensors", "digest": base_digests(base)["tensors"]}]
@@ -199,14 +199,13 @@ def test_the_chain_ends_in_a_part_that_becomes_a_model(
 
 
 def test_projector_and_updates_are_trained_and_nothing_else(base: Path) -> None:
-    peft = pytest.importorskip("peft", reason='needs peft: pip install "m3video[finetune]"')
     model = build_small(base, tower_of()[0], projector_width=24)
-    add_lora(model, 2, peft)
+    add_low_rank(model, 2)
     names = {name.replace("/", ".") for name, _ in TrainedParameters(model).named_parameters()}
     matrices = 7 * tiny_base.config().num_hidden_layers
     assert sum(name.startswith("model.multi_modal_projector.") for name in names) == 4
     assert sum("lora_" in name for name in names) == 2 * matrices == len(names) - 4
-    assert len(lora_factors(model)) == matrices
+    assert len(low_rank_factors(model)) == matrices
 
 
 def test_reels_ask_about_scenes_that_are_shown(photo_folder: Path, features: NaturalFeatures) -> None:
