@@ -32,12 +32,14 @@ class Sample:
         scales: their token scales.
         times_seconds: their times; None for a picture without one.
         questions: (question, answer) pairs.
+        classes: for each frame the class it is changed to, -1 for its own; empty where all show their own.
     """
 
     rows: tuple[int, ...]
     scales: tuple[int, ...]
     times_seconds: tuple[float, ...] | None
     questions: tuple[tuple[str, str], ...]
+    classes: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -50,7 +52,7 @@ class Packed:
         labels_L: the token that follows where that is one of an answer's, else `IGNORED`.
         masks: for each sample bfloat16 [l, l] over its own l positions: 0 where the row may attend to the column, else
             minus infinity.
-        rows, scales: of all frames, in order.
+        rows, scales, classes: of all frames, in order.
     """
 
     ids_L: Tensor
@@ -59,6 +61,7 @@ class Packed:
     masks: tuple[Tensor, ...]
     rows: tuple[int, ...]
     scales: tuple[int, ...]
+    classes: tuple[int, ...]
 
 
 def lay_out(codec: TextCodec, style: str, sample: Sample) -> tuple[list[int], list[tuple[list[int], list[int]]]]:
@@ -109,6 +112,7 @@ def pack(codec: TextCodec, style: str, samples: Sequence[Sample], device: torch.
         tuple(masks),
         tuple(row for sample in samples for row in sample.rows),
         tuple(scale for sample in samples for scale in sample.scales),
+        tuple(wanted for sample in samples for wanted in sample.classes or (-1,) * len(sample.rows)),
     )
 
 

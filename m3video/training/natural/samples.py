@@ -14,13 +14,13 @@ from pathlib import Path
 from m3video.training.natural import photos
 from m3video.training.natural.caption_facts import Facts
 from m3video.training.natural.features import Key
-from m3video.training.natural.named_objects import daquar_questions, named
+from m3video.training.natural.named_objects import all_classes, article, daquar_questions, named, plain_name
 from m3video.training.natural.nouns import UNCOUNTED, with_article
 from m3video.training.natural.packing import Sample
 from m3video.training.natural.question_style import NaturalQuestion, as_sentence, as_typed
 from m3video.training.natural.questions import ASKED, QuestionMaker
 from m3video.training.natural.recipe import SmallRecipe
-from m3video.training.natural.splits import Part
+from m3video.training.natural.splits import Part, part_of
 from m3video.types import SCALES
 from m3video.utils.clock import clock
 
@@ -28,7 +28,11 @@ SINGLE_SCALES = (0.34, 0.3, 0.2, 0.13, 0.03)
 """How often a single picture is shown at 1, 9, 36, 144 and 576 tokens: fine scales are costly."""
 
 REEL_SCALES = (0.6, 0.27, 0.1, 0.03, 0.0)
-SOURCES = (("flickr8k", 0.8), ("imagenet", 0.1), ("daquar", 0.1))
+SOURCES = (("flickr8k", 0.7), ("imagenet", 0.12), ("daquar", 0.08), ("class", 0.1))
+"""`class`: a captioned picture changed to a class drawn at random, see `ClassVectors`."""
+CLASS_SCALES = (1, 9)
+NAMED_REELS = 0.35
+"""Of reels: up to a third of their scenes show a named object."""
 GAPS_SECONDS = (1, 2, 2, 3, 4, 5, 7, 10, 15, 30)
 LATE_START = 0.2
 """Of reels: they begin anywhere in the first quarter of an hour; the others within twenty seconds."""
@@ -57,8 +61,13 @@ class SampleMaker:
         self._captions = {row_of["flickr8k", p.image]: p.captions for p in captioned}
         self._rows: dict[str, list[int]] = {"flickr8k": list(self._captions)}
         self._asked: dict[int, Questions] = {}
-        for photo in photos.imagenet(folder, part):
-            self._add("imagenet", photo.image, row_of, partial(named, photo))
+        self._classes = all_classes(folder)
+        self._own_row: dict[int, int] = {}
+        for number, photo in enumerate(self._classes):
+            if part_of("imagenet", str(photo.index)) == part and ("imagenet", photo.image) in row_of:
+                self._own_row[number] = row_of["imagenet", photo.image]
+                self._add("imagenet", photo.image, row_of, partial(named, photo))
+        self._rows["class"] = self._rows["flickr8k"] if self._classes else []
         for room in photos.daquar(folder, part):
             self._add("daquar", room.image, row_of, partial(daquar_questions, room))
 
@@ -71,7 +80,13 @@ class SampleMaker:
     def picture(self, rng: random.Random) -> Sample:
         """Return one picture without a time, at a random scale."""
         sources = [(source, share) for source, share in SOURCES if self._rows.get(source)]
-        row = rng.choice(self._rows[rng.choices(*zip(*sources, strict=True))[0]])
+        source = rng.choices(*zip(*sources, strict=True))[0]
+        row = rng.choice(self._rows[source])
+        if source == "class":
+            wanted = rng.randrange(len(self._classes))
+            asked = [*named(self._classes[wanted], rng), *named(self._classes[wanted], rng)]
+            scale = rng.choice(CLASS_SCALES)
+            return Sample((row,), (scale,), None, tuple((q.question, q.answer) for q in asked), (wanted,))
         asked = self._of_picture(row, rng)[: self._recipe.questions]
         scale = rng.choices(SCALES, SINGLE_SCALES)[0]
         return Sample((row,), (scale,), None, tuple((q.question, q.answer) for q in asked))
@@ -87,19 +102,67 @@ class SampleMaker:
         rows = rng.sample(self._rows["flickr8k"], min(count, len(self._captions)))
         scales = _scales(rng, len(rows), recipe.most_visual_tokens)
         times = _times(rng, len(rows))
-        facts = [Facts.of(self._captions[row]) for row in rows]
+        shown = self._named_scenes(rng, len(rows)) if rng.random() < NAMED_REELS else {}
+        classes = [-1] * len(rows)
+        for scene, number in shown.items():
+            if number in self._own_row:
+                rows[scene] = self._own_row[number]
+            else:
+                classes[scene] = number
+        facts = [None if scene in shown else Facts.of(self._captions[row]) for scene, row in enumerate(rows)]
         questions: list[NaturalQuestion] = []
         while len(questions) < recipe.questions:
-            questions += self._about(rng, rows, facts, times)
+            about = self._about_named if shown and rng.random() < 0.6 else self._about
+            questions += about(rng, rows, facts, times, shown)
         asked = [as_typed(q, rng) for q in questions[: recipe.questions]]
-        return Sample(tuple(rows), scales, times, tuple((q.question, q.answer) for q in asked))
+        return Sample(tuple(rows), scales, times, tuple((q.question, q.answer) for q in asked), tuple(classes))
+
+    def _named_scenes(self, rng: random.Random, count: int) -> dict[int, int]:
+        """Return some scenes that show a named object, with its class."""
+        if not self._classes:
+            return {}
+        scenes = rng.sample(range(count), rng.randint(1, max(1, count // 3)))
+        return dict(zip(scenes, rng.sample(range(len(self._classes)), len(scenes)), strict=False))
+
+    def _about_named(
+        self,
+        rng: random.Random,
+        rows: Sequence[int],
+        facts: Sequence[Facts | None],
+        times: Sequence[float],
+        shown: Mapping[int, int],
+    ) -> list[NaturalQuestion]:
+        """Return one question about a reel's named objects."""
+        scene = rng.choice(sorted(shown))
+        things = {number: article(plain_name(self._classes[shown[number]])) for number in sorted(shown)}
+        time = clock(times[scene])
+        kind = rng.choices(("at", "seen", "when", "first"), (0.4, 0.3, 0.15, 0.15))[0]
+        if kind == "at":
+            return [NaturalQuestion(rng.choice(AT).format(time), as_sentence(things[scene]), "at")]
+        if kind == "seen":
+            return [_at(rng.choice(named(self._classes[shown[scene]], rng)), time)]
+        captions = " ".join(text for row in rows for text in self._captions.get(row, ())).lower()
+        only = [number for number, thing in things.items() if thing.split()[-1].lower() not in captions]
+        if kind == "when" and scene in only:
+            return [NaturalQuestion(rng.choice(WHEN).format(things[scene]), time, "when")]
+        if kind == "first" and len(only) > 1:
+            return [_first([(things[number], number) for number in rng.sample(only, 2)], rng)]
+        return []
 
     def _about(
-        self, rng: random.Random, rows: Sequence[int], facts: Sequence[Facts], times: Sequence[float]
+        self,
+        rng: random.Random,
+        rows: Sequence[int],
+        facts: Sequence[Facts | None],
+        times: Sequence[float],
+        shown: Mapping[int, int],
     ) -> list[NaturalQuestion]:
-        """Return one question about a reel, or none where these scenes do not answer it."""
-        kind = rng.choices(("at", "seen", "when", "first", "count"), (0.5, 0.2, 0.14, 0.12, 0.04))[0]
-        scene = rng.randrange(len(rows))
+        """Return one question about a reel's captioned scenes, or none where they do not answer it."""
+        kind = rng.choices(("at", "seen", "when", "first", "count"), (0.45, 0.2, 0.17, 0.14, 0.04))[0]
+        captioned = [scene for scene in range(len(rows)) if scene not in shown]
+        if not captioned:
+            return []
+        scene = rng.choice(captioned)
         time = clock(times[scene])
         if kind == "at":
             caption = rng.choice(self._captions[rows[scene]])
@@ -115,11 +178,16 @@ class SampleMaker:
             return [NaturalQuestion(rng.choice(WHEN).format(_a(thing)), clock(times[where]), "when")]
         pairs = [(a, b) for a in only for b in only if a[1] < b[1]]
         if kind == "first" and pairs:
-            earlier, later = rng.choice(pairs)
-            both = [_the(earlier[0]), _the(later[0])]
-            rng.shuffle(both)
-            return [NaturalQuestion(rng.choice(FIRST).format(*both), _the(earlier[0]), "first")]
+            return [_first([(_the(thing), where) for thing, where in rng.choice(pairs)], rng)]
         return []
+
+
+def _first(two: Sequence[tuple[str, int]], rng: random.Random) -> NaturalQuestion:
+    """Return the question which of two things is shown first, each with its scene."""
+    earlier = min(two, key=lambda one: one[1])[0]
+    both = [thing for thing, _ in two]
+    rng.shuffle(both)
+    return NaturalQuestion(rng.choice(FIRST).format(*both), earlier, "first")
 
 
 def _scales(rng: random.Random, count: int, most: int) -> tuple[int, ...]:
@@ -155,13 +223,19 @@ def _at(asked: NaturalQuestion, time: str) -> NaturalQuestion:
     return asked._replace(question=f"{text[:end]} at {time}{text[end:]}")
 
 
-def _only_in(facts: Sequence[Facts]) -> list[tuple[str, int]]:
-    """Return the things that one scene shows and all others surely do not, with that scene."""
+def _only_in(facts: Sequence[Facts | None]) -> list[tuple[str, int]]:
+    """Return the things that one scene shows and all others surely do not, with that scene.
+
+    Nothing is sure where something is not known of a scene.
+    """
+    known = [one for one in facts if one is not None]
+    if len(known) < len(facts):
+        return []
     found = []
     for thing in ASKED:
-        named = [number for number, one in enumerate(facts) if one.is_named(thing)]
-        if len(named) == 1 and all(one.is_absent(thing) for number, one in enumerate(facts) if number != named[0]):
-            found.append((thing, named[0]))
+        where = [number for number, one in enumerate(known) if one.is_named(thing)]
+        if len(where) == 1 and all(one.is_absent(thing) for number, one in enumerate(known) if number != where[0]):
+            found.append((thing, where[0]))
     return found
 
 

@@ -20,11 +20,13 @@ from m3video.model.tokenizer import load_text
 from m3video.training.finetune import TrainedParameters
 from m3video.training.loop import million_parameters, say
 from m3video.training.natural import photos
+from m3video.training.natural.class_vectors import ClassVectors, NamedClasses, name_directions
 from m3video.training.natural.features import Key, load_natural_features, make_natural_features
 from m3video.training.natural.low_rank import add_low_rank, low_rank_factors
+from m3video.training.natural.named_objects import all_classes, plain_name
 from m3video.training.natural.recipe import SmallRecipe, load_small_recipe
 from m3video.training.natural.samples import SampleMaker
-from m3video.training.natural.splits import PARTS
+from m3video.training.natural.splits import PARTS, part_of
 from m3video.training.natural.stages import (
     picture_or_reel,
     train_alignment,
@@ -64,25 +66,29 @@ def train_small(config_path: Path, *, run_dir: Path, device: str, smoke: bool, r
         torch.manual_seed(recipe.seed)
         model = build_small(base, tower, projector_width=recipe.projector_width)
     table: Any = model.get_input_embeddings()
-    start_projector(model.model.multi_modal_projector, head, features, table.weight)
+    classes = all_classes(recipe.photos)
+    vectors = ClassVectors.of(head, [photo.index for photo in classes], torch.device("cpu"))
+    directions = name_directions(codec, table.weight.float(), [plain_name(photo) for photo in classes])
+    start_projector(model.model.multi_modal_projector, head, features, table.weight, vectors, directions)
     model.to(place)
-    names = {
-        features.row_of["imagenet", photo.image]: photo.name
-        for photo in photos.imagenet(recipe.photos, "train")
-        if ("imagenet", photo.image) in features.row_of
+    in_training = {
+        features.row_of["imagenet", photo.image]: number
+        for number, photo in enumerate(classes)
+        if ("imagenet", photo.image) in features.row_of and part_of("imagenet", str(photo.index)) == "train"
     }
     captions = {
         features.row_of["flickr8k", photo.image]: photo.captions
         for photo in photos.flickr8k(recipe.photos, "train")
         if ("flickr8k", photo.image) in features.row_of
     }
+    named = NamedClasses(vectors.to(place), directions.to(place), in_training)
     how: dict[str, Any] = {"recipe": recipe, "folder": run_dir, "resume": resume}
-    train_alignment(model, codec, features, true_words(captions, names), **how)
+    train_alignment(model, codec, features, true_words(captions), named, **how)
     add_low_rank(model, recipe.rank)
     trained = million_parameters(TrainedParameters(model))
     say(f"{trained:.1f} of {million_parameters(model):.1f} million parameters are trained")
     maker = SampleMaker(recipe, features.row_of)
-    shared: dict[str, Any] = {"model": model, "codec": codec, "features": features, **how}
+    shared: dict[str, Any] = {"model": model, "codec": codec, "features": features, "vectors": named.vectors, **how}
     train_answers("pictures", recipe.pictures, draw=maker.picture, outdates=("reels.pt",), **shared)
     train_answers("reels", recipe.reels, draw=picture_or_reel(maker, recipe), **shared)
     return export_small(model, out or run_dir / "model")

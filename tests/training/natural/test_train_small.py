@@ -40,6 +40,7 @@ from tests.model import tiny_base
 from tests.model.tiny import conv_settings
 
 PICTURES = 8
+NAMES = ("tench", "cab")
 CAPTIONS = (
     "A brown dog runs through the snow .",
     "A dog is running in the snow .",
@@ -148,7 +149,7 @@ def photo_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "flickr8k/train.jsonl": flickr,
         "flickr8k/dev.jsonl": [],
         "imagenet/one-of-each.jsonl": [
-            {"image": f"n{n}.jpg", "index": n, "wnid": f"n{n}", "name": name} for n, name in enumerate(("tench", "cab"))
+            {"image": f"n{n}.jpg", "index": n, "wnid": f"n{n}", "name": name} for n, name in enumerate(NAMES)
         ],
         "daquar/questions.jsonl": [{"image": "image1.jpg", "question": "what is on the bed", "answer": "pillow"}],
     }
@@ -217,17 +218,24 @@ def test_reels_ask_about_scenes_that_are_shown(photo_folder: Path, features: Nat
         assert list(reel.times_seconds) == sorted(set(reel.times_seconds))
         assert 2 <= len(reel.rows) == len(set(reel.rows)) == len(reel.scales) <= 5
         assert sum(reel.scales) <= 64
-        by_time = {
-            f"{int(t) // 60}:{int(t) % 60:02d}": row for t, row in zip(reel.times_seconds, reel.rows, strict=True)
-        }
+        clocks = [f"{int(t) // 60}:{int(t) % 60:02d}" for t in reel.times_seconds]
+        by_time = dict(zip(clocks, reel.rows, strict=True))
+        changed = {time: NAMES[number] for time, number in zip(clocks, reel.classes, strict=True) if number >= 0}
         for question, reply in reel.questions:
             described = [t for t in by_time for form in AT if question.lower().startswith(form.format(t).lower()[:-1])]
             if described:
                 kinds.add("at")
                 sentences = {c.replace(" .", ".") for c in CAPTIONS[2 * (by_time[described[0]] % 2) :][:2]}
-                assert reply in sentences
-            if reply in by_time:  # one scene has a dog, all others have men; or the other way round
+                name = changed.get(described[0])
+                if name is None:
+                    assert reply in sentences
+                else:
+                    assert any(word in reply for word in (name, "fish", "vehicle"))
+            elif reply in changed:
+                kinds.add("when named")
+                assert changed[reply] in question.lower()
+            elif reply in by_time and not changed:  # one scene has a dog, all others have men; or the other way round
                 kinds.add("when")
                 other = [row % 2 for time, row in by_time.items() if time != reply]
                 assert by_time[reply] % 2 not in other
-    assert kinds == {"at", "when"}
+    assert kinds == {"at", "when", "when named"}
