@@ -25,9 +25,12 @@ class SmallRecipe(RecipePart):
     align: Stage = Stage(steps=400, batch=32, rate=1e-3, save_every=100)
     pictures: Stage = Stage(steps=1600, batch=1600, rate=6e-4, save_every=50)
     reels: Stage = Stage(steps=1600, batch=1600, rate=4e-4, save_every=50)
-    pictures_among_reels: float = Field(0.35, ge=0, le=1, description="share of single pictures in the last stage")
+    pictures_among_reels: float = Field(0.5, ge=0, description="single pictures for each reel in the last stage")
+    clips_among_reels: float = Field(0.5, ge=0, description="clips of one scene for each reel in the last stage")
     most_scenes: int = Field(32, ge=2, le=64, description="of a reel")
+    most_frames: int = Field(48, ge=2, le=128, description="of a reel")
     most_visual_tokens: int = Field(700, ge=64, description="of a reel")
+    long_visual_tokens: int = Field(4500, ge=64, description="of one reel in 25")
     questions: int = Field(6, ge=1, description="on each picture and each reel")
 
 
@@ -36,7 +39,9 @@ SMALL_SMOKE = {
     "pictures": {"steps": 2, "batch": 200, "rate": 1e-4, "save_every": 1},
     "reels": {"steps": 2, "batch": 200, "rate": 1e-4, "save_every": 1},
     "most_scenes": 3,
+    "most_frames": 4,
     "most_visual_tokens": 64,
+    "long_visual_tokens": 64,
     "questions": 2,
 }
 """Every stage for two steps: shows that the whole chain runs, and learns nothing."""

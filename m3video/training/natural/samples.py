@@ -1,46 +1,29 @@
-"""What `small` is asked in training: single pictures, and reels of several scenes with their times.
-
-A reel is made of photographs: each stands for a scene, is shown by one frame at a scale of its own, and the prompt
-gives its time as for a planned video.
-"""
+"""What `small` is asked in training: single pictures here, reels of several scenes with their times in `reels`."""
 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 
 from m3video.training.natural import photos
-from m3video.training.natural.caption_facts import Facts
 from m3video.training.natural.features import Key
-from m3video.training.natural.named_objects import all_classes, article, daquar_questions, named, plain_name
-from m3video.training.natural.nouns import UNCOUNTED, with_article
+from m3video.training.natural.named_objects import all_classes, daquar_questions, named
 from m3video.training.natural.packing import Sample
-from m3video.training.natural.question_style import NaturalQuestion, as_sentence, as_typed
-from m3video.training.natural.questions import ASKED, QuestionMaker
+from m3video.training.natural.question_style import NaturalQuestion
+from m3video.training.natural.questions import QuestionMaker
 from m3video.training.natural.recipe import SmallRecipe
+from m3video.training.natural.reels import ReelMaker
 from m3video.training.natural.splits import Part, part_of
 from m3video.types import SCALES
-from m3video.utils.clock import clock
 
 SINGLE_SCALES = (0.34, 0.3, 0.2, 0.13, 0.03)
 """How often a single picture is shown at 1, 9, 36, 144 and 576 tokens: fine scales are costly."""
 
-REEL_SCALES = (0.6, 0.27, 0.1, 0.03, 0.0)
 SOURCES = (("flickr8k", 0.7), ("imagenet", 0.12), ("daquar", 0.08), ("class", 0.1))
 """`class`: a captioned picture changed to a class drawn at random, see `ClassVectors`."""
 CLASS_SCALES = (1, 9)
-NAMED_REELS = 0.35
-"""Of reels: up to a third of their scenes show a named object."""
-GAPS_SECONDS = (1, 2, 2, 3, 4, 5, 7, 10, 15, 30)
-LATE_START = 0.2
-"""Of reels: they begin anywhere in the first quarter of an hour; the others within twenty seconds."""
-
-AT = ("What is shown at {0}?", "What can be seen at {0}?", "Describe what is shown at {0}.", "What happens at {0}?")
-WHEN = ("When does {0} appear?", "At what time is {0} shown?", "When can {0} be seen?", "When is there {0}?")
-FIRST = ("Which is shown first, {0} or {1}?", "What comes first, {0} or {1}?", "Which appears earlier: {0} or {1}?")
-COUNT = ("How many scenes are there?", "How many scenes does the video have?", "How many pictures are shown?")
 
 Questions = Callable[[random.Random], list[NaturalQuestion]]
 
@@ -50,7 +33,7 @@ class SampleMaker:
 
     def __init__(self, recipe: SmallRecipe, row_of: Mapping[Key, int], part: Part = "train") -> None:
         """Args:
-        recipe: lengths of reels, questions on each.
+        recipe: lengths of reels, questions on each sample.
         row_of: the feature cache's pictures; others are not drawn.
         part: train, dev or test.
         """
@@ -67,6 +50,7 @@ class SampleMaker:
             if part_of("imagenet", str(photo.index)) == part and ("imagenet", photo.image) in row_of:
                 self._own_row[number] = row_of["imagenet", photo.image]
                 self._add("imagenet", photo.image, row_of, partial(named, photo))
+        self.reels = ReelMaker(recipe, self._maker, self._captions, self._classes, self._own_row)
         self._rows["class"] = self._rows["flickr8k"] if self._classes else []
         for room in photos.daquar(folder, part):
             self._add("daquar", room.image, row_of, partial(daquar_questions, room))
@@ -95,153 +79,10 @@ class SampleMaker:
         captions = self._captions.get(row)
         return self._asked[row](rng) if captions is None else self._maker.all_of(captions, rng)
 
-    def reel(self, rng: random.Random) -> Sample:
-        """Return two scenes or more, with questions about times, order and what is seen when."""
-        recipe = self._recipe
-        count = min(recipe.most_scenes, int(2 ** rng.uniform(1, recipe.most_scenes.bit_length())))
-        rows = rng.sample(self._rows["flickr8k"], min(count, len(self._captions)))
-        scales = _scales(rng, len(rows), recipe.most_visual_tokens)
-        times = _times(rng, len(rows))
-        shown = self._named_scenes(rng, len(rows)) if rng.random() < NAMED_REELS else {}
-        classes = [-1] * len(rows)
-        for scene, number in shown.items():
-            if number in self._own_row:
-                rows[scene] = self._own_row[number]
-            else:
-                classes[scene] = number
-        facts = [None if scene in shown else Facts.of(self._captions[row]) for scene, row in enumerate(rows)]
-        questions: list[NaturalQuestion] = []
-        while len(questions) < recipe.questions:
-            about = self._about_named if shown and rng.random() < 0.6 else self._about
-            questions += about(rng, rows, facts, times, shown)
-        asked = [as_typed(q, rng) for q in questions[: recipe.questions]]
-        return Sample(tuple(rows), scales, times, tuple((q.question, q.answer) for q in asked), tuple(classes))
-
-    def _named_scenes(self, rng: random.Random, count: int) -> dict[int, int]:
-        """Return some scenes that show a named object, with its class."""
-        if not self._classes:
-            return {}
-        scenes = rng.sample(range(count), rng.randint(1, max(1, count // 3)))
-        return dict(zip(scenes, rng.sample(range(len(self._classes)), len(scenes)), strict=False))
-
-    def _about_named(
-        self,
-        rng: random.Random,
-        rows: Sequence[int],
-        facts: Sequence[Facts | None],
-        times: Sequence[float],
-        shown: Mapping[int, int],
-    ) -> list[NaturalQuestion]:
-        """Return one question about a reel's named objects."""
-        scene = rng.choice(sorted(shown))
-        things = {number: article(plain_name(self._classes[shown[number]])) for number in sorted(shown)}
-        time = clock(times[scene])
-        kind = rng.choices(("at", "seen", "when", "first"), (0.4, 0.3, 0.15, 0.15))[0]
-        if kind == "at":
-            return [NaturalQuestion(rng.choice(AT).format(time), as_sentence(things[scene]), "at")]
-        if kind == "seen":
-            return [_at(rng.choice(named(self._classes[shown[scene]], rng)), time)]
-        captions = " ".join(text for row in rows for text in self._captions.get(row, ())).lower()
-        only = [number for number, thing in things.items() if thing.split()[-1].lower() not in captions]
-        if kind == "when" and scene in only:
-            return [NaturalQuestion(rng.choice(WHEN).format(things[scene]), time, "when")]
-        if kind == "first" and len(only) > 1:
-            return [_first([(things[number], number) for number in rng.sample(only, 2)], rng)]
-        return []
-
-    def _about(
-        self,
-        rng: random.Random,
-        rows: Sequence[int],
-        facts: Sequence[Facts | None],
-        times: Sequence[float],
-        shown: Mapping[int, int],
-    ) -> list[NaturalQuestion]:
-        """Return one question about a reel's captioned scenes, or none where they do not answer it."""
-        kind = rng.choices(("at", "seen", "when", "first", "count"), (0.45, 0.2, 0.17, 0.14, 0.04))[0]
-        captioned = [scene for scene in range(len(rows)) if scene not in shown]
-        if not captioned:
-            return []
-        scene = rng.choice(captioned)
-        time = clock(times[scene])
-        if kind == "at":
-            caption = rng.choice(self._captions[rows[scene]])
-            return [NaturalQuestion(rng.choice(AT).format(time), as_sentence(caption), "at")]
-        if kind == "seen":
-            asked = [q for q in self._maker.all_of(self._captions[rows[scene]], rng) if q.kind != "cannot tell"]
-            return [_at(rng.choice(asked), time)] if asked else []
-        if kind == "count":
-            return [NaturalQuestion(rng.choice(COUNT), str(len(rows)), "count scenes")]
-        only = _only_in(facts)
-        if kind == "when" and only:
-            thing, where = rng.choice(only)
-            return [NaturalQuestion(rng.choice(WHEN).format(_a(thing)), clock(times[where]), "when")]
-        pairs = [(a, b) for a in only for b in only if a[1] < b[1]]
-        if kind == "first" and pairs:
-            return [_first([(_the(thing), where) for thing, where in rng.choice(pairs)], rng)]
-        return []
-
-
-def _first(two: Sequence[tuple[str, int]], rng: random.Random) -> NaturalQuestion:
-    """Return the question which of two things is shown first, each with its scene."""
-    earlier = min(two, key=lambda one: one[1])[0]
-    both = [thing for thing, _ in two]
-    rng.shuffle(both)
-    return NaturalQuestion(rng.choice(FIRST).format(*both), earlier, "first")
-
-
-def _scales(rng: random.Random, count: int, most: int) -> tuple[int, ...]:
-    """Return a scale for each frame, at most `most` tokens together."""
-    scales = []
-    left = most - count
-    for _ in range(count):
-        scale = rng.choices(SCALES, REEL_SCALES)[0]
-        scales.append(scale if scale - 1 <= left else 1)
-        left -= scales[-1] - 1
-    return tuple(scales)
-
-
-def _times(rng: random.Random, count: int) -> tuple[float, ...]:
-    """Return increasing whole seconds, one for each scene."""
-    time = rng.randint(0, 900) if rng.random() < LATE_START else rng.randint(0, 20)
-    times = []
-    for _ in range(count):
-        times.append(float(time))
-        time += rng.choice(GAPS_SECONDS)
-    return tuple(times)
-
-
-def _at(asked: NaturalQuestion, time: str) -> NaturalQuestion:
-    """Return a question about a picture as one about a moment: "Is there a dog at 0:07?"."""
-    text = asked.question
-    for place in (" in the picture", " in this picture", " in the photo", " in this photo", " in the image"):
-        if place in text:
-            return asked._replace(question=text.replace(place, f" at {time}", 1))
-    end = text.find("?")
-    if end < 0:
-        return asked._replace(question=f"At {time}: {text}")
-    return asked._replace(question=f"{text[:end]} at {time}{text[end:]}")
-
-
-def _only_in(facts: Sequence[Facts | None]) -> list[tuple[str, int]]:
-    """Return the things that one scene shows and all others surely do not, with that scene.
-
-    Nothing is sure where something is not known of a scene.
-    """
-    known = [one for one in facts if one is not None]
-    if len(known) < len(facts):
-        return []
-    found = []
-    for thing in ASKED:
-        where = [number for number, one in enumerate(known) if one.is_named(thing)]
-        if len(where) == 1 and all(one.is_absent(thing) for number, one in enumerate(known) if number != where[0]):
-            found.append((thing, where[0]))
-    return found
-
-
-def _a(thing: str) -> str:
-    return thing if thing in UNCOUNTED else with_article(thing)
-
-
-def _the(thing: str) -> str:
-    return f"the {thing}"
+    def of_video(self, rng: random.Random) -> Sample:
+        """Return a picture, a clip of one scene, or a reel, at the recipe's shares."""
+        draw = rng.choices(
+            (self.picture, self.reels.clip, self.reels.reel),
+            (self._recipe.pictures_among_reels, self._recipe.clips_among_reels, 1.0),
+        )[0]
+        return draw(rng)

@@ -24,7 +24,6 @@ from m3video.training.natural.class_vectors import ClassVectors, NamedClasses, n
 from m3video.training.natural.features import NaturalFeatures
 from m3video.training.natural.packing import IGNORED, Packed, Sample, length, pack
 from m3video.training.natural.recipe import SmallRecipe
-from m3video.training.natural.samples import SampleMaker
 from m3video.training.natural.start import PROMPT_STYLE, project
 from m3video.training.recipe import Stage
 
@@ -101,8 +100,8 @@ def train_alignment(
         names_loss = F.cross_entropy(scores_NK, truth)
         loud = (tokens_NSD.std(-1) / spread).log().square().mean()
         right = float((scores_NK.argmax(1) == truth).float().mean())
-        metrics = {"words": (float(words_loss.detach()), 1.0), "names": (float(names_loss.detach()), 1.0), "named": (right, 1.0)}
-        return words_loss + NAMES_WEIGHT * names_loss + 0.01 * loud, metrics
+        found = {"words": float(words_loss.detach()), "names": float(names_loss.detach()), "named": right}
+        return words_loss + NAMES_WEIGHT * names_loss + 0.01 * loud, {key: (value, 1.0) for key, value in found.items()}
 
     run_stage("align", recipe.align, part, folder, resume=resume, step=step, outdates=("pictures.pt", "reels.pt"))
 
@@ -185,11 +184,6 @@ def answer_losses(
     asked = packed.labels_L != IGNORED
     logits = F.linear(hidden[asked], table.weight.to(hidden.dtype)).float()
     return F.cross_entropy(logits, packed.labels_L[asked], reduction="none")
-
-
-def picture_or_reel(maker: SampleMaker, recipe: SmallRecipe) -> Callable[[random.Random], Sample]:
-    """Return what draws a single picture at the recipe's share, else a reel."""
-    return lambda rng: maker.picture(rng) if rng.random() < recipe.pictures_among_reels else maker.reel(rng)
 
 
 def true_words(captions: Mapping[int, Sequence[str]]) -> dict[int, list[str]]:

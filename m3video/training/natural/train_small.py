@@ -28,7 +28,6 @@ from m3video.training.natural.recipe import SmallRecipe, load_small_recipe
 from m3video.training.natural.samples import SampleMaker
 from m3video.training.natural.splits import PARTS, part_of
 from m3video.training.natural.stages import (
-    picture_or_reel,
     train_alignment,
     train_answers,
     true_words,
@@ -90,7 +89,7 @@ def train_small(config_path: Path, *, run_dir: Path, device: str, smoke: bool, r
     maker = SampleMaker(recipe, features.row_of)
     shared: dict[str, Any] = {"model": model, "codec": codec, "features": features, "vectors": named.vectors, **how}
     train_answers("pictures", recipe.pictures, draw=maker.picture, outdates=("reels.pt",), **shared)
-    train_answers("reels", recipe.reels, draw=picture_or_reel(maker, recipe), **shared)
+    train_answers("reels", recipe.reels, draw=maker.of_video, **shared)
     return export_small(model, out or run_dir / "model")
 
 
