@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from m3video.errors import UsageError
 from m3video.model.m3.conv_tower import EfficientNetLiteConfig, EfficientNetLiteModel
 from m3video.model.m3.images import normalise
 from m3video.model.m3.picture_format import picture_format
@@ -38,6 +39,7 @@ from m3video.training.recipe import Stage
 CHECKPOINT = "reading_tower"
 DEV_FAMILIES = ("Caladea", "Source Sans Pro")
 """Families of the training part that this stage leaves out, to be measured on."""
+DEV_PACKAGES = "font-caladea font-source-sans-pro"
 BACKGROUNDS = 400
 """Photographs behind the pages, kept in memory."""
 EMPTY_WEIGHT = 0.1
@@ -136,11 +138,16 @@ def page_maker(folder: Path, part: Part, words: Iterable[str], *, count: int = B
         part: `train` or `dev`.
         words: to draw; those of other parts are skipped.
         count: photographs behind the pages.
+
+    Raises:
+        UsageError: there are no photographs, or no font of the part is installed.
     """
     stored = photos.pictures(folder, "flickr8k")
     names = [photo.image for photo in photos.flickr8k(folder, part)]
     names = random.Random("backgrounds").sample(names, min(count, len(names)))
     files = [path for family, path in fonts("train") if (family in DEV_FAMILIES) == (part == "dev")]
+    if not files:
+        raise UsageError(f"no font of {' or '.join(DEV_FAMILIES)} is installed: pip install {DEV_PACKAGES}")
     return PageMaker([np.asarray(stored(name)) for name in names], WordMaker(words, part), files)
 
 
