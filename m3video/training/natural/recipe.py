@@ -15,13 +15,15 @@ PHOTOS_KEY = "photos"
 
 class SmallRecipe(RecipePart):
     """All stages in order. A stage's `batch` is the number of positions in its packed sequence, not of pictures, but
-    in `align`, where it is pictures."""
+    in `reading_tower` and `align`, where it is pictures."""
 
     photos: Path = Field(description="folder with flickr8k/, imagenet/ and others; see `photos`")
     seed: int = 17
     rank: int = Field(20, ge=1, description="of the low-rank update of every matrix in the decoder's layers")
     projector_width: int = Field(1792, ge=1)
     projector_rate: float = Field(4e-4, gt=0)
+    reading_channels: int = Field(112, ge=1, description="of the tower's branch that reads, where it has one")
+    reading_tower: Stage | None = Field(None, description="trains that branch; without it the tower has none")
     align: Stage = Stage(steps=400, batch=32, rate=1e-3, save_every=100)
     pictures: Stage = Stage(steps=1600, batch=1600, rate=6e-4, save_every=50)
     reels: Stage = Stage(steps=1600, batch=1600, rate=4e-4, save_every=50)
@@ -35,6 +37,8 @@ class SmallRecipe(RecipePart):
 
 
 SMALL_SMOKE = {
+    "reading_channels": 8,
+    "reading_tower": {"steps": 2, "batch": 2, "rate": 1e-3, "save_every": 1},
     "align": {"steps": 2, "batch": 4, "rate": 1e-3, "save_every": 1},
     "pictures": {"steps": 2, "batch": 200, "rate": 1e-4, "save_every": 1},
     "reels": {"steps": 2, "batch": 200, "rate": 1e-4, "save_every": 1},

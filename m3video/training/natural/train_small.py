@@ -9,6 +9,8 @@ from typing import Any
 
 import torch
 from PIL import Image
+from pydantic import ValidationError
+from transformers import LlamaConfig
 
 from m3video.errors import UsageError
 from m3video.model.m3.checkpoint import find_device
@@ -24,6 +26,8 @@ from m3video.training.natural.class_vectors import ClassVectors, NamedClasses, n
 from m3video.training.natural.features import Key, load_natural_features, make_natural_features
 from m3video.training.natural.low_rank import add_low_rank, low_rank_factors
 from m3video.training.natural.named_objects import all_classes, plain_name
+from m3video.training.natural.page_words import token_words
+from m3video.training.natural.reading_tower import train_reading_tower, with_reading
 from m3video.training.natural.recipe import SmallRecipe, load_small_recipe
 from m3video.training.natural.samples import SampleMaker
 from m3video.training.natural.splits import PARTS, part_of
@@ -57,11 +61,17 @@ def train_small(config_path: Path, *, run_dir: Path, device: str, smoke: bool, r
     check = partial(_check_run, run_dir, recipe)
     prepare_folder(run_dir, recipe.model_dump(mode="json"), resume=resume, check=check)
     tower, head = load_pretrained_tower()
-    known = list(_known_pictures(recipe.photos, most=SMOKE_PICTURES if smoke else None))
-    make_natural_features(tower, picture_format(tower.config.to_dict()), known, len(known), run_dir / "features")
-    features = load_natural_features(run_dir / "features")
     with as_folder(_base()) as base:
         codec = load_text(base)
+        if recipe.reading_tower is not None:
+            torch.manual_seed(recipe.seed)
+            tower = with_reading(tower, recipe.reading_channels)
+            words = [*_caption_words(recipe.photos), *token_words(codec, LlamaConfig.from_pretrained(base).vocab_size)]
+            train_reading_tower(tower, words, recipe, run_dir, device=place, resume=resume)
+        known = list(_known_pictures(recipe.photos, most=SMOKE_PICTURES if smoke else None))
+        tower.cpu()
+        make_natural_features(tower, picture_format(tower.config.to_dict()), known, len(known), run_dir / "features")
+        features = load_natural_features(run_dir / "features")
         torch.manual_seed(recipe.seed)
         model = build_small(base, tower, projector_width=recipe.projector_width)
     table: Any = model.get_input_embeddings()
@@ -117,17 +127,34 @@ def _known_pictures(folder: Path, *, most: int | None) -> Iterator[tuple[Key, Ca
                 yield (source, photo.image), partial(stored, photo.image)
 
 
+def _caption_words(folder: Path) -> set[str]:
+    """Return the words of all captions that may be trained on."""
+    return {
+        word for photo in photos.flickr8k(folder, "train") for caption in photo.captions for word in caption.split()
+    }
+
+
 def _base() -> BasePlace:
     return next(bases_here(), None) or base_of_hub()
 
 
 def _check_run(run_dir: Path, recipe: SmallRecipe, before: dict[str, Any]) -> None:
     """Raise UsageError unless the run folder belongs to this recipe, lengths of stages aside."""
-    now, then = recipe.model_dump(mode="json"), dict(before)
-    for stage in ("align", "pictures", "reels"):
-        now[stage], then[stage] = ({**of[stage], "steps": 0, "save_every": 0} for of in (now, then))
+    try:
+        # A key that is newer than the run has its default.
+        held = SmallRecipe.model_validate(before)
+    except ValidationError:
+        held = None
+    now, then = (of and _without_lengths(of.model_dump(mode="json")) for of in (recipe, held))
     if now != then:
         raise UsageError(
             f"--run-dir {run_dir} holds a run of another recipe (only lengths of stages may differ): "
             "name a new one, or start over with --fresh"
         )
+
+
+def _without_lengths(values: dict[str, Any]) -> dict[str, Any]:
+    return {
+        name: {**value, "steps": 0, "save_every": 0} if isinstance(value, dict) and "steps" in value else value
+        for name, value in values.items()
+    }
