@@ -84,7 +84,12 @@ class NamedClasses:
 
 def name_directions(codec: TextCodec, embeddings_VD: Tensor, names: Sequence[str]) -> Tensor:
     """Return for each name the direction of its tokens' mean embedding from the mean over all names, [names, D]."""
-    found = torch.stack([embeddings_VD[torch.tensor(codec.encode(f" {name}"))].mean(0) for name in names])
+    return directions(embeddings_VD, [codec.encode(f" {name}") for name in names])
+
+
+def directions(embeddings_VD: Tensor, tokens: Sequence[Sequence[int]]) -> Tensor:
+    """Return for each list of tokens the direction of their mean embedding from the mean over all lists, [lists, D]."""
+    found = torch.stack([embeddings_VD[torch.tensor(ids)].mean(0) for ids in tokens])
     return F.normalize(found - found.mean(0), dim=1)
 
 

@@ -324,11 +324,11 @@ _ASKING: dict[str, tuple[str, ...]] = {
 }
 
 
-def reading_questions(shown: Overlaid, rng: random.Random) -> list[NaturalQuestion]:
-    """Return one question that is answered by reading the text, letter by letter as it is drawn."""
-    place = rng.choice(_PLACES[shown.kind])
-    wordings = _ASKING["number"] if shown.text.isdigit() else _ASKING["text"] + _ASKING["any"]
-    one = shown.text if " " not in shown.text else ""
-    told = Told(one, shown.text, f'the {place} says "{shown.text}"')
+def reading_questions(text: str, kind: str, rng: random.Random) -> list[NaturalQuestion]:
+    """Return one question that is answered by reading a text of a kind, letter by letter as it is drawn."""
+    place = rng.choice(_PLACES[kind])
+    wordings = _ASKING["number"] if text.isdigit() else _ASKING["text"] + _ASKING["any"]
+    one = text if " " not in text else ""
+    told = Told(one, text, f'the {place} says "{text}"')
     asked = shaped("reading", [wording.format(place) for wording in wordings], told, rng)
     return [as_typed(asked, rng)]

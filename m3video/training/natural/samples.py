@@ -16,7 +16,9 @@ from m3video.training.natural.questions import QuestionMaker
 from m3video.training.natural.recipe import SmallRecipe
 from m3video.training.natural.reels import ReelMaker
 from m3video.training.natural.splits import Part, part_of
-from m3video.types import SCALES
+from m3video.training.natural.text_pictures import SOURCES as TEXTS
+from m3video.training.natural.text_pictures import TextAnswers
+from m3video.types import FULL_SIDE, SCALES
 
 SINGLE_SCALES = (0.34, 0.3, 0.2, 0.13, 0.03)
 """How often a single picture is shown at 1, 9, 36, 144 and 576 tokens: fine scales are costly."""
@@ -24,6 +26,10 @@ SINGLE_SCALES = (0.34, 0.3, 0.2, 0.13, 0.03)
 SOURCES = (("flickr8k", 0.7), ("imagenet", 0.12), ("daquar", 0.08), ("class", 0.1))
 """`class`: a captioned picture changed to a class drawn at random, see `ClassVectors`."""
 CLASS_SCALES = (1, 9)
+PAGES = 0.55
+"""Of pictures with text: a page teaches more letters for each position."""
+READABLE = 0.75
+"""Visual tokens from one letter to the next that are enough to read."""
 
 Questions = Callable[[random.Random], list[NaturalQuestion]]
 
@@ -31,12 +37,22 @@ Questions = Callable[[random.Random], list[NaturalQuestion]]
 class SampleMaker:
     """Draws samples from the pictures of one part of the split; the same random generator gives the same sample."""
 
-    def __init__(self, recipe: SmallRecipe, row_of: Mapping[Key, int], part: Part = "train") -> None:
+    def __init__(
+        self,
+        recipe: SmallRecipe,
+        row_of: Mapping[Key, int],
+        part: Part = "train",
+        *,
+        texts: Mapping[int, TextAnswers] | None = None,
+    ) -> None:
         """Args:
         recipe: lengths of reels, questions on each sample.
         row_of: the feature cache's pictures; others are not drawn.
         part: train, dev or test.
+        texts: row of each picture with text -> what is written in it.
         """
+        self._texts = texts or {}
+        self._text_rows = [[row for row, text in self._texts.items() if text.source == source] for source in TEXTS]
         self._recipe = recipe
         folder = Path(recipe.photos)
         captioned = [p for p in photos.flickr8k(folder, part) if ("flickr8k", p.image) in row_of]
@@ -79,10 +95,37 @@ class SampleMaker:
         captions = self._captions.get(row)
         return self._asked[row](rng) if captions is None else self._maker.all_of(captions, rng)
 
+    def text(self, rng: random.Random) -> Sample:
+        """Return a picture with text to be read: a page, or a photograph with a text drawn over it."""
+        row = rng.choice(self._text_rows[0 if rng.random() < PAGES else 1])
+        text = self._texts[row]
+        asked = text.questions(rng)
+        return Sample((row,), (text_scale(rng, text.cap),), None, tuple((q.question, q.answer) for q in asked))
+
     def of_video(self, rng: random.Random) -> Sample:
-        """Return a picture, a clip of one scene, or a reel, at the recipe's shares."""
+        """Return a picture, a clip of one scene, a reel, or a picture with text, at the recipe's shares."""
+        recipe = self._recipe
         draw = rng.choices(
-            (self.picture, self.reels.clip, self.reels.reel),
-            (self._recipe.pictures_among_reels, self._recipe.clips_among_reels, 1.0),
+            (self.picture, self.reels.clip, self.reels.reel, self.text),
+            (
+                recipe.pictures_among_reels,
+                recipe.clips_among_reels,
+                1.0,
+                recipe.texts_among_reels if all(self._text_rows) else 0.0,
+            ),
         )[0]
         return draw(rng)
+
+
+def text_scale(rng: random.Random, cap: float) -> int:
+    """Return a scale at which letters of a height can be read, mostly; now and then a coarser one.
+
+    Args:
+        rng: decides.
+        cap: height of capitals, as a share of the picture's height. Letters stand about two thirds of it apart.
+    """
+    cells_of_letter = 0.67 * cap * FULL_SIDE
+    finest = 576 if cells_of_letter < READABLE else 144 if cells_of_letter < 2 * READABLE else 36
+    scales = [scale for scale in SCALES if finest / 4 <= scale <= 576]
+    weights = [{finest: 0.6, finest // 4: 0.15}.get(scale, 0.25) for scale in scales]
+    return rng.choices(scales, weights)[0]

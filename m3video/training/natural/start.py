@@ -81,6 +81,8 @@ def start_projector(
     embeddings_VD: Tensor,
     vectors: ClassVectors,
     directions_KD: Tensor,
+    *,
+    reading: tuple[int, int] = (0, 0),
 ) -> None:
     """Set a projector's weights: its first channels are those of the tower's own head, the others are random.
 
@@ -93,19 +95,25 @@ def start_projector(
         embeddings_VD: the decoder's words: tokens are made as large as these, around their mean.
         vectors: of the head's classes.
         directions_KD: of these classes' names, see `name_directions`.
+        reading: how many of the fine channels, the last ones, are for reading, and how many of the inner channels, the
+            last ones too, see these and no others.
     """
     first, second = projector.linear_1, projector.linear_2
     count = len(features.row_of)
     fine, coarse = features.read(range(0, count, max(1, count // SAMPLED)), torch.device("cpu"))
     fine, coarse = fine.flatten(0, 2), coarse.flatten(0, 2)
     channels, named = fine.shape[1], len(head.mix_bias)
+    trunk, free = channels - reading[0], first.out_features - reading[1]
     first.weight.zero_()
     first.weight[:named, channels:] = head.mix_weight
     first.bias[:named] = head.mix_bias
-    free = first.out_features - named
-    for columns, values in ((slice(0, channels), fine), (slice(channels, None), coarse)):
-        weight = 0.7 * torch.randn(free, values.shape[1]) / (values.std(0) + 1e-3) / values.shape[1] ** 0.5
-        first.weight[named:, columns] = weight
+    for rows, columns, values in (
+        (slice(named, free), slice(0, trunk), fine[:, :trunk]),
+        (slice(named, free), slice(channels, None), coarse),
+        (slice(free, None), slice(trunk, channels), fine[:, trunk:]),
+    ):
+        size = len(first.weight[rows]), values.shape[1]
+        first.weight[rows, columns] = 0.7 * torch.randn(size) / (values.std(0) + 1e-3) / max(1, size[1]) ** 0.5
     means = torch.cat([fine.mean(0), coarse.mean(0)])
     first.bias[named:] = -first.weight[named:] @ means
     nn.init.normal_(second.weight, std=0.002)

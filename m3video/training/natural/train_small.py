@@ -24,6 +24,7 @@ from m3video.training.loop import million_parameters, say
 from m3video.training.natural import photos
 from m3video.training.natural.class_vectors import ClassVectors, NamedClasses, name_directions
 from m3video.training.natural.features import Key, load_natural_features, make_natural_features
+from m3video.training.natural.letters import train_letters
 from m3video.training.natural.low_rank import add_low_rank, low_rank_factors
 from m3video.training.natural.named_objects import all_classes, plain_name
 from m3video.training.natural.page_words import token_words
@@ -37,9 +38,12 @@ from m3video.training.natural.stages import (
     true_words,
 )
 from m3video.training.natural.start import build_small, start_projector
+from m3video.training.natural.text_pictures import Source, TextAnswers, TextPictures, load_texts, write_texts
 from m3video.training.pretrained_tower import load_pretrained_tower
 from m3video.utils.files import prepare_folder
 
+TEXTS = "texts.jsonl"
+"""In the run folder: what is written in the pictures with text."""
 SMOKE_PICTURES = 12
 """Of each source and part in a smoke run."""
 
@@ -63,22 +67,29 @@ def train_small(config_path: Path, *, run_dir: Path, device: str, smoke: bool, r
     tower, head = load_pretrained_tower()
     with as_folder(_base()) as base:
         codec = load_text(base)
+        known = list(_known_pictures(recipe.photos, most=SMOKE_PICTURES if smoke else None))
+        reading = (0, 0)
         if recipe.reading_tower is not None:
             torch.manual_seed(recipe.seed)
             tower = with_reading(tower, recipe.reading_channels)
             words = [*_caption_words(recipe.photos), *token_words(codec, LlamaConfig.from_pretrained(base).vocab_size)]
             train_reading_tower(tower, words, recipe, run_dir, device=place, resume=resume)
-        known = list(_known_pictures(recipe.photos, most=SMOKE_PICTURES if smoke else None))
+            drawer = TextPictures(recipe.photos, words, "train", seed=recipe.seed)
+            counts: dict[Source, int] = {"page": recipe.pages, "overlay": recipe.overlays}
+            write_texts(drawer, counts, run_dir / TEXTS)
+            known += (one for source, count in counts.items() for one in drawer.pictures(source, count))
+            reading = recipe.reading_channels, recipe.reading_width
         tower.cpu()
         make_natural_features(tower, picture_format(tower.config.to_dict()), known, len(known), run_dir / "features")
         features = load_natural_features(run_dir / "features")
         torch.manual_seed(recipe.seed)
-        model = build_small(base, tower, projector_width=recipe.projector_width)
+        model = build_small(base, tower, projector_width=recipe.projector_width + reading[1])
     table: Any = model.get_input_embeddings()
     classes = all_classes(recipe.photos)
     vectors = ClassVectors.of(head, [photo.index for photo in classes], torch.device("cpu"))
     directions = name_directions(codec, table.weight.float(), [plain_name(photo) for photo in classes])
-    start_projector(model.model.multi_modal_projector, head, features, table.weight, vectors, directions)
+    projector = model.model.multi_modal_projector
+    start_projector(projector, head, features, table.weight, vectors, directions, reading=reading)
     model.to(place)
     in_training = {
         features.row_of["imagenet", photo.image]: number
@@ -93,10 +104,14 @@ def train_small(config_path: Path, *, run_dir: Path, device: str, smoke: bool, r
     named = NamedClasses(vectors.to(place), directions.to(place), in_training)
     how: dict[str, Any] = {"recipe": recipe, "folder": run_dir, "resume": resume}
     train_alignment(model, codec, features, true_words(captions), named, **how)
+    texts: dict[int, TextAnswers] = {}
+    if recipe.reading_tower is not None:
+        texts = {features.row_of[key]: text for key, text in load_texts(run_dir / TEXTS).items()}
+        train_letters(projector, codec, table.weight, features, texts, **how)
     add_low_rank(model, recipe.rank)
     trained = million_parameters(TrainedParameters(model))
     say(f"{trained:.1f} of {million_parameters(model):.1f} million parameters are trained")
-    maker = SampleMaker(recipe, features.row_of)
+    maker = SampleMaker(recipe, features.row_of, texts=texts)
     shared: dict[str, Any] = {"model": model, "codec": codec, "features": features, "vectors": named.vectors, **how}
     train_answers("pictures", recipe.pictures, draw=maker.picture, outdates=("reels.pt",), **shared)
     train_answers("reels", recipe.reels, draw=maker.of_video, **shared)
