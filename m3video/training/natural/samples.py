@@ -125,7 +125,7 @@ def text_scale(rng: random.Random, cap: float) -> int:
         cap: height of capitals, as a share of the picture's height. Letters stand about two thirds of it apart.
     """
     cells_of_letter = 0.67 * cap * FULL_SIDE
-    finest = 576 if cells_of_letter < READABLE else 144 if cells_of_letter < 2 * READABLE else 36
+    finest = 576 if cells_of_letter < 2 * READABLE else 144 if cells_of_letter < 4 * READABLE else 36
     scales = [scale for scale in SCALES if finest / 4 <= scale <= 576]
     weights = [{finest: 0.6, finest // 4: 0.15}.get(scale, 0.25) for scale in scales]
     return rng.choices(scales, weights)[0]
