@@ -85,8 +85,8 @@ class SampleMaker:
         recipe = self._recipe
         count = min(recipe.most_scenes, int(2 ** rng.uniform(1, recipe.most_scenes.bit_length())))
         rows = rng.sample(self._rows["flickr8k"], min(count, len(self._captions)))
-        scales = _scales(rng, len(rows), recipe.most_visual_tokens)
-        times = _times(rng, len(rows))
+        scales = reel_scales(rng, len(rows), recipe.most_visual_tokens)
+        times = reel_times(rng, len(rows))
         facts = [Facts.of(self._captions[row]) for row in rows]
         questions: list[NaturalQuestion] = []
         while len(questions) < recipe.questions:
@@ -109,20 +109,20 @@ class SampleMaker:
             return [_at(rng.choice(asked), time)] if asked else []
         if kind == "count":
             return [NaturalQuestion(rng.choice(COUNT), str(len(rows)), "count scenes")]
-        only = _only_in(facts)
+        only = only_in(facts)
         if kind == "when" and only:
             thing, where = rng.choice(only)
-            return [NaturalQuestion(rng.choice(WHEN).format(_a(thing)), clock(times[where]), "when")]
+            return [NaturalQuestion(rng.choice(WHEN).format(a_thing(thing)), clock(times[where]), "when")]
         pairs = [(a, b) for a in only for b in only if a[1] < b[1]]
         if kind == "first" and pairs:
             earlier, later = rng.choice(pairs)
-            both = [_the(earlier[0]), _the(later[0])]
+            both = [the_thing(earlier[0]), the_thing(later[0])]
             rng.shuffle(both)
-            return [NaturalQuestion(rng.choice(FIRST).format(*both), _the(earlier[0]), "first")]
+            return [NaturalQuestion(rng.choice(FIRST).format(*both), the_thing(earlier[0]), "first")]
         return []
 
 
-def _scales(rng: random.Random, count: int, most: int) -> tuple[int, ...]:
+def reel_scales(rng: random.Random, count: int, most: int) -> tuple[int, ...]:
     """Return a scale for each frame, at most `most` tokens together."""
     scales = []
     left = most - count
@@ -133,7 +133,7 @@ def _scales(rng: random.Random, count: int, most: int) -> tuple[int, ...]:
     return tuple(scales)
 
 
-def _times(rng: random.Random, count: int) -> tuple[float, ...]:
+def reel_times(rng: random.Random, count: int) -> tuple[float, ...]:
     """Return increasing whole seconds, one for each scene."""
     time = rng.randint(0, 900) if rng.random() < LATE_START else rng.randint(0, 20)
     times = []
@@ -155,7 +155,7 @@ def _at(asked: NaturalQuestion, time: str) -> NaturalQuestion:
     return asked._replace(question=f"{text[:end]} at {time}{text[end:]}")
 
 
-def _only_in(facts: Sequence[Facts]) -> list[tuple[str, int]]:
+def only_in(facts: Sequence[Facts]) -> list[tuple[str, int]]:
     """Return the things that one scene shows and all others surely do not, with that scene."""
     found = []
     for thing in ASKED:
@@ -165,9 +165,9 @@ def _only_in(facts: Sequence[Facts]) -> list[tuple[str, int]]:
     return found
 
 
-def _a(thing: str) -> str:
+def a_thing(thing: str) -> str:
     return thing if thing in UNCOUNTED else with_article(thing)
 
 
-def _the(thing: str) -> str:
+def the_thing(thing: str) -> str:
     return f"the {thing}"
