@@ -4,8 +4,8 @@
     python scripts/eval_small.py --run RUN_DIR --photos PHOTOS --features RUN_DIR/features    # a run in training
 
 Prints one Markdown table: a line for each thing that is counted, a column for each token scale, 95 % intervals over
-pictures or reels. Measurements: captions (CIDEr-D, 256 pictures), presence (200 pictures), daquar (60), names (200),
-reels (6 of each length and seed, two seeds), budgets (2 of each seed), reading (8 of each kind of text and place), and
+pictures or reels. Measurements: captions (CIDEr-D, 200 pictures), presence (200 pictures), daquar (60), names (200),
+reels (5 of each length and seed, two seeds), budgets (2 of each seed), reading (6 of each kind of text and place), and
 clips (answers to be read, for the folders of --clips). `--limit` replaces those numbers. Each takes at most four
 minutes on one core. The part dev may be used to choose among runs; test is for reports only.
 """

@@ -23,8 +23,9 @@ from m3video.model.m3.pooling import pack_tokens
 from m3video.model.m3.prompt import worded
 from m3video.model.tokenizer import IMAGE_ID, prompt_ids
 
-MOST_POSITIONS = 640
-"""Of prompts in one pass: attention between prompts is computed and thrown away, so more would cost more."""
+MOST_POSITIONS = 768
+"""Of prompts in one pass: attention between prompts is computed and thrown away, so that more would cost more; a pass
+that adds one token to each costs nearly as much for ten prompts as for thirty."""
 ROWS = 512
 """Positions whose scores over the vocabulary are in memory at once."""
 
@@ -64,6 +65,15 @@ class Read(NamedTuple):
     logits_KV: Tensor
 
 
+class _Laid(NamedTuple):
+    """A case's prompt: ids before the first frame, embeddings [K, D] from there to the last one, and the ids of each
+    question after it."""
+
+    head: tuple[int, ...]
+    frames_KD: Tensor
+    asked: list[list[int]]
+
+
 def batches(loaded: LoadedModel, cases: Sequence[Case]) -> Iterator[tuple[list[int], Read]]:
     """Read cases, several in one pass.
 
@@ -71,7 +81,7 @@ def batches(loaded: LoadedModel, cases: Sequence[Case]) -> Iterator[tuple[list[i
         The numbers of some cases, and what was read of them.
     """
     laid = [_laid_out(loaded, case) for case in cases]
-    sizes = [len(embeds) + sum(map(len, asked)) for embeds, asked in laid]
+    sizes = [len(one.frames_KD) + sum(map(len, one.asked)) for one in laid]
     start = 0
     while start < len(cases):
         stop = start + 1
@@ -89,7 +99,7 @@ def greedy_answers(loaded: LoadedModel, cases: Sequence[Case], *, max_new_tokens
     """
     answers: list[list[str]] = []
     for numbers, read in batches(loaded, cases):
-        found = iter(_decoded(loaded, read, max_new_tokens))
+        found = iter(decoded(loaded, read, max_new_tokens=max_new_tokens))
         answers += [[next(found) for _ in cases[number].questions] for number in numbers]
     return answers
 
@@ -117,8 +127,7 @@ def likeliest(found: Sequence[Likelihood]) -> int:
     return max(range(len(found)), key=lambda number: found[number].mean)
 
 
-def _laid_out(loaded: LoadedModel, case: Case) -> tuple[Tensor, list[list[int]]]:
-    """Return the embeddings [K, D] of the prompt up to its last frame, and each question's ids after that."""
+def _laid_out(loaded: LoadedModel, case: Case) -> _Laid:
     visual = pack_tokens(case.blocks, [len(block) for block in case.blocks])
     blocks = inputs.frame_blocks(loaded, visual)
     prefix: list[int] = []
@@ -132,29 +141,38 @@ def _laid_out(loaded: LoadedModel, case: Case) -> tuple[Tensor, list[list[int]]]
         cut = len(ids) - ids[::-1].index(IMAGE_ID)
         prefix = ids[:cut]
         asked.append(ids[cut:])
-    return inputs.embed(loaded, prefix, blocks)[0], asked
+    start = prefix.index(IMAGE_ID)
+    return _Laid(tuple(prefix[:start]), inputs.embed(loaded, prefix[start:], blocks)[0], asked)
 
 
 @torch.inference_mode()
-def _read(loaded: LoadedModel, laid: Sequence[tuple[Tensor, list[list[int]]]]) -> Read:
-    """Read prompts and questions in one pass."""
+def _read(loaded: LoadedModel, laid: Sequence[_Laid]) -> Read:
+    """Read prompts and questions in one pass; the words before the first frame once for all prompts."""
     forest = TokenForest(loaded)
     parts: list[Tensor] = []
     parents: list[int] = []
+
+    def add(embeds_KD: Tensor, after: int) -> int:
+        """Add a chain after a node, and return its last node."""
+        if not len(embeds_KD):
+            return after
+        parts.append(embeds_KD)
+        parents.extend([after, *range(len(parents), len(parents) + len(embeds_KD) - 1)])
+        return len(parents) - 1
+
+    heads: dict[tuple[int, ...], int] = {}
     ends: list[int] = []
-    for prefix_KD, questions in laid:
-        parts.append(prefix_KD)
-        parents += [ROOT, *range(len(parents), len(parents) + len(prefix_KD) - 1)]
-        last = len(parents) - 1
-        for ids in questions:
-            parts.append(inputs.embed(loaded, ids, ())[0])
-            parents += [last, *range(len(parents), len(parents) + len(ids) - 1)]
-            ends.append(len(parents) - 1)
+    for one in laid:
+        if one.head not in heads:
+            heads[one.head] = add(inputs.embed(loaded, one.head, ())[0], ROOT)
+        last = add(one.frames_KD, heads[one.head])
+        ends += [add(inputs.embed(loaded, ids, ())[0], last) for ids in one.asked]
     hidden_KD = forest.read(torch.cat(parts), parents)
     return Read(forest, ends, forest.logits(hidden_KD[ends]))
 
 
-def _decoded(loaded: LoadedModel, read: Read, max_new_tokens: int) -> list[str]:
+def decoded(loaded: LoadedModel, read: Read, *, max_new_tokens: int) -> list[str]:
+    """Return the greedy answer to every question that was read."""
     next_token = NextToken(loaded.codec)
     answers: list[list[int]] = [[] for _ in read.ends]
     at = dict(enumerate(read.ends))

@@ -28,7 +28,7 @@ SCALES_SHOWN = (1, 9, 36)
 PICTURES = 200
 """By default."""
 QUESTION = "What is this?"
-WIDTH = 4
+WIDTH = 6
 """Beginnings of names that are read in one pass for each picture."""
 
 Branches = dict[int, "Branches"]

@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 
 from m3video.evaluation.captions import cider_d
-from m3video.evaluation.natural.asking import Case, batches, greedy_answers
+from m3video.evaluation.natural.asking import Case, batches, decoded, greedy_answers
 from m3video.evaluation.natural.rows import Row, balanced, mean, share
 from m3video.evaluation.natural.sight import Bench
 from m3video.training.natural import photos
@@ -17,7 +17,7 @@ from m3video.training.natural.question_style import NaturalQuestion
 from m3video.training.natural.questions import QuestionMaker
 
 CAPTION_SCALES = (1, 9, 36, 144)
-CAPTIONED = 256
+CAPTIONED = 200
 """Pictures by default."""
 DESCRIBE = "Describe the picture."
 CAPTION_TOKENS = 30
@@ -49,10 +49,8 @@ def captions(bench: Bench) -> list[Row]:
         found = cider_d(said, references, corpus=corpus)
         interval = mean(found.each, [photo.image for photo in chosen])
         rows.append(Row("captions", "CIDEr-D", scale, interval, {"a person": people}))
-        distinct = [1.0 / said.count(text) for text in said]
-        rows.append(
-            Row("captions", "different ones", scale, mean(distinct, [photo.image for photo in chosen]))
-        )  # one for all would be .00
+        once = [float(said.count(text) == 1) for text in said]
+        rows.append(Row("captions", "share that no other picture has", scale, share(once, [p.image for p in chosen])))
     return rows
 
 
@@ -81,8 +79,7 @@ def presence(bench: Bench) -> list[Row]:
             Case((bench.sight.block(key, scale),), tuple(one.question for one in questions))
             for key, (_, questions) in zip(keys, asked, strict=True)
         ]
-        likelier = yes_is_likelier(bench, cases)
-        said = [word for of_case in greedy_answers(bench.loaded, cases, max_new_tokens=2) for word in of_case]
+        said, likelier = first_words(bench, cases)
         right = [first_word(text) == ("yes" if true else "no") for text, true in zip(said, truth, strict=True)]
         agrees = [yes is true for yes, true in zip(likelier, truth, strict=True)]
         rows += [
@@ -99,14 +96,15 @@ def presence(bench: Bench) -> list[Row]:
     return rows
 
 
-def yes_is_likelier(bench: Bench, cases: Sequence[Case]) -> list[bool]:
-    """Return for every question of every case whether "Yes" is a likelier first token than "No"."""
+def first_words(bench: Bench, cases: Sequence[Case]) -> tuple[list[str], list[bool]]:
+    """Return for every question of every case the first token of the greedy answer, and whether Yes beats No there."""
     yes, no = (bench.loaded.codec.encode(word)[0] for word in ("Yes", "No"))
-    return [
-        likelier
-        for _, read in batches(bench.loaded, cases)
-        for likelier in (read.logits_KV[:, yes] > read.logits_KV[:, no]).tolist()
-    ]
+    said: list[str] = []
+    likelier: list[bool] = []
+    for _, read in batches(bench.loaded, cases):
+        said += decoded(bench.loaded, read, max_new_tokens=1)
+        likelier += (read.logits_KV[:, yes] > read.logits_KV[:, no]).tolist()
+    return said, likelier
 
 
 def first_word(text: str) -> str:

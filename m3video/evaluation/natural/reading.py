@@ -20,7 +20,7 @@ from m3video.types import SCALES
 
 TEXTS = ("word", "number", "line")
 PLACES = ("subtitle", "slide", "sign")
-EACH = 8
+EACH = 6
 """Pictures of each kind of text in each kind of place, by default."""
 SIDE = 384
 """Photographs are enlarged to it first: letters are as sharp as on a frame of a video."""

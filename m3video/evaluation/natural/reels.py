@@ -25,7 +25,7 @@ from m3video.utils.clock import CLOCK, clock, whole_seconds
 SCENES = (4, 8, 16, 32)
 MOST_TOKENS = 700
 """Of a reel with mixed scales."""
-REELS = 6
+REELS = 5
 """Of each number of scenes and each seed, by default."""
 SEEDS = 2
 OPTIONS = 8
