@@ -61,10 +61,10 @@ def measure(args: argparse.Namespace, folder: str) -> dict[str, Any]:
     for name in args.only:
         if name == CLIPS:
             continue
-        start = time.perf_counter()
+        start, used = time.perf_counter(), time.process_time()
         rows += MEASURES[name](bench)
         seconds[name] = round(time.perf_counter() - start, 1)
-        print(f"{name}: {seconds[name]} s", file=sys.stderr, flush=True)
+        print(f"{name}: {seconds[name]} s, {time.process_time() - used:.0f} s of CPU", file=sys.stderr, flush=True)
     if rows:
         print(markdown(rows), flush=True)
     found: dict[str, Any] = {"part": args.part, "seed": args.seed, "limit": args.limit, "seconds": seconds}

@@ -1,6 +1,7 @@
 """Reels of several scenes: what is shown when, when a thing appears, and which comes first.
 
-A reel is composed as in training: photographs with times, each at a scale of its own.
+A reel is composed as in training: photographs with times, each at a scale of its own. Two of its scenes show a thing
+that no other one shows, so that every reel can be asked when things appear.
 """
 
 from __future__ import annotations
@@ -16,9 +17,11 @@ from m3video.evaluation.natural.sight import Bench
 from m3video.training.natural import photos
 from m3video.training.natural.caption_facts import Facts
 from m3video.training.natural.features import Key
+from m3video.training.natural.nouns import UNCOUNTED, with_article
 from m3video.training.natural.photos import Captioned
 from m3video.training.natural.question_style import as_sentence
-from m3video.training.natural.samples import AT, FIRST, WHEN, a_thing, only_in, reel_scales, reel_times, the_thing
+from m3video.training.natural.questions import ASKED
+from m3video.training.natural.samples import AT, FIRST, WHEN, reel_scales, reel_times
 from m3video.types import SCALES
 from m3video.utils.clock import CLOCK, clock, whole_seconds
 
@@ -32,7 +35,9 @@ OPTIONS = 8
 """Captions to choose from; all four where there are four scenes."""
 ASKED_SCENES = 6
 """Of each reel."""
-ASKED_THINGS = 4
+TRIES = 200
+"""Of finding two things that one scene each shows."""
+ANSWER_TOKENS = 10
 BUDGETS = (700, 4000)
 BUDGET_SCENES, BUDGET_REELS = 32, 2
 """Scenes, and reels of each seed by default, that are shown at each budget."""
@@ -41,16 +46,24 @@ ALONE = "What is shown?"
 
 @dataclass(frozen=True, slots=True)
 class Reel:
-    """Scenes with one caption each; `facts` are what all captions of each say, `asked` the scenes that are asked about,
-    each with the scenes whose captions are the options."""
+    """Scenes with one caption each.
+
+    Attributes:
+        name: seed and number.
+        keys, scales, times: of the scenes.
+        captions: one of each scene's.
+        asked: the scenes that are asked about, each with the scenes whose captions are the options.
+        things: two things of which one scene each shows one, and all others surely do not, with those scenes in order
+            of time; none where the pictures have no such pair.
+    """
 
     name: str
     keys: tuple[Key, ...]
     scales: tuple[int, ...]
     times: tuple[float, ...]
     captions: tuple[str, ...]
-    facts: tuple[Facts, ...]
     asked: tuple[tuple[int, tuple[int, ...]], ...]
+    things: tuple[tuple[str, int], ...]
 
     def options(self, number: int) -> list[str]:
         """Return the captions to choose from, for one of `asked`."""
@@ -73,9 +86,35 @@ class Reel:
         return Case(tuple(blocks), tuple(questions), self.times)
 
 
-def compose(known: Sequence[Captioned], count: int, rng: random.Random, name: str, *, asked: int) -> Reel:
+class Pool:
+    """Pictures that reels are composed of."""
+
+    def __init__(self, known: Sequence[Captioned]) -> None:
+        self.known = list(known)
+        facts = [Facts.of(photo.captions) for photo in self.known]
+        self._named = {thing: [n for n, one in enumerate(facts) if one.is_named(thing)] for thing in ASKED}
+        self._absent = {thing: {n for n, one in enumerate(facts) if one.is_absent(thing)} for thing in ASKED}
+
+    def with_two_things(self, count: int, rng: random.Random) -> tuple[list[Captioned], tuple[tuple[str, int], ...]]:
+        """Return pictures of which one shows a thing and another another thing, in random order, and those things."""
+        able = [thing for thing in ASKED if self._named[thing]]
+        for _ in range(TRIES if len(able) > 1 else 0):
+            one, other = rng.sample(able, 2)
+            shows_one = sorted(self._absent[other].intersection(self._named[one]))
+            shows_other = sorted(self._absent[one].intersection(self._named[other]))
+            neither = sorted(self._absent[one] & self._absent[other])
+            if shows_one and shows_other and len(neither) >= count - 2:
+                first, second = rng.choice(shows_one), rng.choice(shows_other)
+                scenes = [first, second, *rng.sample(neither, count - 2)]
+                rng.shuffle(scenes)
+                things = sorted([(one, scenes.index(first)), (other, scenes.index(second))], key=lambda pair: pair[1])
+                return [self.known[number] for number in scenes], tuple(things)
+        return rng.sample(self.known, count), ()
+
+
+def compose(pool: Pool, count: int, rng: random.Random, name: str, *, asked: int) -> Reel:
     """Return a reel of `count` scenes, with `asked` of them asked about."""
-    scenes = rng.sample(list(known), count)
+    scenes, things = pool.with_two_things(count, rng)
     about = sorted(rng.sample(range(count), min(asked, count)))
     options = []
     for scene in about:
@@ -89,8 +128,8 @@ def compose(known: Sequence[Captioned], count: int, rng: random.Random, name: st
         reel_scales(rng, count, MOST_TOKENS),
         reel_times(rng, count),
         tuple(as_sentence(rng.choice(photo.captions)) for photo in scenes),
-        tuple(Facts.of(photo.captions) for photo in scenes),
         tuple(zip(about, options, strict=True)),
+        things,
     )
 
 
@@ -100,15 +139,14 @@ def reels(bench: Bench) -> list[Row]:
     `what is shown at`: of the captions of eight scenes (four) the right one is the likeliest per token. Beside it the
     same choice for the picture alone at the same scale, asked without a time, and the first over the second.
     """
-    known = list(photos.flickr8k(bench.photos, bench.part))
+    pool = Pool(list(photos.flickr8k(bench.photos, bench.part)))
     rows = []
     for count in SCENES:
         made = []
         for seed in range(bench.seed, bench.seed + SEEDS):
             rng = random.Random(f"{seed} reels {count}")
             made += [
-                compose(known, count, rng, f"{seed}-{number}", asked=ASKED_SCENES)
-                for number in range(bench.most(REELS))
+                compose(pool, count, rng, f"{seed}-{number}", asked=ASKED_SCENES) for number in range(bench.most(REELS))
             ]
         for scale in SCALES:
             keys = [key for one in made for key, own in zip(one.keys, one.scales, strict=True) if own == scale]
@@ -149,13 +187,12 @@ def right_options(bench: Bench, cases: Sequence[Case], made: Sequence[Reel]) -> 
 
 def _when(bench: Bench, made: Sequence[Reel], count: int) -> list[Row]:
     """Measure "When does a dog appear?" for things that one scene alone shows."""
-    asked = [(one, only_in(one.facts)[:ASKED_THINGS]) for one in made]
-    asked = [(one, things) for one, things in asked if things]
-    cases = [one.case(bench, [WHEN[0].format(a_thing(thing)) for thing, _ in things]) for one, things in asked]
-    answers = greedy_answers(bench.loaded, cases, max_new_tokens=10) if cases else []
+    asked = [one for one in made if one.things]
+    cases = [one.case(bench, [WHEN[0].format(_a(thing)) for thing, _ in one.things]) for one in asked]
+    answers = greedy_answers(bench.loaded, cases, max_new_tokens=ANSWER_TOKENS)
     right, clusters = [], []
-    for (one, things), of_case in zip(asked, answers, strict=True):
-        for (_, scene), text in zip(things, of_case, strict=True):
+    for one, of_case in zip(asked, answers, strict=True):
+        for (_, scene), text in zip(one.things, of_case, strict=True):
             right.append(float(seconds_in(text) == int(one.times[scene])))
             clusters.append(one.name)
     return [Row("reels", f"when does it appear, {count} scenes", MIXED, share(right, clusters), {"chance": 1 / count})]
@@ -163,21 +200,20 @@ def _when(bench: Bench, made: Sequence[Reel], count: int) -> list[Row]:
 
 def _first(bench: Bench, made: Sequence[Reel], count: int) -> list[Row]:
     """Measure "Which is shown first?"; each pair is asked about in both orders."""
-    cases: list[Case] = []
-    wanted: list[tuple[str, list[tuple[str, str]]]] = []
-    for one in made:
-        things = only_in(one.facts)
-        pairs = [(a, b) for a, at_a in things for b, at_b in things if at_a < at_b][: ASKED_THINGS // 2]
-        if pairs:
-            both = [words for pair in pairs for words in (pair, pair[::-1])]
-            cases.append(one.case(bench, [FIRST[0].format(*map(the_thing, words)) for words in both]))
-            wanted.append((one.name, [pair for pair in pairs for _ in range(2)]))
-    answers = greedy_answers(bench.loaded, cases, max_new_tokens=10) if cases else []
-    right, clusters = [], []
-    for (name, pairs), of_case in zip(wanted, answers, strict=True):
-        right += [float(names_first(text, *pair)) for pair, text in zip(pairs, of_case, strict=True)]
-        clusters += [name] * len(pairs)
+    asked = [one for one in made if one.things]
+    pairs = [[thing for thing, _ in one.things] for one in asked]
+    cases = [
+        one.case(bench, [FIRST[0].format(*(f"the {thing}" for thing in words)) for words in (pair, pair[::-1])])
+        for one, pair in zip(asked, pairs, strict=True)
+    ]
+    answers = greedy_answers(bench.loaded, cases, max_new_tokens=ANSWER_TOKENS)
+    right = [float(names_first(text, *pair)) for pair, of_case in zip(pairs, answers, strict=True) for text in of_case]
+    clusters = [one.name for one in asked for _ in range(2)]
     return [Row("reels", f"which is first, {count} scenes", MIXED, share(right, clusters), {"chance": 0.5})]
+
+
+def _a(thing: str) -> str:
+    return thing if thing in UNCOUNTED else with_article(thing)
 
 
 def seconds_in(text: str) -> int | None:
@@ -197,12 +233,12 @@ def _names(text: str, thing: str) -> bool:
 
 def budgets(bench: Bench) -> list[Row]:
     """Measure the same reels of 32 scenes at about 700 and about 4,000 visual tokens, two neighbouring scales each."""
-    known = list(photos.flickr8k(bench.photos, bench.part))
+    pool = Pool(list(photos.flickr8k(bench.photos, bench.part)))
     made = []
     for seed in range(bench.seed, bench.seed + SEEDS):
         rng = random.Random(f"{seed} budgets")
         made += [
-            compose(known, BUDGET_SCENES, rng, f"{seed}-{number}", asked=2 * ASKED_SCENES)
+            compose(pool, BUDGET_SCENES, rng, f"{seed}-{number}", asked=2 * ASKED_SCENES)
             for number in range(bench.most(BUDGET_REELS))
         ]
     rows = []

@@ -13,7 +13,6 @@ from m3video.model.m3.small_part import as_folder, write_whole
 from m3video.model.safetensors_headers import read_json
 from m3video.training.finetune import TrainedParameters
 from m3video.training.natural.low_rank import add_low_rank
-from m3video.training.natural.recipe import SmallRecipe
 from m3video.training.natural.start import build_small
 from m3video.training.natural.train_small import export_small
 from m3video.training.pretrained_tower import load_pretrained_tower
@@ -45,12 +44,12 @@ def write_run(run_dir: Path, folder: Path, *, base: BasePlace | None = None) -> 
         CheckpointError: the checkpoint is damaged, or of another model.
     """
     checkpoint = newest_checkpoint(run_dir)
-    recipe = SmallRecipe.model_validate(read_json(run_dir / "recipe.json"))
+    recipe = read_json(run_dir / "recipe.json")
     place = base or next(bases_here(), None) or base_of_hub()
     tower, _ = load_pretrained_tower()
     with as_folder(place) as base_folder:
-        model = build_small(base_folder, tower, projector_width=recipe.projector_width)
-    add_low_rank(model, recipe.rank)
+        model = build_small(base_folder, tower, projector_width=int(recipe["projector_width"]))
+    add_low_rank(model, int(recipe["rank"]))
     try:
         stored = torch.load(checkpoint, map_location="cpu", weights_only=True)
         TrainedParameters(model).load_state_dict(stored["module"])

@@ -109,16 +109,16 @@ class SampleMaker:
             return [_at(rng.choice(asked), time)] if asked else []
         if kind == "count":
             return [NaturalQuestion(rng.choice(COUNT), str(len(rows)), "count scenes")]
-        only = only_in(facts)
+        only = _only_in(facts)
         if kind == "when" and only:
             thing, where = rng.choice(only)
-            return [NaturalQuestion(rng.choice(WHEN).format(a_thing(thing)), clock(times[where]), "when")]
+            return [NaturalQuestion(rng.choice(WHEN).format(_a(thing)), clock(times[where]), "when")]
         pairs = [(a, b) for a in only for b in only if a[1] < b[1]]
         if kind == "first" and pairs:
             earlier, later = rng.choice(pairs)
-            both = [the_thing(earlier[0]), the_thing(later[0])]
+            both = [_the(earlier[0]), _the(later[0])]
             rng.shuffle(both)
-            return [NaturalQuestion(rng.choice(FIRST).format(*both), the_thing(earlier[0]), "first")]
+            return [NaturalQuestion(rng.choice(FIRST).format(*both), _the(earlier[0]), "first")]
         return []
 
 
@@ -155,7 +155,7 @@ def _at(asked: NaturalQuestion, time: str) -> NaturalQuestion:
     return asked._replace(question=f"{text[:end]} at {time}{text[end:]}")
 
 
-def only_in(facts: Sequence[Facts]) -> list[tuple[str, int]]:
+def _only_in(facts: Sequence[Facts]) -> list[tuple[str, int]]:
     """Return the things that one scene shows and all others surely do not, with that scene."""
     found = []
     for thing in ASKED:
@@ -165,9 +165,9 @@ def only_in(facts: Sequence[Facts]) -> list[tuple[str, int]]:
     return found
 
 
-def a_thing(thing: str) -> str:
+def _a(thing: str) -> str:
     return thing if thing in UNCOUNTED else with_article(thing)
 
 
-def the_thing(thing: str) -> str:
+def _the(thing: str) -> str:
     return f"the {thing}"
