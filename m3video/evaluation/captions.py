@@ -48,13 +48,16 @@ def caption_words(caption: str) -> tuple[str, ...]:
     return tuple(_WORD.findall(caption.lower().replace("’", "'")))
 
 
-def cider_d(captions: Sequence[str], references: Sequence[Sequence[str]]) -> CiderD:
+def cider_d(
+    captions: Sequence[str], references: Sequence[Sequence[str]], *, corpus: Sequence[Sequence[str]] | None = None
+) -> CiderD:
     """Return the CIDEr-D of captions.
 
     Args:
         captions: one for each picture.
-        references: what people wrote about each picture, at least one caption each. How rare an n-gram is, is counted
-            over these pictures; so scores of different sets cannot be compared, and one picture alone scores 0.
+        references: what people wrote about each picture, at least one caption each.
+        corpus: references of the pictures over which it is counted how rare an n-gram is; those of `references` by
+            default. Scores of different sets cannot be compared, and one picture alone scores 0.
 
     Raises:
         UsageError: if numbers do not match, or a picture has no reference.
@@ -68,12 +71,13 @@ def cider_d(captions: Sequence[str], references: Sequence[Sequence[str]]) -> Cid
             raise UsageError(f"picture {number} needs a list of at least one reference caption")
     counted = [[_ngrams(caption_words(reference)) for reference in held] for held in references]
     pictures_with: Counter[Ngram] = Counter()
-    for held_counts in counted:
+    of_corpus = counted if corpus is None else [[_ngrams(caption_words(text)) for text in held] for held in corpus]
+    for held_counts in of_corpus:
         pictures_with.update({ngram for counts in held_counts for ngram in counts})
     scores = []
     for caption, held_counts in zip(captions, counted, strict=True):
-        candidate = _weighted(_ngrams(caption_words(caption)), pictures_with, len(references))
-        against = [_weighted(counts, pictures_with, len(references)) for counts in held_counts]
+        candidate = _weighted(_ngrams(caption_words(caption)), pictures_with, len(of_corpus))
+        against = [_weighted(counts, pictures_with, len(of_corpus)) for counts in held_counts]
         scores.append(SCALE * sum(_similarity(candidate, reference) for reference in against) / len(against))
     return CiderD(sum(scores) / len(scores), tuple(scores))
 

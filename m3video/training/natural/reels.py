@@ -123,7 +123,7 @@ class ReelMaker:
         """Return one scene in several frames, with the questions that one asks of a picture."""
         scene = self._named_scene(rng) if self._classes and rng.random() < 0.3 else self._captioned(rng)
         count = min(self._recipe.most_frames, MOST_OF_CLIP, int(2 ** rng.uniform(0.5, 4.5)))
-        reel = Reel((scene,), (0,) * count, _times(rng, count))
+        reel = Reel((scene,), (0,) * count, draw_times(rng, count))
         questions: list[NaturalQuestion] = []
         while len(questions) < self._recipe.questions:
             if rng.random() < 0.15:
@@ -146,7 +146,7 @@ class ReelMaker:
         for scene in range(count):
             frames = rng.choices(list(FRAMES_OF_SCENE), list(FRAMES_OF_SCENE.values()))[0]
             shown += [scene] * min(frames, 1 + max(0, recipe.most_frames - len(shown) - (count - scene)))
-        reel = Reel(tuple(scenes), tuple(shown), _times(rng, len(shown)))
+        reel = Reel(tuple(scenes), tuple(shown), draw_times(rng, len(shown)))
         questions: list[NaturalQuestion] = []
         while len(questions) < recipe.questions:
             questions += self._about(rng, reel)
@@ -285,7 +285,7 @@ def draw_scales(rng: random.Random, count: int, most: int) -> tuple[int, ...]:
     return tuple(SCALES[level] for level in levels)
 
 
-def _times(rng: random.Random, count: int) -> tuple[float, ...]:
+def draw_times(rng: random.Random, count: int) -> tuple[float, ...]:
     """Return increasing whole seconds, one for each frame."""
     time = rng.randint(0, 900) if rng.random() < LATE_START else rng.randint(0, 20)
     times = []
