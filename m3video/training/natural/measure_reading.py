@@ -30,13 +30,11 @@ from m3video.training.natural.reading_tower import (
     DEV_FAMILIES,
     PageReader,
     accuracy_by_height,
-    load_reader,
+    load_tower,
     page_maker,
     read_pictures,
-    with_reading,
 )
 from m3video.training.natural.train_small import caption_words
-from m3video.training.pretrained_tower import load_pretrained_tower
 
 EDGES = (0.0, 0.05, 0.08, 1.0)
 """Heights of capitals, as shares of the picture's height, between which characters are counted."""
@@ -99,11 +97,7 @@ def main() -> None:
     parser.add_argument("--pages", type=int, default=200)
     parser.add_argument("--words", type=int, default=200)
     given = parser.parse_args()
-    channels = torch.load(given.checkpoint, weights_only=True, map_location="cpu")["module"][
-        "reading.end.weight"
-    ].numel()
-    tower = with_reading(load_pretrained_tower()[0], channels)
-    reader = load_reader(tower, given.checkpoint)
+    tower, reader = load_tower(given.checkpoint)
     trunk = copy.deepcopy(tower).to(torch.bfloat16)
     words = caption_words(given.photos)
     maker = page_maker(given.photos, "dev", words)
