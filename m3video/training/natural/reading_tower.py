@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import numpy as np
@@ -34,7 +35,9 @@ from m3video.training.natural.page_words import NONE, NUM_CLASSES, WordMaker
 from m3video.training.natural.recipe import SmallRecipe
 from m3video.training.natural.splits import Part
 from m3video.training.natural.text_pages import SLOTS, CellTexts, Page, PageMaker, cell_texts
+from m3video.training.pretrained_tower import load_pretrained_tower
 from m3video.training.recipe import Stage
+from m3video.utils.text import first_line
 
 CHECKPOINT = "reading_tower"
 DEV_FAMILIES = ("Caladea", "Source Sans Pro")
@@ -198,12 +201,26 @@ def train_reading_tower(
     run_stage(CHECKPOINT, stage, reader, folder, resume=resume, step=step, rate=reading_rate, outdates=outdates)
 
 
-def load_reader(tower: EfficientNetLiteModel, file: Path) -> PageReader:
-    """Return the branch and its head from a checkpoint of the stage; the tower's own branch gets these weights."""
+def load_tower(file: Path, trunk: EfficientNetLiteModel | None = None) -> tuple[EfficientNetLiteModel, PageReader]:
+    """Return the tower with the branch of a checkpoint of the stage, and its reader, which shares the branch.
+
+    Args:
+        file: the checkpoint.
+        trunk: a tower without a branch; None for the released one.
+
+    Raises:
+        UsageError: the file is no such checkpoint, or the released weights are not installed.
+    """
+    try:
+        state = torch.load(file, weights_only=True, map_location="cpu")["module"]
+        channels = len(state["reading.end.weight"])
+    except (OSError, KeyError, TypeError, RuntimeError, UnpicklingError) as error:
+        raise UsageError(f"{file} is no checkpoint of the stage {CHECKPOINT}: {first_line(error)}") from None
+    tower = with_reading(load_pretrained_tower()[0] if trunk is None else trunk, channels)
     assert tower.reading is not None
-    reader = PageReader(tower.reading, tower.config.reading_channels)
-    reader.load_state_dict(torch.load(file, weights_only=True, map_location="cpu")["module"])
-    return reader.eval()
+    reader = PageReader(tower.reading, channels)
+    reader.load_state_dict(state)
+    return tower, reader.eval()
 
 
 @torch.no_grad()

@@ -114,8 +114,13 @@ class PageMaker:
     def __init__(self, photographs: Sequence[NDArray[np.uint8]], words: WordMaker, fonts: Sequence[Path]) -> None:
         self.photographs, self.words, self.fonts = photographs, words, [str(path) for path in fonts]
 
-    def page(self, rng: random.Random) -> Page:
-        """Return a page; everything is drawn from `rng`."""
+    def page(self, rng: random.Random, *, style: str | None = None) -> Page:
+        """Return a page; everything is drawn from `rng`.
+
+        Args:
+            rng: decides.
+            style: `board`, `strips`, `footage`, or `word`, a single one on a board; None draws one of the first three.
+        """
         aspect = rng.choice(ASPECTS)
         width = CONV_SIDE if aspect >= 1 else round(CONV_SIDE * aspect)
         height = CONV_SIDE if aspect <= 1 else round(CONV_SIDE / aspect)
@@ -124,7 +129,7 @@ class PageMaker:
         drawn = (round(width * finer * rng.uniform(0.88, 1.14)), round(height * finer))
         canvas = self._background(drawn, rng)
         lines = _Lines(canvas, self, rng)
-        {"board": _board, "strips": _strips, "footage": _footage}[_pick(STYLES, rng)](lines)
+        _WRITERS[style or _pick(STYLES, rng)](lines)
         centres = np.array(lines.centres, dtype=np.float64).reshape(-1, 2)
         if is_aside:
             canvas, centres = _seen_from_aside(canvas, centres, rng)
@@ -171,14 +176,22 @@ class _Lines:
         return math.exp(self.rng.uniform(low, high)) * self.canvas.height
 
     def write(
-        self, left: float, right: float, baseline: float, font: ImageFont.FreeTypeFont, ink: Ink, *, outline: int = 0
+        self,
+        left: float,
+        right: float,
+        baseline: float,
+        font: ImageFont.FreeTypeFont,
+        ink: Ink,
+        *,
+        outline: int = 0,
+        most: int = 14,
     ) -> None:
         """Write as many words as fit between two edges, or fewer, somewhere between them."""
         rng, case = self.rng, self.rng.choice(CASES)
         wanted = (right - left) * rng.choice((1.0, 1.0, 1.0, rng.uniform(0.3, 1.0)))
         words: list[str] = []
         length, space = 0.0, _advance(font, " ")
-        while length < wanted and len(words) < 14:
+        while length < wanted and len(words) < most:
             word = self.maker.words.word(rng, case)
             length += sum(_advance(font, letter) for letter in word) + space
             if length - space > right - left:
@@ -288,7 +301,7 @@ def _strips(lines: _Lines) -> None:
         top = bottom + rng.choice((0.0, 2.0, height * rng.uniform(0, 0.06)))
 
 
-def _sign(lines: _Lines, box: tuple[float, float, float, float], cap: float) -> None:
+def _sign(lines: _Lines, box: tuple[float, float, float, float], cap: float, *, most: int = 14) -> None:
     left, top, right, bottom = box
     rng = lines.rng
     baseline = (top + bottom) / 2 + cap * rng.uniform(0.4, 0.6)
@@ -303,7 +316,7 @@ def _sign(lines: _Lines, box: tuple[float, float, float, float], cap: float) -> 
         below = np.asarray(lines.canvas.crop((round(left), round(top), round(right), round(bottom))).resize((8, 8)))
         light = _light(below.reshape(-1, 3).mean(0).tolist())
         ink = (0, 0, 0) if light > 140 else (255, 255, 255)
-    lines.write(left + cap * 0.4, right - cap * 0.4, baseline, font, ink, outline=outline)
+    lines.write(left + cap * 0.4, right - cap * 0.4, baseline, font, ink, outline=outline, most=most)
 
 
 def _footage(lines: _Lines) -> None:
@@ -313,6 +326,18 @@ def _footage(lines: _Lines) -> None:
     for _ in range(rng.choice((1, 1, 2))):
         _sign(lines, (width * 0.02, max(0.0, bottom - 2 * cap), width * 0.98, bottom), cap)
         bottom -= 2 * cap
+
+
+def _word(lines: _Lines) -> None:
+    """Write one word, anywhere."""
+    rng, (width, height) = lines.rng, lines.canvas.size
+    cap = lines.cap(most=0.12)
+    top = rng.uniform(0, height - 2.2 * cap)
+    while not lines.text:  # one that does not fit is not written
+        _sign(lines, (0, top, width, top + 2.2 * cap), cap, most=1)
+
+
+_WRITERS = {"board": _board, "strips": _strips, "footage": _footage, "word": _word}
 
 
 def _seen_from_aside(

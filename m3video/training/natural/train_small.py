@@ -72,7 +72,7 @@ def train_small(config_path: Path, *, run_dir: Path, device: str, smoke: bool, r
         if recipe.reading_tower is not None:
             torch.manual_seed(recipe.seed)
             tower = with_reading(tower, recipe.reading_channels)
-            words = [*_caption_words(recipe.photos), *token_words(codec, LlamaConfig.from_pretrained(base).vocab_size)]
+            words = [*caption_words(recipe.photos), *token_words(codec, LlamaConfig.from_pretrained(base).vocab_size)]
             train_reading_tower(tower, words, recipe, run_dir, device=place, resume=resume)
             drawer = TextPictures(recipe.photos, words, "train", seed=recipe.seed)
             counts: dict[Source, int] = {"page": recipe.pages, "overlay": recipe.overlays}
@@ -142,7 +142,7 @@ def _known_pictures(folder: Path, *, most: int | None) -> Iterator[tuple[Key, Ca
                 yield (source, photo.image), partial(stored, photo.image)
 
 
-def _caption_words(folder: Path) -> set[str]:
+def caption_words(folder: Path) -> set[str]:
     """Return the words of all captions that may be trained on."""
     return {
         word for photo in photos.flickr8k(folder, "train") for caption in photo.captions for word in caption.split()

@@ -23,7 +23,7 @@ from m3video.training.natural.reading_tower import (
     CellTargets,
     PageReader,
     accuracy_by_height,
-    load_reader,
+    load_tower,
     page_maker,
     read_pictures,
     reading_loss,
@@ -160,9 +160,15 @@ def test_training_changes_the_branch_alone_and_goes_on_where_it_stopped(photo_fo
     before = with_reading(trunk(), 16).state_dict()
     for name, weight in once.state_dict().items():
         assert torch.equal(weight, before[name]) == ("reading" not in name), name
-    reader = load_reader(with_reading(trunk(), 16), tmp_path / "once" / "reading_tower.pt")
-    assert all(torch.equal(w, reader.state_dict()[f"reading.{n}"]) for n, w in once.reading.state_dict().items())
-    assert twice.reading is not None
+    loaded, reader = load_tower(tmp_path / "once" / "reading_tower.pt", trunk())
+    assert all(torch.equal(weight, loaded.state_dict()[name]) for name, weight in once.state_dict().items())
+    assert reader.reading is loaded.reading
+    for name, weight in twice.state_dict().items():
+        assert torch.allclose(weight, once.state_dict()[name], atol=1e-6), name
+    other = tmp_path / "readme.txt"
+    other.write_text("no weights")
+    with pytest.raises(UsageError, match=r"readme\.txt is no checkpoint of the stage reading_tower"):
+        load_tower(other, trunk())
 
 
 def test_measuring_reads_pages_cell_by_cell(photo_folder: Path) -> None:
