@@ -127,7 +127,7 @@ class _Search:
 
     def next(self) -> list[tuple[float, tuple[int, ...], int, Branches]]:
         """Return the likeliest open beginnings that may still win."""
-        found = []
+        found: list[tuple[float, tuple[int, ...], int, Branches]] = []
         while self.open and len(found) < WIDTH and self.open[0][0] < self.best:
             found.append(heapq.heappop(self.open))
         return found

@@ -69,7 +69,7 @@ def drawn_texts(bench: Bench) -> list[tuple[Image.Image, str, str, str]]:
     fonts_of: Part = bench.part if font_families(bench.part) else "train"
     rng = random.Random(f"{bench.seed} reading")
     backgrounds = drawn(known, len(known), bench.seed)
-    found = []
+    found: list[tuple[Image.Image, str, str, str]] = []
     for kind in TEXTS:
         for place in PLACES:
             for _ in range(bench.most(EACH)):
