@@ -60,6 +60,8 @@ CLOSE: tuple[frozenset[str], ...] = tuple(
     )
 )
 """Colours that people take for each other."""
+DESCRIPTIONS = 2
+"""Of a picture: a caption teaches more words for its cost than a short answer."""
 PRESENCES = 2
 """Pairs of yes and no on a picture: whether a thing is there is slow to learn, and quick to ask."""
 ROUNDS = 60
@@ -89,7 +91,7 @@ class QuestionMaker:
         """
         facts = Facts.of(captions)
         made = [
-            *described(facts, rng),
+            *(asked for _ in range(DESCRIPTIONS) for asked in described(facts, rng)),
             *(asked for _ in range(PRESENCES) for asked in self.presence(facts, rng)),
             *animals(facts, rng),
             *colours(facts, rng),

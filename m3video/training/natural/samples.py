@@ -23,7 +23,7 @@ from m3video.types import FULL_SIDE, SCALES
 SINGLE_SCALES = (0.34, 0.3, 0.2, 0.13, 0.03)
 """How often a single picture is shown at 1, 9, 36, 144 and 576 tokens: fine scales are costly."""
 
-SOURCES = (("flickr8k", 0.7), ("imagenet", 0.12), ("daquar", 0.08), ("class", 0.1))
+SOURCES = (("flickr8k", 0.58), ("imagenet", 0.16), ("daquar", 0.06), ("class", 0.2))
 """`class`: a captioned picture changed to a class drawn at random, see `ClassVectors`."""
 CLASS_SCALES = (1, 9)
 PAGES = 0.55
