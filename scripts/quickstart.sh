@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# From a fresh clone to an answer: sets up .venv and asks the bundled model about the shipped sample clip.
+# From a fresh clone to an answer: sets up .venv and asks the rendered model about the shipped sample clip.
 source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
 
 question="${1:-What colour is the background at 0:03?}"

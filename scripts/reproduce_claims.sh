@@ -16,7 +16,7 @@ write() {
 }
 
 say "task family x scale, on frames and H.264 files that no training has seen"
-write matrix .venv/bin/python scripts/eval_bundled.py --seed "$seed"
+write matrix .venv/bin/python scripts/eval_rendered.py --seed "$seed"
 say "methods at equal tokens for a whole video"
 write methods .venv/bin/m3video eval footage --seed "$seed" --plots --out "$out/footage"
 say "methods at equal tokens per second of video"

@@ -87,6 +87,7 @@ def batch(
     from m3video.distributed.items import left_out
     from m3video.distributed.sources import left_of_folder, open_source
     from m3video.distributed.tasks import make_task
+    from m3video.model.m3.default_model import with_model
 
     _check_flags(task, question, questions, format)
     refuse_stdout("-o", output)
@@ -94,8 +95,13 @@ def batch(
     source, settings = open_source(videos), given.resolve()
     if settings.memory == "auto":
         raise UsageError("--memory auto differs from run to run, and so would the items: name a size, e.g. 8GiB")
+    decided: tuple[str, ...] = ()
+    if task != "analyze":  # which needs no model
+        # Once for all: the workers and what is written get the name that was decided.
+        settings, model = with_model(settings)
+        decided = model.notes
     settings, fitted = fit_or_keep(settings)
-    print_notes([] if quiet or fitted is None else fitted.notes)
+    print_notes([] if quiet else [*decided, *(() if fitted is None else fitted.notes)])
     video_task = make_task(task, settings, formats=format or (), fetch=not dry_run)
     notes = [] if quiet else [*left_of_folder(source), *left_out(source, asked)]
     if dry_run:
