@@ -21,8 +21,8 @@ _FOLDER = tempfile.TemporaryDirectory(prefix="m3video-tests-")
 atexit.register(_FOLDER.cleanup)
 os.environ["M3VIDEO_CACHE_DIR"] = _FOLDER.name
 
-# The model that is always whole: an unset one would be another where the base of `small` is installed. Tests of `small`,
-# and of what an unset model means, say so.
+# The model that is always whole: an unset one would be another where the base of `small` is installed. Tests of
+# `small`, and of what an unset model means, say so.
 os.environ["M3VIDEO_MODEL"] = "rendered"
 
 # The first process of a session makes the folder that the others, its workers, share.
