@@ -22,6 +22,7 @@ from m3video.cli.options import (
     with_settings,
 )
 from m3video.cli.outputs import refuse_stdout
+from m3video.config import ANY_MODEL
 from m3video.errors import UsageError
 from m3video.utils.text import check_text
 
@@ -83,11 +84,11 @@ def batch(
     from m3video.cli.memory import fit_or_keep
     from m3video.cli.terminal import print_notes
     from m3video.distributed.batch import run_batch
+    from m3video.distributed.batch_model import decide_for_batch
     from m3video.distributed.forecast import forecast, forecast_text
     from m3video.distributed.items import left_out
     from m3video.distributed.sources import left_of_folder, open_source
     from m3video.distributed.tasks import make_task
-    from m3video.model.m3.default_model import with_model
 
     _check_flags(task, question, questions, format)
     refuse_stdout("-o", output)
@@ -96,10 +97,9 @@ def batch(
     if settings.memory == "auto":
         raise UsageError("--memory auto differs from run to run, and so would the items: name a size, e.g. 8GiB")
     decided: tuple[str, ...] = ()
-    if task != "analyze":  # which needs no model
-        # Once for all: the workers and what is written get the name that was decided.
-        settings, model = with_model(settings)
-        decided = model.notes
+    is_open = settings.model == ANY_MODEL and task != "analyze"  # which needs no model
+    if task != "analyze":
+        settings, decided = decide_for_batch(settings, output)
     settings, fitted = fit_or_keep(settings)
     print_notes([] if quiet else [*decided, *(() if fitted is None else fitted.notes)])
     video_task = make_task(task, settings, formats=format or (), fetch=not dry_run)
@@ -119,7 +119,8 @@ def batch(
         return
     work = partial(run_batch, source, asked, video_task, retry_failed=retry_failed, limit=limit)
     make_pool = partial(_make_pool, video_task, workers, ray)
-    _work(work, make_pool, output, notes, formats=format or (), json=json, quiet=quiet)
+    keep = settings.model if is_open else None
+    _work(work, make_pool, output, notes, keep=keep, formats=format or (), json=json, quiet=quiet)
 
 
 def _check_flags(task: str, question: str | None, questions: Path | None, formats: Sequence[FileFormat] | None) -> None:
@@ -146,11 +147,12 @@ def _work(
     output: str,
     notes: Sequence[str],
     *,
+    keep: str | None,
     formats: Sequence[FileFormat],
     json: bool,
     quiet: bool,
 ) -> None:
-    """Work on the open items, then print the counts.
+    """Work on the open items, then print the counts; `keep` is the model that was decided for the whole batch.
 
     Raises:
         SomeFailedError: some items failed, now or in an earlier run.
@@ -158,11 +160,14 @@ def _work(
     """
     from m3video.cli.terminal import print_notes
     from m3video.distributed.batch import InterruptedBatchError, check_all_done
+    from m3video.distributed.batch_model import keep_model
     from m3video.distributed.counts import BatchCounts
     from m3video.distributed.ledger_url import open_ledger
 
     try:
         with open_ledger(output, note=lambda line: print_notes([] if quiet else [line])) as ledger:
+            if keep is not None:
+                keep_model(output, keep)
             print_notes(notes)
             counts, pool = BatchCounts(is_shown=not quiet), make_pool()
             work(ledger, pool, counts=counts)
