@@ -38,6 +38,18 @@ def test_a_model_that_is_not_here_is_not_counted(tmp_path: Path) -> None:
         assert text_around(name, times_seconds=[1], timestamps=True) is None
 
 
+def test_the_prompt_style_has_its_former_name_in_older_folders(tmp_path: Path) -> None:
+    shutil.copytree(RENDERED_FOLDER, tmp_path / "mine")
+    config = tmp_path / "mine" / "config.json"
+    config.write_text(json.dumps({**json.loads(config.read_text()), "prompt_style": "bundled"}))
+    times = [1.0, 2.5]
+    now, then = (text_around(str(name), times_seconds=times, timestamps=True) for name in ("rendered", config.parent))
+    assert now == then is not None
+    older = checkpoint.load(str(config.parent), device="cpu")
+    assert older.config.prompt_style == "rendered"
+    assert inputs.text_tokens(older, "", num_frames=2, times_seconds=times, timestamps=True) == now
+
+
 def test_a_next_model_reads_one_more_token_per_frame(tmp_path: Path) -> None:
     shutil.copytree(RENDERED_FOLDER, tmp_path / "next", ignore=shutil.ignore_patterns("*.safetensors"))
     config = tmp_path / "next" / "config.json"
