@@ -43,7 +43,14 @@ from m3video.model.m3.config_rules import (
     or_null,
     shown,
 )
-from m3video.model.m3.conv_sizes import EFFICIENTNET_LITE, LITE0, STEM_STRIDE, conv_blocks, feature_blocks
+from m3video.model.m3.conv_sizes import (
+    EFFICIENTNET_LITE,
+    LITE0,
+    STEM_STRIDE,
+    conv_blocks,
+    feature_blocks,
+    reading_blocks,
+)
 from m3video.model.safetensors_headers import read_json
 
 
@@ -211,6 +218,7 @@ def _conv_problems(raw: Mapping[str, Any]) -> Iterator[str]:
         width = width_out
     try:
         feature_blocks(vision)
+        reading_blocks(vision)
     except ValueError as error:
         yield f"vision_config.{error}"
     total = conv_blocks(vision["blocks"])[-1].total_stride

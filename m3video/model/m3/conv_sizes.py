@@ -1,7 +1,7 @@
 """Sizes of a convolutional vision tower (EfficientNet-Lite), from its config alone. Loads no torch.
 
 Source: MobileNetV2 (arXiv 1801.04381) section 3 for the blocks, EfficientNet (arXiv 1905.11946) table 1 for their
-numbers; EfficientNet-Lite leaves out squeeze-and-excitation and has ReLU6 for swish.
+numbers; EfficientNet-Lite leaves out squeeze-and-excitation and has ReLU6 for swish. `reading_branch` is ours.
 """
 
 from __future__ import annotations
@@ -17,6 +17,11 @@ CELL = 16
 CONV_SIDE = FULL_SIDE * CELL
 STEM_KERNEL, STEM_STRIDE = 3, 2
 FEATURE_STRIDES = (CELL // 2, CELL, 2 * CELL)
+READING_STRIDES = (CELL // 4, CELL // 2)
+"""Strides of the two maps that a reading branch starts from."""
+READING_FOLD, READING_EXPANSION = 2, 2
+READING_KERNELS = ((5, 5), (3, 9))
+"""Rows and columns of a reading block's filter, at 48x48 cells and at 24x24."""
 
 LITE0: dict[str, Any] = {
     "image_size": CONV_SIDE,
@@ -32,6 +37,9 @@ LITE0: dict[str, Any] = {
         (1, 3, 1, 6, 192, 320),
     ),
     "feature_strides": (CELL, 2 * CELL),
+    "reading_channels": 0,
+    "reading_width": 64,
+    "reading_depths": (4, 3),
     # (grey level - 127) / 128, as shares of 255.
     "image_mean": (127 / 255,) * 3,
     "image_std": (128 / 255,) * 3,
@@ -65,6 +73,33 @@ class ConvBlock(NamedTuple):
         return self.stride == 1 and self.width_in == self.width_out
 
 
+class ReadingSizes(NamedTuple):
+    """Sizes of a branch that reads.
+
+    Attributes:
+        width_4, width_8: channels of the trunk's maps of stride 4 and 8.
+        width: channels at 48x48 cells.
+        channels: of what it gives for each of the 24x24 cells.
+        depths: blocks at 48x48 and at 24x24.
+    """
+
+    width_4: int
+    width_8: int
+    width: int
+    channels: int
+    depths: tuple[int, int]
+
+    @property
+    def weights(self) -> int:
+        """How many there are, biases and norms included."""
+        folded = READING_FOLD**2 * self.width
+        total = (9 * self.width_4 + 1) * self.width + (self.width_8 + 1) * self.width + 2 * self.width
+        for width, depth, kernel in zip((self.width, self.channels), self.depths, READING_KERNELS, strict=True):
+            inner = READING_EXPANSION * width
+            total += depth * (width * (kernel[0] * kernel[1] + 1) + 2 * width + 2 * width * inner + inner + width)
+        return total + (folded + 1) * self.channels + 2 * self.channels
+
+
 def conv_blocks(groups: Sequence[Sequence[int]]) -> list[ConvBlock]:
     """Return the blocks one by one, given groups of them as in `LITE0`."""
     found: list[ConvBlock] = []
@@ -83,17 +118,44 @@ def feature_blocks(vision: Mapping[str, Any]) -> list[int]:
     Raises:
         ValueError: no block has such a stride.
     """
+    return _last_blocks(vision, "feature_strides", vision["feature_strides"])
+
+
+def reading_blocks(vision: Mapping[str, Any]) -> list[int]:
+    """Return the numbers of the blocks that a reading branch starts from, those of stride 4 and 8; none without it.
+
+    Raises:
+        ValueError: no block has such a stride, or there are no features of stride 16 to stand beside.
+    """
+    channels = vision["reading_channels"]
+    if not channels:
+        return []
+    if CELL not in vision["feature_strides"]:
+        raise ValueError(f"reading_channels ({channels}) need feature_strides with {CELL}: they stand beside it")
+    return _last_blocks(vision, f"reading_channels ({channels}), which need strides", READING_STRIDES)
+
+
+def _last_blocks(vision: Mapping[str, Any], what: str, strides: Sequence[int]) -> list[int]:
     last = {block.total_stride: number for number, block in enumerate(conv_blocks(vision["blocks"]))}
-    strides = list(vision["feature_strides"])
     if lacking := [stride for stride in strides if stride not in last]:
-        raise ValueError(f"feature_strides ({strides}): no block has stride {lacking[0]}, only {sorted(last)}")
+        raise ValueError(f"{what} ({list(strides)}): no block has stride {lacking[0]}, only {sorted(last)}")
     return [last[stride] for stride in strides]
 
 
-def feature_width(vision: Mapping[str, Any]) -> int:
-    """Return the channels of a visual token: those of all `feature_strides`, one after the other."""
+def reading_sizes(vision: Mapping[str, Any]) -> ReadingSizes | None:
+    """Return the sizes of the branch that reads; None where there is none."""
+    if not (numbers := reading_blocks(vision)):
+        return None
     blocks = conv_blocks(vision["blocks"])
-    return sum(blocks[number].width_out for number in feature_blocks(vision))
+    fine, coarse = vision["reading_depths"]
+    width_4, width_8 = (blocks[number].width_out for number in numbers)
+    return ReadingSizes(width_4, width_8, vision["reading_width"], vision["reading_channels"], (fine, coarse))
+
+
+def feature_width(vision: Mapping[str, Any]) -> int:
+    """Return the channels of a visual token: those of all `feature_strides`, one after the other, and of reading."""
+    blocks = conv_blocks(vision["blocks"])
+    return sum(blocks[number].width_out for number in feature_blocks(vision)) + int(vision["reading_channels"])
 
 
 def count_weights(vision: Mapping[str, Any]) -> int:
@@ -105,7 +167,8 @@ def count_weights(vision: Mapping[str, Any]) -> int:
             total += block.width_in * block.inner + block.inner
         total += block.kernel**2 * block.inner + block.inner
         total += block.inner * block.width_out + block.width_out
-    return total
+    reading = reading_sizes(vision)
+    return total + (0 if reading is None else reading.weights)
 
 
 def peak_values(vision: Mapping[str, Any]) -> int:
@@ -122,18 +185,25 @@ def _held(vision: Mapping[str, Any]) -> Iterator[int]:
     side = int(vision["image_size"])
     yield 3 * (side + 1) ** 2 + int(vision["stem_width"]) * (side // STEM_STRIDE) ** 2
     side //= STEM_STRIDE
-    kept = 0
-    wanted = feature_blocks(vision)
+    kept = early = 0
+    wanted, starts, reading = feature_blocks(vision), reading_blocks(vision), reading_sizes(vision)
     for number, block in enumerate(conv_blocks(vision["blocks"])):
         small = side // block.stride
         given, wide = block.width_in * side**2, block.inner * side**2 if block.expands else 0
         padded = block.inner * (side + block.kernel - block.stride) ** 2 if block.stride > 1 else 0
         filtered, out = block.inner * small**2, block.width_out * small**2
-        yield kept + given + wide + padded
-        yield kept + given + (padded or wide) + filtered
-        yield kept + given + filtered + out
+        held = kept + early + given
+        yield held + wide + padded
+        yield held + (padded or wide) + filtered
+        yield held + filtered + out
         side = small
         if number in wanted:
             kept += out
+        if number in starts:
+            early += out
+        if reading is not None and number == starts[-1]:
+            # A block's cells, and twice its widened ones.
+            yield kept + early + (1 + 2 * READING_EXPANSION) * reading.width * small**2
+            kept, early = kept + reading.channels * FULL_SCALE, 0
     # Features are brought to 24x24, then laid side by side.
     yield kept + 2 * FULL_SCALE * feature_width(vision)

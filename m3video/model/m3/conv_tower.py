@@ -1,7 +1,8 @@
 """EfficientNet-Lite as a vision tower beside CLIP: its features at 24x24 cells, as a transformers model.
 
 At 384 pixels stride 16 is M3's 24x24 grid, and stride 32 a 12x12 grid of more meaning in each cell. A visual token is
-the features of both at its place. Every convolution has the batch norm that followed it folded into it: there are no
+the features of both at its place. Where the config has `reading_channels`, those of a branch that reads letters stand
+behind the channels of stride 16. Every convolution has the batch norm that followed it folded into it: there are no
 running statistics, so training never changes any, and a checkpoint holds parameters only.
 
 Shape legend: N pictures, C channels, H W rows and columns.
@@ -11,6 +12,8 @@ Source: tensorflow/tpu, models/official/efficientnet/lite; see `conv_sizes` for 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from itertools import islice
 from typing import Any
 
 import torch
@@ -29,7 +32,10 @@ from m3video.model.m3.conv_sizes import (
     conv_blocks,
     feature_blocks,
     feature_width,
+    reading_blocks,
+    reading_sizes,
 )
+from m3video.model.m3.reading_branch import ReadingBranch, start_reading
 from m3video.types import FULL_SIDE
 
 
@@ -41,6 +47,8 @@ class EfficientNetLiteConfig(PreTrainedConfig):
         stem_width: channels of the first convolution.
         blocks: groups of blocks: repeats, kernel, stride of the first, expansion, channels in, channels out.
         feature_strides: strides whose features make a visual token, of 8, 16 and 32.
+        reading_channels: of each cell from a branch that reads letters; 0 for a tower without it.
+        reading_width, reading_depths: channels of that branch at 48x48 cells, its blocks there and at 24x24.
         image_mean, image_std: of red, green and blue as shares of 255, for normalising pictures.
         initializer_range: deviation of random first weights, as a share of the usual one for ReLU.
     """
@@ -53,6 +61,9 @@ class EfficientNetLiteConfig(PreTrainedConfig):
     stem_width: int = LITE0["stem_width"]
     blocks: list[Any] | tuple[Any, ...] = LITE0["blocks"]
     feature_strides: list[int] | tuple[int, ...] = LITE0["feature_strides"]
+    reading_channels: int = LITE0["reading_channels"]
+    reading_width: int = LITE0["reading_width"]
+    reading_depths: list[int] | tuple[int, ...] = LITE0["reading_depths"]
     image_mean: list[float] | tuple[float, ...] = LITE0["image_mean"]
     image_std: list[float] | tuple[float, ...] = LITE0["image_std"]
     initializer_range: float = 1.0
@@ -60,7 +71,12 @@ class EfficientNetLiteConfig(PreTrainedConfig):
     @property
     def hidden_size(self) -> int:
         """Channels of a visual token: what the projector reads."""
-        return feature_width({"blocks": self.blocks, "feature_strides": self.feature_strides})
+        return feature_width(self.sizes)
+
+    @property
+    def sizes(self) -> dict[str, Any]:
+        """What `conv_sizes` reads."""
+        return {key: getattr(self, key) for key in LITE0}
 
 
 class _Block(nn.Module):
@@ -117,29 +133,57 @@ class EfficientNetLiteModel(PreTrainedModel):
         super().__init__(config)
         self.stem = same_conv(config.num_channels, config.stem_width, STEM_KERNEL, STEM_STRIDE)
         self.blocks = nn.ModuleList(_Block(sizes) for sizes in conv_blocks(config.blocks))
-        self.feature_blocks = feature_blocks({"blocks": config.blocks, "feature_strides": config.feature_strides})
+        self.feature_blocks, self.reading_blocks = feature_blocks(config.sizes), reading_blocks(config.sizes)
+        reading = reading_sizes(config.sizes)
+        self.reading = None if reading is None else ReadingBranch(reading)
         self.post_init()
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
         """Start at the scale that keeps the loudness of features through ReLUs (He et al., arXiv 1502.01852)."""
-        if isinstance(module, nn.Conv2d) and not getattr(module.weight, "_is_hf_initialized", False):
+        if getattr(getattr(module, "weight", None), "_is_hf_initialized", False) or start_reading(module):
+            return
+        if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight)
             module.weight.mul_(self.config.initializer_range)
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
 
     def feature_maps(self, pixels_NCHW: Tensor) -> list[Tensor]:
-        """Return the features of each of `feature_strides`, [N, C, side / stride, side / stride]."""
+        """Return the features of each of `feature_strides`, [N, C, side / stride, side / stride].
+
+        Behind the channels of stride 16 stand those of the branch that reads, where there is one.
+        """
+        found: dict[int, Tensor] = {}
+        early: list[Tensor] = []
+        letters = None
+        for number, values in enumerate(self._outputs(pixels_NCHW)):
+            if number in self.feature_blocks:
+                found[number] = values
+            if number in self.reading_blocks:
+                early.append(values)
+            if self.reading is not None and len(early) == len(self.reading_blocks):
+                letters = self.reading(*early)
+                early = []
+        maps = [found[number] for number in self.feature_blocks]
+        if letters is not None:
+            at = list(self.config.feature_strides).index(CELL)
+            maps[at] = torch.cat([maps[at], letters], dim=1)
+        return maps
+
+    def early_maps(self, pixels_NCHW: Tensor) -> list[Tensor]:
+        """Return what the branch that reads starts from, the maps of stride 4 and 8; later blocks are not run."""
+        outputs = enumerate(islice(self._outputs(pixels_NCHW), max(self.reading_blocks) + 1))
+        return [values for number, values in outputs if number in self.reading_blocks]
+
+    def _outputs(self, pixels_NCHW: Tensor) -> Iterator[Tensor]:
+        """Yield what each block gives."""
         # With channels innermost, convolutions on a CPU need no second copy in a layout of their own.
         values = pixels_NCHW.contiguous(memory_format=torch.channels_last)
         values = F.relu6(self.stem(pad_same(values, self.stem)), inplace=True)
-        found: dict[int, Tensor] = {}
-        for number, block in enumerate(self.blocks):
+        for block in self.blocks:
             values = block(values)
-            if number in self.feature_blocks:
-                found[number] = values
-        return [found[number] for number in self.feature_blocks]
+            yield values
 
     def forward(self, pixel_values: Tensor, **kwargs: Any) -> BaseModelOutput:
         """Return the features of 24x24 cells, row-major.

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import random
 import re
+from pathlib import Path
 
-from m3video.training.natural.photos import Asked, Named
+from m3video.training.natural.photos import Asked, Named, imagenet
 from m3video.training.natural.question_style import NaturalQuestion, Told, as_typed, shaped, yes_or_no
+from m3video.training.natural.splits import PARTS
 
 KIND_RANGES: tuple[tuple[int, int, str], ...] = (
     (0, 6, "fish"),
@@ -141,7 +143,7 @@ MISSPELT: dict[str, str] = {
 
 def named(photo: Named, rng: random.Random) -> list[NaturalQuestion]:
     """Return questions for a class's photograph: its name, its kind, and one kind by yes or no."""
-    name = PLAIN_NAMES.get(photo.index, photo.name)
+    name = plain_name(photo)
     thing = article(name)
     kind = kind_of(photo)
     told = Told("" if " " in name else name, thing, f"this is {thing}")
@@ -158,6 +160,16 @@ def named(photo: Named, rng: random.Random) -> list[NaturalQuestion]:
     elif kind:
         made.append(shaped("kind", WHICH_KIND["sort"], Told("", article(kind), f"it is {article(kind)}"), rng))
     return [as_typed(asked, rng) for asked in made]
+
+
+def plain_name(photo: Named) -> str:
+    """Return what one says for a class."""
+    return PLAIN_NAMES.get(photo.index, photo.name)
+
+
+def all_classes(folder: Path) -> list[Named]:
+    """Return ImageNet's classes in order. Names are no secret: the pictures of those kept back are not looked at."""
+    return sorted((photo for part in PARTS for photo in imagenet(folder, part)), key=lambda photo: photo.index)
 
 
 def kind_of(photo: Named) -> str | None:

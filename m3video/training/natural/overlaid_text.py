@@ -280,17 +280,17 @@ def _sign(picture: Image.Image, text: str, font: ImageFont.FreeTypeFont, rng: ra
         (min(max(x + rng.uniform(-shift, shift), 0), width), min(max(y + rng.uniform(-shift, shift), 0), height))
         for x, y in flat
     ]
-    back_map = _perspective(seen, flat)
+    back_map = perspective(seen, flat)
     moved = board.transform(picture.size, Image.Transform.PERSPECTIVE, back_map, Image.Resampling.BICUBIC)
     picture.paste(moved, (0, 0), moved)
-    forth = _perspective(flat, seen)
+    forth = perspective(flat, seen)
     x1, y1, x2, y2 = box
     corners = [_moved(forth, corner) for corner in ((x1, y1), (x2, y1), (x2, y2), (x1, y2))]
     xs, ys = zip(*corners, strict=True)
     return picture, (min(xs), min(ys), max(xs), max(ys))
 
 
-def _perspective(source: Corners, target: Corners) -> tuple[float, ...]:
+def perspective(source: Corners, target: Corners) -> tuple[float, ...]:
     """Return the eight numbers a..h that take each source corner to its target:
     ((a x + b y + c) / (g x + h y + 1), (d x + e y + f) / (g x + h y + 1))."""
     rows, wanted = [], []
@@ -324,11 +324,11 @@ _ASKING: dict[str, tuple[str, ...]] = {
 }
 
 
-def reading_questions(shown: Overlaid, rng: random.Random) -> list[NaturalQuestion]:
-    """Return one question that is answered by reading the text, letter by letter as it is drawn."""
-    place = rng.choice(_PLACES[shown.kind])
-    wordings = _ASKING["number"] if shown.text.isdigit() else _ASKING["text"] + _ASKING["any"]
-    one = shown.text if " " not in shown.text else ""
-    told = Told(one, shown.text, f'the {place} says "{shown.text}"')
+def reading_questions(text: str, kind: str, rng: random.Random) -> list[NaturalQuestion]:
+    """Return one question that is answered by reading a text of a kind, letter by letter as it is drawn."""
+    place = rng.choice(_PLACES[kind])
+    wordings = _ASKING["number"] if text.isdigit() else _ASKING["text"] + _ASKING["any"]
+    one = text if " " not in text else ""
+    told = Told(one, text, f'the {place} says "{text}"')
     asked = shaped("reading", [wording.format(place) for wording in wordings], told, rng)
     return [as_typed(asked, rng)]

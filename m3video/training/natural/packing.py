@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from m3video.model.m3.prompt import build_prompt
@@ -32,12 +33,14 @@ class Sample:
         scales: their token scales.
         times_seconds: their times; None for a picture without one.
         questions: (question, answer) pairs.
+        classes: for each frame the class it is changed to, -1 for its own; empty where all show their own.
     """
 
     rows: tuple[int, ...]
     scales: tuple[int, ...]
     times_seconds: tuple[float, ...] | None
     questions: tuple[tuple[str, str], ...]
+    classes: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -50,7 +53,7 @@ class Packed:
         labels_L: the token that follows where that is one of an answer's, else `IGNORED`.
         masks: for each sample bfloat16 [l, l] over its own l positions: 0 where the row may attend to the column, else
             minus infinity.
-        rows, scales: of all frames, in order.
+        rows, scales, classes: of all frames, in order.
     """
 
     ids_L: Tensor
@@ -59,6 +62,7 @@ class Packed:
     masks: tuple[Tensor, ...]
     rows: tuple[int, ...]
     scales: tuple[int, ...]
+    classes: tuple[int, ...]
 
 
 def lay_out(codec: TextCodec, style: str, sample: Sample) -> tuple[list[int], list[tuple[list[int], list[int]]]]:
@@ -109,6 +113,7 @@ def pack(codec: TextCodec, style: str, samples: Sequence[Sample], device: torch.
         tuple(masks),
         tuple(row for sample in samples for row in sample.rows),
         tuple(scale for sample in samples for scale in sample.scales),
+        tuple(wanted for sample in samples for wanted in sample.classes or (-1,) * len(sample.rows)),
     )
 
 
@@ -138,19 +143,32 @@ def attend_within_samples(
         kwargs: what other implementations take.
     """
     parts, start = [], 0
-    heads, groups = query.shape[1], key.shape[1]
     scale = scaling or query.shape[-1] ** -0.5
     for mask in masks:
-        length, part = len(mask), slice(start, start + len(mask))
-        queries, keys = query[0, :, part].reshape(groups, -1, query.shape[-1]), key[0, :, part]
-        scores = torch.bmm(queries, keys.transpose(1, 2)).view(-1, length, length)
-        shares = torch.softmax(scores * scale + mask.to(scores.dtype), -1)
-        seen = torch.bmm(shares.view(groups, -1, length), value[0, :, part])
-        parts.append(seen.view(heads, length, -1).transpose(0, 1))
-        start += length
+        part = slice(start, start + len(mask))
+        queries, keys, values = query[:, :, part], key[:, :, part], value[:, :, part]
+        if len(mask) > LONGEST_PLAIN:
+            seen = F.scaled_dot_product_attention(
+                queries, keys, values, mask.to(query.dtype), scale=scale, enable_gqa=True
+            )[0]
+        else:
+            seen = _plain_attention(queries[0], keys[0], values[0], mask, scale)
+        parts.append(seen.transpose(0, 1))
+        start = part.stop
     return torch.cat(parts)[None].contiguous(), None
 
 
+def _plain_attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor, scale: float) -> Tensor:
+    """Return [heads, l, width] from queries [heads, l, width], and keys and values [groups, l, width]."""
+    groups, length, width = key.shape
+    scores = torch.bmm(query.reshape(groups, -1, width), key.transpose(1, 2)).view(-1, length, length)
+    shares = torch.softmax(scores * scale + mask.to(scores.dtype), -1)
+    return torch.bmm(shares.view(groups, -1, length), value).view(-1, length, width)
+
+
+LONGEST_PLAIN = 1200
+"""Positions of a sample up to which products are plain: they keep all scores for the backward pass, which is 9 MB a
+layer at this length."""
 ATTENTION = "within_samples"
 """Name of `attend_within_samples` among the attention implementations of transformers."""
 

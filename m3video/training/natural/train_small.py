@@ -9,6 +9,8 @@ from typing import Any
 
 import torch
 from PIL import Image
+from pydantic import ValidationError
+from transformers import LlamaConfig
 
 from m3video.errors import UsageError
 from m3video.model.m3.checkpoint import find_device
@@ -20,21 +22,28 @@ from m3video.model.tokenizer import load_text
 from m3video.training.finetune import TrainedParameters
 from m3video.training.loop import million_parameters, say
 from m3video.training.natural import photos
+from m3video.training.natural.class_vectors import ClassVectors, NamedClasses, name_directions
 from m3video.training.natural.features import Key, load_natural_features, make_natural_features
+from m3video.training.natural.letters import train_letters
 from m3video.training.natural.low_rank import add_low_rank, low_rank_factors
+from m3video.training.natural.named_objects import all_classes, plain_name
+from m3video.training.natural.page_words import token_words
+from m3video.training.natural.reading_tower import train_reading_tower, with_reading
 from m3video.training.natural.recipe import SmallRecipe, load_small_recipe
 from m3video.training.natural.samples import SampleMaker
-from m3video.training.natural.splits import PARTS
+from m3video.training.natural.splits import PARTS, part_of
 from m3video.training.natural.stages import (
-    picture_or_reel,
     train_alignment,
     train_answers,
     true_words,
 )
 from m3video.training.natural.start import build_small, start_projector
+from m3video.training.natural.text_pictures import Source, TextAnswers, TextPictures, load_texts, write_texts
 from m3video.training.pretrained_tower import load_pretrained_tower
 from m3video.utils.files import prepare_folder
 
+TEXTS = "texts.jsonl"
+"""In the run folder: what is written in the pictures with text."""
 SMOKE_PICTURES = 12
 """Of each source and part in a smoke run."""
 
@@ -56,35 +65,56 @@ def train_small(config_path: Path, *, run_dir: Path, device: str, smoke: bool, r
     check = partial(_check_run, run_dir, recipe)
     prepare_folder(run_dir, recipe.model_dump(mode="json"), resume=resume, check=check)
     tower, head = load_pretrained_tower()
-    known = list(_known_pictures(recipe.photos, most=SMOKE_PICTURES if smoke else None))
-    make_natural_features(tower, picture_format(tower.config.to_dict()), known, len(known), run_dir / "features")
-    features = load_natural_features(run_dir / "features")
     with as_folder(_base()) as base:
         codec = load_text(base)
+        known = list(_known_pictures(recipe.photos, most=SMOKE_PICTURES if smoke else None))
+        reading = (0, 0)
+        if recipe.reading_tower is not None:
+            torch.manual_seed(recipe.seed)
+            tower = with_reading(tower, recipe.reading_channels)
+            words = [*_caption_words(recipe.photos), *token_words(codec, LlamaConfig.from_pretrained(base).vocab_size)]
+            train_reading_tower(tower, words, recipe, run_dir, device=place, resume=resume)
+            drawer = TextPictures(recipe.photos, words, "train", seed=recipe.seed)
+            counts: dict[Source, int] = {"page": recipe.pages, "overlay": recipe.overlays}
+            write_texts(drawer, counts, run_dir / TEXTS)
+            known += (one for source, count in counts.items() for one in drawer.pictures(source, count))
+            reading = recipe.reading_channels, recipe.reading_width
+        tower.cpu()
+        make_natural_features(tower, picture_format(tower.config.to_dict()), known, len(known), run_dir / "features")
+        features = load_natural_features(run_dir / "features")
         torch.manual_seed(recipe.seed)
-        model = build_small(base, tower, projector_width=recipe.projector_width)
+        model = build_small(base, tower, projector_width=recipe.projector_width + reading[1])
     table: Any = model.get_input_embeddings()
-    start_projector(model.model.multi_modal_projector, head, features, table.weight)
+    classes = all_classes(recipe.photos)
+    vectors = ClassVectors.of(head, [photo.index for photo in classes], torch.device("cpu"))
+    directions = name_directions(codec, table.weight.float(), [plain_name(photo) for photo in classes])
+    projector = model.model.multi_modal_projector
+    start_projector(projector, head, features, table.weight, vectors, directions, reading=reading)
     model.to(place)
-    names = {
-        features.row_of["imagenet", photo.image]: photo.name
-        for photo in photos.imagenet(recipe.photos, "train")
-        if ("imagenet", photo.image) in features.row_of
+    in_training = {
+        features.row_of["imagenet", photo.image]: number
+        for number, photo in enumerate(classes)
+        if ("imagenet", photo.image) in features.row_of and part_of("imagenet", str(photo.index)) == "train"
     }
     captions = {
         features.row_of["flickr8k", photo.image]: photo.captions
         for photo in photos.flickr8k(recipe.photos, "train")
         if ("flickr8k", photo.image) in features.row_of
     }
+    named = NamedClasses(vectors.to(place), directions.to(place), in_training)
     how: dict[str, Any] = {"recipe": recipe, "folder": run_dir, "resume": resume}
-    train_alignment(model, codec, features, true_words(captions, names), **how)
+    train_alignment(model, codec, features, true_words(captions), named, **how)
+    texts: dict[int, TextAnswers] = {}
+    if recipe.reading_tower is not None:
+        texts = {features.row_of[key]: text for key, text in load_texts(run_dir / TEXTS).items()}
+        train_letters(projector, codec, table.weight, features, texts, **how)
     add_low_rank(model, recipe.rank)
     trained = million_parameters(TrainedParameters(model))
     say(f"{trained:.1f} of {million_parameters(model):.1f} million parameters are trained")
-    maker = SampleMaker(recipe, features.row_of)
-    shared: dict[str, Any] = {"model": model, "codec": codec, "features": features, **how}
+    maker = SampleMaker(recipe, features.row_of, texts=texts)
+    shared: dict[str, Any] = {"model": model, "codec": codec, "features": features, "vectors": named.vectors, **how}
     train_answers("pictures", recipe.pictures, draw=maker.picture, outdates=("reels.pt",), **shared)
-    train_answers("reels", recipe.reels, draw=picture_or_reel(maker, recipe), **shared)
+    train_answers("reels", recipe.reels, draw=maker.of_video, **shared)
     return export_small(model, out or run_dir / "model")
 
 
@@ -112,17 +142,34 @@ def _known_pictures(folder: Path, *, most: int | None) -> Iterator[tuple[Key, Ca
                 yield (source, photo.image), partial(stored, photo.image)
 
 
+def _caption_words(folder: Path) -> set[str]:
+    """Return the words of all captions that may be trained on."""
+    return {
+        word for photo in photos.flickr8k(folder, "train") for caption in photo.captions for word in caption.split()
+    }
+
+
 def _base() -> BasePlace:
     return next(bases_here(), None) or base_of_hub()
 
 
 def _check_run(run_dir: Path, recipe: SmallRecipe, before: dict[str, Any]) -> None:
     """Raise UsageError unless the run folder belongs to this recipe, lengths of stages aside."""
-    now, then = recipe.model_dump(mode="json"), dict(before)
-    for stage in ("align", "pictures", "reels"):
-        now[stage], then[stage] = ({**of[stage], "steps": 0, "save_every": 0} for of in (now, then))
+    try:
+        # A key that is newer than the run has its default.
+        held = SmallRecipe.model_validate(before)
+    except ValidationError:
+        held = None
+    now, then = (of and _without_lengths(of.model_dump(mode="json")) for of in (recipe, held))
     if now != then:
         raise UsageError(
             f"--run-dir {run_dir} holds a run of another recipe (only lengths of stages may differ): "
             "name a new one, or start over with --fresh"
         )
+
+
+def _without_lengths(values: dict[str, Any]) -> dict[str, Any]:
+    return {
+        name: {**value, "steps": 0, "save_every": 0} if isinstance(value, dict) and "steps" in value else value
+        for name, value in values.items()
+    }

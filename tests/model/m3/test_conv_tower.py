@@ -167,6 +167,8 @@ WRONG: list[tuple[str, Any, str]] = [
     ("vision_config.blocks", [[1, 3, 2, 1, 4, 8]], "no block has stride 16, only [4]"),
     ("vision_config.feature_strides", [16, 16], "a list of some of 8, 16, 32, each once"),
     ("vision_config.feature_strides", [4], "a list of some of 8, 16, 32, each once"),
+    ("vision_config.reading_channels", -1, "a whole number from 0 to 4096"),
+    ("vision_config.reading_depths", [4], "a list of two whole numbers from 0 to 64"),
     ("vision_config.image_mean", [127, 127, 127], "three numbers from 0 to 1"),
     ("vision_config.image_std", [0, 1, 1], "three numbers above 0"),
     ("vision_config.stem_width", "wide", "a whole number from 1"),
@@ -176,6 +178,20 @@ WRONG: list[tuple[str, Any, str]] = [
     ("image_aspect_ratio", "anyres", "tiles are cut for CLIP only"),
     ("projector_width", 0, "null or a whole number from 1"),
 ]
+
+
+def test_a_branch_that_reads_needs_early_maps_and_stride_16(tmp_path: Path) -> None:
+    late = [[1, 5, 4, 1, 4, 4], [2, 5, 2, 2, 4, 8], [1, 3, 2, 2, 8, 12]]
+    for more, line in (
+        ({"feature_strides": [32]}, "vision_config.reading_channels (5) need feature_strides with 16"),
+        ({"blocks": late}, "which need strides ([4, 8]): no block has stride 4, only [8, 16, 32]"),
+    ):
+        raw = tiny_model(**conv_settings()).config.to_dict()
+        raw["vision_config"] |= {"reading_channels": 5, **more}
+        (tmp_path / "config.json").write_text(json.dumps(raw))
+        with pytest.raises(CheckpointError) as error:
+            read_size(str(tmp_path))
+        assert line in str(error.value)
 
 
 @pytest.mark.parametrize(("key", "value", "line"), WRONG)

@@ -111,7 +111,7 @@ def test_questions_are_answered_by_the_text_as_drawn(photo: Image.Image) -> None
         found = set()
         shown = overlaid(photo, text, kind="sign", part="test", rng=random.Random(1))
         for seed in range(60):
-            (asked,) = reading_questions(shown, random.Random(seed))
+            (asked,) = reading_questions(shown.text, shown.kind, random.Random(seed))
             found.add(asked.answer)
         quoted = {answer for answer in found if f'says "{text}".' in answer}
         assert found - quoted == wanted

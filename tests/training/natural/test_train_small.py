@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import random
+import re
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
@@ -31,7 +32,8 @@ from m3video.training.natural.features import NaturalFeatures
 from m3video.training.natural.low_rank import add_low_rank, low_rank_factors
 from m3video.training.natural.packing import IGNORED, Sample, lay_out, pack
 from m3video.training.natural.recipe import SmallRecipe
-from m3video.training.natural.samples import AT, SampleMaker
+from m3video.training.natural.reels import AT, PICTURE_WORDS, draw_scales
+from m3video.training.natural.samples import SampleMaker
 from m3video.training.natural.stages import answer_losses
 from m3video.training.natural.start import PROMPT_STYLE, build_small, project
 from m3video.training.pretrained_tower import TowerHead
@@ -40,6 +42,7 @@ from tests.model import tiny_base
 from tests.model.tiny import conv_settings
 
 PICTURES = 8
+NAMES = ("tench", "cab")
 CAPTIONS = (
     "A brown dog runs through the snow .",
     "A dog is running in the snow .",
@@ -148,7 +151,7 @@ def photo_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "flickr8k/train.jsonl": flickr,
         "flickr8k/dev.jsonl": [],
         "imagenet/one-of-each.jsonl": [
-            {"image": f"n{n}.jpg", "index": n, "wnid": f"n{n}", "name": name} for n, name in enumerate(("tench", "cab"))
+            {"image": f"n{n}.jpg", "index": n, "wnid": f"n{n}", "name": name} for n, name in enumerate(NAMES)
         ],
         "daquar/questions.jsonl": [{"image": "image1.jpg", "question": "what is on the bed", "answer": "pillow"}],
     }
@@ -209,25 +212,57 @@ def test_projector_and_updates_are_trained_and_nothing_else(base: Path) -> None:
 
 
 def test_reels_ask_about_scenes_that_are_shown(photo_folder: Path, features: NaturalFeatures) -> None:
-    maker = SampleMaker(SmallRecipe(photos=photo_folder, most_scenes=5, most_visual_tokens=64), features.row_of)
+    recipe = SmallRecipe(photos=photo_folder, most_scenes=5, most_frames=7, most_visual_tokens=64)
+    maker = SampleMaker(recipe, features.row_of)
     kinds = set()
-    for seed in range(60):
-        reel = maker.reel(random.Random(seed))
-        assert reel.times_seconds is not None
-        assert list(reel.times_seconds) == sorted(set(reel.times_seconds))
-        assert 2 <= len(reel.rows) == len(set(reel.rows)) == len(reel.scales) <= 5
-        assert sum(reel.scales) <= 64
-        by_time = {
-            f"{int(t) // 60}:{int(t) % 60:02d}": row for t, row in zip(reel.times_seconds, reel.rows, strict=True)
-        }
+    for seed in range(120):
+        reel = maker.reels.reel(random.Random(seed))
+        times = reel.times_seconds
+        assert times is not None
+        assert list(times) == sorted(set(times))
+        assert 2 <= len(reel.rows) == len(reel.scales) == len(times) <= 7
+        shown = list(zip(reel.rows, reel.classes, strict=True))
+        scenes = [one for number, one in enumerate(shown) if number == 0 or one != shown[number - 1]]
+        assert 2 <= len(scenes) == len(set(scenes)) <= 5
+        assert sum(reel.scales) <= recipe.long_visual_tokens
         for question, reply in reel.questions:
-            described = [t for t in by_time for form in AT if question.lower().startswith(form.format(t).lower()[:-1])]
-            if described:
+            about = re.search(r"\d+:\d\d", question)
+            if about and question.lower().rstrip("?.") in {form.format(about[0]).lower().rstrip("?.") for form in AT}:
+                minutes, seconds = about[0].split(":")
+                asked = 60 * int(minutes) + int(seconds)
+                row, number = shown[min(range(len(times)), key=lambda n: abs(times[n] - asked))]
                 kinds.add("at")
-                sentences = {c.replace(" .", ".") for c in CAPTIONS[2 * (by_time[described[0]] % 2) :][:2]}
-                assert reply in sentences
-            if reply in by_time:  # one scene has a dog, all others have men; or the other way round
-                kinds.add("when")
-                other = [row % 2 for time, row in by_time.items() if time != reply]
-                assert by_time[reply] % 2 not in other
-    assert kinds == {"at", "when"}
+                if number >= 0:
+                    assert NAMES[number] in reply
+                else:
+                    assert reply in {c.replace(" .", ".") for c in CAPTIONS[2 * (row % 2) :][:2]}
+            elif re.fullmatch(r"\d+:\d\d", reply):
+                frame = [f"{int(t) // 60}:{int(t) % 60:02d}" for t in times].index(reply)
+                row, number = shown[frame]
+                assert frame == 0 or shown[frame - 1] != shown[frame], "not the scene's first frame"
+                if number >= 0:
+                    kinds.add("when named")
+                    assert NAMES[number] in question.lower()
+                else:  # one scene has a dog, all others have men; or the other way round
+                    kinds.add("when")
+                    assert row % 2 not in {other % 2 for other, _ in scenes if other != row}
+            elif reply.isdigit():
+                kinds.add("count")
+                assert int(reply) == len(scenes)
+    assert kinds == {"at", "when", "when named", "count"}
+
+
+def test_a_clip_is_one_scene_and_its_questions_speak_of_a_video(photo_folder: Path, features: NaturalFeatures) -> None:
+    maker = SampleMaker(SmallRecipe(photos=photo_folder), features.row_of)
+    for seed in range(40):
+        clip = maker.reels.clip(random.Random(seed))
+        assert len(set(zip(clip.rows, clip.classes, strict=True))) == 1
+        assert 1 <= len(clip.rows) == len(clip.times_seconds or ()) <= 16
+        assert not any(word in f"{question} {reply}" for question, reply in clip.questions for word in PICTURE_WORDS)
+
+
+@pytest.mark.parametrize("most", [20, 64, 700, 4500])
+def test_scales_spend_up_to_the_most_and_one_token_at_least(most: int) -> None:
+    sums = [sum(draw_scales(random.Random(seed), 20, most)) for seed in range(60)]
+    assert 20 <= min(sums) <= max(sums) <= most
+    assert most == 20 or max(sums) > 0.6 * most
