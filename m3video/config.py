@@ -41,6 +41,9 @@ PLAN_SETTINGS = (
 )
 """Settings that a saved plan already fixes."""
 
+ANY_MODEL = "auto"
+"""Leaves the model to `m3video.model.m3.default_model`; plans and results name the one that was decided."""
+
 DETAIL: dict[str, int] = {"low": 36, "medium": 144, "high": 576}
 """Greatest scale of a frame for each value of `--detail`."""
 
@@ -87,7 +90,11 @@ class Settings(BaseModel):
         description="spend the budget on what the question is about: times it names, else where the model attends",
     )
 
-    model: str = Field("bundled", description="'bundled', a checkpoint folder, or a hub name")
+    model: str = Field(
+        ANY_MODEL,
+        description="small (natural video), rendered (rendered clips), a checkpoint folder, or a hub name; auto is "
+        "small where that needs no download, else rendered",
+    )
     vision_tower: str | None = Field(None, description="vision tower folder, where it is separate from the checkpoint")
     device: str = Field("auto", description="auto, cpu, cuda or cuda:N")
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field("auto", description="number format")

@@ -1,7 +1,7 @@
 """Predicted against measured peak memory, a table for several budgets, number formats and vision batches.
 
-Each row runs in a process of its own, with random weights unless the model is the bundled one. Without CUDA: the
-bundled model and a 0.5 B one on the CPU (5 GiB are enough). With CUDA: LLaVA-1.5-7B's shape as well (24 GiB).
+Each row runs in a process of its own, with random weights unless the model is the rendered one. Without CUDA: the
+rendered model and a 0.5 B one on the CPU (5 GiB are enough). With CUDA: LLaVA-1.5-7B's shape as well (24 GiB).
 
     python scripts/bench_memory.py [--quick] [--json]
 """
@@ -44,8 +44,8 @@ def rows(*, has_cuda: bool, quick: bool) -> list[tuple[str, str, str, str, Shape
     ]
     shapes = shapes[:2] if quick else shapes
     places = [
-        ("bundled", "cpu", "float32"),
-        ("bundled", "cpu", "bfloat16"),
+        ("rendered", "cpu", "float32"),
+        ("rendered", "cpu", "bfloat16"),
         ("0.5b", "cpu", "float32"),
         ("0.5b", "cpu", "bfloat16"),
     ]
@@ -56,7 +56,7 @@ def rows(*, has_cuda: bool, quick: bool) -> list[tuple[str, str, str, str, Shape
             ("llava-1.5-7b", "cuda", "float16"),
         ]
     made = [(name, device, dtype, "none", shape) for name, device, dtype in places for shape in shapes]
-    return [*made, ("bundled", "cuda" if has_cuda else "cpu", "bfloat16", "int8", shapes[1])]
+    return [*made, ("rendered", "cuda" if has_cuda else "cpu", "bfloat16", "int8", shapes[1])]
 
 
 def child(order: dict[str, Any]) -> None:
@@ -65,7 +65,7 @@ def child(order: dict[str, Any]) -> None:
     place = find_device_spec(settings, read_size(settings.model))
 
     def make() -> Any:
-        if settings.model == "bundled":
+        if settings.model == "rendered":
             return load_for(settings)
         return random_model(
             Path(settings.model).name,
@@ -123,7 +123,7 @@ def main() -> int:
         )
     with tempfile.TemporaryDirectory() as folder:
         for name, *place, shape in rows(has_cuda=torch.cuda.is_available(), quick=options.quick):
-            model = name if name == "bundled" else str(write_config(name, Path(folder) / name))
+            model = name if name == "rendered" else str(write_config(name, Path(folder) / name))
             row = {"model": name, **measure(model, *place, shape)}
             found.append(row)
             if not options.json:

@@ -5,7 +5,7 @@
 The clock of every row starts when the question is asked and stops at the first token of the answer (TTFT). Rows: the
 first question in a fresh process, with and without opening the video and loading the model; the next question in the
 same session; the first question of a second process that finds scan and grids on disk. All in one run, so that the
-ratios compare like with like. The bundled model, and a larger one with random weights (0.1 B), whose answers mean
+ratios compare like with like. The rendered model, and a larger one with random weights (0.1 B), whose answers mean
 nothing but whose sums are real. Uses a cache folder of its own.
 """
 
@@ -36,7 +36,7 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory() as folder:
         video = render(Path(folder) / "clip.mp4")
-        models = ["bundled", *([str(save_larger(Path(folder) / "larger"))] if given.larger else [])]
+        models = ["rendered", *([str(save_larger(Path(folder) / "larger"))] if given.larger else [])]
         os.environ["M3VIDEO_CACHE_DIR"] = str(Path(folder) / "cache")
         for model in models:
             told = [child(video, model, given.frames, given.budget) for _ in range(2)]
@@ -85,7 +85,7 @@ def child(video: Path, model: str, frames: int, budget: int) -> dict[str, float]
 
 def table(model: str, frames: int, cold: dict[str, float], warm: dict[str, float]) -> None:
     """Rows with their ratio to the first question of a fresh process."""
-    name = model if model == "bundled" else "larger, random weights"
+    name = model if model == "rendered" else "larger, random weights"
     print(
         f"{name}: {cold['frames']:.0f} of {frames} frames, {cold['visual']:.0f} visual tokens; "
         f"follow-ups reuse {cold['reused']:.0f} of {cold['prompt']:.0f} prompt tokens"
@@ -121,22 +121,22 @@ def render(path: Path) -> Path:
 
 
 def save_larger(folder: Path) -> Path:
-    """A model of the bundled one's kind with random weights: 12 layers of width 768, a tower of 12 layers."""
+    """A model of the rendered one's kind with random weights: 12 layers of width 768, a tower of 12 layers."""
     import shutil
 
     import torch
 
-    from m3video.model.m3.model_paths import BUNDLED_FOLDER
+    from m3video.model.m3.model_paths import RENDERED_FOLDER
     from m3video.model.m3.modeling import M3VideoConfig, M3VideoForConditionalGeneration
 
-    config = M3VideoConfig.from_pretrained(BUNDLED_FOLDER)
+    config = M3VideoConfig.from_pretrained(RENDERED_FOLDER)
     for part in (config.text_config, config.vision_config):
         part.num_hidden_layers, part.num_attention_heads = 12, 12
     config.text_config.update({"hidden_size": 768, "intermediate_size": 2048, "num_key_value_heads": 12})
     config.vision_config.update({"hidden_size": 384, "intermediate_size": 1536, "num_attention_heads": 6})
     torch.manual_seed(0)
     M3VideoForConditionalGeneration(config).save_pretrained(folder)
-    for file in BUNDLED_FOLDER.glob("*token*.json"):
+    for file in RENDERED_FOLDER.glob("*token*.json"):
         shutil.copy(file, folder)
     return folder
 

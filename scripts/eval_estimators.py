@@ -86,7 +86,7 @@ def as_json(found: Comparison, made: dict[str, object]) -> str:
 
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", default="bundled")
+    parser.add_argument("--model", default="rendered")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--clips", type=int, default=30, help="clips of the table")
     parser.add_argument("--calibration-clips", type=int, default=36)

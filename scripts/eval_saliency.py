@@ -116,7 +116,7 @@ def print_measures(args: argparse.Namespace, loaded: LoadedModel, records: Seque
 
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", default="bundled")
+    parser.add_argument("--model", default="rendered")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--clips", type=int, default=12)
     parser.add_argument(

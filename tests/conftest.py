@@ -21,6 +21,10 @@ _FOLDER = tempfile.TemporaryDirectory(prefix="m3video-tests-")
 atexit.register(_FOLDER.cleanup)
 os.environ["M3VIDEO_CACHE_DIR"] = _FOLDER.name
 
+# The model that is always whole: an unset one would be another where the base of `small` is installed. Tests of
+# `small`, and of what an unset model means, say so.
+os.environ["M3VIDEO_MODEL"] = "rendered"
+
 # The first process of a session makes the folder that the others, its workers, share.
 if FOLDER not in os.environ:
     _SHARED = tempfile.TemporaryDirectory(prefix="m3video-tests-shared-")
@@ -30,10 +34,10 @@ if FOLDER not in os.environ:
 
 @pytest.fixture(scope="session")
 def loaded() -> Iterator[Any]:
-    """The bundled model, for tests that do not change it; those that do load their own."""
+    """The model `rendered`, for tests that do not change it; those that do load their own."""
     from m3video.model.m3 import checkpoint
 
-    model = checkpoint.load("bundled", device="cpu")
+    model = checkpoint.load("rendered", device="cpu")
     before = _sums(model)
     yield model
     assert _sums(model) == before, "a test has changed the weights of the model that all tests share"

@@ -72,7 +72,7 @@ def test_the_wheel_has_all_of_the_package_and_nothing_else(built: tuple[Path, Pa
     package = ROOT / "m3video"
     wanted = {path for path in package.rglob("*") if path.is_file() and "__pycache__" not in path.parts}
     assert found == {path.relative_to(ROOT).as_posix() for path in wanted}
-    named = ("py.typed", "assets/sample.mp4", "assets/calibration.json", "assets/bundled/model.safetensors")
+    named = ("py.typed", "assets/sample.mp4", "assets/natural.mp4", "assets/rendered/model.safetensors")
     assert found >= {f"m3video/{name}" for name in named}
 
 

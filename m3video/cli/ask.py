@@ -37,7 +37,7 @@ def ask(
 ) -> None:
     """Ask a question about a video.
 
-    Example: m3video ask film.mp4 "What colour is the background at 0:03?" --budget 720
+    Example: m3video ask film.mp4 "What is the man doing at 0:03?" --budget 720
     """
     from m3video.cli.terminal import make_progress, print_json, print_notes
     from m3video.inference.session import ask as ask_video

@@ -22,6 +22,7 @@ from m3video.cli.options import (
     with_settings,
 )
 from m3video.cli.outputs import refuse_stdout
+from m3video.config import ANY_MODEL
 from m3video.errors import UsageError
 from m3video.utils.text import check_text
 
@@ -83,6 +84,7 @@ def batch(
     from m3video.cli.memory import fit_or_keep
     from m3video.cli.terminal import print_notes
     from m3video.distributed.batch import run_batch
+    from m3video.distributed.batch_model import decide_for_batch
     from m3video.distributed.forecast import forecast, forecast_text
     from m3video.distributed.items import left_out
     from m3video.distributed.sources import left_of_folder, open_source
@@ -94,8 +96,12 @@ def batch(
     source, settings = open_source(videos), given.resolve()
     if settings.memory == "auto":
         raise UsageError("--memory auto differs from run to run, and so would the items: name a size, e.g. 8GiB")
+    decided: tuple[str, ...] = ()
+    is_open = settings.model == ANY_MODEL and task != "analyze"  # which needs no model
+    if task != "analyze":
+        settings, decided = decide_for_batch(settings, output)
     settings, fitted = fit_or_keep(settings)
-    print_notes([] if quiet or fitted is None else fitted.notes)
+    print_notes([] if quiet else [*decided, *(() if fitted is None else fitted.notes)])
     video_task = make_task(task, settings, formats=format or (), fetch=not dry_run)
     notes = [] if quiet else [*left_of_folder(source), *left_out(source, asked)]
     if dry_run:
@@ -113,7 +119,8 @@ def batch(
         return
     work = partial(run_batch, source, asked, video_task, retry_failed=retry_failed, limit=limit)
     make_pool = partial(_make_pool, video_task, workers, ray)
-    _work(work, make_pool, output, notes, formats=format or (), json=json, quiet=quiet)
+    keep = settings.model if is_open else None
+    _work(work, make_pool, output, notes, keep=keep, formats=format or (), json=json, quiet=quiet)
 
 
 def _check_flags(task: str, question: str | None, questions: Path | None, formats: Sequence[FileFormat] | None) -> None:
@@ -140,11 +147,12 @@ def _work(
     output: str,
     notes: Sequence[str],
     *,
+    keep: str | None,
     formats: Sequence[FileFormat],
     json: bool,
     quiet: bool,
 ) -> None:
-    """Work on the open items, then print the counts.
+    """Work on the open items, then print the counts; `keep` is the model that was decided for the whole batch.
 
     Raises:
         SomeFailedError: some items failed, now or in an earlier run.
@@ -152,11 +160,14 @@ def _work(
     """
     from m3video.cli.terminal import print_notes
     from m3video.distributed.batch import InterruptedBatchError, check_all_done
+    from m3video.distributed.batch_model import keep_model
     from m3video.distributed.counts import BatchCounts
     from m3video.distributed.ledger_url import open_ledger
 
     try:
         with open_ledger(output, note=lambda line: print_notes([] if quiet else [line])) as ledger:
+            if keep is not None:
+                keep_model(output, keep)
             print_notes(notes)
             counts, pool = BatchCounts(is_shown=not quiet), make_pool()
             work(ledger, pool, counts=counts)

@@ -27,12 +27,14 @@ def convert(
     """
     check_text(source, "source")
     refuse_stdout("target", target)
+    from m3video.model.m3.default_model import decide_model
     from m3video.model.m3.model_paths import find_source
 
     find_source(source, base, vision_tower=vision_tower)  # before torch is loaded, which takes seconds
-    from m3video.cli.terminal import make_progress
+    from m3video.cli.terminal import make_progress, print_notes
     from m3video.model.m3.convert import convert as convert_checkpoint
 
+    print_notes([] if quiet else decide_model(source).notes)
     progress = make_progress(quiet=quiet)
     print(
         convert_checkpoint(

@@ -68,6 +68,7 @@ def footage(
     Example: m3video eval footage --methods adaptive,uniform --budgets 144,720
     """
     from m3video.evaluation.methods import DEFAULT_METHODS, make_methods
+    from m3video.model.m3.default_model import with_model
     from m3video.model.m3.model_paths import find_model
 
     refuse_stdout("--out", out)
@@ -75,13 +76,13 @@ def footage(
     names = list(DEFAULT_METHODS) if methods == "all" else [name.strip() for name in methods.split(",") if name.strip()]
     make_methods(names, max_frames=max_frames)  # a misspelt name must not cost a minute of rendering
     amounts = parse_budgets(budgets or (RATES if per_second else BUDGETS))
-    settings = given.resolve()
+    settings, decided = with_model(given.resolve())
     find_model(settings.model)
     if plots:
         from m3video.evaluation.plots import pyplot
 
         pyplot()
-    from m3video.cli.terminal import make_progress
+    from m3video.cli.terminal import make_progress, print_notes
     from m3video.evaluation.footage_set import LENGTHS, RATE_LENGTHS, FootageSpec, describe_groups, make_footage_records
     from m3video.evaluation.records import save_records
     from m3video.evaluation.run import RunSettings, method_budgets, run_evaluation
@@ -95,6 +96,7 @@ def footage(
     records = make_footage_records(spec, folder=cache or default_cache(), progress=progress)
     what = "footage-rates" if per_second else "footage"
     folder = out or Path("runs") / f"eval-{what}-{seed}-{clips}x{questions}-{Path(settings.model).name}"
+    print_notes([] if quiet else decided.notes)
     if not quiet:
         print(f"m3video: {describe_groups(records)}; answers go to {folder}", file=sys.stderr)
     wanted = RunSettings(

@@ -43,6 +43,7 @@ def plan(
     from m3video.inference.decision import binding_limits
     from m3video.inference.latency import default_file, estimate
     from m3video.inference.pipeline import cache_of, open_for, plan_details
+    from m3video.model.m3.default_model import with_model
     from m3video.planning.plan_file import save_plan
     from m3video.report.picture_file import check_drawable
     from m3video.report.plan_page import MOST_IN_PAGE
@@ -55,6 +56,7 @@ def plan(
     output, is_printed = output_or_stdout(output, json=json)
     check_outputs(video, {"-o": output, "--plot": plot, "--html": html})
     check_drawable(plot, html)
+    settings, decided = with_model(settings)
     settings, fitted = fit_or_keep(settings, measure=measure)
     fits = memory_rows(fitted, measure=measure, progress=progress)
     meter, cache = Meter(), cache_of(settings)
@@ -67,7 +69,7 @@ def plan(
         thumbnails = fetch_thumbnails(reader, details.plan, most=most, progress=progress) if most else {}
     if cache is not None:
         cache.settle()
-    warnings = [*memory_notes(fitted), *details.plan.warnings, *([] if cache is None else cache.notes)]
+    warnings = [*decided.notes, *memory_notes(fitted), *details.plan.warnings, *([] if cache is None else cache.notes)]
     are_shown = not json or plot is not None or html is not None
     facts = [*plan_facts(details.plan, binding_limits(details) if are_shown else None), *fits]
     _draw(details, facts, thumbnails, plot=plot, html=html)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import replace
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -21,6 +21,9 @@ from m3video.cli.options import (
 from m3video.config import Settings
 from m3video.errors import M3VideoError, UsageError
 from m3video.utils.text import json_text
+
+if TYPE_CHECKING:
+    from m3video.model.m3.default_model import DecidedModel
 
 
 @with_settings(SPENDING, ANSWERING, VIDEO, help={"budget": BUDGET_OF_SUMMARY})
@@ -40,27 +43,29 @@ def summarize(
     Budget, frames and answer length are for each chapter (at most two minutes); a summary may be four times longer.
     Times are those of a player, so subtitles fit the file.
 
-    Example: m3video summarize film.mp4 --model mucai/llava-v1.5-7b-m3
+    Example: m3video summarize film.mp4 --format srt > film.srt
     """
     from m3video.cli.memory import fit_or_keep
     from m3video.cli.terminal import print_notes
+    from m3video.model.m3.default_model import with_model
 
     if json and format not in (None, "json"):
         raise UsageError(f"--json and --format {format} contradict each other: give one")
     format = "json" if json else format or "md"
     if format in ("srt", "vtt") and len(videos) > 1:
         raise UsageError(f"--format {format} holds one video: use m3video batch --task summarize --format {format}")
-    settings, fitted = fit_or_keep(given.resolve())
-    print_notes([] if quiet or fitted is None else fitted.notes)
-    _summarize_each(videos, settings, format, quiet=quiet)
+    settings, decided = with_model(given.resolve())
+    settings, fitted = fit_or_keep(settings)
+    print_notes([] if quiet else [*decided.notes, *(() if fitted is None else fitted.notes)])
+    _summarize_each(videos, settings, format, decided, quiet=quiet)
 
 
-def _summarize_each(videos: list[str], settings: Settings, format: str, *, quiet: bool) -> None:
+def _summarize_each(videos: list[str], settings: Settings, format: str, decided: DecidedModel, *, quiet: bool) -> None:
     """Print one summary after the other; a video that fails costs one line, and exit code 3 at the end."""
     from m3video.cli.terminal import make_progress, print_notes
     from m3video.distributed.batch import InterruptedBatchError, SomeFailedError
     from m3video.distributed.tasks import load_model
-    from m3video.inference.evidence import bundled_note
+    from m3video.inference.evidence import rendered_note
     from m3video.inference.summary.summarize import refuse_ranges
     from m3video.inference.summary.summarize import summarize as summarize_video
     from m3video.inference.summary.values import to_json
@@ -78,15 +83,18 @@ def _summarize_each(videos: list[str], settings: Settings, format: str, *, quiet
                 failed += 1
                 print(f"m3video: error: {error}", file=sys.stderr)
                 continue
-            about = (*made.warnings, *bundled_note(loaded, video))
-            made = replace(made, warnings=tuple(dict.fromkeys(about)))
+            # Beside the note on a fallback, which was printed, the one on this model would say the same again.
+            about = decided.notes if decided.is_fallback else rendered_note(loaded, video)
+            made = replace(made, warnings=tuple(dict.fromkeys((*made.warnings, *about))))
             if format == "json":
                 print(json_text(to_json(made)))
             else:
                 text = FORMATS[format](made)
                 # One table, not one for each video.
                 print(text.partition("\n")[2] if format == "csv" and number > failed else text, end="")
-            print_notes([] if quiet or format == "md" else made.warnings)
+            print_notes(
+                [] if quiet or format == "md" else [note for note in made.warnings if note not in decided.notes]
+            )
     except KeyboardInterrupt:
         raise InterruptedBatchError("interrupted") from None
     if failed:

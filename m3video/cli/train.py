@@ -11,7 +11,7 @@ from m3video.cli.outputs import refuse_stdout
 
 
 def train(
-    recipe: Annotated[Path, typer.Argument(help="YAML recipe, e.g. configs/bundled.yaml", show_default=False)],
+    recipe: Annotated[Path, typer.Argument(help="YAML recipe, e.g. configs/rendered.yaml", show_default=False)],
     *,
     run_dir: Annotated[Path | None, typer.Option(help="checkpoints and logs (default runs/RECIPE)")] = None,
     out: Annotated[Path | None, typer.Option(help="where the finished model goes (default RUN_DIR/model)")] = None,
@@ -23,7 +23,7 @@ def train(
 
     A recipe with `base:` fine-tunes that checkpoint; without it, training starts from random weights.
 
-    Example: m3video train configs/bundled.yaml --run-dir runs/bundled
+    Example: m3video train configs/rendered.yaml --run-dir runs/rendered
     """
     refuse_stdout("--run-dir", run_dir)
     refuse_stdout("--out", out)

@@ -74,10 +74,11 @@ def _tune(
 ) -> None:
     from m3video.cli.terminal import make_progress, print_json, print_notes
     from m3video.evaluation.tuning.questions import read_user_questions, records_of
+    from m3video.model.m3.default_model import with_model
     from m3video.model.m3.model_paths import find_model
     from m3video.report.picture_file import check_drawable, save_picture
 
-    settings = given.resolve()
+    settings, decided = with_model(given.resolve())
     check_drawable(plot, None)
     find_model(settings.model, vision_tower=settings.vision_tower)
     videos, missed = _videos(source)
@@ -95,7 +96,7 @@ def _tune(
     loaded = load_model(held.settings)
     kept, dropped = fitting_budgets(held.budgets, asked, loaded, held.settings)
     tuned = tune(asked, kept, loaded, held.settings, most_visual=held.most_visual, progress=progress)
-    report = make_tune_report(tuned, (*missed, *left_out, *held.notes, *dropped))
+    report = make_tune_report(tuned, (*decided.notes, *missed, *left_out, *held.notes, *dropped))
     command = _command(source, asked, questions, report.recommended.setting.budget, given.flags, given.config)
     if plot is not None:
         save_picture(draw_tune(report, command), plot)

@@ -17,11 +17,12 @@ from m3video.distributed.messages import JobRequest, ModelRequest, Outcome, Part
 from m3video.distributed.storage import saving
 from m3video.distributed.worker_process import heartbeat
 from m3video.errors import M3VideoError, PlanError, UsageError
-from m3video.inference.evidence import bundled_note, evidence
+from m3video.inference.evidence import evidence, rendered_note
 from m3video.inference.offload import Generation, ask_batches, fetch_batch
 from m3video.inference.pipeline import analyze_video, open_for, plan_details
 from m3video.inference.summary.summarize import VideoFacts, captions, chapters, conclude, refuse_ranges
 from m3video.inference.summary.values import to_json
+from m3video.model.m3.default_model import with_model
 from m3video.model.m3.model_paths import find_model
 from m3video.planning.plan_file import save_plan
 from m3video.planning.shots import find_shots
@@ -168,7 +169,7 @@ class Ask(VideoTask):
                 records.append(failure_of(answer))
                 continue
             stages = {"vision tower": round(generation.tower_seconds, 4), "answer": round(generation.answer_seconds, 4)}
-            notes = (*generation.notes, *loaded.warnings, *bundled_note(loaded, job.video), *answer.warnings)
+            notes = (*generation.notes, *loaded.warnings, *rendered_note(loaded, job.video), *answer.warnings)
             tokens = {"visual": answer.visual_tokens, "prompt": answer.prompt_tokens, "answer": answer.answer_tokens}
             records.append(
                 {
@@ -212,7 +213,7 @@ class Summarize(VideoTask):
 
     def finish(self, loaded: LoadedModel, job: VideoJob, partial_record: Any, replies: Sequence[Any]) -> list[Outcome]:
         made = conclude(loaded, partial_record, replies, self.settings)
-        made = replace(made, warnings=tuple(dict.fromkeys((*made.warnings, *bundled_note(loaded, job.video)))))
+        made = replace(made, warnings=tuple(dict.fromkeys((*made.warnings, *rendered_note(loaded, job.video)))))
         files = []
         for name in ("json", *self.formats):
             files.append(f"summary.{name}")
@@ -276,6 +277,8 @@ def make_task(name: str, settings: Settings, *, formats: Sequence[str] = (), fet
         raise UsageError("layout grid is for single questions: use m3video ask")
     if name == "ask" and settings.saliency != "off":
         raise UsageError(f"saliency ({settings.saliency}) plans for single questions: use m3video ask or chat")
+    if name != "analyze":
+        settings, _ = with_model(settings)
     config = config_of(name, settings, fetch=fetch)
     if name == "summarize":
         refuse_ranges(settings)

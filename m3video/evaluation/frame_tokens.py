@@ -1,6 +1,6 @@
 """A frame's tokens after the vision tower, and ways to make them fewer: nested pooling, and what other methods do.
 
-All reductions are training-free. The bundled decoder was trained on nested pooling only, and LLaVA on full grids, so a
+All reductions are training-free. The rendered decoder was trained on nested pooling only, and LLaVA on full grids, so a
 method that gives it another kind of token is measured outside its training; a report says so.
 
 Shape legend: S = 576 tokens of a frame, K tokens that remain, D decoder width.

@@ -348,7 +348,7 @@ def refer(record: Record, plan: ShownFrames, view: ClipView, reference: Referenc
         if inside:
             most = max(piece.tokens for piece in inside)
             near = view.nearest(record.moment, among=[piece.pts for piece in inside if piece.tokens == most])
-    if style == "bundled":
+    if style == "rendered":
         name = f"in frame {[piece.pts for piece in plan].index(near) + 1}"
     else:
         name = f"at {clock(round(view.info.pts_seconds(near), 1))}"

@@ -14,7 +14,8 @@ from m3video.inference.memory.fallback import Fallbacks, answer_within_memory
 from m3video.inference.memory.fit import least_text
 from m3video.inference.opened_video import OpenedVideo
 from m3video.inference.planner import Replan
-from m3video.model.m3.model_paths import find_model
+from m3video.model.m3.model_paths import find_here, find_model
+from m3video.model.m3.small import SMALL
 from m3video.planning.plan_file import check_matches
 from m3video.types import TokenPlan
 
@@ -64,11 +65,18 @@ class Answerer:
     def check_model(self) -> None:
         """Refuse a model that cannot be loaded, by its config only: neither torch nor the weights are loaded.
 
+        The first use of `small` puts it together, which takes both, and about ten seconds.
+
         Raises:
             CheckpointError: the model does not exist, lacks a part, or has a config against its rules.
         """
-        if self._loaded is None:
-            find_model(self._video.settings.model, vision_tower=self._video.settings.vision_tower)
+        if self._loaded is not None:
+            return
+        video, name = self._video, self._video.settings.model
+        if name == SMALL and find_here(name) is None:
+            with video.meter.stage("prepare model"), video.progress("prepare model", None):
+                find_model(name)
+        find_model(name, vision_tower=video.settings.vision_tower)
 
     def check(self, plan: TokenPlan, question: str) -> None:
         """Refuse a plan that is not for this video, or does not fit this model's context; nothing is decoded.

@@ -1,4 +1,4 @@
-"""What goes with an answer: the time ranges it rests on, and a caution about the bundled model."""
+"""What goes with an answer: the time ranges it rests on, and a caution about the model `rendered`."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ if TYPE_CHECKING:
 SAMPLE = Path(__file__).parents[1] / "assets" / "sample.mp4"
 
 
-def bundled_note(loaded: LoadedModel, path: str | Path) -> tuple[str, ...]:
-    """Return a caution for users who ask the bundled model about their own footage."""
-    if not loaded.is_bundled or Path(path).resolve() == SAMPLE.resolve():
+def rendered_note(loaded: LoadedModel, path: str | Path) -> tuple[str, ...]:
+    """Return a caution for users who ask the model of rendered clips about their own footage."""
+    if not loaded.is_rendered or Path(path).resolve() == SAMPLE.resolve():
         return ()
     return (
-        "the bundled model was trained on clips rendered by m3video only; for other footage name a real checkpoint, "
-        "e.g. --model mucai/llava-v1.5-7b-m3",
+        "the model rendered was trained on clips rendered by m3video only; for other footage use --model small, or a "
+        "larger checkpoint, e.g. --model mucai/llava-v1.5-7b-m3",
     )
 
 

@@ -13,6 +13,7 @@ from m3video.config import Settings, changed_settings
 from m3video.errors import UsageError, VideoError
 from m3video.inference.decision import PlanDetails, decide
 from m3video.inference.memory.fit import fit_settings
+from m3video.model.m3.default_model import with_model
 from m3video.model.m3.text_count import text_around
 from m3video.planning.analyze import analyze
 from m3video.planning.scan_cache import load_scan, save_scan
@@ -103,14 +104,14 @@ def plan_video(
         VideoError: the file is no readable video.
         UsageError: wrong settings, or settings that ask for frames that do not exist.
         DoesNotFitError: nothing fits in the memory that the settings name.
+        CheckpointError: no model is named, and what the environment names as the base of `small` is none.
     """
-    settings = changed_settings(settings, changes)
+    settings, decided = with_model(changed_settings(settings, changes))
     fitted = fit_settings(settings)
     with open_for(path, settings) as reader:
-        if fitted is None:
-            return plan_details(reader, settings, progress=progress).plan
-        plan = plan_details(reader, fitted.settings, progress=progress).plan
-        return replace(plan, warnings=(*fitted.notes, *plan.warnings))
+        plan = plan_details(reader, settings if fitted is None else fitted.settings, progress=progress).plan
+        notes = () if fitted is None else fitted.notes
+        return replace(plan, warnings=(*decided.notes, *notes, *plan.warnings))
 
 
 def plan_details(

@@ -18,10 +18,11 @@ from m3video.config import PLAN_SETTINGS, Settings, changed_settings
 from m3video.errors import UsageError
 from m3video.inference.answerer import Answerer
 from m3video.inference.decision import PlanDetails, with_scales
-from m3video.inference.evidence import bundled_note, evidence
+from m3video.inference.evidence import evidence, rendered_note
 from m3video.inference.image_grid import check_options
 from m3video.inference.opened_video import OpenedVideo
 from m3video.inference.planner import Planner, Replan
+from m3video.model.m3.default_model import with_model
 from m3video.planning.plan_file import for_video
 from m3video.types import Answer, FrameStats, TokenPlan
 from m3video.utils.progress import Progress, silent
@@ -65,9 +66,13 @@ class VideoSession:
         Raises:
             VideoError: the file is no readable video.
             UsageError: wrong settings.
+            CheckpointError: no model is named, and what the environment names as the base of `small` is none.
             DoesNotFitError: nothing fits in the memory that the settings name.
         """
-        self._video = OpenedVideo.open(path, changed_settings(settings, changes), progress=progress)
+        settings, self._decided = with_model(
+            changed_settings(settings, changes), loaded=None if loaded is None else loaded.name
+        )
+        self._video = OpenedVideo.open(path, settings, progress=progress)
         self.path, self.settings, self.info = path, self._video.settings, self._video.info
         self._meter = self._video.meter
         self._answerer = Answerer(self._video, loaded)
@@ -238,13 +243,18 @@ class VideoSession:
             peak_memory_bytes=measured.peak_memory_bytes,
             plan=plan,
             config=self.settings.model_dump(),
-            warnings=(
-                *(() if fitted is None else fitted.notes),
-                *warnings,
-                *loaded.warnings,
-                *bundled_note(loaded, self.path),
-                *generated.warnings,
-                *self._answerer.take_notes(),
+            warnings=tuple(
+                dict.fromkeys(
+                    (
+                        *(() if fitted is None else fitted.notes),
+                        *warnings,
+                        *self._decided.notes,
+                        *loaded.warnings,
+                        *(() if self._decided.is_fallback else rendered_note(loaded, self.path)),
+                        *generated.warnings,
+                        *self._answerer.take_notes(),
+                    )
+                )
             ),
             cached_frames=cached_frames,
             is_scan_cached=self._planner.take_is_scan_cached(),

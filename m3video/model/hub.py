@@ -13,7 +13,7 @@ from m3video.model.tokenizer import has_text
 from m3video.utils.text import first_line
 
 ACCEPTED = (
-    "'bundled', a checkpoint folder (original M3/LLaVA, converted, or transformers llava / llava_next), "
+    "'small', 'rendered', a checkpoint folder (original M3/LLaVA, converted, or transformers llava / llava_next), "
     "or a hub name OWNER/NAME"
 )
 """What `--model` takes."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from m3video.types import FULL_SCALE
 
 GRID_MEMORY_BYTES = 1 << 30
-"""Most bytes of 24x24 grids that a session keeps on the host: 2,400 frames of the bundled model, 220 of a 7B model at
+"""Most bytes of 24x24 grids that a session keeps on the host: 2,400 frames of the rendered model, 220 of a 7B model at
 16 bits."""
 
 

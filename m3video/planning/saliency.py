@@ -29,7 +29,7 @@ COARSE_SHARE = 0.25
 """The most of the budget that the coarse attention pass may cost."""
 
 COARSE_SCALE = 9
-"""The most tokens of a frame in the coarse attention pass: at 1 the bundled model finds the frame that a question
+"""The most tokens of a frame in the coarse attention pass: at 1 the rendered model finds the frame that a question
 without a time is about half as often."""
 
 MOVED = 0.1

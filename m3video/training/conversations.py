@@ -22,7 +22,7 @@ from m3video.utils.text import fault_of, nearest, read_text
 END = "</s>"
 VIDEO = "<video>"
 UNLEARNED = -100
-STYLES = ("vicuna_v1", "llava_v1", "chatml", "bundled")
+STYLES = ("vicuna_v1", "llava_v1", "chatml", "rendered")
 """Prompt styles that a conversation of several turns can be written in."""
 
 
@@ -228,15 +228,15 @@ def _first_turn(
 ) -> str:
     if row.video is not None:
         return build_prompt(style, human, num_frames=num_frames, times_seconds=times_seconds)
-    if style == "bundled":
-        # The bundled model knows frames only where a video has them.
+    if style == "rendered":
+        # The rendered model knows frames only where a video has them.
         return build_prompt(style, human.replace(IMAGE, "").strip(), num_frames=num_frames, times_seconds=None)
     before, after = TEMPLATES[style]
     return before + human + after
 
 
 def _later_turn(style: str, human: str) -> str:
-    if style == "bundled":
+    if style == "rendered":
         return f" question {human.replace(IMAGE, '').strip()} answer"
     if style == "chatml":
         return f"\n{TURN_MARKS[0]}user\n{human}{TEMPLATES[style][1]}"
@@ -258,7 +258,7 @@ def label(
         if ids[: len(before)] != before or ids[: len(whole)] != whole or whole[-1] != codec.eos_id:
             return Skipped(row.name, "not separable", "the tokenizer merges an answer with its surroundings")
         labels[len(before) : len(whole)] = whole[len(before) :]
-    if style == "bundled":
+    if style == "rendered":
         unknown = [word for _, answer in row.turns for word in codec.unknown_words(answer)]
         if unknown:
             return Skipped(row.name, "unknown words", f"the tokenizer does not know {', '.join(unknown[:5])}")

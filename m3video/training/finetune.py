@@ -20,6 +20,7 @@ from m3video.model.m3 import checkpoint
 from m3video.model.m3.adapters import OF_M3VIDEO
 from m3video.model.m3.checkpoint import DTYPES, LoadedModel, find_device
 from m3video.model.m3.convert import write
+from m3video.model.m3.default_model import decide_model
 from m3video.model.m3.finite import damage
 from m3video.training.conversations import Skipped, check_style
 from m3video.training.examples import Example, ExampleLoader
@@ -75,6 +76,8 @@ def finetune(
     loaded = checkpoint.load(
         recipe.base, device=str(place), dtype="bfloat16" if half else "float32", vision_tower=recipe.vision_tower
     )
+    for note in decide_model(recipe.base).notes:
+        say(note)
     check_style(loaded.config.prompt_style)
     adapter = choose_trained(loaded, recipe, peft)
     steps = recipe.epochs * math.ceil(len(rows) / recipe.batch)

@@ -34,7 +34,7 @@ class Lora(RecipePart):
 class FinetuneRecipe(RecipePart):
     """How a checkpoint is fine-tuned; the defaults are those of the M3 paper for LLaVA-1.5-7B."""
 
-    base: str = Field(description="'bundled', a checkpoint folder, or a hub name")
+    base: str = Field(description="'rendered', a checkpoint folder, or a hub name")
     vision_tower: str | None = Field(None, description="vision tower folder, when it is not in the checkpoint")
     data: tuple[ConversationFile, ...] = Field(min_length=1)
     seed: int = 42

@@ -1,13 +1,13 @@
-"""Training by recipe: the bundled M3 from scratch, `small` from pretrained parts, or a checkpoint fine-tuned."""
+"""Training by recipe: the rendered M3 from scratch, `small` from pretrained parts, or a checkpoint fine-tuned."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from m3video.training.bundled import train_bundled
 from m3video.training.finetune import finetune
 from m3video.training.finetune_recipe import is_finetune
 from m3video.training.natural.recipe import is_small
+from m3video.training.rendered import train_rendered
 
 
 def train(
@@ -22,7 +22,7 @@ def train(
     """Train a small M3 from scratch, or fine-tune a checkpoint, and write it as a folder that `--model` takes.
 
     Args:
-        config_path: YAML recipe, e.g. `configs/bundled.yaml`; one with `base:` fine-tunes (see `finetune`).
+        config_path: YAML recipe, e.g. `configs/rendered.yaml`; one with `base:` fine-tunes (see `finetune`).
         run_dir: checkpoints of every stage, `metrics.jsonl`, cached features. A killed run goes on from here.
         device: "auto", "cpu", "cuda" or "cuda:N".
         smoke: two steps of every stage, to see that the chain runs.
@@ -41,5 +41,5 @@ def train(
 
         how = train_small
     else:
-        how = finetune if is_finetune(config_path) else train_bundled
+        how = finetune if is_finetune(config_path) else train_rendered
     return how(config_path, run_dir=run_dir, device=device, smoke=smoke, resume=resume, out=out)

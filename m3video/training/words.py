@@ -1,4 +1,4 @@
-"""The closed world of the bundled model: what can be drawn, and the words it can be asked about with.
+"""The closed world of the rendered model: what can be drawn, and the words it can be asked about with.
 
 Everything a question or an answer may contain is listed here; the tokenizer is built from these lists and nothing
 else. Numbers on signs are spelled digit by digit: `4 ##7 ##2 ##1` decodes to `4721`.

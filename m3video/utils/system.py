@@ -83,7 +83,7 @@ def return_freed_memory() -> None:
     """Make the C library return every freed block of 256 KiB or more to the system at once, in the whole process.
 
     glibc raises that limit by itself, up to 32 MiB, whenever a larger block is freed; the activations of one layer
-    then leave holes that stay with the process (the bundled model's peak was 162 instead of 104 MiB, at the same
+    then leave holes that stay with the process (the rendered model's peak was 162 instead of 104 MiB, at the same
     speed). Other C libraries have no such setting and are left alone.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)

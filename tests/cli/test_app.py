@@ -346,7 +346,7 @@ def test_ask_answers_and_replays_its_plan(tmp_path: Path) -> None:
     assert first["answer"] == again["answer"] != ""
     assert first["plan"]["frames"] == again["plan"]["frames"] == json.loads(saved.read_text())["frames"]
     assert first["tokens"]["visual"] == first["plan"]["total_tokens"] <= 200
-    # The question has seven words and a question mark, of which the bundled tokenizer makes as many tokens.
+    # The question has seven words and a question mark, of which the rendered tokenizer makes as many tokens.
     words = first["tokens"]["prompt"] - first["tokens"]["visual"] - first["plan"]["text_tokens"]
     assert 7 <= words <= 12
     assert first["plan"]["text_tokens"] == json.loads(saved.read_text())["text_tokens"]

@@ -172,7 +172,7 @@ def test_the_cache_is_listed_and_pruned(own_cache: Path) -> None:
     assert told["bytes"] == sum(path.stat().st_size for path in own_cache.rglob("*.safetensors"))
     shown = run("cache", "ls", COLUMNS="60").stdout
     assert [line.split()[-2] for line in shown.splitlines()[2:]] == [str(SAMPLE)] * 2, "in a pipe nothing is cut"
-    assert "sample.mp4 (bundled)" in run("cache", "ls", COLUMNS="200").stdout
+    assert "sample.mp4 (rendered)" in run("cache", "ls", COLUMNS="200").stdout
     removed = json.loads(run("cache", "prune", "--json").stdout)
     assert removed["removed_files"] == 0
     emptied = json.loads(run("cache", "prune", "--keep-gib", 0, "--json").stdout)

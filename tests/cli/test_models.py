@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from m3video.model.m3.model_paths import BUNDLED_FOLDER
+from m3video.model.m3.model_paths import RENDERED_FOLDER
 from tests import command
 
-SAMPLE = BUNDLED_FOLDER.parent / "sample.mp4"
+SAMPLE = RENDERED_FOLDER.parent / "sample.mp4"
 SCRIPT = """
 import subprocess
 import sys
@@ -27,9 +27,9 @@ finally:
 ASK = ("ask", SAMPLE, "what?")
 REFUSED: list[tuple[tuple[object, ...], int, str]] = [
     ((*ASK, "--model", "no/such-folder"), 1, "model (no/such-folder) is no folder here, not in the cache"),
-    ((*ASK, "--model", "./no/such-folder"), 1, "model (./no/such-folder) is no folder; name 'bundled'"),
+    ((*ASK, "--model", "./no/such-folder"), 1, "model (./no/such-folder) is no folder; name 'small', 'rendered'"),
     ((*ASK, "--model", "nothing"), 1, "model (nothing) is no folder"),
-    ((*ASK, "--model", SAMPLE), 1, "is no folder; name 'bundled'"),
+    ((*ASK, "--model", SAMPLE), 1, "is no folder; name 'small', 'rendered'"),
     ((*ASK, "--model", "."), 1, "holds no config.json"),
     ((*ASK, "--model", "lora"), 1, "lora is a LoRA of lmsys/vicuna, no whole model; merge it first: m3video convert"),
     ((*ASK, "--model", "odd"), 1, 'config.json: max_context ("8192") must be a whole number'),
@@ -57,8 +57,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in ("lora", "odd", "apart"):
         (made / name).mkdir()
     (made / "lora" / "adapter_config.json").write_text('{"base_model_name_or_path": "lmsys/vicuna"}')
-    bundled = json.loads((BUNDLED_FOLDER / "config.json").read_text())
-    (made / "odd" / "config.json").write_text(json.dumps({**bundled, "max_context": "8192"}))
+    rendered = json.loads((RENDERED_FOLDER / "config.json").read_text())
+    (made / "odd" / "config.json").write_text(json.dumps({**rendered, "max_context": "8192"}))
     (made / "apart" / "model.safetensors").write_bytes(b"not looked at")
     (made / "apart" / "config.json").write_text(
         json.dumps(
@@ -77,7 +77,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (made / "q.jsonl").write_text('{"question": "is it day", "answer": "yes"}\n')
     (made / "broken.yaml").write_text("base: [")
     data = "data: [{conversations: none.json, files: .}]\n"
-    (made / "key.yaml").write_text(f"base: bundled\nephocs: 2\n{data}")
+    (made / "key.yaml").write_text(f"base: rendered\nephocs: 2\n{data}")
     (made / "base.yaml").write_text(f"base: ./none\n{data}")
     return made
 
@@ -94,7 +94,7 @@ def test_it_is_refused_in_one_line_and_before_torch(
         timeout=60,
         cwd=folder,
         stdin=subprocess.DEVNULL,
-        env={**os.environ, "HF_HUB_OFFLINE": "1", "COLUMNS": "80", "PYTHONPATH": str(BUNDLED_FOLDER.parents[2])},
+        env={**os.environ, "HF_HUB_OFFLINE": "1", "COLUMNS": "80", "PYTHONPATH": str(RENDERED_FOLDER.parents[2])},
     )
     assert done.returncode == code, done.stderr
     assert done.stderr.startswith("m3video: error: ")

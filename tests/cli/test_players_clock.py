@@ -130,7 +130,7 @@ def test_chapters_and_subtitles_tell_it(late: Path, loaded: checkpoint.LoadedMod
 def test_questions_and_prompts_use_the_players_clock(
     late: Path, loaded: checkpoint.LoadedModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The bundled model reads when each frame is, and a time in a question names a frame of that time."""
+    """The rendered model reads when each frame is, and a time in a question names a frame of that time."""
     from m3video.model.m3 import inputs, processor, prompt, text_count
 
     seen: list[list[float]] = []

@@ -42,7 +42,7 @@ def answers() -> list[SampleRow]:
 
 @pytest.fixture
 def report(tmp_path: Path) -> EvalReport:
-    folder = RunFolder(tmp_path, {"model": "bundled", "per_second": False})
+    folder = RunFolder(tmp_path, {"model": "rendered", "per_second": False})
     folder.add_samples(answers())
     folder.add_clip(
         {
@@ -74,7 +74,7 @@ def test_json_has_lmms_evals_shape_and_ours_beside_it(report: EvalReport, tmp_pa
         assert value[part].keys() == names, part
     assert value["results"]["footage_adaptive_720"]["acc,none"] == 0.75
     assert value["results"]["footage_adaptive_720"]["acc_stderr_clustered,none"] == 0, "three of four in every clip"
-    assert value["config"]["model_args"]["model"] == "bundled"
+    assert value["config"]["model_args"]["model"] == "rendered"
     ours = value["m3video"]
     adaptive = next(c for c in ours["cells"] if c["method"] == "adaptive" and c["budget"] == 720)
     assert adaptive["visual_tokens"] == adaptive["most_visual_tokens"] == 717

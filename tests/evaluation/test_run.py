@@ -1,4 +1,4 @@
-"""The loop, end to end with the bundled model on two short clips: encoded once, equal tokens, nothing lost."""
+"""The loop, end to end with the rendered model on two short clips: encoded once, equal tokens, nothing lost."""
 
 from __future__ import annotations
 
@@ -173,11 +173,11 @@ def test_a_moment_is_named_as_the_frame_that_shows_most_of_its_shot() -> None:
     moment = clip.info.pts_seconds(inside[-1])
     about = record(1, question="what is it at 0:01", moment=moment, reference="at 0:01")
     plan = (ShownFrame(before, "pool", 576), ShownFrame(inside[0], "pool", 9), ShownFrame(inside[-2], "pool", 1))
-    assert refer(about, plan, clip, "shot", style="bundled") == "what is it in frame 2"
-    assert refer(about, plan, clip, "nearest", style="bundled") == "what is it in frame 3"
-    assert refer(about, plan, clip, "asked", style="bundled") == "what is it at 0:01"
-    assert refer(about, plan[:1], clip, "shot", style="bundled") == "what is it in frame 1", (
+    assert refer(about, plan, clip, "shot", style="rendered") == "what is it in frame 2"
+    assert refer(about, plan, clip, "nearest", style="rendered") == "what is it in frame 3"
+    assert refer(about, plan, clip, "asked", style="rendered") == "what is it at 0:01"
+    assert refer(about, plan[:1], clip, "shot", style="rendered") == "what is it in frame 1", (
         "the nearest, if none is in"
     )
     assert refer(about, plan, clip, "nearest", style="vicuna_v1").startswith("what is it at 0:")
-    assert refer(record(1), plan, clip, "shot", style="bundled") == record(1).question
+    assert refer(record(1), plan, clip, "shot", style="rendered") == record(1).question

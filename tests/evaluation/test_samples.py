@@ -10,7 +10,7 @@ from m3video.errors import UsageError
 from m3video.evaluation.samples import RunFolder, read_sample_rows
 from tests.evaluation.made import record, row
 
-IDENTITY = {"model": "bundled", "max_frames": 16}
+IDENTITY = {"model": "rendered", "max_frames": 16}
 ROWS = [row(record(n), "adaptive", 720, right=True) for n in range(3)]
 
 
@@ -47,7 +47,7 @@ def test_a_damaged_line_in_the_middle_is_not_passed_over(tmp_path: Path) -> None
         RunFolder(tmp_path, IDENTITY)
 
 
-@pytest.mark.parametrize("other", [{**IDENTITY, "model": "other"}, {"model": "bundled"}])
+@pytest.mark.parametrize("other", [{**IDENTITY, "model": "other"}, {"model": "rendered"}])
 def test_other_settings_need_another_folder(tmp_path: Path, other: dict[str, object]) -> None:
     RunFolder(tmp_path, IDENTITY)
     with pytest.raises(UsageError, match="give another --out"):

@@ -37,7 +37,7 @@ CALLS: list[Callable[..., TokenPlan]] = [plan_video, plan_of_session, plan_of_an
 def test_settings_are_those_of_the_object_and_of_keywords_together(call: Callable[..., TokenPlan]) -> None:
     together = Settings(num_frames=4, budget=100)
     expected = call(SAMPLE, together)
-    assert expected.config == together.model_dump()
+    assert expected.config == {**together.model_dump(), "model": "rendered"}
     for plan in (
         call(SAMPLE, num_frames=4, budget=100),
         call(SAMPLE, Settings(num_frames=4), budget=100),
@@ -71,7 +71,7 @@ def test_a_keyword_may_contradict_the_object() -> None:
 
 
 def test_defaults() -> None:
-    assert plan_video(SAMPLE).config == Settings().model_dump()
+    assert plan_video(SAMPLE).config == {**Settings().model_dump(), "model": "rendered"}
     given = Settings(budget=100)
     assert changed_settings(None, {}) == Settings()
     assert changed_settings(given, {}) is given

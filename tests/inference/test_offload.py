@@ -29,7 +29,7 @@ SETTINGS = Settings(cache=False, max_frames=8, budget=500, vision_batch=8)
 
 @pytest.fixture(scope="module")
 def loaded() -> checkpoint.LoadedModel:
-    return checkpoint.load("bundled", device="cpu")
+    return checkpoint.load("rendered", device="cpu")
 
 
 def shown(settings: Settings = SETTINGS) -> FrameBatch:

@@ -1,4 +1,4 @@
-"""The stages in order, on the shipped sample clip with the bundled model."""
+"""The stages in order, on the shipped sample clip with the rendered model."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_the_quickstart_answer_is_true(loaded: checkpoint.LoadedModel) -> None:
 
 
 def test_a_plan_fits_the_memory_of_its_settings_and_notes_it() -> None:
-    fitted = fit_settings(Settings(memory="985MiB"))
+    fitted = fit_settings(Settings(model="rendered", memory="985MiB"))
     assert fitted is not None
     plan = plan_video(SAMPLE, Settings(memory="985MiB"))
     assert plan.budget == fitted.settings.budget != Settings().budget
@@ -98,7 +98,7 @@ def test_a_range_that_begins_within_a_frame_does_not_begin_late(slides: Path) ->
     assert not late.warnings
 
 
-def test_the_bundled_model_warns_about_other_footage(loaded: checkpoint.LoadedModel, tmp_path: Path) -> None:
+def test_the_rendered_model_warns_about_other_footage(loaded: checkpoint.LoadedModel, tmp_path: Path) -> None:
     other = tmp_path / "other.mp4"
     other.write_bytes(SAMPLE.read_bytes())
     assert any("rendered by m3video" in w for w in ask(other, "day or night", Settings(), loaded=loaded).warnings)
@@ -122,7 +122,7 @@ def test_a_grid_is_no_plan() -> None:
 
 def test_plan_details_hold_what_the_plan_was_decided_from() -> None:
     """Plan and details come from one pass over the video."""
-    settings = Settings(budget=300, max_frames=20)
+    settings = Settings(model="rendered", budget=300, max_frames=20)
     with open_for(SAMPLE, settings) as reader:
         details = plan_details(reader, settings)
     assert to_json(details.plan) == to_json(plan_video(SAMPLE, settings))

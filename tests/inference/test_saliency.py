@@ -27,7 +27,7 @@ from m3video.report.plan_text import plan_facts
 from m3video.types import Answer
 
 RUN = CliRunner()
-SETTINGS = Settings(budget=360, cache=False)
+SETTINGS = Settings(model="rendered", budget=360, cache=False)
 
 
 @pytest.fixture(scope="module")

@@ -149,7 +149,7 @@ def test_a_changed_video_or_other_weights_share_nothing(
     other.write_bytes(SAMPLE.read_bytes() + b"\0")
     assert ask(copy, QUESTIONS[0], SETTINGS, loaded=loaded).cached_frames == 6
     assert ask(other, QUESTIONS[0], SETTINGS, loaded=loaded).cached_frames == 0
-    changed = checkpoint.load("bundled", device="cpu")
+    changed = checkpoint.load("rendered", device="cpu")
     with torch.no_grad():
         next(changed.model.model.multi_modal_projector.parameters()).view(-1)[0] += 1e-3
     assert ask(SAMPLE, QUESTIONS[0], SETTINGS, loaded=changed).cached_frames == 0
@@ -158,12 +158,12 @@ def test_a_changed_video_or_other_weights_share_nothing(
 
 def test_the_key_names_the_numbers_that_make_a_grid(loaded: checkpoint.LoadedModel) -> None:
     told = grid_weights(loaded)
-    other = checkpoint.load("bundled", device="cpu")
+    other = checkpoint.load("rendered", device="cpu")
     assert grid_weights(other) == told
     with torch.no_grad():
         other.model.lm_head.weight += 1  # the language model makes no grid
     assert grid_weights(other) == told
-    half = checkpoint.load("bundled", device="cpu", dtype="bfloat16")
+    half = checkpoint.load("rendered", device="cpu", dtype="bfloat16")
     assert grid_weights(half) != told
     one, two = (grids_key(loaded, fingerprint="f", backend=backend) for backend in ("pyav", "decord"))
     assert one != two

@@ -56,8 +56,8 @@ def save_words_with_gaps(folder: Path) -> None:
 
 KINDS: dict[str, tuple[Save, str]] = {
     "sentencepiece": (save_pieces, "vicuna_v1"),
-    "words": (save_words, "bundled"),
-    "words with gaps": (save_words_with_gaps, "bundled"),
+    "words": (save_words, "rendered"),
+    "words with gaps": (save_words_with_gaps, "rendered"),
 }
 
 

@@ -19,12 +19,12 @@ import pytest
 from m3video.errors import CheckpointError
 from m3video.model import hub
 from m3video.model.m3 import checkpoint
-from m3video.model.m3.model_paths import BUNDLED_FOLDER, find_model, find_tower
+from m3video.model.m3.model_paths import RENDERED_FOLDER, find_model, find_tower
 from m3video.model.m3.size import read_size
 from tests.model.tiny import save_original
 
 NAME = "owner/name"
-SAMPLE = BUNDLED_FOLDER.parent / "sample.mp4"
+SAMPLE = RENDERED_FOLDER.parent / "sample.mp4"
 OLD, NEW = "a" * 40, "b" * 40
 QUICK_SECONDS = 3.0
 """Far below the 23 s that six tries take; a busy machine needs its time to import."""
@@ -62,7 +62,7 @@ def keep(cache: Path, *, commit: str = NEW, name: str = NAME, refs: dict[str, st
     snapshot, blobs = repository / "snapshots" / commit, repository / "blobs"
     for folder in (snapshot, blobs, repository / "refs"):
         folder.mkdir(parents=True, exist_ok=True)
-    for file in BUNDLED_FOLDER.iterdir():
+    for file in RENDERED_FOLDER.iterdir():
         blob = blobs / f"{commit[:8]}-{file.name}"
         shutil.copy(file, blob)
         (snapshot / file.name).symlink_to(blob)
@@ -96,7 +96,7 @@ def no_look(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_what_is_in_the_cache_is_used_without_a_look(cache: Path) -> None:
     snapshot = keep(cache)
     assert find_model(NAME) == snapshot
-    assert read_size(NAME).params == read_size("bundled").params
+    assert read_size(NAME).params == read_size("rendered").params
     assert checkpoint.load(NAME, device="cpu").folder == snapshot
 
 
@@ -210,13 +210,13 @@ def test_a_vision_tower_in_the_cache_is_found(cache: Path, tmp_path: Path) -> No
 
 
 class Repository(http.server.BaseHTTPRequestHandler):
-    """A hub with one repository, which holds what the bundled folder does."""
+    """A hub with one repository, which holds what the rendered folder does."""
 
     asked: list[str]
 
     def do_GET(self) -> None:
         self.asked.append(f"{self.command} {self.path}")
-        files = {file.name: file for file in BUNDLED_FOLDER.iterdir()}
+        files = {file.name: file for file in RENDERED_FOLDER.iterdir()}
         if self.path.startswith("/api/models/owner/name/tree"):
             listed = [
                 {"type": "file", "path": name, "size": file.stat().st_size, "oid": name.encode().hex()}
@@ -266,9 +266,9 @@ def real_hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
 def test_a_hub_that_is_there_fetches_once(cache: Path, real_hub: list[str]) -> None:
     folder = find_model(NAME)
     assert {file.name for file in folder.iterdir()} == {
-        file.name for file in BUNDLED_FOLDER.iterdir() if file.suffix != ".md"
+        file.name for file in RENDERED_FOLDER.iterdir() if file.suffix != ".md"
     }
-    assert (folder / "model.safetensors").read_bytes() == (BUNDLED_FOLDER / "model.safetensors").read_bytes()
+    assert (folder / "model.safetensors").read_bytes() == (RENDERED_FOLDER / "model.safetensors").read_bytes()
     real_hub.clear()
     assert find_model(NAME) == folder
     assert real_hub == []
@@ -278,11 +278,11 @@ def test_what_lacks_is_fetched(cache: Path, real_hub: list[str]) -> None:
     snapshot = keep(cache)
     cut_blob(snapshot)
     assert find_model(NAME) == snapshot
-    assert (snapshot / "model.safetensors").read_bytes() == (BUNDLED_FOLDER / "model.safetensors").read_bytes()
+    assert (snapshot / "model.safetensors").read_bytes() == (RENDERED_FOLDER / "model.safetensors").read_bytes()
 
 
 def test_only_the_config_is_fetched_for_a_size(cache: Path, real_hub: list[str]) -> None:
-    assert read_size(NAME).params == read_size("bundled").params
+    assert read_size(NAME).params == read_size("rendered").params
     assert [file.name for file in cache.rglob("snapshots/*/*")] == ["config.json"]
 
 

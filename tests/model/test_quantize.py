@@ -24,12 +24,12 @@ from tests.paths import SAMPLE
 def test_a_missing_package_is_named_with_the_extra(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(UsageError, match=rf"--quantize {kind} needs \w+ and accelerate: pip install 'm3video\[quant"):
-        checkpoint.load("bundled", device="cpu", quantize=kind)
+        checkpoint.load("rendered", device="cpu", quantize=kind)
 
 
 @pytest.mark.parametrize("kind", ["int8", "int4"])
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
-def test_the_bundled_model_answers_with_quantized_layers(kind: str) -> None:
+def test_the_rendered_model_answers_with_quantized_layers(kind: str) -> None:
     package = quantize.PACKAGES[kind][0]
     if importlib.util.find_spec(package) is None:
         pytest.skip(f"{package} is not installed (extra quantize)")
@@ -57,7 +57,7 @@ def test_a_damaged_layer_is_named_though_it_has_no_plain_numbers(kind: str, valu
     from m3video.inference.session import ask
 
     folder, name = tmp_path / "m", "model.language_model.model.layers.1.mlp.up_proj.weight"
-    shutil.copytree(SAMPLE.parent / "bundled", folder)
+    shutil.copytree(SAMPLE.parent / "rendered", folder)
     weights = load_file(folder / "model.safetensors")
     weights[name][3, 5] = value
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
@@ -69,7 +69,7 @@ def test_a_damaged_layer_is_named_though_it_has_no_plain_numbers(kind: str, valu
 
 
 def test_quantized_weights_are_said_to_take_less() -> None:
-    size = read_size("bundled")
+    size = read_size("rendered")
     held = [weight_bytes(size, DeviceSpec(1, dtype="float32", quantize=kind)) for kind in ("none", "int8", "int4")]
     assert held[0] - held[1] == 3 * size.linear_params - 4 * size.linear_rows
     assert held[1] > held[2] > 4 * (size.params - size.linear_params)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from m3video.errors import CheckpointError
-from m3video.model.m3.model_paths import BUNDLED_FOLDER
+from m3video.model.m3.model_paths import RENDERED_FOLDER
 from m3video.model.tokenizer import load_text
 
 TOKENIZERS = [
@@ -28,7 +28,7 @@ TOKENIZERS = [
 @pytest.mark.parametrize("has_pieces", [False, True])
 def test_a_wrong_tokenizer_config_is_reported(content: Any, line: str, has_pieces: bool, tmp_path: Path) -> None:
     for name in ("tokenizer.json", "tokenizer_config.json"):
-        shutil.copy(BUNDLED_FOLDER / name, tmp_path)
+        shutil.copy(RENDERED_FOLDER / name, tmp_path)
     if has_pieces:
         (tmp_path / "tokenizer.model").write_bytes(b"never read")
     raw = json.dumps(content) if isinstance(content, dict) else content
@@ -44,7 +44,7 @@ def test_a_wrong_tokenizer_config_is_reported(content: Any, line: str, has_piece
     "content", [b"", b"{", b"[]", b"{}", b"null", b"\xff\xfe", b'{"model": 5}', b'{"model": {"type": "Bogus"}}']
 )
 def test_a_wrong_tokenizer_is_reported(content: bytes, tmp_path: Path) -> None:
-    shutil.copy(BUNDLED_FOLDER / "tokenizer_config.json", tmp_path)
+    shutil.copy(RENDERED_FOLDER / "tokenizer_config.json", tmp_path)
     (tmp_path / "tokenizer.json").write_bytes(content)
     with pytest.raises(CheckpointError, match=r"tokenizer\.json is no tokenizer") as error:
         load_text(tmp_path)

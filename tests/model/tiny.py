@@ -34,7 +34,7 @@ def tiny_config(**more: object) -> M3VideoConfig:
         eos_token_id=2,
         pad_token_id=0,
     )
-    settings = {"vision_config": vision, "prompt_style": "bundled", "max_context": 256, **more}
+    settings = {"vision_config": vision, "prompt_style": "rendered", "max_context": 256, **more}
     return M3VideoConfig(text_config=text, image_token_index=4, **settings)
 
 
@@ -55,7 +55,7 @@ def tiny_model(**more: object) -> M3VideoForConditionalGeneration:
 
 
 def save_words(folder: Path) -> None:
-    """The word-level tokenizer of the bundled model, with fewer words."""
+    """The word-level tokenizer of the rendered model, with fewer words."""
     raw = Tokenizer(models.WordLevel({word: n for n, word in enumerate(WORDS)}, unk_token="<unk>"))
     raw.normalizer = normalizers.Sequence([normalizers.Lowercase(), normalizers.Replace("?", " ")])
     raw.pre_tokenizer = pre_tokenizers.WhitespaceSplit()

@@ -158,7 +158,7 @@ def test_text_that_is_no_utf8(tmp_path: Path) -> None:
 
 def test_the_written_text_is_the_prompt_that_ask_uses() -> None:
     video = Conversation("v", (("What is it?", "Red."), ("Sure?", "Yes.")), video=Path("v"))
-    for style in ("vicuna_v1", "llava_v1", "bundled"):
+    for style in ("vicuna_v1", "llava_v1", "rendered"):
         text, spans = conversation_text(style, video, num_frames=2, times_seconds=[0.5, 61.25])
         asked = build_prompt(style, "What is it?", num_frames=2, times_seconds=[0.5, 61.25])
         assert text.startswith(asked)
@@ -185,11 +185,11 @@ def learned(told: Labelled) -> list[tuple[int, int]]:
     return [(place, token) for place, token in enumerate(told.labels) if token != -100]
 
 
-def test_the_bundled_form_token_by_token(tmp_path: Path) -> None:
+def test_the_rendered_form_token_by_token(tmp_path: Path) -> None:
     save_words(tmp_path)
     codec = load_text(tmp_path)
     row = Conversation("v", (("what is it", "red"), ("is it red", "it is")), video=Path("v"))
-    told = label(codec, "bundled", row, num_frames=2, times_seconds=[1.0, 2.9])
+    told = label(codec, "rendered", row, num_frames=2, times_seconds=[1.0, 2.9])
     assert isinstance(told, Labelled)
     words = "<s> frame 1 0:01 I frame 2 0:02 I question what is it answer red </s> question is it red answer it is </s>"
     assert told.ids == [IMAGE_ID if word == "I" else WORDS.index(word) for word in words.split()]
@@ -212,7 +212,7 @@ def test_in_chatml_answers_and_their_end_marks_are_learned(tmp_path: Path) -> No
 
 def test_an_answer_of_unknown_words_is_left_out(tmp_path: Path) -> None:
     save_words(tmp_path)
-    found = label(load_text(tmp_path), "bundled", Conversation("a", (("what", "a zebra"),)), num_frames=0)
+    found = label(load_text(tmp_path), "rendered", Conversation("a", (("what", "a zebra"),)), num_frames=0)
     assert not isinstance(found, Labelled)
     assert found.kind == "unknown words"
     assert "zebra" in found.reason

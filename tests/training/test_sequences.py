@@ -14,12 +14,12 @@ from torch import nn
 from m3video.model.m3 import checkpoint
 from m3video.model.m3.pooling import pack
 from m3video.model.m3.prefix import Prefix
-from m3video.training.bundled import build_model
 from m3video.training.decoder import sample_scales, sample_times
 from m3video.training.facts import shares
 from m3video.training.footage import normalise_squares, shot_frames
 from m3video.training.questions import draw_questions, plain_answer
 from m3video.training.recipe import ScratchRecipe
+from m3video.training.rendered import build_model
 from m3video.training.sequences import (
     LOOKUP_HEADS,
     LOOKUP_LAYER,
@@ -264,9 +264,9 @@ def test_one_question_stands_where_inference_puts_it() -> None:
     assert batch.positions_BL[0].tolist() == list(range(batch.ids_BL.shape[1]))
 
 
-def test_the_bundled_model_says_what_answers_right_measures() -> None:
+def test_the_rendered_model_says_what_answers_right_measures() -> None:
     """The evaluation's short cut against the product's own greedy decoding, on the shipped weights."""
-    loaded = checkpoint.load("bundled", device="cpu")
+    loaded = checkpoint.load("rendered", device="cpu")
     squares, _, facts = shot_frames(random.Random(8), num_frames=3, h264=False, content="shapes", held_out=True)
     with torch.inference_mode():
         visual = pack(loaded.model.visual_grids(torch.from_numpy(normalise_squares(squares))), (1, 9, 36))

@@ -18,7 +18,6 @@ from m3video.errors import NotFiniteError, UsageError
 from m3video.model.m3 import checkpoint
 from m3video.model.m3.checkpoint import find_device
 from m3video.training import vision
-from m3video.training.bundled import build_model
 from m3video.training.facts import local_facts
 from m3video.training.features import Features, load_features
 from m3video.training.footage import normalise_squares, sample_moments, shot_frames
@@ -26,6 +25,7 @@ from m3video.training.joint import start_projector
 from m3video.training.loop import run_stage, training_rate
 from m3video.training.recipe import SCRATCH_SMOKE, ScratchRecipe, Stage, load_scratch_recipe
 from m3video.training.render import PAGE_CELL, SIGN_CELL, TABLE_CELL, draw
+from m3video.training.rendered import build_model
 from m3video.training.scenes import facts_at, sample_shot
 from m3video.training.train import train
 from m3video.training.vision import (
@@ -44,18 +44,18 @@ from m3video.training.vision import (
 from m3video.training.words import COLOURS, SHAPES
 from tests.paths import ROOT
 
-CONFIG = ROOT / "configs" / "bundled.yaml"
+CONFIG = ROOT / "configs" / "rendered.yaml"
 
 
 def test_the_shipped_recipe_loads_and_builds_the_shipped_sizes() -> None:
     recipe = load_scratch_recipe(CONFIG)
-    bundled = json.loads((CONFIG.parents[1] / "m3video" / "assets" / "bundled" / "config.json").read_text("utf-8"))
+    rendered = json.loads((CONFIG.parents[1] / "m3video" / "assets" / "rendered" / "config.json").read_text("utf-8"))
     built = build_model(recipe).config
     for part, names in (
         ("vision_config", ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size")),
         ("text_config", ("hidden_size", "num_hidden_layers", "num_attention_heads", "vocab_size", "intermediate_size")),
     ):
-        assert {n: getattr(getattr(built, part), n) for n in names} == {n: bundled[part][n] for n in names}
+        assert {n: getattr(getattr(built, part), n) for n in names} == {n: rendered[part][n] for n in names}
 
 
 @pytest.mark.parametrize(
@@ -345,7 +345,7 @@ def test_smoke_runs_all_stages_resumes_and_leaves_a_model_that_loads(smoke: Path
             assert cache.facts_M[row] == facts_at(recipe_of, moment)
             assert np.array_equal(cache.cells_MC[row], local_facts(draw(recipe_of, moment)[1]))
     loaded = checkpoint.load(str(smoke.parent / "model"), device="cpu")
-    assert loaded.config.prompt_style == "bundled"
+    assert loaded.config.prompt_style == "rendered"
     first = loaded.model.lm_head.weight.detach().clone()
     # Everything is done: a second run only exports again, to the same weights.
     again = train(CONFIG, run_dir=run_dir, device="cpu", smoke=True, out=tmp_path / "again")

@@ -59,7 +59,7 @@ def test_a_time_below_ten_minutes_is_one_token(seconds: float) -> None:
 
 def test_training_and_inference_write_a_prompt_alike(folder: Path) -> None:
     seconds, scales, question = (0.4, 7.9, 61.0), (1, 9, 1), "what colour is the background in frame 2"
-    prompt = build_prompt("bundled", question, num_frames=3, times_seconds=seconds)
+    prompt = build_prompt("rendered", question, num_frames=3, times_seconds=seconds)
     inference: list[int] = []
     left = list(scales)
     for token in prompt_ids(load_text(folder), prompt):
@@ -68,6 +68,6 @@ def test_training_and_inference_write_a_prompt_alike(folder: Path) -> None:
     assert inference == [word_ids()[word] for word in training]
 
 
-def test_the_bundled_tokenizer_is_this_vocabulary() -> None:
-    path = ROOT / "m3video" / "assets" / "bundled" / "tokenizer.json"
+def test_the_rendered_tokenizer_is_this_vocabulary() -> None:
+    path = ROOT / "m3video" / "assets" / "rendered" / "tokenizer.json"
     assert json.loads(path.read_text(encoding="utf-8"))["model"]["vocab"] == word_ids()

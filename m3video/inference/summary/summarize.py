@@ -22,6 +22,7 @@ from m3video.inference.pipeline import analyze_video, open_for, plan_details, sc
 from m3video.inference.summary.chapters import TOKENS_PER_SHOT, find_spans
 from m3video.inference.summary.reduce import Caption, Line, reduce_lines
 from m3video.inference.summary.values import Chapter, Sentence, Summary
+from m3video.model.m3.default_model import with_model
 from m3video.types import TokenPlan, VideoInfo
 from m3video.utils.clock import clock
 from m3video.utils.progress import Meter, Progress, silent
@@ -32,9 +33,9 @@ if TYPE_CHECKING:
 SUMMARY_LENGTH = 4
 """A summary may be this many times as long as a caption (`max_new_tokens`)."""
 
-BUNDLED_NOTE = (
-    "the bundled model answers closed questions and writes no captions: a caption is its answers to two of them for "
-    "each shot, and the summary is these captions; a real checkpoint (--model mucai/llava-v1.5-7b-m3) writes both"
+RENDERED_NOTE = (
+    "the model rendered answers closed questions and writes no captions: a caption is its answers to two of them for "
+    "each shot, and the summary is these captions; --model small writes both"
 )
 _CLOSED = ("what is shown", "is it day or night")
 
@@ -195,8 +196,8 @@ def _caption(texts: Sequence[str]) -> str:
 
 
 def is_captioner(loaded: LoadedModel) -> bool:
-    """Return whether the model writes sentences; the bundled one only answers closed questions."""
-    return loaded.config.prompt_style != "bundled"
+    """Return whether the model writes sentences; `rendered` only answers closed questions."""
+    return loaded.config.prompt_style != "rendered"
 
 
 def conclude(loaded: LoadedModel, facts: VideoFacts, captioned: Sequence[Captioned], settings: Settings) -> Summary:
@@ -219,7 +220,7 @@ def conclude(loaded: LoadedModel, facts: VideoFacts, captioned: Sequence[Caption
         generated += reduced.generated
     else:
         sentences = [Sentence(s.text, s.start_seconds, s.end_seconds, s.chapters, True) for s in lines]
-        depth, notes = 0, (*notes, BUNDLED_NOTE)
+        depth, notes = 0, (*notes, RENDERED_NOTE)
     notes += tuple(dict.fromkeys(warning for one in generated for warning in one.warnings))
     if not sentences:
         notes += (f"{loaded.name} generated no text",)
@@ -290,12 +291,13 @@ def summarize(
     from m3video.model.m3 import checkpoint
 
     refuse_ranges(settings)
+    settings, decided = with_model(settings, loaded=None if loaded is None else loaded.name)
     captioned: list[Captioned] = []
     for part in chapters(path, settings, progress=progress):
         if isinstance(part, VideoFacts):
             assert loaded is not None
             made = conclude(loaded, part, captioned, settings)
-            return replace(made, warnings=tuple(dict.fromkeys(made.warnings)))
+            return replace(made, warnings=tuple(dict.fromkeys((*decided.notes, *made.warnings))))
         loaded = loaded or checkpoint.load_for(settings)
         captioned += captions(loaded, [part], settings)
     raise AssertionError("chapters yields the facts last")

@@ -18,8 +18,9 @@ from m3video.errors import CheckpointError, UsageError
 from m3video.model import quantize as quantizing
 from m3video.model.m3.config_json import check_tower, is_original, read_config_json, read_tower_json
 from m3video.model.m3.config_rules import TOWER, UNREAD
+from m3video.model.m3.default_model import RENDERED, decide_model
 from m3video.model.m3.merge import FINAL_NORM, Merged, Plain, Weights, find_merge, is_difference
-from m3video.model.m3.model_paths import BUNDLED, find_model, find_tower, tower_beside
+from m3video.model.m3.model_paths import find_model, find_tower, tower_beside
 from m3video.model.m3.modeling import MODEL_TYPE, M3VideoConfig, M3VideoForConditionalGeneration
 from m3video.model.m3.state_dict import (
     hf_config,
@@ -46,7 +47,7 @@ class LoadedModel:
     Attributes:
         model: on its device, in evaluation mode.
         codec: its tokenizer.
-        name: the name or path that the user gave.
+        name: the name or path that the user gave, or that was decided for "auto".
         folder: the folder of its files.
         context: most positions of prompt and answer combined.
         warnings: lines that every answer carries, e.g. that the weights were never trained on nested tokens.
@@ -62,9 +63,9 @@ class LoadedModel:
     tower: Path | None = None
 
     @property
-    def is_bundled(self) -> bool:
-        """Whether it is the small model inside the package."""
-        return self.name == BUNDLED
+    def is_rendered(self) -> bool:
+        """Whether it is the model of rendered clips inside the package."""
+        return self.name == RENDERED
 
     @property
     def config(self) -> M3VideoConfig:
@@ -85,8 +86,8 @@ def load(
     """Load a model.
 
     Args:
-        name_or_path: "bundled", a folder (original M3/LLaVA layout, converted, or transformers llava / llava_next), or
-            a hub name. HF_HOME and HF_HUB_OFFLINE are respected.
+        name_or_path: "small", "rendered", "auto" (see `decide_model`), a folder (original M3/LLaVA layout, converted,
+            or transformers llava / llava_next), or a hub name. HF_HOME and HF_HUB_OFFLINE are respected.
         device: "auto" (CUDA when there is one), "cpu", "cuda" or "cuda:N".
         dtype: "auto" (float32 on CPU, the stored half precision on CUDA), "float32", "bfloat16" or "float16".
         vision_tower: folder of a separate vision tower, where the checkpoint does not name it or it has moved.
@@ -102,6 +103,8 @@ def load(
     """
     if quantize != "none":
         quantizing.check_installed(quantize)
+    decided = decide_model(name_or_path)
+    name_or_path = decided.name
     place = find_device(device)
     if place.type == "cpu":
         return_freed_memory()
@@ -117,7 +120,7 @@ def load(
         model = fill(config, weights, tower, device=place, dtype=number_type, attn=attn, quantize=quantize)
     text_config: Any = config.text_config
     context = min(config.max_context, int(text_config.max_position_embeddings))
-    notes = _notes(name_or_path, config, raw)
+    notes = (*decided.notes, *_notes(name_or_path, config, raw))
     folder = weights.text_folder
     return LoadedModel(model, load_text(folder), name_or_path, folder, context, notes, tower)
 

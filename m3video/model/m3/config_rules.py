@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from m3video.model.m3.conv_sizes import CONV_SIDE, EFFICIENTNET_LITE, FEATURE_STRIDES
-from m3video.model.m3.prompt import TEMPLATES
+from m3video.model.m3.prompt import FORMER_STYLE, TEMPLATES
 from m3video.types import SCALES
 
 ORIGINAL, CONVERTED = "llava_llama", "m3video"
@@ -254,7 +254,7 @@ FOLDED = {
 }
 FULL_STRATEGY = needed(Rule('"full": a convolutional tower has no class token', lambda value: value == "full"))
 CONVERTED_ONLY = {
-    "prompt_style": one_of(*TEMPLATES, "bundled"),
+    "prompt_style": one_of(*TEMPLATES, "rendered", FORMER_STYLE),
     "image_aspect_ratio": one_of("pad", "anyres"),
     "use_image_newline": _FLAG,
     "max_context": _whole(1),

@@ -1,4 +1,4 @@
-"""Find a model's files: the bundled folder, that of `small`, a path, the hub, and a separate vision tower."""
+"""Find a model's files: the folder of `rendered`, that of `small`, a path, the hub, and a separate vision tower."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from m3video.errors import CheckpointError
 from m3video.model.hub import ACCEPTED, cached_folder, from_hub, what_lacks
 from m3video.model.m3.adapters import refuse_part
 from m3video.model.m3.config_json import check_tower, is_original, read_config_json, read_tower_json
+from m3video.model.m3.default_model import RENDERED, decide_model
 from m3video.model.m3.picture_format import PictureFormat, picture_format
-from m3video.model.m3.small import SMALL, find_prepared, prepare_small
+from m3video.model.m3.small import SMALL, SMALL_FOLDER, find_prepared, prepare_small
 from m3video.model.safetensors_headers import weight_files
 from m3video.utils.cache import cache_root
 
-BUNDLED = "bundled"
-BUNDLED_FOLDER = Path(__file__).parents[2] / "assets" / "bundled"
+RENDERED_FOLDER = Path(__file__).parents[2] / "assets" / "rendered"
 
 
 def find_model(name_or_path: str, *, revision: str | None = None, vision_tower: str | None = None) -> Path:
     """Return the folder of a whole model, after the checks that need no torch.
 
     Args:
-        name_or_path: "bundled", "small", a folder or a hub name.
+        name_or_path: "small", "rendered", a folder or a hub name.
         revision: branch, tag or commit of a hub model.
         vision_tower: folder of a separate vision tower, as for loading.
 
@@ -49,7 +49,7 @@ def find_source(name_or_path: str, base: str | None, *, vision_tower: str | None
 
 
 def find_folder(name_or_path: str, *, revision: str | None = None) -> Path:
-    """Return the bundled folder, that of `small`, a local folder with a config.json, or one from the hub.
+    """Return the folder of `rendered`, that of `small`, a local folder with a config.json, or one from the hub.
 
     That of `small` is written when it is asked for first.
 
@@ -65,12 +65,13 @@ def find_folder(name_or_path: str, *, revision: str | None = None) -> Path:
 
 def find_any(name_or_path: str, *, revision: str | None = None) -> Path:
     """Return the same, with or without a config.json: a LoRA may come without one."""
-    if name_or_path == BUNDLED:
-        if not (BUNDLED_FOLDER / "config.json").is_file():
+    name_or_path = decide_model(name_or_path).name
+    if name_or_path == RENDERED:
+        if not (RENDERED_FOLDER / "config.json").is_file():
             raise CheckpointError(
-                f"{BUNDLED_FOLDER} holds no bundled model in this installation; name another: {ACCEPTED}"
+                f"{RENDERED_FOLDER} holds no model rendered in this installation; name another: {ACCEPTED}"
             )
-        return BUNDLED_FOLDER
+        return RENDERED_FOLDER
     if name_or_path == SMALL:
         return prepare_small(cache_root())
     path = local_path(name_or_path)
@@ -87,7 +88,8 @@ def find_config(name_or_path: str) -> Path:
     Raises:
         CheckpointError: there is none.
     """
-    if name_or_path in (BUNDLED, SMALL) or local_path(name_or_path) is not None:
+    name_or_path = decide_model(name_or_path).name
+    if name_or_path in (RENDERED, SMALL) or local_path(name_or_path) is not None:
         return find_folder(name_or_path)
     return from_hub(name_or_path, only_config=True)
 
@@ -96,11 +98,12 @@ def find_here(name_or_path: str, *, whole: bool = False) -> Path | None:
     """Return the folder or path of a model on this machine; None for a hub model that is not cached.
 
     Args:
-        name_or_path: "bundled", "small", a folder or a hub name.
+        name_or_path: "small", "rendered", a folder or a hub name.
         whole: a hub model counts only when all of it was downloaded.
     """
-    if name_or_path == BUNDLED:
-        return BUNDLED_FOLDER
+    name_or_path = decide_model(name_or_path).name
+    if name_or_path == RENDERED:
+        return RENDERED_FOLDER
     if name_or_path == SMALL:
         return find_prepared(cache_root())
     path = local_path(name_or_path)
@@ -114,12 +117,14 @@ def picture_format_here(name: str) -> PictureFormat | None:
     """Return the pictures of a model by its name, from its config.json alone; None where that is not on this machine.
 
     Args:
-        name: "bundled", a folder or a hub name; nothing is downloaded.
+        name: "small", "rendered", a folder or a hub name; nothing is downloaded.
 
     Raises:
         CheckpointError: its config is wrong.
     """
     folder = find_here(name)
+    if folder is None and decide_model(name).name == SMALL:
+        folder = SMALL_FOLDER  # not put together yet
     if folder is None or not (folder / "config.json").is_file():
         return None
     return picture_format(read_config_json(folder).get("vision_config") or {})

@@ -23,10 +23,11 @@ from transformers.utils import logging as transformers_logging
 from m3video.model.m3 import conv_tower  # noqa: F401 - registers the tower that a config may name
 from m3video.model.m3.picture_format import PictureFormat, picture_format
 from m3video.model.m3.pooling import pack
+from m3video.model.m3.prompt import style_named
 from m3video.types import FULL_SCALE, SCALES
 
 MODEL_TYPE = "m3video"
-PROMPT_STYLES = ("vicuna_v1", "llava_v1", "llava_v0", "plain", "chatml", "bundled")
+PROMPT_STYLES = ("vicuna_v1", "llava_v1", "llava_v0", "plain", "chatml", "rendered")
 
 
 class M3VideoConfig(LlavaConfig):
@@ -55,6 +56,10 @@ class M3VideoConfig(LlavaConfig):
     projector_width: int | None = None
     m3_trained: bool = True
     origin: str = ""
+
+    def __post_init__(self, **kwargs: Any) -> None:
+        self.prompt_style = style_named(self.prompt_style)
+        super().__post_init__(**kwargs)
 
     @property
     def pictures(self) -> PictureFormat:

@@ -25,7 +25,7 @@ from m3video.model.m3.images import image_processor as image_processor_of
 from m3video.model.m3.images import pad_pixels
 from m3video.model.m3.modeling import M3VideoConfig
 from m3video.model.m3.picture_format import CLIP_PICTURES, PictureFormat
-from m3video.model.m3.prompt import IMAGE, build_prompt
+from m3video.model.m3.prompt import IMAGE, build_prompt, style_named
 from m3video.types import FULL_SCALE, check_scale
 from m3video.utils.text import first_line
 
@@ -45,7 +45,7 @@ class M3VideoProcessor(ProcessorMixin):
         **kwargs: Any,
     ) -> None:
         self.image_token_id = image_token_id
-        self.prompt_style = prompt_style
+        self.prompt_style = style_named(prompt_style)
         super().__init__(image_processor, tokenizer, **kwargs)
 
     def frames_text(self, frame_scales: Sequence[int], times_seconds: Sequence[float] | None, text: str) -> str:

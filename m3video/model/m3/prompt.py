@@ -38,11 +38,20 @@ TURN_MARKS = ("<|im_start|>", "<|im_end|>")
 """Single tokens that begin and end a turn in the style "chatml"."""
 
 
+FORMER_STYLE = "bundled"
+"""What the style "rendered" is called in folders that were written before it had this name."""
+
+
+def style_named(name: str) -> str:
+    """Return the prompt style that a config names, by its name of today."""
+    return "rendered" if name == FORMER_STYLE else name
+
+
 def build_prompt(style: str, question: str, *, num_frames: int, times_seconds: Sequence[float] | None) -> str:
     """Return the whole prompt, with one `<image>` for each frame.
 
     Args:
-        style: one of `TEMPLATES`, or "bundled".
+        style: one of `TEMPLATES`, or "rendered".
         question: the user's words; must not contain `<image>`.
         num_frames: how many frames are shown.
         times_seconds: their times to write before them, or None for no timestamps.
@@ -56,8 +65,8 @@ def build_prompt(style: str, question: str, *, num_frames: int, times_seconds: S
         raise UsageError(f"the question contains {mark}, which stands for a turn of the chat: leave it out")
     if times_seconds is not None and len(times_seconds) != num_frames:
         raise ValueError(f"{len(times_seconds)} times for {num_frames} frames")
-    if style == "bundled":
-        return _bundled(question, num_frames=num_frames, times_seconds=times_seconds)
+    if style == "rendered":
+        return _rendered(question, num_frames=num_frames, times_seconds=times_seconds)
     before, after = TEMPLATES[style]
     if times_seconds is None:
         frames = f"{IMAGE}\n" * num_frames
@@ -66,8 +75,8 @@ def build_prompt(style: str, question: str, *, num_frames: int, times_seconds: S
     return f"{before}{frames}{question}{after}"
 
 
-def _bundled(question: str, *, num_frames: int, times_seconds: Sequence[float] | None) -> str:
-    """Return the word-level prompt of the bundled model: `frame 1 0:03 <image> ... question ... answer`."""
+def _rendered(question: str, *, num_frames: int, times_seconds: Sequence[float] | None) -> str:
+    """Return the word-level prompt of the rendered model: `frame 1 0:03 <image> ... question ... answer`."""
     words = []
     for number in range(num_frames):
         words += ["frame", str(number + 1)]
@@ -91,14 +100,14 @@ def worded(
     There is a note for each time that is replaced by that of another frame, or by none.
 
     Args:
-        style: one of `TEMPLATES`, or "bundled".
+        style: one of `TEMPLATES`, or "rendered".
         question: the user's words.
         times_seconds: the shown frames' times, or None where they are not known.
         scales: the shown frames' token scales.
         shots_seconds: when each shot begins and when the last one ends, increasing; empty where that is not known.
         timestamps: whether times are written before the frames.
     """
-    if style == "bundled" and times_seconds and timestamps:
+    if style == "rendered" and times_seconds and timestamps:
         return name_times(question, times_seconds, scales=scales, shots_seconds=shots_seconds)
     return question, ()
 
@@ -111,9 +120,9 @@ def name_times(
 ) -> tuple[str, tuple[str, ...]]:
     """Replace each time in a question ("at 0:07") by a frame that is shown ("in frame 3").
 
-    This is for the bundled model, which was trained on questions about numbered frames. A time is replaced by the frame
-    of its shot with most tokens; where no frame of the shot is shown, by the nearest frame. A time outside the shots
-    stays as it is.
+    This is for the model `rendered`, which was trained on questions about numbered frames. A time is replaced by the
+    frame of its shot with most tokens; where no frame of the shot is shown, by the nearest frame. A time outside the
+    shots stays as it is.
 
     Args:
         question, times_seconds, scales, shots_seconds: as for `worded`.

@@ -33,7 +33,7 @@ from m3video.model.m3.prompt import worded
 from m3video.model.tokenizer import IMAGE_ID, prompt_ids
 
 NEUTRAL = "what is shown"
-"""A question about nothing in particular, in words that the bundled model knows."""
+"""A question about nothing in particular, in words that the rendered model knows."""
 
 FIRST_LAYER = 0.5
 """Layers before this share of all are ignored: their attention goes to what is near, not to what the question is

@@ -44,8 +44,8 @@ def read_size(name: str, *, vision_tower: str | None = None) -> ModelSize:
     """Read the numbers that a model's memory depends on.
 
     Args:
-        name: "bundled", a checkpoint folder of any layout that loads, or a hub name; of one that is not on this
-            machine only config.json is fetched.
+        name: "small", "rendered", a checkpoint folder of any layout that loads, or a hub name; of one that is not on
+            this machine only config.json is fetched.
         vision_tower: folder of a separate vision tower, as for loading.
 
     Raises:

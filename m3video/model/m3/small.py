@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from m3video.errors import CheckpointError
-from m3video.model.m3.small_base import INSTALL, BasePlace, OtherBaseError, base_of_hub, bases_here
+from m3video.model.m3.small_base import BasePlace, OtherBaseError, base_of_hub, bases_here
 from m3video.model.safetensors_headers import files_digest
 from m3video.utils.cache import MODELS, STALE_SECONDS, VARIABLE
 from m3video.utils.digest import digest_of
@@ -72,28 +72,6 @@ def find_prepared(cache: Path, *, part: Path | None = None) -> Path | None:
         names = [f"{key}-{base.sample}" for base in bases_here()]
         written.sort(key=lambda path: names.index(path.name) if path.name in names else len(names))
     return written[0] if written else None
-
-
-def default_model(cache: Path, *, part: Path | None = None) -> tuple[str, str | None]:
-    """Return the model that answers where the user names none, and a note where that is not `small`.
-
-    Nothing is downloaded for a default: without a base on this machine the model that is bundled whole answers.
-
-    Args:
-        cache: the cache folder.
-        part: as for `prepare_small`.
-
-    Raises:
-        CheckpointError: the user names a base that is none.
-    """
-    part = part or SMALL_FOLDER
-    if (part / "config.json").is_file() and (find_prepared(cache, part=part) or next(bases_here(), None)):
-        return SMALL, None
-    return (
-        "bundled",
-        f"no model for natural video is installed ({INSTALL}): the bundled one answers, which knows only rendered "
-        "clips",
-    )
 
 
 def _part_key(part: Path) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 
 from m3video.errors import CheckpointError
 from m3video.model.m3.model_paths import find_here
-from m3video.model.m3.prompt import IMAGE, TEMPLATES, build_prompt
+from m3video.model.m3.prompt import IMAGE, TEMPLATES, build_prompt, style_named
 from m3video.model.tokenizer import load_text, prompt_ids
 
 
@@ -17,7 +17,7 @@ def text_around(model: str, *, times_seconds: Sequence[float], timestamps: bool)
     """Return how many tokens of the prompt are neither visual nor the question's: times, numbers, the template.
 
     Args:
-        model: "bundled", a checkpoint folder, or a hub name.
+        model: "small", "rendered", a checkpoint folder, or a hub name.
         times_seconds: times of the frames shown.
         timestamps: whether they are written before the frames.
 
@@ -29,8 +29,8 @@ def text_around(model: str, *, times_seconds: Sequence[float], timestamps: bool)
         if folder is None:
             return None
         raw = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        style = str(raw.get("prompt_style", "vicuna_v1"))
-        if style != "bundled" and style not in TEMPLATES:
+        style = style_named(str(raw.get("prompt_style", "vicuna_v1")))
+        if style != "rendered" and style not in TEMPLATES:
             return None
         prompt = build_prompt(
             style, "", num_frames=len(times_seconds), times_seconds=times_seconds if timestamps else None

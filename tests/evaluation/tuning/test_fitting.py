@@ -12,7 +12,7 @@ BUDGETS = (180, 720, 7000)
 
 
 def settings(memory: str | None) -> Settings:
-    return Settings(memory=memory, device="cpu", max_frames=16)
+    return Settings(model="rendered", memory=memory, device="cpu", max_frames=16)
 
 
 def test_without_a_memory_all_are_kept() -> None:

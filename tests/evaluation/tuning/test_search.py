@@ -1,4 +1,4 @@
-"""The loop on a real clip and the bundled model: one decoding for all budgets, the same answers as `ask`."""
+"""The loop on a real clip and the rendered model: one decoding for all budgets, the same answers as `ask`."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ QUESTION = "What colour is the background at 0:03?"
 
 @pytest.fixture(scope="module")
 def loaded() -> checkpoint.LoadedModel:
-    return checkpoint.load("bundled", device="cpu")
+    return checkpoint.load("rendered", device="cpu")
 
 
 def test_the_vision_batch_is_halved_and_the_answer_says_so(
@@ -134,7 +134,7 @@ import json, resource, sys
 from m3video.config import Settings
 from m3video.model.m3 import checkpoint
 from m3video.inference.session import VideoSession, ask
-loaded = checkpoint.load("bundled", device="cpu")
+loaded = checkpoint.load("rendered", device="cpu")
 first = ask(sys.argv[1], "day or night?", Settings(cache=False, budget=4, max_frames=1), loaded=loaded)
 data = next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmData"))
 resource.setrlimit(resource.RLIMIT_DATA, (data * 1024 + (70 << 20), resource.RLIM_INFINITY))

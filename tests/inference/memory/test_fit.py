@@ -21,7 +21,7 @@ from scripts.random_model import write_config
 
 
 def fit(**values: object) -> fitting.Fitted:
-    found = fit_settings(Settings(device="cpu", **values))  # type: ignore[arg-type]
+    found = fit_settings(Settings(**{"model": "rendered", "device": "cpu", **values}))  # type: ignore[arg-type]
     assert found is not None
     return found
 

@@ -1,4 +1,4 @@
-"""Summaries of the sample clip, by the bundled model and by a checkpoint that writes (random) words."""
+"""Summaries of the sample clip, by the rendered model and by a checkpoint that writes (random) words."""
 
 from __future__ import annotations
 
@@ -10,27 +10,27 @@ import pytest
 
 from m3video.config import Settings
 from m3video.errors import DoesNotFitError, UsageError
-from m3video.inference.summary.summarize import BUNDLED_NOTE, _caption, _finest, summarize
+from m3video.inference.summary.summarize import RENDERED_NOTE, _caption, _finest, summarize
 from m3video.model.m3 import checkpoint
 from tests.model.tiny import load_tiny
 from tests.paths import SAMPLE
 
 
-def test_the_bundled_model_captions_by_closed_questions() -> None:
-    loaded = checkpoint.load("bundled", device="cpu")
+def test_the_rendered_model_captions_by_closed_questions() -> None:
+    loaded = checkpoint.load("rendered", device="cpu")
     made = summarize(SAMPLE, Settings(max_frames=2, budget=360), loaded=loaded)
     # Two frames: no more than two shots in a chapter, and the sample has four.
     assert [(c.start_seconds, c.end_seconds, c.num_shots) for c in made.chapters] == [(0, 5.8, 2), (5.8, 12, 2)]
     assert all(c.visual_tokens <= 360 and c.num_frames == 2 for c in made.chapters)
     assert [s.text for s in made.sentences] == [c.caption for c in made.chapters]
     assert "a sign with a word, day" in made.text
-    assert BUNDLED_NOTE in made.warnings
+    assert RENDERED_NOTE in made.warnings
     assert [s.chapters for s in made.sentences] == [(1,), (2,)]
 
 
 @pytest.mark.parametrize(("max_frames", "budget", "shots"), [(16, 720, [4]), (3, 720, [2, 2]), (16, 108, [2, 2])])
 def test_every_shot_is_captioned_however_few_chapters_there_are(max_frames: int, budget: int, shots: list[int]) -> None:
-    loaded = checkpoint.load("bundled", device="cpu")
+    loaded = checkpoint.load("rendered", device="cpu")
     made = summarize(SAMPLE, Settings(max_frames=max_frames, budget=budget), loaded=loaded)
     assert [c.num_shots for c in made.chapters] == shots == [len(c.caption.split("; ")) for c in made.chapters]
     told = "; ".join(c.caption for c in made.chapters).split("; ")
@@ -56,7 +56,7 @@ def test_a_checkpoint_that_writes_captions_and_summarizes(tmp_path: Path) -> Non
     assert [c.num_shots for c in made.chapters] == [1, 1, 1, 1]
     assert made.depth == 1
     assert made.tokens["visual"] == sum(c.visual_tokens for c in made.chapters) > 0
-    assert BUNDLED_NOTE not in made.warnings
+    assert RENDERED_NOTE not in made.warnings
     assert made.sentences
     assert all(0 <= s.start_seconds < s.end_seconds <= 12 for s in made.sentences)
     assert any("cut off" in warning for warning in made.warnings)

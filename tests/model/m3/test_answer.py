@@ -20,7 +20,7 @@ from m3video.model.m3.square import as_square
 from tests.model.tiny import load_tiny
 
 
-@pytest.fixture(scope="module", params=["bundled", "vicuna_v1"])
+@pytest.fixture(scope="module", params=["rendered", "vicuna_v1"])
 def loaded(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> LoadedModel:
     return load_tiny(tmp_path_factory.mktemp("tiny") / "m", prompt_style=request.param, max_context=512)
 
@@ -44,7 +44,7 @@ def test_together_is_as_alone(loaded: LoadedModel, count: int) -> None:
     ]
     assert answer_batch(loaded, questions, max_new_tokens=6) == alone
     # Random weights: in the longer template they say the same to all.
-    assert count == 1 or loaded.config.prompt_style != "bundled" or len({answer.text for answer in alone}) > 1
+    assert count == 1 or loaded.config.prompt_style != "rendered" or len({answer.text for answer in alone}) > 1
 
 
 def test_one_that_does_not_fit_costs_the_others_nothing(loaded: LoadedModel) -> None:

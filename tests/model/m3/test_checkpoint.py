@@ -169,7 +169,7 @@ def test_a_broken_checkpoint_is_one_line(name: str, tmp_path: Path, monkeypatch:
 
 @pytest.mark.parametrize("name", ["nobody/nothing", "./nothing", "nothing", "/no/such/folder"])
 def test_a_name_that_is_nothing(name: str) -> None:
-    with pytest.raises(CheckpointError, match="bundled") as caught:
+    with pytest.raises(CheckpointError, match="rendered") as caught:
         checkpoint.load(name)
     assert "\n" not in str(caught.value)
 
@@ -181,7 +181,7 @@ def test_no_network_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", "http://127.0.0.1:9")
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
-    with pytest.raises(CheckpointError, match=r"cannot be fetched \(.*bundled") as caught:
+    with pytest.raises(CheckpointError, match=r"cannot be fetched \(.*rendered") as caught:
         checkpoint.load("nobody/nothing")
     assert "\n" not in str(caught.value)
     assert "HF_HUB_OFFLINE" not in str(caught.value)

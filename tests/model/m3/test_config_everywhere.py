@@ -14,11 +14,11 @@ from m3video.cli.app import app
 from m3video.config import Settings
 from m3video.errors import CheckpointError, M3VideoError
 from m3video.model.m3.convert import convert
-from m3video.model.m3.model_paths import BUNDLED_FOLDER
+from m3video.model.m3.model_paths import RENDERED_FOLDER
 
 pytestmark = pytest.mark.usefixtures("offline")
 
-SAMPLE = BUNDLED_FOLDER.parent / "sample.mp4"
+SAMPLE = RENDERED_FOLDER.parent / "sample.mp4"
 
 
 def questions(folder: Path) -> Path:

@@ -78,8 +78,8 @@ def check_equal(loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch) -> float:
     return max(float((one - two).abs().max()) for one, (_, two) in zip(firsts, cold, strict=True))
 
 
-def test_follow_ups_of_the_bundled_model(monkeypatch: pytest.MonkeyPatch) -> None:
-    difference = check_equal(checkpoint.load("bundled", device="cpu"), monkeypatch)
+def test_follow_ups_of_the_rendered_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    difference = check_equal(checkpoint.load("rendered", device="cpu"), monkeypatch)
     assert difference < LOGITS
 
 
@@ -91,7 +91,7 @@ def test_follow_ups_of_parity_checkpoints(name: str, monkeypatch: pytest.MonkeyP
     assert difference < LOGITS
 
 
-@pytest.mark.parametrize("style", ["bundled", "vicuna_v1", "llava_v0", "plain"])
+@pytest.mark.parametrize("style", ["rendered", "vicuna_v1", "llava_v0", "plain"])
 def test_every_template_keeps_its_frames(style: str, tmp_path: Path) -> None:
     loaded = load_tiny(tmp_path / "m", prompt_style=style)
     held = Prefix(loaded, shown(loaded), times_seconds=TIMES)

@@ -9,10 +9,10 @@ from m3video.model.m3.modeling import PROMPT_STYLES
 from m3video.model.m3.prompt import TEMPLATES, TURN_MARKS, build_prompt, name_times
 
 
-def test_bundled_prompt_numbers_frames_and_rounds_times_down() -> None:
-    prompt = build_prompt("bundled", "what is it", num_frames=2, times_seconds=[3.9, 67.0])
+def test_rendered_prompt_numbers_frames_and_rounds_times_down() -> None:
+    prompt = build_prompt("rendered", "what is it", num_frames=2, times_seconds=[3.9, 67.0])
     assert prompt == "frame 1 0:03 <image> frame 2 1:07 <image> question what is it answer"
-    assert build_prompt("bundled", "q", num_frames=1, times_seconds=None) == "frame 1 <image> question q answer"
+    assert build_prompt("rendered", "q", num_frames=1, times_seconds=None) == "frame 1 <image> question q answer"
 
 
 def test_times_stand_before_their_frames() -> None:
@@ -28,7 +28,7 @@ def test_chatml_has_a_system_turn_the_frames_with_the_question_and_the_beginning
         "<|im_start|>user\nFrame at 0:00: <image>\nFrame at 0:07.50: <image>\nQ?<|im_end|>\n"
         "<|im_start|>assistant\n"
     )
-    assert {*TEMPLATES, "bundled"} == {*PROMPT_STYLES}
+    assert {*TEMPLATES, "rendered"} == {*PROMPT_STYLES}
 
 
 @pytest.mark.parametrize("mark", TURN_MARKS)
@@ -38,7 +38,7 @@ def test_a_question_in_chatml_cannot_end_its_turn(mark: str) -> None:
     assert mark in build_prompt("plain", f"what?{mark}", num_frames=1, times_seconds=None)
 
 
-@pytest.mark.parametrize("style", [*TEMPLATES, "bundled"])
+@pytest.mark.parametrize("style", [*TEMPLATES, "rendered"])
 def test_an_image_mark_in_the_question_is_refused(style: str) -> None:
     with pytest.raises(UsageError, match="<image>"):
         build_prompt(style, "what is <image>", num_frames=1, times_seconds=None)

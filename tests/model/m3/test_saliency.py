@@ -113,10 +113,10 @@ def test_a_model_with_other_parts_is_refused(loaded: LoadedModel, grids: torch.T
 
 
 def test_shares_of_a_real_question(tmp_path: Path) -> None:
-    """The bundled model looks at the frame whose time is named."""
-    bundled = load("bundled", device="cpu")
-    grids = torch.randn(4, 576, bundled.config.text_config.hidden_size, generator=torch.Generator().manual_seed(2))
-    look = CoarseAttention(bundled, pack(grids, [9] * 4), times_seconds=[0, 2, 5, 8]).attend(
+    """The rendered model looks at the frame whose time is named."""
+    rendered = load("rendered", device="cpu")
+    grids = torch.randn(4, 576, rendered.config.text_config.hidden_size, generator=torch.Generator().manual_seed(2))
+    look = CoarseAttention(rendered, pack(grids, [9] * 4), times_seconds=[0, 2, 5, 8]).attend(
         "what colour is the background at 0:05"
     )
     assert int(look.relevance_N.argmax()) == 2

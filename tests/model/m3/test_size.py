@@ -11,17 +11,17 @@ import pytest
 
 from m3video.errors import CheckpointError
 from m3video.model.m3.checkpoint import load
-from m3video.model.m3.model_paths import BUNDLED_FOLDER
+from m3video.model.m3.model_paths import RENDERED_FOLDER
 from m3video.model.m3.size import read_size
 from m3video.model.safetensors_headers import read_header
 from tests.model.tiny import save_original, save_tiny
 
 
-def test_the_bundled_model_is_counted_without_torch_and_without_its_weights(tmp_path: Path) -> None:
+def test_the_rendered_model_is_counted_without_torch_and_without_its_weights(tmp_path: Path) -> None:
     """In a child process, and from a copy of which only the header is left."""
     for name in ("config.json", "tokenizer.json", "tokenizer_config.json"):
-        (tmp_path / name).write_bytes((BUNDLED_FOLDER / name).read_bytes())
-    weights = (BUNDLED_FOLDER / "model.safetensors").read_bytes()
+        (tmp_path / name).write_bytes((RENDERED_FOLDER / name).read_bytes())
+    weights = (RENDERED_FOLDER / "model.safetensors").read_bytes()
     (tmp_path / "model.safetensors").write_bytes(weights[: 8 + int.from_bytes(weights[:8], "little")])
     script = (
         "import sys; from m3video.config import Settings; from m3video.inference.memory.fit import fit_settings;"
@@ -29,7 +29,7 @@ def test_the_bundled_model_is_counted_without_torch_and_without_its_weights(tmp_
         "print(fit.size.params, fit.size.context, sorted({'torch', 'transformers', 'safetensors'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    model = load("bundled", device="cpu")
+    model = load("rendered", device="cpu")
     params = sum(parameter.numel() for parameter in model.model.parameters())
     assert done.stdout.strip() == f"{params} {model.context} []"
 

@@ -24,7 +24,7 @@ from m3video.model.m3.encoding import encode_pooled
 from m3video.model.m3.model_paths import find_here, find_model
 from m3video.model.m3.modeling import M3VideoConfig, M3VideoForConditionalGeneration
 from m3video.model.m3.prefix import Prefix
-from m3video.model.m3.small import default_model, find_prepared, prepare_small
+from m3video.model.m3.small import find_prepared, prepare_small
 from m3video.model.m3.small_base import INSTALL, VARIABLE
 from m3video.model.m3.small_part import base_digests, write_part
 from m3video.model.m3.text_count import text_around
@@ -229,24 +229,6 @@ def test_a_base_with_another_tokenizer_is_refused(made: Made) -> None:
     save_words(made.base)
     with pytest.raises(CheckpointError, match=r"its tokenizer is not that of the model small: <\|im_start\|> is \[3\]"):
         made.prepare()
-
-
-def test_only_a_default_falls_back_and_says_what_to_install(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert default_model(made.cache) == ("small", None)
-    assert not made.cache.exists()
-    monkeypatch.delenv(VARIABLE)
-    name, note = default_model(made.cache)
-    assert name == "bundled"
-    assert note is not None
-    assert INSTALL in note
-    monkeypatch.setenv(VARIABLE, str(made.base))
-    made.prepare()
-    monkeypatch.delenv(VARIABLE)
-    assert default_model(made.cache) == ("small", None)
-    assert default_model(made.cache, part=made.cache / "none")[0] == "bundled"
-    monkeypatch.setenv(VARIABLE, "none")
-    with pytest.raises(CheckpointError, match=VARIABLE):
-        default_model(made.cache)
 
 
 def test_of_several_at_once_one_writes(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:

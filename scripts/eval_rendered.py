@@ -1,6 +1,6 @@
-"""What the bundled model answers on clips it has never seen: own seeds, and fonts and pictures held out of training.
+"""What the rendered model answers on clips it has never seen: own seeds, and fonts and pictures held out of training.
 
-    python scripts/eval_bundled.py [--model FOLDER] [--seed 1] [--shots 160] [--clips 40] [--files 24]
+    python scripts/eval_rendered.py [--model FOLDER] [--seed 1] [--shots 160] [--clips 40] [--files 24]
 
 Two tables: question family x scale, asked of frames as the tower sees them; and the coarse questions asked of real
 H.264 files through the whole product (probe, analyze, plan, fetch, answer). Intervals are 95 % Wilson intervals.
@@ -172,7 +172,7 @@ def in_fade(clip: FootageClip, time: float) -> bool:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", default="bundled")
+    parser.add_argument("--model", default="rendered")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--shots", type=int, default=160)
     parser.add_argument("--clips", type=int, default=40)

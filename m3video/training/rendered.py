@@ -1,4 +1,4 @@
-"""The bundled model from scratch: its sizes, its stages in order (vision, decoder, align, joint), and its export."""
+"""The rendered model from scratch: its sizes, its stages in order (vision, decoder, align, joint), and its export."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def build_model(recipe: ScratchRecipe) -> M3VideoForConditionalGeneration:
         vision_config=vision,
         text_config=text,
         image_token_index=ids[IMAGE],
-        prompt_style="bundled",
+        prompt_style="rendered",
         max_context=sizes.max_context,
         origin="trained from nothing on clips rendered by m3video",
     )
@@ -79,7 +79,7 @@ def build_model(recipe: ScratchRecipe) -> M3VideoForConditionalGeneration:
     return model
 
 
-def train_bundled(
+def train_rendered(
     config_path: Path, *, run_dir: Path, device: str, smoke: bool, resume: bool, out: Path | None
 ) -> Path:
     """Train a small M3 from scratch; the arguments are those of `train`."""
@@ -97,10 +97,10 @@ def train_bundled(
     cache = load_features(recipe, run_dir / "features")
     train_projector(model, reader.symbols, cache, recipe, run_dir, device=place, resume=resume)
     train_joint(model, reader.binder, cache, recipe, run_dir, device=place, resume=resume)
-    return export_bundled(model, out or run_dir / "model")
+    return export_rendered(model, out or run_dir / "model")
 
 
-def export_bundled(model: M3VideoForConditionalGeneration, folder: Path) -> Path:
+def export_rendered(model: M3VideoForConditionalGeneration, folder: Path) -> Path:
     """Write weights (float16), configuration and tokenizer; other files in the folder stay."""
     folder.mkdir(parents=True, exist_ok=True)
     with without_progress_bars():
