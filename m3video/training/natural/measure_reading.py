@@ -13,6 +13,7 @@ import copy
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from difflib import SequenceMatcher
 from pathlib import Path
 
 import numpy as np
@@ -44,11 +45,16 @@ FRAMES = {"224x224": None, "854x480": (854, 480)}
 
 @dataclass(frozen=True, slots=True)
 class WordScore:
-    """Of so many words, the shares that were read without and with regard to case."""
+    """Of so many words, the shares that were read without and with regard to case, and how alike what was read is.
+
+    Likeness is difflib's ratio of letters in common, without regard to case: a letter between two cells that both name
+    it makes the word wrong, and is little unlike it.
+    """
 
     count: int
     words: float
     exact: float
+    likeness: float
 
 
 def read_off(classes_GGS: NDArray[np.int64], upper_GGS: NDArray[np.bool_]) -> str:
@@ -83,10 +89,12 @@ def word_score(trunk: EfficientNetLiteModel, reader: PageReader, shown: Sequence
     """Return how many of the words are read off whole."""
     form = picture_format(trunk.config.to_dict())
     found = [read_off(*one) for one in read_pictures(trunk, reader, [as_square(one.picture, form) for one in shown])]
+    alike = [
+        SequenceMatcher(None, text.lower(), one.text.lower()).ratio() for text, one in zip(found, shown, strict=True)
+    ]
     same = [(text.lower() == one.text.lower(), text == one.text) for text, one in zip(found, shown, strict=True)]
-    return WordScore(
-        len(shown), float(np.mean([word for word, _ in same])), float(np.mean([exact for _, exact in same]))
-    )
+    words, exact = (float(share) for share in np.mean(same, axis=0))
+    return WordScore(len(shown), words, exact, float(np.mean(alike)))
 
 
 def main() -> None:
@@ -110,7 +118,10 @@ def main() -> None:
     longer = [word for word in maker.words.words if len(word) > 2]
     for name, size in FRAMES.items():
         score = word_score(trunk, reader, list(slides(given.photos, longer, size=size, count=given.words)))
-        print(f"words on slides of {name}: {score.words:.3f} of {score.count} right, {score.exact:.3f} with their case")
+        print(
+            f"words on slides of {name}: {score.words:.3f} of {score.count} right, {score.exact:.3f} with their case, "
+            f"likeness {score.likeness:.3f}"
+        )
 
 
 if __name__ == "__main__":
