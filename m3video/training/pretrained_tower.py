@@ -54,8 +54,13 @@ class TowerHead:
         return F.relu6(F.linear(cells_NTC, self.mix_weight, self.mix_bias))
 
     def classify(self, cells_NTC: Tensor) -> Tensor:
-        """Return logits of ImageNet's classes, [N, K], from the stride-32 channels of all cells, [N, T, 320]."""
-        return F.linear(self.features(cells_NTC).mean(1), self.class_weight, self.class_bias)
+        """Return logits of ImageNet's classes, [N, K].
+
+        Args:
+            cells_NTC: the stride-32 channels of all cells, [N, T, 320], or features of them, [N, T, F].
+        """
+        features = cells_NTC if cells_NTC.shape[-1] == len(self.mix_bias) else self.features(cells_NTC)
+        return F.linear(features.mean(1), self.class_weight, self.class_bias)
 
 
 def released_file() -> Path:
@@ -91,6 +96,15 @@ def load_pretrained_tower(file: Path | None = None) -> tuple[EfficientNetLiteMod
         what = f"{error} is missing" if isinstance(error, KeyError) else str(error).splitlines()[-1].strip()
         raise CheckpointError(f"{file} holds no EfficientNet-Lite0: {what}") from None
     return model.eval(), head
+
+
+def with_head(tower: EfficientNetLiteModel, head: TowerHead) -> EfficientNetLiteModel:
+    """Return a tower with the head's first layer as its last one, whose other weights are those of the given tower."""
+    channels = len(head.mix_bias)
+    made = EfficientNetLiteModel(EfficientNetLiteConfig(**{**tower.config.to_dict(), "head_channels": channels}))
+    mix = {"head.weight": head.mix_weight[:, :, None, None], "head.bias": head.mix_bias}
+    made.load_state_dict({**tower.state_dict(), **mix})
+    return made.eval()
 
 
 def tower_weights(released: Tensors, *, blocks: int) -> dict[str, Tensor]:

@@ -20,7 +20,8 @@ from m3video.model.m3.conv_sizes import ConvBlock, conv_blocks
 from m3video.model.m3.conv_tower import EfficientNetLiteConfig, EfficientNetLiteModel
 from m3video.model.m3.images import pad_pixels
 from m3video.model.m3.picture_format import picture_format
-from m3video.training.pretrained_tower import PACKAGE, load_pretrained_tower, tower_weights
+from m3video.training.pretrained_tower import PACKAGE, TowerHead, load_pretrained_tower, tower_weights, with_head
+from tests.model.tiny import conv_settings
 from tests.paths import PHOTOS
 
 IMAGENET = PHOTOS / "imagenet"
@@ -117,3 +118,21 @@ def test_it_names_what_photographs_show(side: int, least: int) -> None:
     right = [row["name"] for one, row in zip(found, rows, strict=True) if one == row["index"]]
     print(f"right class of {len(rows)} at {side} pixels: {len(right)}")
     assert len(right) >= least
+
+
+@torch.no_grad()
+def test_a_last_layer_stands_for_the_last_map() -> None:
+    torch.manual_seed(0)
+    config = conv_settings()["vision_config"]
+    plain = EfficientNetLiteModel(config).eval()
+    head = TowerHead(torch.randn(20, 12), torch.randn(20), torch.randn(3, 20), torch.randn(3))
+    tower = with_head(plain, head)
+    assert tower.config.hidden_size == config.hidden_size + 20 - 12
+    pixels = torch.randn(2, 3, 384, 384)
+    (fine, coarse), (plain_fine, plain_coarse) = tower.feature_maps(pixels), plain.feature_maps(pixels)
+    assert torch.equal(fine, plain_fine)
+    expected = head.features(plain_coarse.flatten(2).transpose(1, 2))
+    assert torch.allclose(coarse.flatten(2).transpose(1, 2), expected, atol=1e-4)
+    assert tower(pixels).last_hidden_state.shape == (2, 576, tower.config.hidden_size)
+    cells = coarse.flatten(2).transpose(1, 2)
+    assert torch.allclose(head.classify(cells), head.classify(plain_coarse.flatten(2).transpose(1, 2)), atol=1e-4)

@@ -70,7 +70,7 @@ def head_accuracy(bench: Bench, asked: Sequence[Named], classes: Sequence[Named]
         _, head = load_pretrained_tower()
     except UsageError:
         return {}
-    if coarse_NTC is None or coarse_NTC.shape[-1] != head.mix_weight.shape[-1]:
+    if coarse_NTC is None or coarse_NTC.shape[-1] not in head.mix_weight.shape:
         return {}
     name_of = {photo.index: spoken(photo) for photo in classes}
     found = head.classify(coarse_NTC).argmax(-1).tolist()

@@ -17,7 +17,7 @@ from m3video.training.natural.reading_tower import CHECKPOINT as READING_TOWER
 from m3video.training.natural.reading_tower import load_tower
 from m3video.training.natural.start import build_small
 from m3video.training.natural.train_small import export_small
-from m3video.training.pretrained_tower import load_pretrained_tower
+from m3video.training.pretrained_tower import load_pretrained_tower, with_head
 
 STAGES = ("pictures.pt", "reels.pt")
 
@@ -48,13 +48,13 @@ def write_run(run_dir: Path, folder: Path, *, base: BasePlace | None = None) -> 
     checkpoint = newest_checkpoint(run_dir)
     recipe = read_json(run_dir / "recipe.json")
     place = base or next(bases_here(), None) or base_of_hub()
-    tower, _ = load_pretrained_tower()
+    tower, head = load_pretrained_tower()
     width = int(recipe["projector_width"])
     if recipe.get("reading_tower") is not None:
         tower, _ = load_tower(run_dir / f"{READING_TOWER}.pt", tower)
         width += int(recipe["reading_width"])
     with as_folder(place) as base_folder:
-        model = build_small(base_folder, tower, projector_width=width)
+        model = build_small(base_folder, with_head(tower, head), projector_width=width)
     add_low_rank(model, int(recipe["rank"]))
     try:
         stored = torch.load(checkpoint, map_location="cpu", weights_only=True)

@@ -6,7 +6,7 @@ Shape legend: N pictures, S tokens of one, D decoder width, C coarse channels (s
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -40,7 +40,12 @@ class Sight:
         folder: of `photos`.
         features: of the same tower; pictures that are not among them go through the tower.
         """
-        self._loaded, self._features = loaded, features
+        self._loaded = loaded
+        tower: Any = loaded.model.model.vision_tower
+        head = getattr(tower, "head", None)
+        if features is not None and head is not None:
+            features = replace(features, head=(head.weight[:, :, 0, 0].float(), head.bias.float()))
+        self._features = features
         self._stored = cache(partial(photos.pictures, folder))
         self._held: dict[tuple[Key, int], Tensor] = {}
 
@@ -78,7 +83,7 @@ class Sight:
 
     @torch.inference_mode()
     def coarse(self, keys: Sequence[Key]) -> Tensor | None:
-        """Return the stride-32 channels of pictures, float32 [N, 144, C]; None where the tower has none."""
+        """Return the last map's channels of pictures, float32 [N, 144, C]; None where the tower has none."""
         tower: Any = self._loaded.model.model.vision_tower
         if not isinstance(tower, EfficientNetLiteModel):
             return None

@@ -229,6 +229,7 @@ CONV_TOWER = {
         f"a list of some of {', '.join(map(str, FEATURE_STRIDES))}, each once",
         lambda value: _is_list(one_of(*FEATURE_STRIDES))(value) and len(set(value)) == len(value),
     ),
+    "head_channels": _whole(0, 2**14),
     "reading_channels": _whole(0, 2**12),
     "reading_width": _whole(1, 2**12),
     "reading_depths": Rule("a list of two whole numbers from 0 to 64", _is_list(_whole(0, 64), 2)),

@@ -37,6 +37,7 @@ LITE0: dict[str, Any] = {
         (1, 3, 1, 6, 192, 320),
     ),
     "feature_strides": (CELL, 2 * CELL),
+    "head_channels": 0,
     "reading_channels": 0,
     "reading_width": 64,
     "reading_depths": (4, 3),
@@ -155,7 +156,10 @@ def reading_sizes(vision: Mapping[str, Any]) -> ReadingSizes | None:
 def feature_width(vision: Mapping[str, Any]) -> int:
     """Return the channels of a visual token: those of all `feature_strides`, one after the other, and of reading."""
     blocks = conv_blocks(vision["blocks"])
-    return sum(blocks[number].width_out for number in feature_blocks(vision)) + int(vision["reading_channels"])
+    widths = [blocks[number].width_out for number in feature_blocks(vision)]
+    if vision["head_channels"]:
+        widths[-1] = int(vision["head_channels"])
+    return sum(widths) + int(vision["reading_channels"])
 
 
 def count_weights(vision: Mapping[str, Any]) -> int:
@@ -167,6 +171,7 @@ def count_weights(vision: Mapping[str, Any]) -> int:
             total += block.width_in * block.inner + block.inner
         total += block.kernel**2 * block.inner + block.inner
         total += block.inner * block.width_out + block.width_out
+    total += (conv_blocks(vision["blocks"])[-1].width_out + 1) * int(vision["head_channels"])
     reading = reading_sizes(vision)
     return total + (0 if reading is None else reading.weights)
 
@@ -205,5 +210,6 @@ def _held(vision: Mapping[str, Any]) -> Iterator[int]:
             # A block's cells, and twice its widened ones.
             yield kept + early + (1 + 2 * READING_EXPANSION) * reading.width * small**2
             kept, early = kept + reading.channels * FULL_SCALE, 0
+    kept += int(vision["head_channels"]) * side**2
     # Features are brought to 24x24, then laid side by side.
     yield kept + 2 * FULL_SCALE * feature_width(vision)

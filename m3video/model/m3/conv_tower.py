@@ -47,6 +47,8 @@ class EfficientNetLiteConfig(PreTrainedConfig):
         stem_width: channels of the first convolution.
         blocks: groups of blocks: repeats, kernel, stride of the first, expansion, channels in, channels out.
         feature_strides: strides whose features make a visual token, of 8, 16 and 32.
+        head_channels: of a last 1x1 convolution, whose output then stands for the last map's; 0 for a tower without it.
+            The released network has 1,280, and names a picture by their mean.
         reading_channels: of each cell from a branch that reads letters; 0 for a tower without it.
         reading_width, reading_depths: channels of that branch at 48x48 cells, its blocks there and at 24x24.
         image_mean, image_std: of red, green and blue as shares of 255, for normalising pictures.
@@ -61,6 +63,7 @@ class EfficientNetLiteConfig(PreTrainedConfig):
     stem_width: int = LITE0["stem_width"]
     blocks: list[Any] | tuple[Any, ...] = LITE0["blocks"]
     feature_strides: list[int] | tuple[int, ...] = LITE0["feature_strides"]
+    head_channels: int = LITE0["head_channels"]
     reading_channels: int = LITE0["reading_channels"]
     reading_width: int = LITE0["reading_width"]
     reading_depths: list[int] | tuple[int, ...] = LITE0["reading_depths"]
@@ -134,6 +137,8 @@ class EfficientNetLiteModel(PreTrainedModel):
         self.stem = same_conv(config.num_channels, config.stem_width, STEM_KERNEL, STEM_STRIDE)
         self.blocks = nn.ModuleList(_Block(sizes) for sizes in conv_blocks(config.blocks))
         self.feature_blocks, self.reading_blocks = feature_blocks(config.sizes), reading_blocks(config.sizes)
+        last = conv_blocks(config.blocks)[-1].width_out
+        self.head = nn.Conv2d(last, config.head_channels, 1) if config.head_channels else None
         reading = reading_sizes(config.sizes)
         self.reading = None if reading is None else ReadingBranch(reading)
         self.post_init()
@@ -152,7 +157,8 @@ class EfficientNetLiteModel(PreTrainedModel):
     def feature_maps(self, pixels_NCHW: Tensor) -> list[Tensor]:
         """Return the features of each of `feature_strides`, [N, C, side / stride, side / stride].
 
-        Behind the channels of stride 16 stand those of the branch that reads, where there is one.
+        Behind the channels of stride 16 stand those of the branch that reads, where there is one. Where there is a last
+        1x1 convolution, its output is the last map.
         """
         found: dict[int, Tensor] = {}
         early: list[Tensor] = []
@@ -166,6 +172,8 @@ class EfficientNetLiteModel(PreTrainedModel):
                 letters = self.reading(*early)
                 early = []
         maps = [found[number] for number in self.feature_blocks]
+        if self.head is not None:
+            maps[-1] = F.relu6(self.head(maps[-1]), inplace=True)
         if letters is not None:
             at = list(self.config.feature_strides).index(CELL)
             maps[at] = torch.cat([maps[at], letters], dim=1)

@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
+from torch.nn import functional as F
 
 from m3video.model.m3.conv_tower import EfficientNetLiteModel
 from m3video.model.m3.images import normalise
@@ -37,16 +38,23 @@ COARSE_SIDE = FULL_SIDE // 2
 
 @dataclass(frozen=True, eq=False)
 class NaturalFeatures:
-    """Features of all pictures, float16 on disk, and the row of each picture."""
+    """Features of all pictures, float16 on disk, and the row of each picture.
+
+    Where `head` has the weight and bias of a last layer, coarse features are read as that layer gives them, clamped to
+    0 to 6: it has four times their channels, so these are not stored.
+    """
 
     fine_MHWF: NDArray[np.float16]
     coarse_MHWC: NDArray[np.float16]
     row_of: dict[Key, int]
+    head: tuple[Tensor, Tensor] | None = None
 
     def read(self, rows: Sequence[int], device: torch.device) -> tuple[Tensor, Tensor]:
         """Return fine [N, 24, 24, F] and coarse [N, 12, 12, C] features of the given pictures, float32."""
         index = np.asarray(rows)
         fine, coarse = (torch.from_numpy(of[index]).to(device).float() for of in (self.fine_MHWF, self.coarse_MHWC))
+        if self.head is not None:
+            coarse = F.relu6(F.linear(coarse, *(part.to(device) for part in self.head)))
         return fine, coarse
 
 
@@ -88,11 +96,11 @@ def make_natural_features(
         part.write_text(json.dumps(keys), encoding="utf-8")
 
 
-def load_natural_features(folder: Path) -> NaturalFeatures:
-    """Open what `make_natural_features` wrote; rows are read when they are asked for."""
+def load_natural_features(folder: Path, *, head: tuple[Tensor, Tensor] | None = None) -> NaturalFeatures:
+    """Open what `make_natural_features` wrote of a tower without a head; rows are read when they are asked for."""
     keys = json.loads((folder / "rows.json").read_text(encoding="utf-8"))
     fine, coarse = (np.load(folder / name, mmap_mode="r") for name in ("fine.npy", "coarse.npy"))
-    return NaturalFeatures(fine, coarse, {(source, name): row for row, (source, name) in enumerate(keys)})
+    return NaturalFeatures(fine, coarse, {(source, name): row for row, (source, name) in enumerate(keys)}, head)
 
 
 def _batches(

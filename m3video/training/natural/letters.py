@@ -20,7 +20,7 @@ from torch.nn import functional as F
 
 from m3video.model.tokenizer import TextCodec
 from m3video.training.loop import autocast, run_stage
-from m3video.training.natural.class_vectors import directions
+from m3video.training.natural.class_channels import directions
 from m3video.training.natural.features import NaturalFeatures
 from m3video.training.natural.recipe import SmallRecipe
 from m3video.training.natural.text_pictures import TextAnswers

@@ -20,7 +20,7 @@ from m3video.model.m3.modeling import M3VideoForConditionalGeneration
 from m3video.model.tokenizer import IMAGE_ID, TextCodec
 from m3video.training.finetune import TrainedParameters
 from m3video.training.loop import autocast, run_stage
-from m3video.training.natural.class_vectors import ClassVectors, NamedClasses, name_directions
+from m3video.training.natural.class_channels import name_directions
 from m3video.training.natural.features import NaturalFeatures
 from m3video.training.natural.packing import IGNORED, Packed, Sample, length, pack
 from m3video.training.natural.recipe import SmallRecipe
@@ -29,7 +29,6 @@ from m3video.training.recipe import Stage
 
 ALIGN_SCALES = (1, 1, 9, 36)
 ALIGN_WORDS = 400
-NAMES_WEIGHT = 0.1
 _STOP = frozenset(
     """a an the is are in on of with and at to his her its their by from while for it two three four as out up into
     through near down other over one some next front off that very wearing has have be being there around another
@@ -42,7 +41,6 @@ def train_alignment(
     codec: TextCodec,
     features: NaturalFeatures,
     things: Mapping[int, Sequence[str]],
-    named: NamedClasses,
     recipe: SmallRecipe,
     folder: Path,
     *,
@@ -50,15 +48,11 @@ def train_alignment(
 ) -> None:
     """Train the projector so that a picture's mean token is near the embeddings of the words that are true of it.
 
-    So that no class is forgotten, half of the pictures are asked for their name among all classes': photographs of
-    known classes, and photographs that are changed to a class drawn at random.
-
     Args:
         model: its projector is trained.
         codec: the decoder's tokenizer.
         features: of the pictures.
         things: row of each picture -> the words that are true of it.
-        named: the tower's classes.
         recipe: lengths and rates.
         folder: the run folder.
         resume: go on from its checkpoint.
@@ -69,8 +63,8 @@ def train_alignment(
     number_of = {word: number for number, word in enumerate(words)}
     words_KD = name_directions(codec, words_VD, words)
     mean_D, spread = words_VD.mean(0), words_VD.std(0).mean()
-    part = _Alignment(model.model.multi_modal_projector, len(words), len(named.directions_KD))
-    rows, known = sorted(things), sorted(named.class_of)
+    part = _Alignment(model.model.multi_modal_projector, len(words))
+    rows = sorted(things)
 
     def step(number: int) -> tuple[Tensor, Mapping[str, tuple[float, float]]]:
         rng = random.Random(f"{recipe.seed} align {number}")
@@ -79,42 +73,24 @@ def train_alignment(
         for row, of_row in zip(drawn, true_NK, strict=True):
             of_row[[number_of[word] for word in things[row]]] = 1
         scale = rng.choice(ALIGN_SCALES)
-        asked = [rng.choice(known) for _ in range(recipe.align.batch // 2)] if known else []
-        changed = [rng.randrange(len(named.directions_KD)) for _ in range(recipe.align.batch // 2)]
-        shown = [*drawn, *asked, *(rng.choice(rows) for _ in changed)]
-        classes = [-1] * (len(drawn) + len(asked)) + changed
         with autocast(model.device):
-            tokens = project(
-                part.projector,
-                *features.read(shown, model.device),
-                [scale] * len(shown),
-                vectors=named.vectors,
-                classes=classes,
-            ).float()
-        tokens_NSD = tokens.view(len(shown), scale, -1)
-        means_ND = tokens_NSD.mean(1) - mean_D
-        logits_NK = means_ND[: len(drawn)] @ words_KD.T * part.scales[0].exp() + part.word_bias
-        words_loss = F.binary_cross_entropy_with_logits(logits_NK, true_NK)
-        truth = torch.tensor([named.class_of[row] for row in asked] + changed, device=model.device)
-        scores_NK = means_ND[len(drawn) :] @ named.directions_KD.T * part.scales[1].exp() + part.name_bias
-        names_loss = F.cross_entropy(scores_NK, truth)
+            tokens = project(part.projector, *features.read(drawn, model.device), [scale] * len(drawn)).float()
+        tokens_NSD = tokens.view(len(drawn), scale, -1)
+        logits_NK = (tokens_NSD.mean(1) - mean_D) @ words_KD.T * part.scale.exp() + part.bias
         loud = (tokens_NSD.std(-1) / spread).log().square().mean()
-        right = float((scores_NK.argmax(1) == truth).float().mean())
-        found = {"words": float(words_loss.detach()), "names": float(names_loss.detach()), "named": right}
-        return words_loss + NAMES_WEIGHT * names_loss + 0.01 * loud, {key: (value, 1.0) for key, value in found.items()}
+        return F.binary_cross_entropy_with_logits(logits_NK, true_NK) + 0.01 * loud, {}
 
     run_stage("align", recipe.align, part, folder, resume=resume, step=step, outdates=("pictures.pt", "reels.pt"))
 
 
 class _Alignment(nn.Module):
-    """The projector, and biases and scales of words and names, which are thrown away."""
+    """The projector, and a bias for each word and one scale, which are thrown away."""
 
-    def __init__(self, projector: nn.Module, words: int, names: int) -> None:
+    def __init__(self, projector: nn.Module, words: int) -> None:
         super().__init__()
         self.projector = projector
-        self.word_bias = nn.Parameter(torch.full((words,), -4.0))
-        self.name_bias = nn.Parameter(torch.zeros(names))
-        self.scales = nn.Parameter(torch.tensor([2.0, 2.0]))
+        self.bias = nn.Parameter(torch.full((words,), -4.0))
+        self.scale = nn.Parameter(torch.tensor(2.0))
         self.to(next(projector.parameters()).device)
 
 
@@ -125,7 +101,7 @@ def train_answers(
     codec: TextCodec,
     features: NaturalFeatures,
     draw: Callable[[random.Random], Sample],
-    vectors: ClassVectors,
+    num_classes: int,
     recipe: SmallRecipe,
     folder: Path,
     *,
@@ -137,7 +113,7 @@ def train_answers(
     def step(number: int) -> tuple[Tensor, Mapping[str, tuple[float, float]]]:
         packed = pack(codec, PROMPT_STYLE, _drawn(name, number, stage, codec, draw, recipe), model.device)
         with autocast(model.device):
-            losses = answer_losses(model, features, packed, vectors)
+            losses = answer_losses(model, features, packed, num_classes)
         return losses.mean(), {"positions": (float(len(packed.ids_L)), 1.0)}
 
     run_stage(
@@ -156,7 +132,7 @@ def answer_losses(
     model: M3VideoForConditionalGeneration,
     features: NaturalFeatures,
     packed: Packed,
-    vectors: ClassVectors | None = None,
+    num_classes: int = 0,
 ) -> Tensor:
     """Return the cross-entropy of each token of all answers, float32, in order.
 
@@ -164,11 +140,11 @@ def answer_losses(
         model: with attention within samples.
         features: of the frames.
         packed: frames, questions and answers.
-        vectors: of the tower's classes, where frames are changed to another class.
+        num_classes: of the tower's classes, where frames are changed to another class.
     """
     projector = model.model.multi_modal_projector
     fine, coarse = features.read(packed.rows, model.device)
-    tokens_TD = project(projector, fine, coarse, packed.scales, vectors=vectors, classes=packed.classes)
+    tokens_TD = project(projector, fine, coarse, packed.scales, classes=packed.classes, num_classes=num_classes)
     table: Any = model.get_input_embeddings()
     slots_L = packed.ids_L == IMAGE_ID
     embeds_LD = table(packed.ids_L.masked_fill(slots_L, 0)).to(tokens_TD.dtype)

@@ -20,7 +20,7 @@ from m3video.model.m3.conv_tower import EfficientNetLiteModel
 from m3video.model.m3.modeling import M3VideoConfig, M3VideoForConditionalGeneration
 from m3video.model.m3.pooling import pack
 from m3video.model.m3.state_dict import our_name, read_folder
-from m3video.training.natural.class_vectors import ClassVectors, from_channels_to_names
+from m3video.training.natural.class_channels import changed, class_layer, keep_classes
 from m3video.training.natural.features import COARSE_SIDE, NaturalFeatures
 from m3video.training.natural.packing import ATTENTION
 from m3video.training.pretrained_tower import TowerHead
@@ -79,22 +79,22 @@ def start_projector(
     head: TowerHead,
     features: NaturalFeatures,
     embeddings_VD: Tensor,
-    vectors: ClassVectors,
+    classes: Sequence[int],
     directions_KD: Tensor,
     *,
     reading: tuple[int, int] = (0, 0),
 ) -> None:
-    """Set a projector's weights: its first channels are those of the tower's own head, the others are random.
+    """Set a projector's weights: its first channels are the classes of the tower's own head, the others are random.
 
-    What the head would call a picture is where the picture's tokens start out: near that name's embedding.
+    So a picture's tokens start out near the embeddings of what the head would call it, and this part is kept.
 
     Args:
         projector: LLaVA's two layers, the first from fine and coarse channels, in this order.
         head: what the tower had above it when it was trained to name pictures.
         features: some of them are read, so that every random channel is awake.
         embeddings_VD: the decoder's words: tokens are made as large as these, around their mean.
-        vectors: of the head's classes.
-        directions_KD: of these classes' names, see `name_directions`.
+        classes: numbers of the head's classes that have a name.
+        directions_KD: of their names, see `name_directions`.
         reading: how many of the fine channels, the last ones, are for reading, and how many of the inner channels, the
             last ones too, see these and no others.
     """
@@ -102,11 +102,10 @@ def start_projector(
     count = len(features.row_of)
     fine, coarse = features.read(range(0, count, max(1, count // SAMPLED)), torch.device("cpu"))
     fine, coarse = fine.flatten(0, 2), coarse.flatten(0, 2)
-    channels, named = fine.shape[1], len(head.mix_bias)
+    channels, named = fine.shape[1], len(classes)
     trunk, free = channels - reading[0], first.out_features - reading[1]
     first.weight.zero_()
-    first.weight[:named, channels:] = head.mix_weight
-    first.bias[:named] = head.mix_bias
+    first.weight[:named, channels:], first.bias[:named] = class_layer(head, classes)
     for rows, columns, values in (
         (slice(named, free), slice(0, trunk), fine[:, :trunk]),
         (slice(named, free), slice(channels, None), coarse),
@@ -117,12 +116,12 @@ def start_projector(
     means = torch.cat([fine.mean(0), coarse.mean(0)])
     first.bias[named:] = -first.weight[named:] @ means
     nn.init.normal_(second.weight, std=0.002)
-    weight, bias = from_channels_to_names(vectors, directions_KD)
-    inner = projector.act(F.linear(coarse, head.mix_weight, head.mix_bias))
-    pictures = inner.view(-1, COARSE_SIDE * COARSE_SIDE, named).mean(1) @ weight.T + bias
-    size = embeddings_VD.float().std(0).norm() / (pictures - pictures.mean(0)).norm(dim=1).mean()
-    second.weight[:, :named] = size * weight
-    second.bias.copy_(embeddings_VD.float().mean(0) + size * (bias - pictures.mean(0)))
+    cells = projector.act(F.linear(coarse, first.weight[:named, channels:], first.bias[:named]))
+    pictures = cells.view(-1, COARSE_SIDE * COARSE_SIDE, named).mean(1) @ directions_KD
+    size = embeddings_VD.float().std(0).norm() / pictures.norm(dim=1).mean()
+    second.weight[:, :named] = size * directions_KD.T
+    second.bias.copy_(embeddings_VD.float().mean(0))
+    keep_classes(projector, named)
 
 
 def project(
@@ -131,8 +130,8 @@ def project(
     coarse_NHWC: Tensor,
     scales: Sequence[int],
     *,
-    vectors: ClassVectors | None = None,
     classes: Sequence[int] = (),
+    num_classes: int = 0,
 ) -> Tensor:
     """Return all frames' visual tokens, [T, D]: what the model's own projector and pooling give, at less cost.
 
@@ -143,8 +142,8 @@ def project(
         projector: of the model.
         fine_NHWF, coarse_NHWC: features of N frames.
         scales: of the frames.
-        vectors: of the tower's classes; needed where a frame is to show another class than its own.
-        classes: see `ClassVectors.changed`; nothing is changed without them.
+        classes: see `changed`; nothing is changed without them.
+        num_classes: of all classes, where some frame is changed.
     """
     first = projector.linear_1
     channels = fine_NHWF.shape[-1]
@@ -152,6 +151,6 @@ def project(
     inner = coarse.repeat_interleave(2, 1).repeat_interleave(2, 2) + F.linear(fine_NHWF, first.weight[:, :channels])
     pooled = pack(projector.act(inner).flatten(1, 2), scales)
     tokens_TW: Tensor = pooled.tokens_TD
-    if vectors is not None and any(wanted >= 0 for wanted in classes):
-        tokens_TW = vectors.changed(tokens_TW, pooled.offsets_N, classes)
+    if any(wanted >= 0 for wanted in classes):
+        tokens_TW = changed(tokens_TW, pooled.offsets_N, classes, num_classes)
     return projector.linear_2(tokens_TW)

@@ -22,7 +22,7 @@ from m3video.model.tokenizer import load_text
 from m3video.training.finetune import TrainedParameters
 from m3video.training.loop import million_parameters, say
 from m3video.training.natural import photos
-from m3video.training.natural.class_vectors import ClassVectors, NamedClasses, name_directions
+from m3video.training.natural.class_channels import name_directions
 from m3video.training.natural.features import Key, load_natural_features, make_natural_features
 from m3video.training.natural.letters import train_letters
 from m3video.training.natural.low_rank import add_low_rank, low_rank_factors
@@ -31,7 +31,7 @@ from m3video.training.natural.page_words import token_words
 from m3video.training.natural.reading_tower import train_reading_tower, with_reading
 from m3video.training.natural.recipe import SmallRecipe, load_small_recipe
 from m3video.training.natural.samples import SampleMaker
-from m3video.training.natural.splits import PARTS, part_of
+from m3video.training.natural.splits import PARTS
 from m3video.training.natural.stages import (
     train_alignment,
     train_answers,
@@ -39,7 +39,7 @@ from m3video.training.natural.stages import (
 )
 from m3video.training.natural.start import build_small, start_projector
 from m3video.training.natural.text_pictures import Source, TextAnswers, TextPictures, load_texts, write_texts
-from m3video.training.pretrained_tower import load_pretrained_tower
+from m3video.training.pretrained_tower import load_pretrained_tower, with_head
 from m3video.utils.files import prepare_folder
 
 TEXTS = "texts.jsonl"
@@ -81,29 +81,23 @@ def train_small(config_path: Path, *, run_dir: Path, device: str, smoke: bool, r
             reading = recipe.reading_channels, recipe.reading_width
         tower.cpu()
         make_natural_features(tower, picture_format(tower.config.to_dict()), known, len(known), run_dir / "features")
-        features = load_natural_features(run_dir / "features")
+        features = load_natural_features(run_dir / "features", head=(head.mix_weight, head.mix_bias))
         torch.manual_seed(recipe.seed)
-        model = build_small(base, tower, projector_width=recipe.projector_width + reading[1])
+        model = build_small(base, with_head(tower, head), projector_width=recipe.projector_width + reading[1])
     table: Any = model.get_input_embeddings()
     classes = all_classes(recipe.photos)
-    vectors = ClassVectors.of(head, [photo.index for photo in classes], torch.device("cpu"))
+    numbers = [photo.index for photo in classes]
     directions = name_directions(codec, table.weight.float(), [plain_name(photo) for photo in classes])
     projector = model.model.multi_modal_projector
-    start_projector(projector, head, features, table.weight, vectors, directions, reading=reading)
+    start_projector(projector, head, features, table.weight, numbers, directions, reading=reading)
     model.to(place)
-    in_training = {
-        features.row_of["imagenet", photo.image]: number
-        for number, photo in enumerate(classes)
-        if ("imagenet", photo.image) in features.row_of and part_of("imagenet", str(photo.index)) == "train"
-    }
     captions = {
         features.row_of["flickr8k", photo.image]: photo.captions
         for photo in photos.flickr8k(recipe.photos, "train")
         if ("flickr8k", photo.image) in features.row_of
     }
-    named = NamedClasses(vectors.to(place), directions.to(place), in_training)
     how: dict[str, Any] = {"recipe": recipe, "folder": run_dir, "resume": resume}
-    train_alignment(model, codec, features, true_words(captions), named, **how)
+    train_alignment(model, codec, features, true_words(captions), **how)
     texts: dict[int, TextAnswers] = {}
     if recipe.reading_tower is not None:
         texts = {features.row_of[key]: text for key, text in load_texts(run_dir / TEXTS).items()}
@@ -112,7 +106,7 @@ def train_small(config_path: Path, *, run_dir: Path, device: str, smoke: bool, r
     trained = million_parameters(TrainedParameters(model))
     say(f"{trained:.1f} of {million_parameters(model):.1f} million parameters are trained")
     maker = SampleMaker(recipe, features.row_of, texts=texts)
-    shared: dict[str, Any] = {"model": model, "codec": codec, "features": features, "vectors": named.vectors, **how}
+    shared: dict[str, Any] = {"model": model, "codec": codec, "features": features, "num_classes": len(classes), **how}
     train_answers("pictures", recipe.pictures, draw=maker.picture, outdates=("reels.pt",), **shared)
     train_answers("reels", recipe.reels, draw=maker.of_video, **shared)
     return export_small(model, out or run_dir / "model")

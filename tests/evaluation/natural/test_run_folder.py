@@ -21,6 +21,7 @@ from m3video.training.finetune import TrainedParameters
 from m3video.training.natural import train_small
 from m3video.training.natural.low_rank import STRENGTH, LowRankLinear, add_low_rank
 from m3video.training.natural.start import build_small
+from m3video.training.pretrained_tower import TowerHead, with_head
 from tests.model import tiny_base
 from tests.model.tiny import conv_settings
 
@@ -34,12 +35,17 @@ def tower() -> EfficientNetLiteModel:
     return EfficientNetLiteModel(config).eval()
 
 
+def head() -> TowerHead:
+    torch.manual_seed(5)
+    return TowerHead(torch.randn(20, 12), torch.randn(20), torch.randn(3, 20), torch.randn(3))
+
+
 def test_what_was_trained_is_what_is_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     base, run_dir, out = tmp_path / "base", tmp_path / "run", tmp_path / "out"
     for folder in (base, run_dir, out):
         folder.mkdir()
     tiny_base.save_folder(base)
-    model = build_small(base, tower(), projector_width=WIDTH)
+    model = build_small(base, with_head(tower(), head()), projector_width=WIDTH)
     add_low_rank(model, RANK)
     torch.manual_seed(2)
     for parameter in TrainedParameters(model).parameters():
@@ -49,7 +55,7 @@ def test_what_was_trained_is_what_is_measured(tmp_path: Path, monkeypatch: pytes
     (run_dir / "recipe.json").write_text(json.dumps({"rank": RANK, "projector_width": WIDTH, "of a later time": 1}))
     accepted = [{"name": "tiny", "of": "tensors", "digest": base_digests(base)["tensors"]}]
     monkeypatch.setattr(train_small, "ACCEPTED_BASES", accepted)
-    monkeypatch.setattr(run_folder, "load_pretrained_tower", lambda: (tower(), None))
+    monkeypatch.setattr(run_folder, "load_pretrained_tower", lambda: (tower(), head()))
     assert write_run(run_dir, out, base=BasePlace(base)) == "pictures.pt, step 7"
     loaded = checkpoint.load(str(out), device="cpu", dtype="float32")
     own, found = dict(model.named_modules()), dict(loaded.model.named_modules())

@@ -232,7 +232,9 @@ class Peak(TorchDispatchMode):
         self.now -= 0 if self.alive[place] else size
 
 
-@pytest.mark.parametrize(("pictures", "sizes"), [(1, {}), (8, {}), (1, {"feature_strides": [8, 16, 32]})])
+@pytest.mark.parametrize(
+    ("pictures", "sizes"), [(1, {}), (8, {}), (1, {"feature_strides": [8, 16, 32]}), (2, {"head_channels": 1280})]
+)
 def test_the_memory_of_lite0_is_what_its_config_says(pictures: int, sizes: dict[str, Any]) -> None:
     """Measured: every array that the tower makes. The process itself grew by the same within half a per cent."""
     tower = EfficientNetLiteModel(EfficientNetLiteConfig(**sizes)).eval()
