@@ -107,7 +107,7 @@ def main(folder: Path) -> None:
                 cluster.remove_node(leaving, allow_graceful=False)
                 type(self).removed = True
 
-    settings = Settings()
+    settings = Settings(model="rendered")
     plan = SlowPlan(settings, config_of("plan", settings))
     found["leaving"] = run(plan, cluster.address, folder / "clips", folder / "plans", Leaving(), workers=3)
     found["removed"] = Leaving.removed

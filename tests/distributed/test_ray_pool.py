@@ -95,7 +95,7 @@ def test_a_node_that_leaves_changes_no_result(cluster: tuple[Path, dict[str, Any
     folder, printed = cluster
     assert printed["removed"]
     assert printed["leaving"] == {"done": 8, "failed": 0}
-    task = make_task("plan", Settings())
+    task = make_task("plan", Settings(model="rendered"))
     with Ledger(tmp_path / "alone") as ledger:
         run_batch(Folder(folder / "clips"), BatchQuestions(), task, ledger, LocalPool(task, workers=1))
     assert contents(folder / "plans") == contents(tmp_path / "alone")

@@ -90,6 +90,7 @@ def test_settings_are_text_wherever_they_come_from(
         origin = f"M3VIDEO_{key.upper()}"
         monkeypatch.setitem(os.environ, origin, "caf\udce9")
     else:
+        monkeypatch.delenv(f"M3VIDEO_{key.upper()}", raising=False)  # it would win over the file
         config = tmp_path / "c.yaml"
         config.write_text(f'{key}: "caf\\udce9"\n')
         origin = f"{config}: {key}"
