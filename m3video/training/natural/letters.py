@@ -85,6 +85,7 @@ def train_letters(
     number_of = {string: number for number, string in enumerate(strings)}
     directions_KD = directions(embeddings_VD.float(), [codec.encode(string) for string in strings])
     spread = float(embeddings_VD.float().std(0).mean())
+    length = spread * embeddings_VD.shape[1] ** 0.5  # of an embedding
     reading = recipe.reading_channels, recipe.reading_width
     part = LetterChannels(projector, reading, features.fine_MHWF.shape[-1], len(strings))
 
@@ -102,7 +103,7 @@ def train_letters(
             added = part(cells_CR[torch.tensor(known + empty, device=device)]).float()
         told, silent = added[: len(known)], added[len(known) :]
         truth = torch.tensor([number_of[held[cell]] for cell in known], device=device)
-        logits_CK = told @ directions_KD.T * part.scale.exp() / spread / 24 + part.string_bias
+        logits_CK = told @ directions_KD.T * part.scale.exp() / length + part.string_bias
         loss = F.cross_entropy(logits_CK, truth)
         loud = (told.std(-1) / spread).log().square().mean()
         quiet = (silent / spread).square().mean()

@@ -10,6 +10,7 @@ import json
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -96,7 +97,7 @@ class TextPictures:
     def pictures(self, source: Source, count: int) -> Iterator[tuple[Key, Callable[[], Image.Image]]]:
         """Yield the keys of the first `count` pictures, and how each is drawn."""
         for number in range(count):
-            yield self.key(source, number), lambda number=number: self._picture(source, number)  # type: ignore[misc]
+            yield self.key(source, number), partial(self._picture, source, number)
 
     def page(self, number: int) -> Page:
         """Return a page."""

@@ -18,20 +18,15 @@ from m3video.training.natural.overlaid_text import (
     overlaid,
     reading_questions,
 )
-from m3video.training.natural.splits import Part, part_of
+from m3video.training.natural.splits import part_of
+from tests.training.natural.drawing import fonts_installed
 
 WORDS = "Exit Taxi Hotel Museum Station Garden River Market Bridge Window Letter Paper School Coffee Music".split()
 
 
-def installed(part: Part) -> bool:
-    try:
-        return bool(fonts(part))
-    except UsageError:
-        return False
-
-
 pytestmark = pytest.mark.skipif(
-    not (installed("train") and installed("test")), reason="needs fonts of both parts: matplotlib brings some"
+    not (fonts_installed("train") and fonts_installed("test")),
+    reason="needs fonts of both parts: matplotlib brings some",
 )
 
 

@@ -35,18 +35,12 @@ from m3video.training.natural.recipe import SmallRecipe
 from m3video.training.natural.text_pages import CellTexts, cell_texts
 from m3video.training.recipe import Stage
 from tests.model.tiny import conv_settings
+from tests.training.natural.drawing import fonts_installed
 
 WORDS = ("exit", "hotel", "river", "garden", "market", "snow", "bench")
 
 
-def installed() -> bool:
-    try:
-        return bool(fonts("train"))
-    except UsageError:
-        return False
-
-
-pytestmark = pytest.mark.skipif(not installed(), reason="needs fonts: matplotlib brings some")
+pytestmark = pytest.mark.skipif(not fonts_installed(), reason="needs fonts: matplotlib brings some")
 
 
 @pytest.fixture(scope="module")

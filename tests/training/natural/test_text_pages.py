@@ -8,7 +8,6 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from m3video.errors import UsageError
 from m3video.training.natural import text_pages
 from m3video.training.natural.overlaid_text import fonts
 from m3video.training.natural.page_words import (
@@ -23,18 +22,12 @@ from m3video.training.natural.page_words import (
 )
 from m3video.training.natural.splits import PARTS, Part, part_of
 from m3video.training.natural.text_pages import CAP_HEIGHTS, SLOTS, Page, PageMaker, cell_texts
+from tests.training.natural.drawing import fonts_installed
 
 WORDS = "dog runs through the snow while two men sit on a wooden bench near Garden river market 7up".split()
 
 
-def installed() -> bool:
-    try:
-        return bool(fonts("train"))
-    except UsageError:
-        return False
-
-
-pytestmark = pytest.mark.skipif(not installed(), reason="needs fonts: matplotlib brings some")
+pytestmark = pytest.mark.skipif(not fonts_installed(), reason="needs fonts: matplotlib brings some")
 
 
 @pytest.fixture(scope="module")

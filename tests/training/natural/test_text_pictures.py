@@ -12,8 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from m3video.errors import UsageError
-from m3video.training.natural.overlaid_text import KINDS, fonts
+from m3video.training.natural.overlaid_text import KINDS
 from m3video.training.natural.splits import part_of
 from m3video.training.natural.text_pages import cell_texts
 from m3video.training.natural.text_pictures import (
@@ -26,18 +25,12 @@ from m3video.training.natural.text_pictures import (
     page_words,
     write_texts,
 )
+from tests.training.natural.drawing import fonts_installed
 
 WORDS = "dog runs through the snow while two men sit on a wooden bench near garden river market".split()
 
 
-def installed() -> bool:
-    try:
-        return bool(fonts("train"))
-    except UsageError:
-        return False
-
-
-pytestmark = pytest.mark.skipif(not installed(), reason="needs fonts: matplotlib brings some")
+pytestmark = pytest.mark.skipif(not fonts_installed(), reason="needs fonts: matplotlib brings some")
 
 
 @pytest.fixture(scope="module")
