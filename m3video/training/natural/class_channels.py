@@ -49,22 +49,21 @@ def keep_classes(projector: Any, count: int) -> None:
     projector.linear_2.weight.register_hook(lambda gradient: rows(gradient.T).T)
 
 
-def changed(inner_TW: Tensor, offsets: Sequence[int], classes: Sequence[int], count: int) -> Tensor:
-    """Return the pooled channels of frames, some changed as if they showed another class.
+def changed(named_TK: Tensor, scales: Sequence[int], classes: Sequence[int]) -> Tensor:
+    """Return the pooled class channels of frames, some changed as if they showed another class.
 
     Args:
-        inner_TW: after the projector's activation and pooling.
-        offsets: of each frame's tokens, and their end.
+        named_TK: after the projector's activation and pooling.
+        scales: of the frames.
         classes: for each frame the class it is to show, -1 for its own.
-        count: of classes; their channels come first.
     """
     parts = []
-    for start, end, wanted in zip(offsets[:-1], offsets[1:], classes, strict=True):
-        part = inner_TW[start:end]
+    for part, wanted in zip(named_TK.split(list(scales)), classes, strict=True):
         if wanted >= 0:
-            added = STRENGTH * F.one_hot(torch.tensor(wanted, device=part.device), count)
-            part = torch.cat([LEFT * part[:, :count] + added.to(part.dtype), part[:, count:]], 1)
-        parts.append(part)
+            added = STRENGTH * F.one_hot(torch.tensor(wanted, device=part.device), part.shape[1])
+            parts.append(LEFT * part + added.to(part.dtype))
+        else:
+            parts.append(part)
     return torch.cat(parts)
 
 

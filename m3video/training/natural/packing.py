@@ -1,4 +1,4 @@
-"""Pictures with questions as one packed sequence: a question sees its own frames and no other question.
+"""Pictures with questions as one packed sequence: a question sees its own frames and no other question or answer.
 
 Several samples stand one after the other without padding. A sample's frames are paid for once and answer all of its
 questions. The ids are those of the product's own prompt, cut after the last frame.
@@ -10,7 +10,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from itertools import groupby
+from operator import itemgetter
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -32,7 +34,7 @@ class Sample:
         rows: the frames' rows in the feature cache.
         scales: their token scales.
         times_seconds: their times; None for a picture without one.
-        questions: (question, answer) pairs.
+        questions: (question, answer) pairs; those of one question that stand together share its text.
         classes: for each frame the class it is changed to, -1 for its own; empty where all show their own.
     """
 
@@ -65,23 +67,30 @@ class Packed:
     classes: tuple[int, ...]
 
 
-def lay_out(codec: TextCodec, style: str, sample: Sample) -> tuple[list[int], list[tuple[list[int], list[int]]]]:
-    """Return the ids of the frames' part of the prompt, and for each question those of its rest and of its answer."""
+class Branch(NamedTuple):
+    """The ids of a question after the frames, and of each of its answers."""
+
+    asked: list[int]
+    answers: list[list[int]]
+
+
+def lay_out(codec: TextCodec, style: str, sample: Sample) -> tuple[list[int], list[Branch]]:
+    """Return the ids of the frames' part of the prompt, and a branch for each question."""
     prefix: list[int] = []
     branches = []
-    for question, answer in sample.questions:
+    for question, pairs in groupby(sample.questions, key=itemgetter(0)):
         prompt = build_prompt(style, question, num_frames=len(sample.rows), times_seconds=sample.times_seconds)
         ids = prompt_ids(codec, prompt)
         cut = len(ids) - ids[::-1].index(IMAGE_ID)
         prefix = _with_tokens(ids[:cut], sample.scales)
-        branches.append((ids[cut:], [*codec.encode(answer), codec.eos_id]))
+        branches.append(Branch(ids[cut:], [[*codec.encode(answer), codec.eos_id] for _, answer in pairs]))
     return prefix, branches
 
 
 def length(codec: TextCodec, style: str, sample: Sample) -> int:
     """Return how many positions a sample takes."""
     prefix, branches = lay_out(codec, style, sample)
-    return len(prefix) + sum(len(asked) + len(answer) - 1 for asked, answer in branches)
+    return len(prefix) + sum(len(one.asked) - 1 + sum(map(len, one.answers)) for one in branches)
 
 
 def pack(codec: TextCodec, style: str, samples: Sequence[Sample], device: torch.device) -> Packed:
@@ -95,16 +104,26 @@ def pack(codec: TextCodec, style: str, samples: Sequence[Sample], device: torch.
         ids += prefix
         positions += range(len(prefix))
         labels += [IGNORED] * len(prefix)
-        question = [0] * len(prefix)
-        for which, (asked, answer) in enumerate(branches, 1):
-            size = len(asked) + len(answer) - 1
-            ids += asked + answer[:-1]
-            positions += range(len(prefix), len(prefix) + size)
-            labels += [IGNORED] * (len(asked) - 1) + answer
-            question += [which] * size
-        question_l = torch.tensor(question, device=device)
+        question, answered = [0] * len(prefix), [0] * len(prefix)
+        for which, (asked, answers) in enumerate(branches, 1):
+            # Every answer has the question's last token of its own, since that one predicts the answer's first.
+            shared, last = asked[:-1], asked[-1]
+            ids += shared
+            positions += range(len(prefix), len(prefix) + len(shared))
+            labels += [IGNORED] * len(shared)
+            question += [which] * len(shared)
+            answered += [0] * len(shared)
+            start = len(prefix) + len(shared)
+            for number, answer in enumerate(answers, 1):
+                ids += [last, *answer[:-1]]
+                positions += range(start, start + len(answer))
+                labels += answer
+                question += [which] * len(answer)
+                answered += [number] * len(answer)
+        question_l, answered_l = (torch.tensor(of, device=device) for of in (question, answered))
         causal = torch.ones(len(question), len(question), dtype=torch.bool, device=device).tril()
-        seen = causal & ((question_l[None] == 0) | (question_l[:, None] == question_l[None]))
+        own = (answered_l[None] == 0) | (answered_l[:, None] == answered_l[None])
+        seen = causal & ((question_l[None] == 0) | (question_l[:, None] == question_l[None]) & own)
         masks.append(torch.zeros(seen.shape, dtype=torch.bfloat16, device=device).masked_fill(~seen, -torch.inf))
     return Packed(
         torch.tensor(ids, device=device),

@@ -32,11 +32,17 @@ SHARES = (0.5, 0.17, 0.13, 0.2)
 
 
 class NaturalQuestion(NamedTuple):
-    """A question about a picture, its answer, and what kind of question it is."""
+    """A question about a picture, its answer, what kind of question it is, and other answers that are as good."""
 
     question: str
     answer: str
     kind: str
+    others: tuple[str, ...] = ()
+
+    @property
+    def pairs(self) -> list[tuple[str, str]]:
+        """The question with each of its answers."""
+        return [(self.question, answer) for answer in (self.answer, *self.others)]
 
 
 class Told(NamedTuple):

@@ -60,8 +60,6 @@ CLOSE: tuple[frozenset[str], ...] = tuple(
     )
 )
 """Colours that people take for each other."""
-DESCRIPTIONS = 2
-"""Of a picture: a caption teaches more words for its cost than a short answer."""
 PRESENCES = 2
 """Pairs of yes and no on a picture: whether a thing is there is slow to learn, and quick to ask."""
 ROUNDS = 60
@@ -91,7 +89,7 @@ class QuestionMaker:
         """
         facts = Facts.of(captions)
         made = [
-            *(asked for _ in range(DESCRIPTIONS) for asked in described(facts, rng)),
+            *described(facts, rng),
             *(asked for _ in range(PRESENCES) for asked in self.presence(facts, rng)),
             *animals(facts, rng),
             *colours(facts, rng),
@@ -145,21 +143,26 @@ def _present(kind: str, named: bool, rng: random.Random) -> NaturalQuestion:
 
 
 def described(facts: Facts, rng: random.Random) -> list[NaturalQuestion]:
-    """Return a request for a description, answered by one of the captions, and perhaps one for a list."""
+    """Return a request for a description, answered by the captions that fit it, and perhaps one for a list."""
     wanted = rng.random()
+    by_length = sorted(facts.captions, key=len)
     if wanted < 0.1:
-        shortest = min(facts.captions, key=len)
-        made = [NaturalQuestion(rng.choice(BRIEFLY), as_sentence(shortest), "description")]
+        made = [captioned(rng.choice(BRIEFLY), by_length[: len(by_length) // 2 or 1])]
     elif wanted < 0.2:
-        longest = max(facts.captions, key=len)
-        made = [NaturalQuestion(rng.choice(DETAIL), as_sentence(longest), "description")]
+        made = [captioned(rng.choice(DETAIL), by_length[len(by_length) // 2 :])]
     else:
-        made = [NaturalQuestion(rng.choice(DESCRIBE), as_sentence(rng.choice(facts.captions)), "description")]
+        made = [captioned(rng.choice(DESCRIBE), facts.captions)]
     things = [kind for kind, votes in _tally(facts).most_common(6) if votes >= 2]
     things = [kind for kind in things if not any(_says_less(kind, other) for other in things)]
     if len(things) >= 2 and rng.random() < 0.25:
         made.append(NaturalQuestion(rng.choice(LIST), ", ".join(kind.replace("_", " ") for kind in things), "list"))
     return made
+
+
+def captioned(question: str, captions: Sequence[str]) -> NaturalQuestion:
+    """Return a request that each of some captions answers: those after the first cost little more than their words."""
+    first, *others = (as_sentence(caption) for caption in captions)
+    return NaturalQuestion(question, first, "description", tuple(others))
 
 
 def _says_less(thing: str, other: str) -> bool:

@@ -197,7 +197,7 @@ def train_reading_tower(
             logits = reader(*early)
         return reading_loss(logits, CellTargets.of([cell_texts(page) for page in pages], device))
 
-    outdates = ("features", "align.pt", "pictures.pt", "reels.pt")
+    outdates = ("features", "words.pt", "letters.pt", "pictures.pt", "reels.pt")
     run_stage(CHECKPOINT, stage, reader, folder, resume=resume, step=step, rate=reading_rate, outdates=outdates)
 
 

@@ -15,7 +15,7 @@ PHOTOS_KEY = "photos"
 
 class SmallRecipe(RecipePart):
     """All stages in order. A stage's `batch` is the number of positions in its packed sequence, not of pictures, but
-    in `reading_tower` and `align`, where it is pictures."""
+    in `reading_tower`, `words` and `letters`, where it is pictures."""
 
     photos: Path = Field(description="folder with flickr8k/, imagenet/ and others; see `photos`")
     seed: int = 17
@@ -28,7 +28,7 @@ class SmallRecipe(RecipePart):
     pages: int = Field(3000, ge=1, description="full of text, that are read where the tower has that branch")
     overlays: int = Field(3000, ge=1, description="photographs with a text drawn over them, likewise")
     letters: Stage = Stage(steps=400, batch=24, rate=2e-3, save_every=100)
-    align: Stage = Stage(steps=400, batch=32, rate=1e-3, save_every=100)
+    words: Stage = Stage(steps=400, batch=32, rate=5e-4, save_every=100)
     pictures: Stage = Stage(steps=1600, batch=1600, rate=6e-4, save_every=50)
     reels: Stage = Stage(steps=1600, batch=1600, rate=4e-4, save_every=50)
     pictures_among_reels: float = Field(0.5, ge=0, description="single pictures for each reel in the last stage")
@@ -48,7 +48,7 @@ SMALL_SMOKE = {
     "overlays": 4,
     "letters": {"steps": 2, "batch": 2, "rate": 1e-3, "save_every": 1},
     "reading_tower": {"steps": 2, "batch": 2, "rate": 1e-3, "save_every": 1},
-    "align": {"steps": 2, "batch": 4, "rate": 1e-3, "save_every": 1},
+    "words": {"steps": 2, "batch": 4, "rate": 1e-3, "save_every": 1},
     "pictures": {"steps": 2, "batch": 200, "rate": 1e-4, "save_every": 1},
     "reels": {"steps": 2, "batch": 200, "rate": 1e-4, "save_every": 1},
     "most_scenes": 3,

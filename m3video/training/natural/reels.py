@@ -19,7 +19,7 @@ from m3video.training.natural.nouns import UNCOUNTED, with_article
 from m3video.training.natural.packing import Sample
 from m3video.training.natural.photos import Named
 from m3video.training.natural.question_style import NaturalQuestion, as_sentence, as_typed
-from m3video.training.natural.questions import ASKED, QuestionMaker
+from m3video.training.natural.questions import ASKED, QuestionMaker, captioned
 from m3video.training.natural.recipe import SmallRecipe
 from m3video.types import SCALES
 from m3video.utils.clock import clock
@@ -35,6 +35,8 @@ LONG_REELS = 0.04
 """Of reels: as many visual tokens as `long_visual_tokens`. Few, since one costs as much as a whole step."""
 BETWEEN = 0.3
 """Of questions about a time: it lies beside the frame's own, as when people stop a player."""
+TOLD_AT = 3
+"""Captions of the scene at a time that answer, each on its own."""
 IN_ORDER = 5
 """Scenes that are told in order at most."""
 
@@ -160,7 +162,7 @@ class ReelMaker:
             tuple(scene.row for scene in shown),
             draw_scales(rng, len(shown), most),
             reel.time_N,
-            tuple((one.question, one.answer) for one in asked),
+            tuple(pair for one in asked for pair in one.pairs),
             tuple(scene.named[0] if scene.named and scene.changed else -1 for scene in shown),
         )
 
@@ -181,8 +183,9 @@ class ReelMaker:
     def _at(self, rng: random.Random, reel: Reel, scene: int) -> list[NaturalQuestion]:
         """Return the question what is shown at a time."""
         one = reel.scenes[scene]
-        answer = one.thing or rng.choice(one.captions)
-        return [NaturalQuestion(rng.choice(AT).format(_time_in(rng, reel, scene)), as_sentence(answer), "at")]
+        told = (one.thing,) if one.thing else rng.sample(one.captions, min(TOLD_AT, len(one.captions)))
+        question = rng.choice(AT).format(_time_in(rng, reel, scene))
+        return [captioned(question, told)._replace(kind="at")]
 
     def _about(self, rng: random.Random, reel: Reel) -> list[NaturalQuestion]:
         """Return one question about a reel, or none where its scenes do not answer it."""
@@ -326,10 +329,13 @@ def _at_time(asked: NaturalQuestion, time: str) -> NaturalQuestion:
 
 def _of_video(asked: NaturalQuestion) -> NaturalQuestion:
     """Return a question about a picture as one about a video."""
-    question, answer = asked.question, asked.answer
     for word in PICTURE_WORDS:
-        question, answer = question.replace(word, "video"), answer.replace(word, "video")
-    return NaturalQuestion(question, answer, asked.kind)
+        asked = asked._replace(
+            question=asked.question.replace(word, "video"),
+            answer=asked.answer.replace(word, "video"),
+            others=tuple(answer.replace(word, "video") for answer in asked.others),
+        )
+    return asked
 
 
 def _only_once(reel: Reel) -> list[tuple[str, int]]:

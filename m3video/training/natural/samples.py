@@ -11,20 +11,23 @@ from m3video.training.natural import photos
 from m3video.training.natural.features import Key
 from m3video.training.natural.named_objects import all_classes, daquar_questions, named
 from m3video.training.natural.packing import Sample
-from m3video.training.natural.question_style import NaturalQuestion
-from m3video.training.natural.questions import QuestionMaker
+from m3video.training.natural.question_style import NaturalQuestion, as_typed
+from m3video.training.natural.questions import QuestionMaker, captioned
 from m3video.training.natural.recipe import SmallRecipe
 from m3video.training.natural.reels import ReelMaker
 from m3video.training.natural.splits import Part, part_of
 from m3video.training.natural.text_pictures import SOURCES as TEXTS
 from m3video.training.natural.text_pictures import TextAnswers
+from m3video.training.natural.wordings import DESCRIBE
 from m3video.types import FULL_SIDE, SCALES
 
 SINGLE_SCALES = (0.34, 0.3, 0.2, 0.13, 0.03)
 """How often a single picture is shown at 1, 9, 36, 144 and 576 tokens: fine scales are costly."""
 
-SOURCES = (("flickr8k", 0.58), ("imagenet", 0.16), ("daquar", 0.06), ("class", 0.2))
-"""`class`: a captioned picture changed to a class drawn at random, see `ClassVectors`."""
+SOURCES = (("captions", 0.6), ("flickr8k", 0.2), ("imagenet", 0.07), ("daquar", 0.03), ("class", 0.1))
+"""`captions`: a captioned picture and no question but what it shows, which all of its captions answer: most words are
+learned from these, and they cost least. `class`: a captioned picture changed to a class drawn at random, see
+`class_channels`."""
 CLASS_SCALES = (1, 9)
 PAGES = 0.55
 """Of pictures with text: a page teaches more letters for each position."""
@@ -68,6 +71,7 @@ class SampleMaker:
                 self._add("imagenet", photo.image, row_of, partial(named, photo))
         self.reels = ReelMaker(recipe, self._maker, self._captions, self._classes, self._own_row)
         self._rows["class"] = self._rows["flickr8k"] if self._classes else []
+        self._rows["captions"] = self._rows["flickr8k"]
         for room in photos.daquar(folder, part):
             self._add("daquar", room.image, row_of, partial(daquar_questions, room))
 
@@ -86,10 +90,13 @@ class SampleMaker:
             wanted = rng.randrange(len(self._classes))
             asked = [*named(self._classes[wanted], rng), *named(self._classes[wanted], rng)]
             scale = rng.choice(CLASS_SCALES)
-            return Sample((row,), (scale,), None, tuple((q.question, q.answer) for q in asked), (wanted,))
-        asked = self._of_picture(row, rng)[: self._recipe.questions]
+            return Sample((row,), (scale,), None, tuple(pair for one in asked for pair in one.pairs), (wanted,))
+        if source == "captions":
+            asked = [as_typed(captioned(rng.choice(DESCRIBE), self._captions[row]), rng)]
+        else:
+            asked = self._of_picture(row, rng)[: self._recipe.questions]
         scale = rng.choices(SCALES, SINGLE_SCALES)[0]
-        return Sample((row,), (scale,), None, tuple((q.question, q.answer) for q in asked))
+        return Sample((row,), (scale,), None, tuple(pair for one in asked for pair in one.pairs))
 
     def _of_picture(self, row: int, rng: random.Random) -> list[NaturalQuestion]:
         captions = self._captions.get(row)
@@ -100,7 +107,7 @@ class SampleMaker:
         row = rng.choice(self._text_rows[0 if rng.random() < PAGES else 1])
         text = self._texts[row]
         asked = text.questions(rng)
-        return Sample((row,), (text_scale(rng, text.cap),), None, tuple((q.question, q.answer) for q in asked))
+        return Sample((row,), (text_scale(rng, text.cap),), None, tuple(pair for one in asked for pair in one.pairs))
 
     def of_video(self, rng: random.Random) -> Sample:
         """Return a picture, a clip of one scene, a reel, or a picture with text, at the recipe's shares."""

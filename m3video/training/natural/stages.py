@@ -1,4 +1,4 @@
-"""The stages of `small`: pictures are aligned with words, then asked about one by one, then in reels.
+"""The stages of `small` that train it on answers, first about single pictures, then about reels.
 
 The tower stays as it is. What is trained is the projector, and a low-rank update of every matrix in the decoder.
 """
@@ -6,8 +6,6 @@ The tower stays as it is. What is trained is the projector, and a low-rank updat
 from __future__ import annotations
 
 import random
-import re
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,78 +18,11 @@ from m3video.model.m3.modeling import M3VideoForConditionalGeneration
 from m3video.model.tokenizer import IMAGE_ID, TextCodec
 from m3video.training.finetune import TrainedParameters
 from m3video.training.loop import autocast, run_stage
-from m3video.training.natural.class_channels import name_directions
 from m3video.training.natural.features import NaturalFeatures
 from m3video.training.natural.packing import IGNORED, Packed, Sample, length, pack
 from m3video.training.natural.recipe import SmallRecipe
 from m3video.training.natural.start import PROMPT_STYLE, project
 from m3video.training.recipe import Stage
-
-ALIGN_SCALES = (1, 1, 9, 36)
-ALIGN_WORDS = 400
-_STOP = frozenset(
-    """a an the is are in on of with and at to his her its their by from while for it two three four as out up into
-    through near down other over one some next front off that very wearing has have be being there around another
-    against this behind along across who he she they him them where above under each all or""".split()
-)
-
-
-def train_alignment(
-    model: M3VideoForConditionalGeneration,
-    codec: TextCodec,
-    features: NaturalFeatures,
-    things: Mapping[int, Sequence[str]],
-    recipe: SmallRecipe,
-    folder: Path,
-    *,
-    resume: bool,
-) -> None:
-    """Train the projector so that a picture's mean token is near the embeddings of the words that are true of it.
-
-    Args:
-        model: its projector is trained.
-        codec: the decoder's tokenizer.
-        features: of the pictures.
-        things: row of each picture -> the words that are true of it.
-        recipe: lengths and rates.
-        folder: the run folder.
-        resume: go on from its checkpoint.
-    """
-    table: Any = model.get_input_embeddings()
-    words_VD = table.weight.float()
-    words = sorted({word for found in things.values() for word in found})
-    number_of = {word: number for number, word in enumerate(words)}
-    words_KD = name_directions(codec, words_VD, words)
-    mean_D, spread = words_VD.mean(0), words_VD.std(0).mean()
-    part = _Alignment(model.model.multi_modal_projector, len(words))
-    rows = sorted(things)
-
-    def step(number: int) -> tuple[Tensor, Mapping[str, tuple[float, float]]]:
-        rng = random.Random(f"{recipe.seed} align {number}")
-        drawn = [rng.choice(rows) for _ in range(recipe.align.batch)]
-        true_NK = torch.zeros(len(drawn), len(words), device=model.device)
-        for row, of_row in zip(drawn, true_NK, strict=True):
-            of_row[[number_of[word] for word in things[row]]] = 1
-        scale = rng.choice(ALIGN_SCALES)
-        with autocast(model.device):
-            tokens = project(part.projector, *features.read(drawn, model.device), [scale] * len(drawn)).float()
-        tokens_NSD = tokens.view(len(drawn), scale, -1)
-        logits_NK = (tokens_NSD.mean(1) - mean_D) @ words_KD.T * part.scale.exp() + part.bias
-        loud = (tokens_NSD.std(-1) / spread).log().square().mean()
-        return F.binary_cross_entropy_with_logits(logits_NK, true_NK) + 0.01 * loud, {}
-
-    run_stage("align", recipe.align, part, folder, resume=resume, step=step, outdates=("pictures.pt", "reels.pt"))
-
-
-class _Alignment(nn.Module):
-    """The projector, and a bias for each word and one scale, which are thrown away."""
-
-    def __init__(self, projector: nn.Module, words: int) -> None:
-        super().__init__()
-        self.projector = projector
-        self.bias = nn.Parameter(torch.full((words,), -4.0))
-        self.scale = nn.Parameter(torch.tensor(2.0))
-        self.to(next(projector.parameters()).device)
 
 
 def train_answers(
@@ -160,23 +91,6 @@ def answer_losses(
     asked = packed.labels_L != IGNORED
     logits = F.linear(hidden[asked], table.weight.to(hidden.dtype)).float()
     return F.cross_entropy(logits, packed.labels_L[asked], reduction="none")
-
-
-def true_words(captions: Mapping[int, Sequence[str]]) -> dict[int, list[str]]:
-    """Return for each picture the frequent words of its captions; pictures without any are left out.
-
-    Args:
-        captions: row -> the captions of a picture.
-    """
-    words = {row: {word for text in found for word in _content_words(text)} for row, found in captions.items()}
-    counts = Counter(word for found in words.values() for word in sorted(found))
-    known = {word for word, _ in counts.most_common(ALIGN_WORDS)}
-    true = {row: sorted(found & known) for row, found in words.items()}
-    return {row: found for row, found in true.items() if found}
-
-
-def _content_words(text: str) -> set[str]:
-    return {word for word in re.findall(r"[a-z]+", text.lower()) if len(word) > 2 and word not in _STOP}
 
 
 def _drawn(

@@ -136,21 +136,30 @@ def project(
     """Return all frames' visual tokens, [T, D]: what the model's own projector and pooling give, at less cost.
 
     A coarse channel is the same in four cells, so that its product is computed once; pooling stands before the second
-    layer, which is linear.
+    layer, which is linear; no gradient is computed for the classes' channels, which are kept and see no fine channel.
 
     Args:
         projector: of the model.
         fine_NHWF, coarse_NHWC: features of N frames.
         scales: of the frames.
         classes: see `changed`; nothing is changed without them.
-        num_classes: of all classes, where some frame is changed.
+        num_classes: of the inner channels that are classes.
     """
     first = projector.linear_1
     channels = fine_NHWF.shape[-1]
-    coarse = F.linear(coarse_NHWC, first.weight[:, channels:], first.bias)
-    inner = coarse.repeat_interleave(2, 1).repeat_interleave(2, 2) + F.linear(fine_NHWF, first.weight[:, :channels])
-    pooled = pack(projector.act(inner).flatten(1, 2), scales)
-    tokens_TW: Tensor = pooled.tokens_TD
-    if any(wanted >= 0 for wanted in classes):
-        tokens_TW = changed(tokens_TW, pooled.offsets_N, classes, num_classes)
+
+    def pooled(rows: slice, *, see_fine: bool) -> Tensor:
+        inner = F.linear(coarse_NHWC, first.weight[rows, channels:], first.bias[rows])
+        inner = inner.repeat_interleave(2, 1).repeat_interleave(2, 2)
+        if see_fine:
+            inner = inner + F.linear(fine_NHWF, first.weight[rows, :channels])
+        return pack(projector.act(inner).flatten(1, 2), scales).tokens_TD
+
+    tokens_TW = pooled(slice(num_classes, None), see_fine=True)
+    if num_classes:
+        with torch.no_grad():
+            named_TW = pooled(slice(num_classes), see_fine=False)
+        if any(wanted >= 0 for wanted in classes):
+            named_TW = changed(named_TW, scales, classes)
+        tokens_TW = torch.cat([named_TW, tokens_TW], 1)
     return projector.linear_2(tokens_TW)

@@ -32,13 +32,10 @@ from m3video.training.natural.reading_tower import train_reading_tower, with_rea
 from m3video.training.natural.recipe import SmallRecipe, load_small_recipe
 from m3video.training.natural.samples import SampleMaker
 from m3video.training.natural.splits import PARTS
-from m3video.training.natural.stages import (
-    train_alignment,
-    train_answers,
-    true_words,
-)
+from m3video.training.natural.stages import train_answers
 from m3video.training.natural.start import build_small, start_projector
 from m3video.training.natural.text_pictures import Source, TextAnswers, TextPictures, load_texts, write_texts
+from m3video.training.natural.word_channels import train_words
 from m3video.training.pretrained_tower import load_pretrained_tower, with_head
 from m3video.utils.files import prepare_folder
 
@@ -97,7 +94,7 @@ def train_small(config_path: Path, *, run_dir: Path, device: str, smoke: bool, r
         if ("flickr8k", photo.image) in features.row_of
     }
     how: dict[str, Any] = {"recipe": recipe, "folder": run_dir, "resume": resume}
-    train_alignment(model, codec, features, true_words(captions), **how)
+    train_words(projector, codec, table.weight, features, captions, classes=len(classes), reading=reading, **how)
     texts: dict[int, TextAnswers] = {}
     if recipe.reading_tower is not None:
         texts = {features.row_of[key]: text for key, text in load_texts(run_dir / TEXTS).items()}

@@ -77,7 +77,7 @@ def test_what_was_trained_is_what_is_measured(tmp_path: Path, monkeypatch: pytes
 def test_the_newest_checkpoint_is_taken(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no checkpoint to measure yet"):
         newest_checkpoint(tmp_path)
-    for seconds, name in ((10, "reels.pt"), (20, "pictures.pt"), (30, "align.pt")):
+    for seconds, name in ((10, "reels.pt"), (20, "pictures.pt"), (30, "words.pt")):
         (tmp_path / name).write_bytes(b"")
         os.utime(tmp_path / name, (seconds, seconds))
     assert newest_checkpoint(tmp_path).name == "pictures.pt"  # started over: what is left of reels is older

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import io
 import json
 import random
@@ -84,7 +85,7 @@ def features() -> NaturalFeatures:
 
 
 REEL = Sample((1, 4, 2), (9, 1, 36), (0.0, 3.0, 75.0), (("What is it?", "a dog"), ("At 0:03?", "12"), ("user", "er")))
-SINGLE = Sample((3,), (144,), None, (("What is shown?", "Two men."),))
+SINGLE = Sample((3,), (144,), None, (("What is shown?", "Two men."), ("What is shown?", "a dog"), ("user", "er")))
 
 
 @torch.no_grad()
@@ -105,7 +106,7 @@ def test_the_ids_are_those_of_the_prompt_that_is_answered(base: Path, built: Any
     loaded = checkpoint.LoadedModel(built, codec, "tiny", base, 512)
     prefix, branches = lay_out(codec, PROMPT_STYLE, REEL)
     assert prefix.count(IMAGE_ID) == sum(REEL.scales)
-    for (question, reply), (asked, answered) in zip(REEL.questions, branches, strict=True):
+    for (question, reply), (asked, (answered,)) in zip(REEL.questions, branches, strict=True):
         prompt = frames_prompt(loaded, question, num_frames=3, times_seconds=REEL.times_seconds)
         expected = iter(prompt_ids(codec, prompt))
         for scale in REEL.scales:
@@ -126,18 +127,23 @@ def test_labels_are_the_tokens_that_follow(base: Path) -> None:
     labels = packed.labels_L[packed.labels_L != IGNORED].tolist()
     answers = [reply for sample in (REEL, SINGLE) for _, reply in sample.questions]
     assert labels == [token for reply in answers for token in (*codec.encode(reply), codec.eos_id)]
-    within = (packed.labels_L[:-1] != IGNORED) & (packed.labels_L[1:] != IGNORED)
+    within = (packed.labels_L[:-1] != IGNORED) & (packed.positions_L[1:] == packed.positions_L[:-1] + 1)
     assert torch.equal(packed.labels_L[:-1][within], packed.ids_L[1:][within])
 
 
 @torch.no_grad()
+@pytest.mark.parametrize("num_classes", [0, 7])
 @pytest.mark.parametrize("scale", [1, 9, 36, 144, 576])
-def test_the_short_way_to_tokens_gives_those_of_the_model(built: Any, features: NaturalFeatures, scale: int) -> None:
+def test_the_short_way_to_tokens_gives_those_of_the_model(
+    built: Any, features: NaturalFeatures, scale: int, num_classes: int
+) -> None:
     fine, coarse = features.read([0, 5], torch.device("cpu"))
     cells = torch.cat([fine, coarse.repeat_interleave(2, 1).repeat_interleave(2, 2)], -1).flatten(1, 2)
-    projector = built.model.multi_modal_projector
+    projector = copy.deepcopy(built.model.multi_modal_projector)
+    projector.linear_1.weight[:num_classes, : fine.shape[-1]] = 0  # classes are channels of the head alone
     expected = pool_each(projector(cells), [scale, scale]).tokens_TD
-    assert torch.allclose(project(projector, fine, coarse, [scale, scale]), expected, atol=1e-4)
+    found = project(projector, fine, coarse, [scale, scale], num_classes=num_classes)
+    assert torch.allclose(found, expected, atol=1e-4)
 
 
 @pytest.fixture(scope="module")
