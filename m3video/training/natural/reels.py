@@ -21,7 +21,8 @@ from m3video.training.natural.photos import Named
 from m3video.training.natural.question_style import NaturalQuestion, as_sentence, as_typed
 from m3video.training.natural.questions import ASKED, QuestionMaker, captioned
 from m3video.training.natural.recipe import SmallRecipe
-from m3video.types import SCALES
+from m3video.training.natural.text_pictures import TextAnswers
+from m3video.types import FULL_SIDE, SCALES
 from m3video.utils.clock import clock
 
 GAPS_SECONDS = (1, 2, 2, 3, 4, 5, 7, 10, 15, 30)
@@ -31,10 +32,14 @@ FRAMES_OF_SCENE = {1: 0.7, 2: 0.18, 3: 0.12}
 MOST_OF_CLIP = 16
 NAMED_REELS = 0.35
 """Of reels: up to a third of their scenes show a named object."""
+TEXT_REELS = 0.15
+"""Of reels, where there are pictures with text: one scene shows one."""
 LONG_REELS = 0.04
 """Of reels: as many visual tokens as `long_visual_tokens`. Few, since one costs as much as a whole step."""
 BETWEEN = 0.3
 """Of questions about a time: it lies beside the frame's own, as when people stop a player."""
+READABLE = 0.75
+"""Visual tokens from one letter to the next that are enough to read."""
 TOLD_AT = 3
 """Captions of the scene at a time that answer, each on its own."""
 IN_ORDER = 5
@@ -72,6 +77,7 @@ class Scene:
         facts: of the captions; None where an object is named.
         named: number and class of a named object.
         changed: whether the picture is changed to that class.
+        text: that is written in the picture; nothing else is known of it.
     """
 
     row: int
@@ -79,6 +85,7 @@ class Scene:
     facts: Facts | None
     named: tuple[int, Named] | None = None
     changed: bool = False
+    text: TextAnswers | None = None
 
     @property
     def thing(self) -> str | None:
@@ -109,6 +116,7 @@ class ReelMaker:
         captions: Mapping[int, tuple[str, ...]],
         classes: Sequence[Named],
         own_row: Mapping[int, int],
+        texts: Mapping[int, TextAnswers] | None = None,
     ) -> None:
         """Args:
         recipe: lengths of reels, questions on each.
@@ -116,10 +124,13 @@ class ReelMaker:
         captions: row of each captioned picture -> its captions.
         classes: that objects are named by.
         own_row: number of a class -> the row of its photograph, where one may be used.
+        texts: row of each picture with a text drawn over it -> what is written there.
         """
         self._recipe, self._maker = recipe, maker
         self._captions, self._classes, self._own_row = captions, classes, own_row
         self._rows = list(captions)
+        self._texts = dict(texts or {})
+        self._text_rows = list(self._texts)
 
     def clip(self, rng: random.Random) -> Sample:
         """Return one scene in several frames, with the questions that one asks of a picture."""
@@ -144,6 +155,9 @@ class ReelMaker:
         if self._classes and rng.random() < NAMED_REELS:
             for place in rng.sample(range(count), rng.randint(1, max(1, count // 3))):
                 scenes[place] = self._named_scene(rng)
+        if self._text_rows and rng.random() < TEXT_REELS:
+            row = rng.choice(self._text_rows)
+            scenes[rng.randrange(count)] = Scene(row, (), None, text=self._texts[row])
         shown: list[int] = []
         for scene in range(count):
             frames = rng.choices(list(FRAMES_OF_SCENE), list(FRAMES_OF_SCENE.values()))[0]
@@ -158,9 +172,13 @@ class ReelMaker:
         most = self._recipe.long_visual_tokens if rng.random() < LONG_REELS else self._recipe.most_visual_tokens
         shown = [reel.scenes[scene] for scene in reel.scene_N]
         asked = [as_typed(question, rng) for question in questions[: self._recipe.questions]]
+        scales = draw_scales(rng, len(shown), most)
         return Sample(
             tuple(scene.row for scene in shown),
-            draw_scales(rng, len(shown), most),
+            tuple(
+                text_scale(rng, scene.text.cap) if scene.text else scale
+                for scene, scale in zip(shown, scales, strict=True)
+            ),
             reel.time_N,
             tuple(pair for one in asked for pair in one.pairs),
             tuple(scene.named[0] if scene.named and scene.changed else -1 for scene in shown),
@@ -178,11 +196,15 @@ class ReelMaker:
 
     def _about_picture(self, rng: random.Random, scene: Scene) -> list[NaturalQuestion]:
         """Return questions about one scene as about a photograph."""
+        if scene.text:
+            return scene.text.questions(rng)
         return named(scene.named[1], rng) if scene.named else self._maker.all_of(scene.captions, rng)
 
     def _at(self, rng: random.Random, reel: Reel, scene: int) -> list[NaturalQuestion]:
-        """Return the question what is shown at a time."""
+        """Return the question what is shown at a time; of a text, what it says."""
         one = reel.scenes[scene]
+        if one.text:
+            return self._seen(rng, reel, scene)
         told = (one.thing,) if one.thing else rng.sample(one.captions, min(TOLD_AT, len(one.captions)))
         question = rng.choice(AT).format(_time_in(rng, reel, scene))
         return [captioned(question, told)._replace(kind="at")]
@@ -229,7 +251,7 @@ def _first(rng: random.Random, reel: Reel, _scene: int) -> list[NaturalQuestion]
 
 def _next(rng: random.Random, reel: Reel, scene: int) -> list[NaturalQuestion]:
     """Return what comes after a scene, which is named by its time or by something that only it shows."""
-    if scene + 1 == len(reel.scenes):
+    if scene + 1 == len(reel.scenes) or reel.scenes[scene + 1].text:
         return []
     following = reel.scenes[scene + 1]
     things = [_the(thing) for thing, where in _only_once(reel) if where == scene]
@@ -259,7 +281,7 @@ def _count(rng: random.Random, reel: Reel, _scene: int) -> list[NaturalQuestion]
 
 def _in_order(rng: random.Random, reel: Reel, _scene: int) -> list[NaturalQuestion]:
     """Return the video told in order, where it is short: each scene's time and what it shows."""
-    if len(reel.scenes) > IN_ORDER:
+    if len(reel.scenes) > IN_ORDER or any(scene.text for scene in reel.scenes):
         return []
     told = [
         f"{reel.start(number)} {as_sentence(scene.thing or min(scene.captions, key=len))}"
@@ -286,6 +308,20 @@ def draw_scales(rng: random.Random, count: int, most: int) -> tuple[int, ...]:
                 levels[frame] += 1
                 total += more
     return tuple(SCALES[level] for level in levels)
+
+
+def text_scale(rng: random.Random, cap: float) -> int:
+    """Return a scale at which letters of a height can be read, mostly; now and then a coarser one.
+
+    Args:
+        rng: decides.
+        cap: height of capitals, as a share of the picture's height. Letters stand about two thirds of it apart.
+    """
+    cells_of_letter = 0.67 * cap * FULL_SIDE
+    finest = 576 if cells_of_letter < 2 * READABLE else 144 if cells_of_letter < 4 * READABLE else 36
+    scales = [scale for scale in SCALES if finest / 4 <= scale <= 576]
+    weights = [{finest: 0.6, finest // 4: 0.15}.get(scale, 0.25) for scale in scales]
+    return rng.choices(scales, weights)[0]
 
 
 def draw_times(rng: random.Random, count: int) -> tuple[float, ...]:
@@ -341,9 +377,9 @@ def _of_video(asked: NaturalQuestion) -> NaturalQuestion:
 def _only_once(reel: Reel) -> list[tuple[str, int]]:
     """Return the things that one scene shows and all others surely do not, with that scene.
 
-    Where some scenes are known by an object's name only, no more than these names is sure.
+    Where some scenes are known by an object's name only, or by a text, no more than these names is sure.
     """
-    if any(scene.named for scene in reel.scenes):
+    if any(scene.facts is None for scene in reel.scenes):
         told = " ".join(text for scene in reel.scenes for text in scene.captions).lower()
         things = [(scene.thing, number) for number, scene in enumerate(reel.scenes) if scene.thing]
         last: list[Any] = [thing.split()[-1].lower() for thing, _ in things]

@@ -14,12 +14,12 @@ from m3video.training.natural.packing import Sample
 from m3video.training.natural.question_style import NaturalQuestion, as_typed
 from m3video.training.natural.questions import QuestionMaker, captioned
 from m3video.training.natural.recipe import SmallRecipe
-from m3video.training.natural.reels import ReelMaker
+from m3video.training.natural.reels import ReelMaker, text_scale
 from m3video.training.natural.splits import Part, part_of
 from m3video.training.natural.text_pictures import SOURCES as TEXTS
 from m3video.training.natural.text_pictures import TextAnswers
 from m3video.training.natural.wordings import DESCRIBE
-from m3video.types import FULL_SIDE, SCALES
+from m3video.types import SCALES
 
 SINGLE_SCALES = (0.34, 0.3, 0.2, 0.13, 0.03)
 """How often a single picture is shown at 1, 9, 36, 144 and 576 tokens: fine scales are costly."""
@@ -31,8 +31,6 @@ learned from these, and they cost least. `class`: a captioned picture changed to
 CLASS_SCALES = (1, 9)
 PAGES = 0.55
 """Of pictures with text: a page teaches more letters for each position."""
-READABLE = 0.75
-"""Visual tokens from one letter to the next that are enough to read."""
 
 Questions = Callable[[random.Random], list[NaturalQuestion]]
 
@@ -69,7 +67,8 @@ class SampleMaker:
             if part_of("imagenet", str(photo.index)) == part and ("imagenet", photo.image) in row_of:
                 self._own_row[number] = row_of["imagenet", photo.image]
                 self._add("imagenet", photo.image, row_of, partial(named, photo))
-        self.reels = ReelMaker(recipe, self._maker, self._captions, self._classes, self._own_row)
+        overlays = {row: self._texts[row] for row in self._text_rows[TEXTS.index("overlay")]}
+        self.reels = ReelMaker(recipe, self._maker, self._captions, self._classes, self._own_row, overlays)
         self._rows["class"] = self._rows["flickr8k"] if self._classes else []
         self._rows["captions"] = self._rows["flickr8k"]
         for room in photos.daquar(folder, part):
@@ -122,17 +121,3 @@ class SampleMaker:
             ),
         )[0]
         return draw(rng)
-
-
-def text_scale(rng: random.Random, cap: float) -> int:
-    """Return a scale at which letters of a height can be read, mostly; now and then a coarser one.
-
-    Args:
-        rng: decides.
-        cap: height of capitals, as a share of the picture's height. Letters stand about two thirds of it apart.
-    """
-    cells_of_letter = 0.67 * cap * FULL_SIDE
-    finest = 576 if cells_of_letter < 2 * READABLE else 144 if cells_of_letter < 4 * READABLE else 36
-    scales = [scale for scale in SCALES if finest / 4 <= scale <= 576]
-    weights = [{finest: 0.6, finest // 4: 0.15}.get(scale, 0.25) for scale in scales]
-    return rng.choices(scales, weights)[0]

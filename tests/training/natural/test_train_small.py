@@ -37,6 +37,7 @@ from m3video.training.natural.reels import AT, PICTURE_WORDS, draw_scales
 from m3video.training.natural.samples import SampleMaker
 from m3video.training.natural.stages import answer_losses
 from m3video.training.natural.start import PROMPT_STYLE, build_small, project
+from m3video.training.natural.text_pictures import TextAnswers
 from m3video.training.pretrained_tower import TowerHead
 from m3video.training.train import train
 from tests.model import tiny_base
@@ -256,6 +257,29 @@ def test_reels_ask_about_scenes_that_are_shown(photo_folder: Path, features: Nat
                 kinds.add("count")
                 assert int(reply) == len(scenes)
     assert kinds == {"at", "when", "when named", "count"}
+
+
+def test_a_text_in_a_reel_is_asked_for_by_its_time(photo_folder: Path, features: NaturalFeatures) -> None:
+    page, overlay = PICTURES - 2, PICTURES - 1
+    written = ("exit", "12")
+    texts = {page: TextAnswers("page", written, 0.09), overlay: TextAnswers("overlay", written, 0.09, "sign")}
+    shown = {key: row for key, row in features.row_of.items() if row not in texts}
+    recipe = SmallRecipe(photos=photo_folder, most_scenes=4, most_visual_tokens=700)
+    maker = SampleMaker(recipe, shown, texts=texts)
+    asked = 0
+    for seed in range(100):
+        reel = maker.reels.reel(random.Random(seed))
+        assert page not in reel.rows
+        frames = [number for number, row in enumerate(reel.rows) if row == overlay]
+        assert all(reel.scales[frame] >= 36 for frame in frames), "too coarse to read"
+        for question, reply in reel.questions:
+            if "exit 12" not in reply:
+                continue
+            asked += 1
+            minutes, seconds = re.findall(r"(\d+):(\d\d)", question)[0]
+            times = [abs(time - 60 * int(minutes) - int(seconds)) for time in reel.times_seconds or ()]
+            assert times.index(min(times)) in frames
+    assert asked > 10
 
 
 def test_a_clip_is_one_scene_and_its_questions_speak_of_a_video(photo_folder: Path, features: NaturalFeatures) -> None:
