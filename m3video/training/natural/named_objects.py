@@ -148,7 +148,7 @@ def named(photo: Named, rng: random.Random) -> list[NaturalQuestion]:
     kind = kind_of(photo)
     told = Told("" if " " in name else name, thing, f"this is {thing}")
     made = [shaped("name", WHAT, told, rng)]
-    if ANIMALS[0] <= photo.index <= ANIMALS[1]:
+    if is_animal(photo):
         if kind:
             made.append(
                 shaped("animal", WHICH_KIND["animal"], Told(kind, article(kind), f"it is {article(kind)}"), rng)
@@ -175,9 +175,12 @@ def all_classes(folder: Path) -> list[Named]:
 def kind_of(photo: Named) -> str | None:
     """Return what a class is one of, in a plain word; None where no plain word is listed."""
     by_number = next((kind for first, last, kind in KIND_RANGES if first <= photo.index <= last), None)
-    if photo.index <= ANIMALS[1]:
-        return by_number
-    return MADE_KINDS.get(photo.name)
+    return by_number if is_animal(photo) else MADE_KINDS.get(photo.name)
+
+
+def is_animal(photo: Named) -> bool:
+    """Return whether a class is one of animals."""
+    return ANIMALS[0] <= photo.index <= ANIMALS[1]
 
 
 def _is_it(kind: str, rng: random.Random) -> NaturalQuestion:

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from m3video.training.natural.caption_facts import Facts
-from m3video.training.natural.named_objects import article, named, plain_name
-from m3video.training.natural.nouns import UNCOUNTED, with_article
+from m3video.training.natural.named_objects import article, is_animal, named, plain_name
+from m3video.training.natural.nouns import UNCOUNTED, plural, with_article
 from m3video.training.natural.packing import Sample
 from m3video.training.natural.photos import Named
 from m3video.training.natural.question_style import NaturalQuestion, as_sentence, as_typed
@@ -214,6 +214,7 @@ class ReelMaker:
         made: tuple[tuple[Callable[[random.Random, Reel, int], list[NaturalQuestion]], float], ...] = (
             (self._at, 0.38),
             (self._seen, 0.2),
+            (self._only_there, 0.12),
             (_when, 0.14),
             (_first, 0.1),
             (_next, 0.06),
@@ -228,6 +229,26 @@ class ReelMaker:
         """Return a question about the picture that is shown at a time."""
         asked = self._about_picture(rng, reel.scenes[scene])
         return [_at_time(rng.choice(asked), _time_in(rng, reel, scene))] if asked else []
+
+    def _only_there(self, rng: random.Random, reel: Reel, scene: int) -> list[NaturalQuestion]:
+        """Return a question without a time about what one scene alone shows: "What animal is this?"."""
+        one = reel.scenes[scene]
+        if one.named:
+            things = ["animal"] if is_animal(one.named[1]) and _has_no_other_animal(reel, scene) else []
+        else:
+            things = [thing for thing, where in _only_once(reel) if where == scene]
+        words = {word for thing in things for word in (thing, plural(thing))}
+        asked = [q for q in self._about_picture(rng, one) if words & set(q.question.lower().strip("?.").split())]
+        return [_of_video(rng.choice(asked))] if asked else []
+
+
+def _has_no_other_animal(reel: Reel, scene: int) -> bool:
+    """Return whether all scenes but one surely show no animal."""
+    others = [one for number, one in enumerate(reel.scenes) if number != scene]
+    return all(
+        one.facts.is_absent("animal") if one.facts else one.named is not None and not is_animal(one.named[1])
+        for one in others
+    )
 
 
 def _when(rng: random.Random, reel: Reel, _scene: int) -> list[NaturalQuestion]:

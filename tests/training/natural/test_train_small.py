@@ -259,6 +259,31 @@ def test_reels_ask_about_scenes_that_are_shown(photo_folder: Path, features: Nat
     assert kinds == {"at", "when", "when named", "count"}
 
 
+def test_a_question_without_a_time_is_about_what_one_scene_alone_shows(
+    photo_folder: Path, features: NaturalFeatures
+) -> None:
+    recipe = SmallRecipe(photos=photo_folder, most_scenes=4, most_frames=8, most_visual_tokens=64)
+    maker = SampleMaker(recipe, features.row_of)
+    kinds = set()
+    for seed in range(300):
+        reel = maker.reels.reel(random.Random(seed))
+        scenes = set(zip(reel.rows, reel.classes, strict=True))
+        dogs = sum(number < 0 and row % 2 == 0 for row, number in scenes)
+        men = sum(number < 0 and row % 2 == 1 for row, number in scenes)
+        fish = sum(number >= 0 for _, number in scenes)  # both classes by their numbers
+        for question, reply in reel.questions:
+            if re.search(r"\d:\d\d|first|earlier|after", question + reply) or reply.startswith(("Yes", "No")):
+                continue
+            if "animal" in question:
+                kinds.add("fish" if "fish" in reply else "dog")
+                assert "fish" in reply or "dog" in reply
+                assert dogs + fish == 1
+            elif re.search(r"\b(man|men)\b", question):
+                kinds.add("men")
+                assert men == 1
+    assert {"dog", "men"} <= kinds
+
+
 def test_a_text_in_a_reel_is_asked_for_by_its_time(photo_folder: Path, features: NaturalFeatures) -> None:
     page, overlay = PICTURES - 2, PICTURES - 1
     written = ("exit", "12")
