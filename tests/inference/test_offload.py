@@ -24,7 +24,7 @@ from tests.inference.memory.scarce import Limit, limit_batch
 from tests.paths import SAMPLE
 
 QUESTION = "What colour is the background at 0:03?"
-SETTINGS = Settings(cache=False, max_frames=8, budget=500, vision_batch=8)
+SETTINGS = Settings(model="rendered", cache=False, max_frames=8, budget=500, vision_batch=8)
 
 
 @pytest.fixture(scope="module")
@@ -98,7 +98,7 @@ def test_the_vision_batch_is_halved_with_a_note(
 
 
 def test_then_the_same_frames_get_fewer_tokens(loaded: checkpoint.LoadedModel, monkeypatch: pytest.MonkeyPatch) -> None:
-    frames, small = shown(), shown(Settings(cache=False, max_frames=4, budget=36))
+    frames, small = shown(), shown(Settings(model="rendered", cache=False, max_frames=4, budget=36))
     (untouched,) = ask_it(loaded, small)
     limit_positions(monkeypatch, 300)
     said, other = ask_it(loaded, frames, small)

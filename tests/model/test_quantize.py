@@ -37,7 +37,7 @@ def test_the_rendered_model_answers_with_quantized_layers(kind: str) -> None:
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # both libraries warn of their own future while they are imported
-        loaded = checkpoint.load_for(Settings(quantize=kind, device="cpu"))
+        loaded = checkpoint.load_for(Settings(model="rendered", quantize=kind, device="cpu"))
         answer = ask(SAMPLE, "What colour is the background at 0:03?", Settings(cache=False, budget=144), loaded=loaded)
     assert answer.text == "green"
     layer = loaded.model.model.language_model.layers[0].mlp.gate_proj

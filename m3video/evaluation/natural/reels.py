@@ -21,7 +21,8 @@ from m3video.training.natural.nouns import UNCOUNTED, with_article
 from m3video.training.natural.photos import Captioned
 from m3video.training.natural.question_style import as_sentence
 from m3video.training.natural.questions import ASKED
-from m3video.training.natural.reels import AT, FIRST, WHEN, draw_scales, draw_times
+from m3video.training.natural.reel_frames import draw_scales, draw_times
+from m3video.training.natural.reels import AT, FIRST, WHEN
 from m3video.types import SCALES
 from m3video.utils.clock import CLOCK, clock, whole_seconds
 

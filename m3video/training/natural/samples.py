@@ -14,7 +14,8 @@ from m3video.training.natural.packing import Sample
 from m3video.training.natural.question_style import NaturalQuestion, as_typed
 from m3video.training.natural.questions import QuestionMaker, captioned
 from m3video.training.natural.recipe import SmallRecipe
-from m3video.training.natural.reels import ReelMaker, text_scale
+from m3video.training.natural.reel_frames import text_scale
+from m3video.training.natural.reels import ReelMaker
 from m3video.training.natural.splits import Part, part_of
 from m3video.training.natural.text_pictures import SOURCES as TEXTS
 from m3video.training.natural.text_pictures import TextAnswers

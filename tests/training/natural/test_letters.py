@@ -12,7 +12,7 @@ from torch import nn
 from m3video.training.natural.features import NaturalFeatures
 from m3video.training.natural.letters import train_letters
 from m3video.training.natural.recipe import SmallRecipe
-from m3video.training.natural.reels import READABLE, text_scale
+from m3video.training.natural.reel_frames import READABLE, text_scale
 from m3video.training.natural.text_pictures import TextAnswers
 from m3video.training.recipe import Stage
 from m3video.types import SCALES

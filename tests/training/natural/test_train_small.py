@@ -33,7 +33,8 @@ from m3video.training.natural.features import NaturalFeatures
 from m3video.training.natural.low_rank import add_low_rank, low_rank_factors
 from m3video.training.natural.packing import IGNORED, Sample, lay_out, pack
 from m3video.training.natural.recipe import SmallRecipe
-from m3video.training.natural.reels import AT, PICTURE_WORDS, draw_scales
+from m3video.training.natural.reel_frames import draw_scales
+from m3video.training.natural.reels import AT, PICTURE_WORDS
 from m3video.training.natural.samples import SampleMaker
 from m3video.training.natural.stages import answer_losses
 from m3video.training.natural.start import PROMPT_STYLE, build_small, project
