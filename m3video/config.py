@@ -56,8 +56,10 @@ class Settings(BaseModel):
     backend: Literal["pyav", "decord", "torchcodec", "opencv"] = Field("pyav", description="video decoder")
     max_pixels: int = Field(8192 * 8192, ge=1, description="refuse frames with more pixels than this")
 
-    scan: Literal["full", "nonref", "keyframes"] = Field(
-        "full", description="frames analyzed before planning: all, those that other frames refer to, or keyframes only"
+    scan: Literal["auto", "full", "nonref", "keyframes"] = Field(
+        "auto",
+        description="frames analyzed before planning: keyframes and what hides between them (in a short video all), "
+        "all, those that other frames refer to, or keyframes only",
     )
 
     budget: int = Field(720, ge=1, description="most visual tokens for the whole video")
@@ -176,7 +178,7 @@ class Settings(BaseModel):
 
     @model_validator(mode="after")
     def _pins_are_seen(self) -> Settings:
-        if self.scan != "full" and self.at is not None:
+        if self.scan not in ("auto", "full") and self.at is not None:
             raise ValueError(f"--at names a frame that --scan {self.scan} may skip: use --scan full")
         return self
 

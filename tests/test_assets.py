@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from m3video.config import Settings
-from m3video.inference.pipeline import analyze_video, open_for
+from m3video.inference.first_pass import analyze_video
+from m3video.inference.pipeline import open_for
 from m3video.planning.shots import find_shots
 from tests.paths import ROOT
 

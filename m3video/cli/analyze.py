@@ -39,7 +39,7 @@ def analyze(
     from m3video.distributed.mapping import in_process
     from m3video.distributed.processes import processes
     from m3video.distributed.ray_tasks import ray_tasks
-    from m3video.inference.pipeline import scan_note
+    from m3video.inference.first_pass import scan_note
     from m3video.planning.shots import find_shots
     from m3video.planning.stats_file import save_stats
     from m3video.report.video_text import info_record, stats_record, stats_text

@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -20,9 +20,10 @@ from m3video.distributed.mapping import MAX_RETRIES, ItemLostError, Mapper, in_p
 from m3video.distributed.segments import Segment, cut, num_segments
 from m3video.distributed.worker_process import heartbeat
 from m3video.errors import VideoError, WorkerError
-from m3video.inference.pipeline import analyze_video, open_for
+from m3video.inference.first_pass import Wish, analyze_video, resolved
+from m3video.inference.pipeline import open_for
 from m3video.planning.analyze import analyze, concat
-from m3video.types import FrameStats, VideoInfo
+from m3video.types import FLAG_FROZEN, FrameStats, VideoInfo
 from m3video.utils.clock import clock
 from m3video.utils.progress import Bar, Progress, silent
 from m3video.video.index import FrameIndex
@@ -78,16 +79,17 @@ def analyze_long(
     notes: list[str] = []
     known, segments, reason = _plan(path, settings, count)
     if reason is None:
+        scan = "full" if settings.scan == "auto" else settings.scan
         with progress("analyze", len(known.metadata.index)) as bar:
-            parts, reason = _map((known, settings.scan), segments, mapper, bar, notes)
+            parts, reason = _map((known, scan), segments, mapper, bar, notes)
         if reason is None:
             check_unchanged(known.file, known.metadata.info.fingerprint)
-            return Analysis(known.metadata.info, merge(known, parts, scan=settings.scan), len(segments), tuple(notes))
+            return Analysis(known.metadata.info, merge(known, parts, scan=scan), len(segments), tuple(notes))
     if count != 1:
         notes.append(f"read in one piece, because {reason}")
     with open_for(path, settings) as reader:
-        stats = analyze_video(reader, scan=settings.scan, progress=progress)
-        lost = named(np.setdiff1d(_due(reader.index, settings.scan), stats.pts_N), reader.index)
+        stats = analyze_video(reader, Wish.of(settings), progress=progress)
+        lost = named(np.setdiff1d(_due(reader.index, stats.mode), stats.pts_N), reader.index)
         damage = [reader.damage.message + (f" ({lost})" if lost else "")] if reader.damage.message else []
         return Analysis(reader.info_with_damage, stats, 1, (*damage, *notes))
 
@@ -121,7 +123,7 @@ def merge(known: KnownVideo, parts: Sequence[SegmentStats], *, scan: str = "full
             have exactly those; one without unreferenced frames must have these and none beyond the index.
     """
     index = known.metadata.index
-    stats = concat([part.stats for part in parts if part.stats is not None])
+    stats = _with_skipped(concat([part.stats for part in parts if part.stats is not None]), index)
     due_N = _due(index, scan)
     lost = named(np.setdiff1d(due_N, stats.pts_N), index)
     extra = named(np.setdiff1d(stats.pts_N, index.pts_N if scan == "nonref" else due_N), index)
@@ -132,8 +134,18 @@ def merge(known: KnownVideo, parts: Sequence[SegmentStats], *, scan: str = "full
     return stats
 
 
+def _with_skipped(stats: FrameStats, index: FrameIndex) -> FrameStats:
+    """Return the stats with what was skipped before each segment, which its worker does not know."""
+    skipped = np.diff(np.searchsorted(index.pts_N, stats.pts_N), prepend=-1) - 1
+    return replace(
+        stats, skipped_N=skipped, flags_N=np.where(skipped > 0, stats.flags_N & ~np.uint8(FLAG_FROZEN), stats.flags_N)
+    )
+
+
 def _due(index: FrameIndex, scan: str) -> NDArray[np.int64]:
     """Return the pts of the frames that a scan must see."""
+    if scan == "auto":
+        return index.pts_N[:0]
     return index.pts_N if scan == "full" else index.pts_N[index.is_key_N]
 
 
@@ -154,6 +166,10 @@ def _plan(
     wanted = num_segments(index) if count is None else count
     if settings.backend != BACKEND:
         return known, (), f"backend {settings.backend} decodes a whole file before its first frame"
+    if settings.scan == "auto":
+        with open_known(known) as reader:
+            if resolved(reader, Wish.of(settings)).scan == "auto":
+                return known, (), "little of it is read (--scan auto)"
     if wanted == 1:
         span = known.metadata.info.duration_seconds
         return known, (), f"it is short ({span:.0f} s): workers start longer than they read"

@@ -18,8 +18,9 @@ from m3video.distributed.storage import saving
 from m3video.distributed.worker_process import heartbeat
 from m3video.errors import M3VideoError, PlanError, UsageError
 from m3video.inference.evidence import evidence, rendered_note
+from m3video.inference.first_pass import Wish, analyze_video
 from m3video.inference.offload import Generation, ask_batches, fetch_batch
-from m3video.inference.pipeline import analyze_video, open_for, plan_details
+from m3video.inference.pipeline import open_for, plan_details
 from m3video.inference.summary.summarize import VideoFacts, captions, chapters, conclude, refuse_ranges
 from m3video.inference.summary.values import to_json
 from m3video.model.m3.default_model import with_model
@@ -95,7 +96,7 @@ class Analyze(VideoTask):
         meter = Meter()
         with open_for(job.video, self.settings) as reader:
             with meter.stage("analyze"):
-                stats = analyze_video(reader, scan=self.settings.scan, progress=heartbeat_progress)
+                stats = analyze_video(reader, Wish.of(self.settings), progress=heartbeat_progress)
             info, damage = reader.info_with_damage, reader.damage.message
         with saving(job.folders[0], "stats.parquet") as path:
             save_stats(stats, asdict(info), path)

@@ -99,7 +99,7 @@ def salient(view: ClipView, budget: int, record: Record, *, measure: str) -> Sho
     """Plan with the product's planner and `--saliency`: "times", "attention" (times where they are named, else
     attention), or "look" (attention whatever is named; no setting of the product)."""
     words = record.question if measure != "look" else record.question.replace(record.reference, "")
-    details = view.details(budget, **named_pins(words, view.stats, view.details(budget).settings))
+    details = view.details(budget, **named_pins(words, view.info, view.details(budget).settings))
     coarse: list[ShownFrame] = []
 
     def attend(scales: Sequence[int]) -> QuestionAttention:

@@ -24,7 +24,8 @@ from m3video.evaluation.methods import COARSE, Method, ShownFrame, ShownFrames, 
 from m3video.evaluation.records import Record, is_right, prompt_text
 from m3video.evaluation.samples import RunFolder, SampleRow
 from m3video.evaluation.view import ClipView
-from m3video.inference.pipeline import analyze_video, open_for
+from m3video.inference.first_pass import analyze_video
+from m3video.inference.pipeline import open_for
 from m3video.model.m3 import inputs
 from m3video.model.m3.checkpoint import LoadedModel
 from m3video.model.m3.pooling import pack

@@ -10,14 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from m3video.config import Settings, changed_settings
-from m3video.errors import UsageError, VideoError
+from m3video.errors import UsageError
 from m3video.inference.decision import PlanDetails, decide
+from m3video.inference.first_pass import Wish, analyze_once, scan_note
 from m3video.inference.memory.fit import fit_settings
 from m3video.model.m3.default_model import with_model
 from m3video.model.m3.text_count import text_around
-from m3video.planning.analyze import analyze
-from m3video.planning.scan_cache import load_scan, save_scan
-from m3video.types import FLAG_CORRUPT, Focus, FrameStats, TokenPlan, VideoInfo
+from m3video.types import Focus, FrameStats, TokenPlan, VideoInfo
 from m3video.utils.cache import Cache, cache_root
 from m3video.utils.progress import Progress, silent
 from m3video.video.reader import VideoReader, open_video
@@ -28,61 +27,9 @@ def open_for(path: str | Path, settings: Settings) -> VideoReader:
     return open_video(path, backend=settings.backend, max_pixels=settings.max_pixels)
 
 
-def analyze_video(reader: VideoReader, *, scan: str = "full", progress: Progress = silent) -> FrameStats:
-    """Analyze the whole video in one pass at low resolution.
-
-    Args:
-        reader: an open video.
-        scan: which frames to decode, one of `SCANS`.
-        progress: draws bars.
-
-    Raises:
-        VideoError: no frame is intact, or frames of this file cannot be skipped safely.
-    """
-    info = reader.info
-    total = {"full": info.num_frames, "keyframes": info.num_keyframes}.get(scan)
-    with progress("analyze", total) as bar:
-        stats = analyze(
-            reader.scan(mode=scan),
-            time_base=info.time_base,
-            mode=scan,
-            origin=info.origin,
-            until_pts=info.until_pts,
-            on_frame=bar,
-        )
-    if ((stats.flags_N & FLAG_CORRUPT) > 0).all():
-        raise VideoError(f"{info.path}: no frame could be decoded intact ({reader.damage.message}); is it encrypted?")
-    return stats
-
-
 def cache_of(settings: Settings) -> Cache | None:
     """Return the cache folder of this machine, or None where the settings want none."""
     return Cache(cache_root(), round(settings.cache_gib * 2**30)) if settings.cache else None
-
-
-def analyze_once(
-    reader: VideoReader, *, scan: str, cache: Cache | None, progress: Progress = silent
-) -> tuple[FrameStats, bool]:
-    """Return cached stats of the same bytes, or those of `analyze_video`; damaged files are never cached.
-
-    Returns:
-        The stats, and whether they came from the cache.
-    """
-    if cache is not None and not reader.damage.is_partial:
-        stats = load_scan(cache, reader.info, mode=scan)
-        if stats is not None:
-            return stats, True
-    stats = analyze_video(reader, scan=scan, progress=progress)
-    if cache is not None and not reader.damage.is_partial:
-        save_scan(cache, reader.info, stats)
-    return stats, False
-
-
-def scan_note(info: VideoInfo, stats: FrameStats) -> tuple[str, ...]:
-    """Return a note on the frames that the scan skipped; nothing after a full scan."""
-    if stats.mode == "full":
-        return ()
-    return (f"scan {stats.mode}: {len(stats)} of {info.num_frames} frames were analyzed, the others were skipped",)
 
 
 def plan_video(
@@ -147,7 +94,7 @@ def plan_details(
     if settings.layout == "grid":
         raise UsageError("layout grid is no plan of scales: use it with ask, without --plan")
     if stats is None:
-        stats, _ = analyze_once(video, scan=settings.scan, cache=cache, progress=progress)
+        stats, _ = analyze_once(video, Wish.of(settings), cache=cache, progress=progress)
     details = decide(video.info, stats, settings, focus=focus, share_N=share_N)
     plan = details.plan
     times = [plan.video.pts_seconds(frame.pts) for frame in plan.frames]

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 from m3video.config import PLAN_SETTINGS, Settings, changed_settings
 from m3video.errors import DoesNotFitError, OutOfMemoryError, UsageError
 from m3video.inference.decision import PlanDetails, with_scales
+from m3video.inference.first_pass import Wish, analyze_once, resolved
 from m3video.inference.memory.fit import budget_text, fit_settings
 from m3video.inference.opened_video import OpenedVideo
-from m3video.inference.pipeline import analyze_once, plan_details
+from m3video.inference.pipeline import plan_details
 from m3video.inference.saliency import Shares, focus_on, named_pins
 from m3video.types import Focus, FrameStats, TokenPlan
 
@@ -37,25 +38,24 @@ class Planner:
             on_damage: called when the scan has found damage; frames fetched before may look different now.
         """
         self._video, self._on_damage = video, on_damage
-        self._stats: FrameStats | None = None
+        self._stats: dict[Wish, FrameStats] = {}
         self._has_scanned = False  # since the last answer
         self._details: dict[str, PlanDetails] = {}
 
-    def stats(self) -> FrameStats:
-        """Return the stats of the first pass, made once."""
+    def stats(self, settings: Settings | None = None) -> FrameStats:
+        """Return the stats of the first pass for the video's settings or others, made once for each wish."""
         video = self._video
-        if self._stats is None:
-            self._stats, is_cached = analyze_once(
-                video.reader, scan=video.settings.scan, cache=video.cache, progress=video.progress
-            )
+        wish = resolved(video.reader, Wish.of(settings or video.settings))
+        if wish not in self._stats:
+            self._stats[wish], is_cached = analyze_once(video.reader, wish, cache=video.cache, progress=video.progress)
             self._has_scanned |= not is_cached
             if video.reader.damage.is_partial:
                 self._on_damage()
-        return self._stats
+        return self._stats[wish]
 
     def take_is_scan_cached(self) -> bool:
         """Return whether the stats were needed and no pass was made for them since the last call."""
-        is_cached, self._has_scanned = self._stats is not None and not self._has_scanned, False
+        is_cached, self._has_scanned = bool(self._stats) and not self._has_scanned, False
         return is_cached
 
     def details(self, **changes: Any) -> PlanDetails:
@@ -104,7 +104,7 @@ class Planner:
 
     def _details_with_named_moments(self, question: str, changes: Mapping[str, Any], notes: list[str]) -> PlanDetails:
         """Plan with a candidate at each moment that the question names, or without them and with a line in `notes`."""
-        pins = named_pins(question, self.stats(), self._changed(changes))
+        pins = named_pins(question, self._video.info, self._changed(changes))
         if pins:
             try:
                 return self.details(**{**changes, **pins})
@@ -128,7 +128,12 @@ class Planner:
         video = self._video
         with video.meter.stage("plan"):
             return plan_details(
-                video.reader, settings, stats=self.stats(), focus=focus, share_N=share_N, progress=video.progress
+                video.reader,
+                settings,
+                stats=self.stats(settings),
+                focus=focus,
+                share_N=share_N,
+                progress=video.progress,
             )
 
     def _changed(self, changes: Mapping[str, Any]) -> Settings:

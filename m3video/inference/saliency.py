@@ -11,11 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from m3video.config import Settings
-from m3video.errors import UsageError
 from m3video.inference.decision import PlanDetails
 from m3video.planning.saliency import alike, at_times, by_attention, coarse_scales, named_times
-from m3video.planning.sample import on_screen
-from m3video.types import Focus, FrameStats
+from m3video.types import Focus, VideoInfo
 
 if TYPE_CHECKING:
     from m3video.model.m3.saliency import QuestionAttention
@@ -57,21 +55,18 @@ def focus_on(
     return Focus(question, "attention", int(scales.sum()), weights), share_N
 
 
-def named_pins(question: str, stats: FrameStats, settings: Settings) -> dict[str, str]:
+def named_pins(question: str, info: VideoInfo, settings: Settings) -> dict[str, str]:
     """Return the settings that make a frame of each second that a question names a candidate: `{"at": ...}`, or none.
 
     Frames that a scan has skipped cannot be pinned; then there are none.
     """
-    try:
-        seen = on_screen(stats, settings.start, settings.end)
-    except UsageError:  # nothing is on screen: the plan without a question explains it better
-        return {}
-    base = stats.pts_seconds(int(stats.pts_N[0]))
+    begin, end = info.pts_seconds(info.start_pts), info.pts_seconds(info.until_pts)
+    begin, end = max(begin, settings.start or begin), min(end, settings.end or end)
     # Times are written to a thousandth.
-    first, last = math.ceil((base + seen.begin) * 1000) / 1000, math.floor((base + seen.end - 0.001) * 1000) / 1000
+    first, last = math.ceil(begin * 1000) / 1000, math.floor((end - 0.001) * 1000) / 1000
     # The middle of the second, where it is within the range: its first frame may be of the shot before.
     middles = {max(first, min(time + 0.5, last)) for time in named_times(question) if first < time + 1 and time <= last}
-    if settings.scan != "full" or not middles:
+    if settings.scan not in ("auto", "full") or not middles:
         return {}
     pinned = [] if settings.at is None else [settings.at]
     return {"at": ", ".join([*pinned, *(f"{time:.3f}" for time in sorted(middles))])}

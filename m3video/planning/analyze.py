@@ -38,6 +38,7 @@ COLUMNS = (
     "strokes_NC",
     "pattern_NC",
     "flags_N",
+    "skipped_N",
 )
 
 
@@ -169,6 +170,8 @@ def _measure(
         change[0], is_frozen[0] = difference(previous, luma[0])
     is_key = np.array([frame.is_key for frame in batch])
     is_corrupt = np.array([frame.is_corrupt for frame in batch])
+    skipped = np.array([frame.num_skipped for frame in batch], np.int32)
+    is_frozen &= skipped == 0
     flags = FLAG_KEY * is_key | FLAG_CORRUPT * is_corrupt | FLAG_BLACK * is_black | FLAG_FROZEN * is_frozen
     found = {
         "pts_N": np.array([frame.pts for frame in batch], np.int64),
@@ -181,6 +184,7 @@ def _measure(
         "strokes_NC": textures(features, area),
         "pattern_NC": pattern,
         "flags_N": flags.astype(np.uint8),
+        "skipped_N": skipped,
     }
     for name, column in found.items():
         chunks[name].append(column)

@@ -96,7 +96,7 @@ def from_json(data: Any) -> TokenPlan:
     method = top.take("method", str) if "method" in top.left else ""
     text_tokens = top.take("text_tokens", int, optional=True) if "text_tokens" in top.left else None
     scan = top.take("scan", str) if "scan" in top.left else "full"
-    if config.get("scan", scan) != scan:
+    if config.get("scan", scan) not in (scan, "auto"):
         raise PlanError(f"plan.scan ({scan}) is not that of its config ({_kind(config['scan'])})")
     estimate = top.take("estimate", str) if "estimate" in top.left else ""
     num_analyzed = top.take("num_analyzed", int, optional=True) if "num_analyzed" in top.left else None

@@ -17,9 +17,9 @@ _ARRAYS = (*COLUMNS, "edge_2HW")
 _NAME = "scan"
 
 
-def load_scan(cache: Cache, info: VideoInfo, *, mode: str) -> FrameStats | None:
+def load_scan(cache: Cache, info: VideoInfo, *, mode: str, wish: tuple[float | None, ...] = ()) -> FrameStats | None:
     """Return the stats of an earlier pass, bit for bit; None where there is none."""
-    stored = cache.load("scans", scan_key(info, mode=mode), _NAME)
+    stored = cache.load("scans", scan_key(info, mode=mode, wish=wish), _NAME)
     if stored is None:
         return None
     return FrameStats(
@@ -31,18 +31,22 @@ def load_scan(cache: Cache, info: VideoInfo, *, mode: str) -> FrameStats | None:
     )
 
 
-def save_scan(cache: Cache, info: VideoInfo, stats: FrameStats) -> None:
+def save_scan(cache: Cache, info: VideoInfo, stats: FrameStats, *, wish: tuple[float | None, ...] = ()) -> None:
     """Cache the stats of a pass that found no damage."""
     arrays = {name: np.asarray(getattr(stats, name)) for name in _ARRAYS}
-    cache.save("scans", scan_key(info, mode=stats.mode), _NAME, arrays, about={"video": info.path, "scan": stats.mode})
+    key = scan_key(info, mode=stats.mode, wish=wish)
+    cache.save("scans", key, _NAME, arrays, about={"video": info.path, "scan": stats.mode})
 
 
-def scan_key(info: VideoInfo, *, mode: str) -> Key:
-    """Return everything that the stats depend on."""
+def scan_key(info: VideoInfo, *, mode: str, wish: tuple[float | None, ...] = ()) -> Key:
+    """Return everything that the stats depend on; `wish` is what the pass was asked to see."""
     return {
         "video": info.fingerprint,
         "backend": info.backend,
         "mode": mode,
-        "code": code_digest("video/*.py", "planning/analyze.py", "planning/complexity.py", "types/*.py"),
+        "wish": wish,
+        "code": code_digest(
+            "video/*.py", "planning/analyze.py", "planning/complexity.py", "planning/look.py", "types/*.py"
+        ),
         "libraries": versions(*DECODERS, "numpy"),
     }

@@ -19,7 +19,7 @@ from m3video.utils.files import replacing
 
 SCHEMA = "m3video.stats/2"
 _KEY = b"m3video"
-_SCALARS = ("change_N", "sharpness_N", "luma_N", "flags_N")
+_SCALARS = ("change_N", "sharpness_N", "luma_N", "flags_N", "skipped_N")
 _BYTES = ("signature_NK", "strokes_NC", "pattern_NC")
 
 
@@ -111,5 +111,6 @@ def load_stats(path: str | Path) -> tuple[FrameStats, dict[str, Any]]:
         # Files from before these were written count from pts 0.
         origin=tuple(extra.get("origin", FROM_ZERO)),
         until_pts=extra.get("until_pts"),
+        skipped_N=named.get("skipped", np.zeros(0)),  # older files do not tell
     )
     return stats, extra["video"]

@@ -145,7 +145,10 @@ def find_stills(stats: FrameStats) -> Stills:
     first = int(stats.pts_N[0]) if len(stats) else 0
     seconds = np.asarray((stats.pts_N[clean] - first) * (stats.time_base[0] / stats.time_base[1]), np.float64)
     sampled = np.flatnonzero(np.diff(np.floor(seconds / STEP + 1e-6), prepend=-1) > 0)
-    which = np.repeat(np.arange(len(sampled)), _moments(seconds[sampled], is_all=stats.mode == "full"))
+    # Whether every frame from a sampled one to the next was decoded.
+    unseen = np.cumsum(stats.skipped_N)[clean[sampled]]
+    is_seen = np.append(np.diff(unseen) == 0, stats.mode == "full")
+    which = np.repeat(np.arange(len(sampled)), _moments(seconds[sampled], is_seen))
     # Frames further apart than `HOLD` moments differ by events, not by noise.
     is_near = np.diff(seconds[sampled]) <= HOLD * STEP
     rows = clean[sampled]
@@ -157,16 +160,16 @@ def find_stills(stats: FrameStats) -> Stills:
     return Stills(rows[which], *joined)
 
 
-def _moments(seconds_K: Floats, *, is_all: bool) -> Rows:
+def _moments(seconds_K: Floats, is_seen_K: Flags) -> Rows:
     """Return how many moments each frame stands for: those that it is on screen, up to the number needed to be at rest.
 
-    Where frames were skipped, what was on screen between two of them is unknown, so that three equal frames are needed.
+    Where frames were skipped, what was on screen until the next one is unknown, so that three equal frames are needed.
     """
     if len(seconds_K) < 2:
         return np.ones(len(seconds_K), np.int64)
     gaps = np.diff(seconds_K)
     moments = np.rint(np.append(gaps, np.median(gaps)) / STEP).astype(np.int64)
-    return moments.clip(1, HOLD + 1 if is_all else -(-(HOLD + 1) // 3))
+    return moments.clip(1, np.where(is_seen_K, HOLD + 1, -(-(HOLD + 1) // 3)))
 
 
 def distance(first: Bytes, second: Bytes) -> Bytes:

@@ -19,7 +19,8 @@ from torch import Tensor
 
 from m3video.config import Settings
 from m3video.errors import UsageError, VideoError
-from m3video.inference.pipeline import analyze_video, open_for, plan_details
+from m3video.inference.first_pass import analyze_video
+from m3video.inference.pipeline import open_for, plan_details
 from m3video.model.m3.checkpoint import LoadedModel
 from m3video.model.m3.images import anyres_pixels, pad_pixels
 from m3video.model.m3.inputs import image_tokens

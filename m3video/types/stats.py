@@ -5,7 +5,7 @@ Shape legend: N frames, S the five scales of `SCALES`, H W picture height and wi
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -31,18 +31,21 @@ class FrameStats:
         pts_N: int64, strictly increasing.
         loss_NS: float32 [N, 5], mean loss of the frame at each scale against 24x24 (0 at 576), in squared grey levels.
         peak_NS: float32 [N, 5], the same over the worst 5 % of cells: small text shows here, not in the mean.
-        change_N: float32, mean absolute luma difference to the previous frame, grey levels; 0 for the first.
+        change_N: float32, mean absolute luma difference to the row before, grey levels; 0 for the first.
         sharpness_N: float32, mean squared gradient of luma.
         luma_N: float32, mean luma 0-255.
         signature_NK: uint8 [N, 108], the 6x6 grid of mean Y, Cb, Cr (row, column, channel).
         strokes_NC: uint8 [N, 144], strength of strokes in each of 12x12 cells, 16 times the root of grey levels.
         pattern_NC: uint8 [N, 144], each cell's luma projected on a fixed pattern, modulo 256: differs where other words
             or lines stand, though they may be as strong and as dark.
-        flags_N: uint8, bits of `FLAG_KEY`, `FLAG_CORRUPT`, `FLAG_BLACK`, `FLAG_FROZEN`.
+        flags_N: uint8, bits of `FLAG_KEY`, `FLAG_CORRUPT`, `FLAG_BLACK`, `FLAG_FROZEN` (only where the frame before was
+            decoded too).
         edge_2HW: uint8 [2, h, w], first and last luma picture; `concat` computes the change between segments from them.
         mode: which frames were read, one of `SCANS`.
         origin: where players start to count; `times_N` counts from there.
         until_pts: when the last frame of the video leaves the screen, ticks; None where that is not known.
+        skipped_N: int32, frames of the video between the row before and this one, which were not decoded; by default
+            none of a full scan, and one of others.
     """
 
     pts_N: NDArray[np.int64]
@@ -60,11 +63,14 @@ class FrameStats:
     mode: str = "full"
     origin: Origin = FROM_ZERO
     until_pts: int | None = None
+    skipped_N: NDArray[np.int32] = field(default_factory=lambda: np.zeros(0, np.int32))
 
     def __post_init__(self) -> None:
         if self.mode not in SCANS:
             raise ValueError(f"mode ({self.mode}) must be one of {', '.join(SCANS)}")
         n = len(self.pts_N)
+        if not len(self.skipped_N):
+            object.__setattr__(self, "skipped_N", np.arange(n) > 0 if self.mode != "full" else np.zeros(n))
         columns: tuple[tuple[str, Any, tuple[int | None, ...]], ...] = (
             ("pts_N", np.int64, (n,)),
             ("loss_NS", np.float32, (n, len(SCALES))),
@@ -76,6 +82,7 @@ class FrameStats:
             ("strokes_NC", np.uint8, (n, TEXTURE_SIDE**2)),
             ("pattern_NC", np.uint8, (n, TEXTURE_SIDE**2)),
             ("flags_N", np.uint8, (n,)),
+            ("skipped_N", np.int32, (n,)),
             ("edge_2HW", np.uint8, (2, None, None)),
         )
         for name, dtype, shape in columns:

@@ -87,7 +87,8 @@ class Frame:
 class ScanFrame:
     """One small picture of the first pass, upright, aspect kept, longest side `SCAN_SIDE` at most.
 
-    `luma_HW` uint8 [h, w]; `chroma_2HW` uint8 [2, ceil(h/2), ceil(w/2)] (Cb, Cr), 128 = neutral.
+    `luma_HW` uint8 [h, w]; `chroma_2HW` uint8 [2, ceil(h/2), ceil(w/2)] (Cb, Cr), 128 = neutral. `num_skipped`: frames
+    of the video right before this one that were not decoded.
     """
 
     pts: int
@@ -95,6 +96,7 @@ class ScanFrame:
     chroma_2HW: NDArray[np.uint8]
     is_key: bool = False
     is_corrupt: bool = False
+    num_skipped: int = 0
 
     def __repr__(self) -> str:
         return f"ScanFrame(pts={self.pts}, luma_HW=uint8{list(self.luma_HW.shape)}, key={self.is_key})"
@@ -103,5 +105,6 @@ class ScanFrame:
 SCAN_SIDE = 144
 """Longest side of a scan picture: 6 pixels for each cell of the 24x24 grid."""
 
-SCANS: tuple[str, ...] = ("full", "nonref", "keyframes")
-"""Modes of the first pass: every frame, those that other frames refer to, or keyframes only."""
+SCANS: tuple[str, ...] = ("auto", "full", "nonref", "keyframes")
+"""Modes of the first pass: keyframes and what hides between them, every frame, those that other frames refer to, or
+keyframes only."""

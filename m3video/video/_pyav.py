@@ -6,7 +6,12 @@ Every pass opens the file anew, so a scan and a fetch never disturb each other.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+import itertools
+import queue
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from av.video.frame import VideoFrame
@@ -14,11 +19,22 @@ from av.video.frame import VideoFrame
 from m3video.errors import VideoError
 from m3video.types import Frame, ScanFrame
 from m3video.video._avstream import AvStream
+from m3video.video._gop import is_plain_container
 from m3video.video._seek import Seeker, sequence
 from m3video.video.metadata import FileMetadata, inspect_file
 from m3video.video.path_checks import LocalFile, unchanged
 from m3video.video.picture import PictureMaker
 from m3video.video.reader import DamageReport, VideoReader, check_pts
+
+LOOKS_AHEAD = 3
+"""Stretches of each thread that wait to be measured, at most."""
+
+
+class Looker(NamedTuple):
+    """What one thread decodes stretches with."""
+
+    seeker: Seeker
+    maker: PictureMaker
 
 
 class Reader(VideoReader):
@@ -49,9 +65,50 @@ class Reader(VideoReader):
         maker = self._maker()
         if reason := self._skip_refusal(mode):
             raise VideoError(f"{self._file.printable}: --scan {mode} is not safe, because {reason}; use --scan full")
+        due = 0 if start_pts is None else int(np.searchsorted(self.index.pts_N, start_pts))
         for pts, frame in self._pass(start_pts, end_pts, scan=mode):
-            luma, chroma = maker.scan(frame)
-            yield ScanFrame(pts, luma, chroma, is_key=pts in self._keys, is_corrupt=frame.is_corrupt)
+            row = int(np.searchsorted(self.index.pts_N, pts))
+            yield self._small(pts, frame, maker, num_skipped=row - due)
+            due = row + 1
+
+    def _small(self, pts: int, frame: VideoFrame, maker: PictureMaker, *, num_skipped: int = 0) -> ScanFrame:
+        luma, chroma = maker.scan(frame)
+        is_key = pts in self._keys
+        return ScanFrame(pts, luma, chroma, is_key=is_key, is_corrupt=frame.is_corrupt, num_skipped=num_skipped)
+
+    def why_not_look(self) -> str | None:
+        if not is_plain_container(self.info.container):
+            return f"its container ({self.info.container}) does not lead to a frame by its pts"
+        if self.index.source != "packets" or not self.index.is_seekable:
+            return "its timestamps are missing, repeated or do not tell which frames are shown"
+        if self.damage.is_partial:
+            return "it is damaged"
+        if not self.index.is_key_N[0]:
+            return "it does not begin with a keyframe"
+        return None
+
+    def look(self, stretches: Sequence[range], *, threads: int = 1) -> Iterator[list[ScanFrame]]:
+        if reason := self.why_not_look():
+            raise VideoError(f"{self._file.printable}: {reason}; use --scan full")
+        lookers: queue.SimpleQueue[Looker] = queue.SimpleQueue()
+        for _ in range(threads):
+            lookers.put(Looker(self._new_seeker("full"), self._maker()))
+
+        def decode(stretch: range) -> list[ScanFrame]:
+            looker = lookers.get()
+            try:
+                wanted = self.index.pts_N[stretch.start : stretch.stop].tolist()
+                return [self._small(pts, frame, looker.maker) for pts, frame in looker.seeker.stretch(wanted)]
+            finally:
+                lookers.put(looker)
+
+        with unchanged(self._file, self.info.fingerprint), ThreadPoolExecutor(threads) as pool:
+            try:
+                yield from _in_order(pool, decode, stretches, ahead=LOOKS_AHEAD * threads)
+            finally:
+                pool.shutdown(cancel_futures=True)
+                for _ in range(threads):
+                    lookers.get().seeker.close()
 
     def _skip_refusal(self, mode: str) -> str | None:
         """Return why frames could be mistaken for others when the decoder skips some; None when they cannot."""
@@ -158,3 +215,18 @@ class Reader(VideoReader):
             if self._damage.is_partial and self._seeker:
                 self._seeker.close()
                 self._seeker = None
+
+
+_Task = TypeVar("_Task")
+_Result = TypeVar("_Result")
+
+
+def _in_order(
+    pool: ThreadPoolExecutor, work: Callable[[_Task], _Result], tasks: Iterable[_Task], *, ahead: int
+) -> Iterator[_Result]:
+    """Yield the results of `work` in order, with at most `ahead` of them begun before they are taken."""
+    left = iter(tasks)
+    begun: deque[Future[_Result]] = deque(pool.submit(work, task) for task in itertools.islice(left, ahead))
+    while begun:
+        yield begun.popleft().result()
+        begun.extend(pool.submit(work, task) for task in itertools.islice(left, 1))

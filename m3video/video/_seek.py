@@ -89,6 +89,20 @@ class Seeker:
         assert self._frames is not None
         yield from ((at, frame) for at, frame in self._frames if at >= pts)
 
+    def stretch(self, pts: Sequence[int]) -> Iterator[tuple[int, VideoFrame]]:
+        """Yield the frames at `pts`, neighbours from a keyframe on; it ends at the first that is missing or damaged.
+
+        Nothing beyond them is decoded.
+        """
+        if not self._seek(pts[0], limit=pts[0], missing=set(pts)):
+            return
+        assert self._frames is not None
+        for wanted in pts:
+            frame = self._advance(wanted)
+            if frame is None:
+                return
+            yield wanted, frame
+
     def _attempts(self, pts: int) -> Iterator[Callable[[], bool]]:
         if self._can_go_on(pts):
             yield lambda: True
@@ -136,8 +150,11 @@ class Seeker:
         self._is_primed = False
         return True
 
-    def _seek(self, key: int, *, limit: int) -> bool:
-        """Seek to a keyframe between `key` and `limit`; return False when the container leads elsewhere."""
+    def _seek(self, key: int, *, limit: int, missing: set[int] | None = None) -> bool:
+        """Seek to a keyframe between `key` and `limit`; return False when the container leads elsewhere.
+
+        Decoding stops after the frames of `missing`, by default those expected before the keyframe after `limit`.
+        """
         if self._source is None:
             self._restart()
         assert self._source is not None
@@ -156,8 +173,12 @@ class Seeker:
             return False
         self._key, self._is_whole, self._damage_before = first.pts, True, source.damage
         packets = itertools.chain([first], packets)
-        if self._wanted is not None and source.knows_references:
-            packets = self._needed(source, packets, self._wanted, limit)
+        if missing is None and self._wanted is not None:
+            after = np.searchsorted(self._keys, limit, side="right")
+            until = self._keys[after] if after < len(self._keys) else LAST_PTS
+            missing = set(self._wanted[slice(*np.searchsorted(self._wanted, [limit, until]))].tolist())
+        if missing is not None:
+            packets = self._needed(source, packets, missing)
         self._frames = ((frame.pts, frame) for frame in source.frames(packets) if frame.pts is not None)
         return True
 
@@ -166,16 +187,14 @@ class Seeker:
         """Number of packets that could not be read or decoded since the file was last opened."""
         return self._source.damage if self._source else 0
 
-    def _needed(self, source: AvStream, packets: Iterator[Any], wanted: Ints, key: int) -> Iterator[Any]:
-        """Yield `packets` up to the last one wanted before the keyframe after `key`.
+    @staticmethod
+    def _needed(source: AvStream, packets: Iterator[Any], missing: set[int]) -> Iterator[Any]:
+        """Yield `packets` up to the last one whose frame is missing.
 
-        Of frames that are not wanted the decoder skips those that no other frame refers to.
+        Of frames that are not the decoder skips those that no other frame refers to, where the stream marks them.
         """
-        after = np.searchsorted(self._keys, key, side="right")
-        low, high = np.searchsorted(wanted, [key, self._keys[after] if after < len(self._keys) else LAST_PTS])
-        missing = set(wanted[low:high].tolist())
         for packet in packets:
-            source.skip_unreferenced(packet.pts not in missing)
+            source.skip_unreferenced(source.knows_references and packet.pts not in missing)
             yield packet
             missing.discard(packet.pts)
             if not missing:

@@ -102,6 +102,25 @@ class VideoReader(ABC):
             VideoError: frames of this file cannot be skipped safely, or not by this backend.
         """
 
+    def why_not_look(self) -> str | None:
+        """Return why `look` could show other pictures than `scan`; None where it is safe."""
+        return f"backend {self.info.backend} decodes a whole file before its first frame"
+
+    def look(self, stretches: Sequence[range], *, threads: int = 1) -> Iterator[list[ScanFrame]]:
+        """Yield the small pictures of some stretches, as a full `scan` has them.
+
+        Args:
+            stretches: rows of the index, in order and without overlaps; each begins at a keyframe.
+            threads: stretches that are decoded at the same time.
+
+        Yields:
+            The frames of each stretch, in order. Fewer of them where some cannot be decoded without damage.
+
+        Raises:
+            VideoError: the file or the backend allows no such look; see `why_not_look`.
+        """
+        raise VideoError(f"{printable(self.info.path)}: {self.why_not_look()}; use --scan full")
+
     @abstractmethod
     def frames(self, *, start_pts: int | None = None, end_pts: int | None = None) -> Iterator[Frame]:
         """Yield full-size frames with start_pts <= pts < end_pts, in display order, each at its own size."""

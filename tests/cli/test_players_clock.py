@@ -19,7 +19,8 @@ from m3video.config import Settings
 from m3video.distributed.analysis import analyze_long
 from m3video.distributed.segments import cut
 from m3video.inference.evidence import evidence
-from m3video.inference.pipeline import analyze_video, open_for, plan_details
+from m3video.inference.first_pass import analyze_video
+from m3video.inference.pipeline import open_for, plan_details
 from m3video.inference.session import ask
 from m3video.inference.summary.summarize import summarize
 from m3video.model.m3 import checkpoint

@@ -17,7 +17,8 @@ from m3video.distributed.analysis import SegmentStats, analyze_long, analyze_seg
 from m3video.distributed.mapping import ItemResult, in_process
 from m3video.distributed.segments import cut
 from m3video.errors import ChangedFileError, VideoError
-from m3video.inference.pipeline import analyze_video, open_for
+from m3video.inference.first_pass import Wish, analyze_video
+from m3video.inference.pipeline import open_for
 from m3video.types import FLAG_FROZEN, FrameStats
 from m3video.video.segments import inspect_video, open_known, why_not_split
 from tests.distributed.made import assert_same, long_clip
@@ -107,7 +108,7 @@ def test_rendered_clip_is_bit_identical(clip: Path, count: int) -> None:
 def test_scans_that_skip_frames_are_bit_identical(clip: Path, scan: str) -> None:
     settings = Settings(scan=scan)  # type: ignore[arg-type]
     with open_for(clip, settings) as reader:
-        expected = analyze_video(reader, scan=scan)
+        expected = analyze_video(reader, Wish(scan))
     assert len(expected) < 600
     found = analyze_long(clip, settings, count=7)
     assert found.num_segments == 7

@@ -17,7 +17,8 @@ from m3video.distributed.mapping import MAX_RETRIES, ItemLostError, ItemResult
 from m3video.distributed.processes import processes
 from m3video.distributed.segments import cut
 from m3video.errors import VideoError, WorkerError
-from m3video.inference.pipeline import analyze_video, open_for
+from m3video.inference.first_pass import analyze_video
+from m3video.inference.pipeline import open_for
 from m3video.video.segments import inspect_video
 from tests.distributed import made
 from tests.distributed.driver import is_alive

@@ -14,7 +14,8 @@ from m3video.distributed.analysis import analyze_long
 from m3video.distributed.mapping import MAX_RETRIES, ItemLostError, ItemResult
 from m3video.distributed.ray_tasks import connected, ray_tasks
 from m3video.errors import UsageError, VideoError, WorkerError
-from m3video.inference.pipeline import analyze_video, open_for
+from m3video.inference.first_pass import analyze_video
+from m3video.inference.pipeline import open_for
 from tests.distributed import made
 
 ray = pytest.importorskip("ray", reason='needs ray: pip install "m3video[ray]"')

@@ -12,8 +12,9 @@ from m3video.config import Settings, load_settings
 from m3video.errors import DoesNotFitError, UsageError, VideoError
 from m3video.inference.decision import binding_limits
 from m3video.inference.evidence import evidence
+from m3video.inference.first_pass import analyze_video
 from m3video.inference.memory.fit import fit_settings
-from m3video.inference.pipeline import analyze_video, open_for, plan_details, plan_video
+from m3video.inference.pipeline import open_for, plan_details, plan_video
 from m3video.inference.session import ask
 from m3video.model.m3 import checkpoint
 from m3video.planning.plan_file import to_json

@@ -91,13 +91,13 @@ def test_pinned_frames_keep_their_tokens(session: VideoSession) -> None:
 
 
 def test_a_time_within_the_video_is_made_a_candidate(session: VideoSession) -> None:
-    stats = session.stats()
-    assert named_pins("what is shown at 0:03", stats, SETTINGS) == {"at": "3.500"}
-    assert named_pins("at 0:03 and 0:59", stats, replace_settings(at="0:01")) == {"at": "0:01, 3.500"}
-    assert named_pins("at 0:59", stats, SETTINGS) == {}
-    assert named_pins("what is shown", stats, SETTINGS) == {}
-    assert named_pins("at 0:03", stats, replace_settings(scan="keyframes")) == {}
-    assert named_pins("at 0:03", stats, replace_settings(end=2.0)) == {}
+    info = session.info
+    assert named_pins("what is shown at 0:03", info, SETTINGS) == {"at": "3.500"}
+    assert named_pins("at 0:03 and 0:59", info, replace_settings(at="0:01")) == {"at": "0:01, 3.500"}
+    assert named_pins("at 0:59", info, SETTINGS) == {}
+    assert named_pins("what is shown", info, SETTINGS) == {}
+    assert named_pins("at 0:03", info, replace_settings(scan="keyframes")) == {}
+    assert named_pins("at 0:03", info, replace_settings(end=2.0)) == {}
 
 
 def replace_settings(**changes: object) -> Settings:

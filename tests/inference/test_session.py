@@ -12,7 +12,8 @@ import torch
 
 from m3video.config import Settings
 from m3video.errors import PlanError, UsageError
-from m3video.inference.pipeline import analyze_video, open_for
+from m3video.inference.first_pass import analyze_video
+from m3video.inference.pipeline import open_for
 from m3video.inference.session import VideoSession, ask
 from m3video.model.m3 import checkpoint, encoding
 from m3video.model.m3.grid_cache import Grids, grid_weights, grids_key
@@ -37,10 +38,10 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def counted(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
     """Count frames through the vision tower, and passes over a video."""
-    from m3video.inference import pipeline
+    from m3video.inference import first_pass
 
     seen = {"encoded": 0, "scans": 0}
-    encode, scan = encoding.encode, pipeline.analyze_video
+    encode, scan = encoding.encode, first_pass.analyze_video
 
     def counting_encode(model: Any, pictures: Any, **more: Any) -> torch.Tensor:
         seen["encoded"] += len(pictures)
@@ -51,7 +52,7 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
         return scan(*args, **more)
 
     monkeypatch.setattr(encoding, "encode", counting_encode)
-    monkeypatch.setattr(pipeline, "analyze_video", counting_scan)
+    monkeypatch.setattr(first_pass, "analyze_video", counting_scan)
     return seen
 
 

@@ -65,12 +65,20 @@ def shown(
     rng = np.random.default_rng(seed)
     cache: dict[int, np.ndarray] = {}
     neutral = np.full((2, (SMALL[1] + 1) // 2, SMALL[0] // 2), 128, np.uint8)
-    frames = []
+    frames, skipped = [], int(mode != "full")
     for number, picture in enumerate(pictures):
         if id(picture) not in cache:
             cache[id(picture)] = cv2.resize(picture, SMALL, interpolation=cv2.INTER_AREA)
         small = cache[id(picture)]
         if noise:
             small = np.clip(np.rint(small + rng.normal(0, noise, small.shape)), 0, 255).astype(np.uint8)
-        frames.append(ScanFrame(number * ms if pts is None else pts[number], small, neutral, is_key=number % 50 == 0))
+        frames.append(
+            ScanFrame(
+                number * ms if pts is None else pts[number],
+                small,
+                neutral,
+                is_key=number % 50 == 0,
+                num_skipped=skipped * (number > 0),
+            )
+        )
     return analyze(frames, time_base=TIME_BASE, mode=mode)

@@ -75,7 +75,7 @@ def in_video(**changes: Any) -> Callable[[dict[str, Any]], None]:
         (spoiled(method="guess"), r"plan: method \(guess\) must be one of fits, hull, dp, gap"),
         (spoiled(text_tokens=-1), r"plan: text_tokens \(-1\) must be 0 or more"),
         (spoiled(text_tokens="4"), 'plan.text_tokens must be an integer, not "4"'),
-        (spoiled(scan="some"), r"plan: scan \(some\) must be one of full, nonref, keyframes"),
+        (spoiled(scan="some"), r"plan: scan \(some\) must be one of auto, full, nonref, keyframes"),
         (spoiled(scan=3), "plan.scan must be a text, not 3"),
         (spoiled(scan="full", config={"scan": "nonref"}), r'plan.scan \(full\) is not that of its config \("nonref"\)'),
         (spoiled(num_analyzed=0), r"plan: num_analyzed \(0\) must be 1 to num_frames \(302\)"),

@@ -130,6 +130,7 @@ def test_an_hour_of_frames_takes_no_long_time() -> None:
             "strokes_NC",
             "pattern_NC",
             "flags_N",
+            "skipped_N",
         )
     }
     stats = replace(base, pts_N=np.arange(200 * times) * MS, **tiled)

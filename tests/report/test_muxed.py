@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from m3video.config import Settings
-from m3video.inference.pipeline import analyze_video, open_for
+from m3video.inference.first_pass import analyze_video
+from m3video.inference.pipeline import open_for
 from m3video.inference.summary.chapters import find_spans
 from m3video.inference.summary.values import Chapter, Summary
 from m3video.report.summary_files import FORMATS

@@ -16,7 +16,8 @@ import pytest
 from m3video.cli.app import main
 from m3video.config import Settings
 from m3video.errors import ChangedFileError, VideoError
-from m3video.inference.pipeline import analyze_once, plan_video
+from m3video.inference.first_pass import EVERY_FRAME, analyze_once
+from m3video.inference.pipeline import plan_video
 from m3video.utils.cache import Cache
 from m3video.video import path_checks
 from m3video.video.path_checks import check_file, fingerprint
@@ -190,10 +191,10 @@ def test_no_half_file_gets_into_the_cache(change: Change, tmp_path: Path, monkey
             reader, "scan", lambda **how: (change(path) or f if i == 5 else f for i, f in enumerate(scan(**how)))
         )
         with pytest.raises(ChangedFileError):
-            analyze_once(reader, scan="full", cache=cache)
+            analyze_once(reader, EVERY_FRAME, cache=cache)
     path.write_bytes(whole)
     with open_video(path) as reader:
-        stats, is_cached = analyze_once(reader, scan="full", cache=cache)
+        stats, is_cached = analyze_once(reader, EVERY_FRAME, cache=cache)
     assert (len(stats), is_cached) == (60, False)
 
 

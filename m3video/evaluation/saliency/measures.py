@@ -24,7 +24,8 @@ from m3video.evaluation.records import Record
 from m3video.evaluation.run import refer
 from m3video.evaluation.saliency.questions import reference_kind
 from m3video.evaluation.view import ClipView
-from m3video.inference.pipeline import analyze_video, open_for
+from m3video.inference.first_pass import analyze_video
+from m3video.inference.pipeline import open_for
 from m3video.model.generation import generate, prefill
 from m3video.model.m3 import inputs
 from m3video.model.m3.checkpoint import LoadedModel

@@ -11,7 +11,8 @@ from m3video.evaluation.methods import MIX_FRAMES, even_scales
 from m3video.evaluation.states.clips import StatesClip, render_states_clip
 from m3video.evaluation.states.truth import Score, Truth, score
 from m3video.evaluation.view import ClipView
-from m3video.inference.pipeline import analyze_video, open_for
+from m3video.inference.first_pass import analyze_video
+from m3video.inference.pipeline import open_for
 from m3video.types import VideoInfo
 from m3video.utils.progress import Progress, silent
 

@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING
 
 from m3video.config import Settings
 from m3video.errors import M3VideoError, UsageError
+from m3video.inference.first_pass import Wish, analyze_video, scan_note
 from m3video.inference.offload import FrameBatch, Generation, ask_batches, fetch_batch
-from m3video.inference.pipeline import analyze_video, open_for, plan_details, scan_note
+from m3video.inference.pipeline import open_for, plan_details
 from m3video.inference.summary.chapters import TOKENS_PER_SHOT, find_spans
 from m3video.inference.summary.reduce import Caption, Line, reduce_lines
 from m3video.inference.summary.values import Chapter, Sentence, Summary
@@ -100,7 +101,7 @@ def chapters(
     with open_for(path, settings) as reader:
         info = reader.info
         with meter.stage("analyze"):
-            stats = analyze_video(reader, scan=settings.scan, progress=progress)
+            stats = analyze_video(reader, Wish.of(settings), progress=progress)
         notes += [*scan_note(info, stats), *([reader.damage.message] if reader.damage.message else [])]
         spans = find_spans(
             stats,

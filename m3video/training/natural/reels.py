@@ -207,14 +207,14 @@ class ReelMaker:
     def _about(self, rng: random.Random, reel: Reel) -> list[NaturalQuestion]:
         """Return one question about a reel, or none where its scenes do not answer it."""
         made: tuple[tuple[Callable[[random.Random, Reel, int], list[NaturalQuestion]], float], ...] = (
-            (self._at, 0.38),
-            (self._seen, 0.2),
+            (self._at, 0.28),
+            (self._seen, 0.18),
             (self._only_there, 0.12),
-            (_when, 0.14),
-            (_first, 0.1),
-            (_next, 0.06),
-            (_anywhere, 0.05),
-            (_count, 0.04),
+            (_when, 0.24),
+            (_first, 0.17),
+            (_next, 0.05),
+            (_anywhere, 0.04),
+            (_count, 0.03),
             (_in_order, 0.03),
         )
         ask = rng.choices(*zip(*made, strict=True))[0]
