@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -14,15 +14,19 @@ from m3video.config import Settings
 from m3video.errors import VideoError
 from m3video.planning.analyze import analyze
 from m3video.planning.look import Packets, close_looks, is_read_whole, keyframes_seen
+from m3video.planning.novelty import block_distance
 from m3video.planning.sample import TIME_TOLERANCE
 from m3video.planning.scan_cache import load_scan, save_scan
-from m3video.types import FLAG_CORRUPT, FrameStats, ScanFrame, VideoInfo
+from m3video.types import FLAG_CORRUPT, FrameStats, ScanFrame, Stretch, VideoInfo
 from m3video.utils.cache import Cache
 from m3video.utils.clock import clock, clock_times
 from m3video.utils.progress import Bar, Progress, silent
 from m3video.video.reader import VideoReader
 
 Rows = NDArray[np.int64]
+
+CLOSE_SECONDS = 0.25
+"""Frames no further apart show whatever a viewer can read."""
 
 PIECE = 240
 """Frames of a stretch, about, where all are decoded: few enough to be kept, many enough for a seek."""
@@ -76,8 +80,14 @@ def analyze_video(
         VideoError: no frame is intact, or frames of this file cannot be skipped safely.
     """
     threads = threads or _cores()
-    scan, looks = wish.scan, _looks(reader, wish, threads)
-    stats = _look(reader, scan, looks, threads=threads, progress=progress) if looks else None
+    stats, scan = None, wish.scan
+    try:
+        if resolved(reader, wish).scan == "auto":
+            stats = _look(reader, wish, threads=threads, progress=progress)
+        elif scan in ("auto", "full") and threads > 1:
+            stats = _in_pieces(reader, threads=threads, progress=progress)
+    except _UnlikePacketsError:
+        pass  # read again from its start to its end, which tells what is wrong
     return stats or _read(reader, "full" if scan == "auto" else scan, progress=progress)
 
 
@@ -120,11 +130,12 @@ def scan_note(info: VideoInfo, stats: FrameStats) -> tuple[str, ...]:
 
 
 def closely_seen(info: VideoInfo, stats: FrameStats) -> tuple[float, float]:
-    """Return the share of the time whose every frame was analyzed, and the longest time of which none was, seconds."""
+    """Return the share of the time of which a frame was analyzed every `CLOSE_SECONDS`, or every one where they are
+    shown for longer, and the longest time of which none was, seconds."""
     until = max(info.until_pts, int(stats.pts_N[-1]))
     edges = clock_times(np.append(stats.pts_N, until), info.time_base, info.origin)
     shown = np.diff(edges)
-    is_seen = np.append(stats.skipped_N[1:] == 0, stats.pts_N[-1] == info.end_pts)
+    is_seen = np.append(stats.skipped_N[1:] == 0, stats.pts_N[-1] == info.end_pts) | (shown <= CLOSE_SECONDS)
     total = float(shown.sum())
     return (float(shown[is_seen].sum()) / total if total else 1.0), float(shown[~is_seen].max(initial=0.0))
 
@@ -147,7 +158,7 @@ def _cores() -> int:
 def _packets(reader: VideoReader) -> Packets:
     index = reader.index
     seconds = (index.pts_N - index.pts_N[0]) * (index.time_base[0] / index.time_base[1])
-    return Packets(seconds, index.is_key_N, index.size_N)
+    return Packets(seconds, index.is_key_N, index.size_N, has_b_frames=reader.info.codec == "h264")
 
 
 def _rows(reader: VideoReader, wish: Wish) -> range:
@@ -169,33 +180,11 @@ def _row(reader: VideoReader, time: float) -> int:
     return max(0, int(np.searchsorted(times, time + TIME_TOLERANCE, side="right")) - 1)
 
 
-def _looks(reader: VideoReader, wish: Wish, threads: int) -> list[range]:
-    """Return the stretches to decode, in order; none where the file is to be read from its start to its end."""
-    if wish.scan not in ("auto", "full") or reader.why_not_look() is not None:
-        return []
-    packets = _packets(reader)
-    every = range(len(packets))
-    if wish.scan == "full" or is_read_whole(packets, every):
-        return _pieces(packets, every) if threads > 1 and len(every) > PIECE * threads else []
-    rows = _rows(reader, wish)
-    named = np.array(sorted({_row(reader, time) for time in wish.at}), np.int64)
-    keys = keyframes_seen(packets, rows)
-    if is_read_whole(packets, rows):
-        close = _pieces(packets, rows)
-    else:
-        close = close_looks(packets, rows, spent=len(keys) * packets.key_cost, named=named)
-    covered = np.zeros(len(packets), bool)
-    for one in close:
-        covered[one.start : one.stop] = True
-    alone = (range(row, row + 1) for row in keys[~covered[keys]].tolist())
-    return sorted([*close, *alone], key=lambda one: one.start)
-
-
-def _pieces(packets: Packets, rows: range) -> list[range]:
+def _pieces(packets: Packets, rows: range) -> list[Stretch]:
     """Cut rows, of which the first is a keyframe, into stretches of about `PIECE` frames."""
     keys = packets.first_G[(packets.first_G >= rows.start) & (packets.first_G < rows.stop)]
     starts = keys[np.unique(np.searchsorted(keys, np.arange(rows.start, rows.stop, PIECE), side="right") - 1)]
-    return [range(a, b) for a, b in itertools.pairwise([*starts.tolist(), rows.stop])]
+    return [Stretch(a, b) for a, b in itertools.pairwise([*starts.tolist(), rows.stop])]
 
 
 def _read(reader: VideoReader, scan: str, *, progress: Progress) -> FrameStats:
@@ -216,27 +205,52 @@ def _measured(frames: Iterator[ScanFrame], reader: VideoReader, mode: str, bar: 
     )
 
 
-def _look(
-    reader: VideoReader, mode: str, looks: Sequence[range], *, threads: int, progress: Progress
-) -> FrameStats | None:
-    """Analyze some stretches; None where a frame did not come out as the packets promise."""
-    is_whole = sum(map(len, looks)) == len(reader.index)
-    with progress("analyze", sum(map(len, looks))) as bar:
-        try:
-            return _measured(_joined(reader, looks, threads), reader, "full" if is_whole else mode, bar)
-        except _UnlikePacketsError:
-            return None
-
-
 class _UnlikePacketsError(Exception):
     """A stretch did not decode to the frames that the packets promise."""
 
 
-def _joined(reader: VideoReader, order: Sequence[range], threads: int) -> Iterator[ScanFrame]:
-    due = 0
-    for stretch, frames in zip(order, reader.look(order, threads=threads), strict=True):
-        if len(frames) != len(stretch):
+def _in_pieces(reader: VideoReader, *, threads: int, progress: Progress) -> FrameStats | None:
+    """Analyze every frame, several stretches at a time; None where the video is short, or not to be read so."""
+    if len(reader.index) <= PIECE * threads or reader.why_not_look() is not None:
+        return None
+    packets = _packets(reader)
+    with progress("analyze", len(packets)) as bar:
+        frames = _joined(reader, _pieces(packets, range(len(packets))), {}, threads)
+        return _measured(frames, reader, "full", bar)
+
+
+def _look(reader: VideoReader, wish: Wish, *, threads: int, progress: Progress) -> FrameStats:
+    """Analyze keyframes and what hides between them."""
+    packets, rows = _packets(reader), _rows(reader, wish)
+    alone: dict[int, ScanFrame] = {}
+    if is_read_whole(packets, rows):
+        close = _pieces(packets, rows)
+    else:
+        keys = keyframes_seen(packets, rows)
+        with progress("keyframes", len(keys)) as bar:
+            singles = [Stretch(row, row + 1) for row in keys.tolist()]
+            for frame in _joined(reader, singles, {}, threads):
+                alone[singles[len(alone)].start] = frame
+                bar(len(alone))
+        signature = _measured(iter(alone.values()), reader, "auto", lambda _: None).signature_NK
+        named = np.array(sorted({_row(reader, time) for time in wish.at}), np.int64)
+        close = close_looks(packets, rows, keys=keys, unlike=block_distance(signature[1:], signature[:-1]), named=named)
+    covered = {row for one in close for row in range(one.start, one.stop)}
+    alone = {row: frame for row, frame in alone.items() if row not in covered}
+    with progress("analyze", len(alone) + len(covered)) as bar:
+        return _measured(_joined(reader, close, alone, threads), reader, "auto", bar)
+
+
+def _joined(
+    reader: VideoReader, stretches: Sequence[Stretch], alone: Mapping[int, ScanFrame], threads: int
+) -> Iterator[ScanFrame]:
+    """Yield the frames of some stretches, and those that are known by their rows, in order."""
+    looks = sorted([*stretches, *(Stretch(row, row + 1) for row in alone)])
+    decoded, before = reader.look(stretches, threads=threads), -1
+    for look in looks:
+        frames = [alone[look.start]] if look.start in alone else next(decoded)
+        if not frames:
             raise _UnlikePacketsError
-        yield replace(frames[0], num_skipped=stretch.start - due)
+        yield replace(frames[0], num_skipped=look.start - before - 1)
         yield from itertools.islice(frames, 1, None)
-        due = stretch.stop
+        before = int(np.searchsorted(reader.index.pts_N, frames[-1].pts))

@@ -18,6 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import percentile_filter
 
+from m3video.types import Stretch
+
 Rows = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
@@ -33,20 +35,33 @@ SHORT = 3600
 KEY_COST = 4.0
 """Decoding a keyframe, in frames: it has several times the bytes of others, and the decoder is emptied after it."""
 
+COARSE_COST = 0.5
+"""Decoding a stretch without its B-frames, as a share of decoding all of it."""
+
 KEY_SHARE = 0.5
 """Of the work: keyframes take no more, and are thinned evenly where there are more of them."""
 
 AROUND = 45
 """Frames to each side whose packets tell what is usual."""
 
-USUAL = 75
-"""Percentile of these packets' sizes: above those of the frames between references."""
+USUAL, MORE = 90, 1.5
+"""Percentile of these packets' sizes, and how many times that is usual: the sizes of frames that others refer to, which
+are the largest but keyframes, vary by a fifth where nothing happens but camera noise."""
+
+RAMP = 8
+"""Frames after a keyframe that are not judged: encoders spend more on them whatever they show."""
 
 LEAST = 0.01
 """Share of a keyframe's bytes: less unforeseen content is not looked for."""
 
 MOST = 0.1
 """Share of a keyframe's bytes: more is a cut, whatever its size."""
+
+UNLIKE = 30.0
+"""Grey levels over the blocks that differ most: keyframes further apart show different things."""
+
+USUAL_LENGTH = 0.95
+"""Of the longest group: a shorter one ends with a keyframe that was not due."""
 
 SETTLE_SECONDS = 1.5
 """A stretch is decoded this far beyond what was unforeseen, to see it at rest."""
@@ -60,11 +75,13 @@ class Packets:
         seconds_N: float64, when each frame is shown, from the first.
         is_key_N: bool.
         size_N: bytes.
+        has_b_frames: B-frames can be left out.
     """
 
     seconds_N: Floats
     is_key_N: NDArray[np.bool_]
     size_N: Rows
+    has_b_frames: bool = False
 
     def __len__(self) -> int:
         return len(self.size_N)
@@ -103,7 +120,8 @@ class Packets:
         usual = percentile_filter(size, USUAL, size=2 * AROUND + 1, mode="nearest")
         keys = percentile_filter(self.size_N[self.first_G].astype(np.float32), 50, size=9, mode="nearest")
         group = np.searchsorted(self.first_G, between, side="right") - 1
-        found[between] = np.maximum(size - usual, 0) / np.maximum(keys[group], 1)
+        found[between] = np.maximum(size - MORE * usual, 0) / np.maximum(keys[group], 1)
+        found[between[between - self.first_G[group] <= RAMP]] = 0
         return found
 
 
@@ -123,30 +141,54 @@ def keyframes_seen(packets: Packets, rows: range) -> Rows:
     return keys[np.unique(np.searchsorted(keys, wanted, side="right") - 1).clip(0)]
 
 
-def close_looks(packets: Packets, rows: range, *, spent: float, named: Rows) -> list[range]:
+def close_looks(packets: Packets, rows: range, *, keys: Rows, unlike: Floats, named: Rows) -> list[Stretch]:
     """Return the stretches to decode, in order, without overlaps; each begins at a keyframe.
+
+    First come those with unforeseen content, then those between unlike keyframes.
 
     Args:
         packets: of the whole video.
         rows: the part of the video that is looked at.
-        spent: work that keyframes took.
+        keys: rows of the keyframes that were decoded alone.
+        unlike: how much each but the last of these differs from the next, grey levels.
         named: rows that must be seen among their neighbours, whatever that costs.
     """
-    left = packets.work(rows) - spent
+    left = packets.work(rows) - len(keys) * packets.key_cost
+    share = COARSE_COST if packets.has_b_frames else 1.0
     stop_G = np.zeros(len(packets.first_G), np.int64)
     group = np.searchsorted(packets.first_G, named, side="right") - 1
     stop_G[group] = packets.stop_G[group]
     left -= float((stop_G[group] - packets.first_G[group]).sum())
     value_G, reach_G = _hidden(packets, rows)
-    cost_G = reach_G - packets.first_G
-    for one in np.argsort(-value_G / np.maximum(cost_G, 1), kind="stable"):
-        if value_G[one] < LEAST:
-            continue
+    differ_G = _unexplained(packets, keys, unlike)
+    reach_G = np.where(value_G >= LEAST, reach_G, packets.stop_G)
+    cost_G = share * (reach_G - packets.first_G)
+    order = np.lexsort((-differ_G / cost_G, -np.where(value_G >= LEAST, value_G, 0) / cost_G))
+    for one in order:
+        if value_G[one] < LEAST and differ_G[one] == 0:
+            break
         if stop_G[one] == 0 and cost_G[one] <= left:
             stop_G[one] = reach_G[one]
             left -= float(cost_G[one])
-    seen = np.flatnonzero(stop_G)
-    return [range(int(packets.first_G[one]), int(stop_G[one])) for one in seen]
+    is_named = np.isin(np.arange(len(stop_G)), group)
+    return [
+        Stretch(int(packets.first_G[one]), int(stop_G[one]), every=bool(is_named[one]) or share == 1)
+        for one in np.flatnonzero(stop_G)
+    ]
+
+
+def _unexplained(packets: Packets, keys: Rows, unlike: Floats) -> Floats:
+    """Return for each group how much the keyframe after it differs from its own, where that is not a cut.
+
+    Encoders put a keyframe at a cut, so a group that is shorter than others ends with one.
+    """
+    found = np.zeros(len(packets.first_G))
+    place = np.searchsorted(packets.first_G, keys[:-1])
+    length = packets.stop_G - packets.first_G
+    is_next = packets.stop_G[place] == keys[1:]
+    is_usual = length[place] >= USUAL_LENGTH * length.max(initial=0)
+    found[place] = np.where(is_next & is_usual & (unlike > UNLIKE), unlike, 0.0)
+    return found
 
 
 def _hidden(packets: Packets, rows: range) -> tuple[Floats, Rows]:

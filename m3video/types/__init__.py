@@ -19,7 +19,7 @@ from m3video.types.stats import (
     FrameStats,
     Selection,
 )
-from m3video.types.video import SCAN_SIDE, SCANS, Frame, ScanFrame, VideoInfo
+from m3video.types.video import SCAN_SIDE, SCANS, Frame, ScanFrame, Stretch, VideoInfo
 
 __all__ = [
     "FLAG_BLACK",
@@ -44,6 +44,7 @@ __all__ = [
     "PlannedFrame",
     "ScanFrame",
     "Selection",
+    "Stretch",
     "TimeBase",
     "TokenPlan",
     "VideoInfo",

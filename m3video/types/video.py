@@ -102,6 +102,23 @@ class ScanFrame:
         return f"ScanFrame(pts={self.pts}, luma_HW=uint8{list(self.luma_HW.shape)}, key={self.is_key})"
 
 
+@dataclass(frozen=True, slots=True, order=True)
+class Stretch:
+    """Rows of a frame index that are decoded together: from `start`, a keyframe, to before `stop`.
+
+    Where not `every` frame is wanted, those that are made from frames before and after them (B-frames) may be left out.
+    """
+
+    start: int
+    stop: int
+    every: bool = True
+
+    @property
+    def num_frames(self) -> int:
+        """How many rows it spans."""
+        return self.stop - self.start
+
+
 SCAN_SIDE = 144
 """Longest side of a scan picture: 6 pixels for each cell of the 24x24 grid."""
 

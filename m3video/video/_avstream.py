@@ -92,6 +92,7 @@ class AvStream:
         self.read_errors = 0
         self.damaged_packets = 0
         self.truncated = False
+        self.leaves_out_b_frames = False
         self.tally = PacketTally()
         options = {
             "protocol_whitelist": "file",
@@ -218,6 +219,19 @@ class AvStream:
         wanted = "NONREF" if is_on else "DEFAULT"
         if self.stream.codec_context.skip_frame != wanted:
             self.stream.codec_context.skip_frame = wanted
+
+    @contextlib.contextmanager
+    def without_b_frames(self, is_on: bool) -> Iterator[None]:
+        """Make the decoder skip B-frames meanwhile, in H.264: other codecs may have nothing else between keyframes."""
+        if not is_on or not self.knows_references:
+            yield
+            return
+        context = self.stream.codec_context
+        context.skip_frame, self.leaves_out_b_frames = "BIDIR", True
+        try:
+            yield
+        finally:
+            context.skip_frame, self.leaves_out_b_frames = "DEFAULT", False
 
     @property
     def stores_times(self) -> bool:

@@ -11,13 +11,14 @@ import queue
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from typing import NamedTuple, TypeVar
 
 import numpy as np
 from av.video.frame import VideoFrame
 
 from m3video.errors import VideoError
-from m3video.types import Frame, ScanFrame
+from m3video.types import Frame, ScanFrame, Stretch
 from m3video.video._avstream import AvStream
 from m3video.video._gop import is_plain_container
 from m3video.video._seek import Seeker, sequence
@@ -87,20 +88,27 @@ class Reader(VideoReader):
             return "it does not begin with a keyframe"
         return None
 
-    def look(self, stretches: Sequence[range], *, threads: int = 1) -> Iterator[list[ScanFrame]]:
+    def look(self, stretches: Sequence[Stretch], *, threads: int = 1) -> Iterator[list[ScanFrame]]:
         if reason := self.why_not_look():
             raise VideoError(f"{self._file.printable}: {reason}; use --scan full")
         lookers: queue.SimpleQueue[Looker] = queue.SimpleQueue()
         for _ in range(threads):
             lookers.put(Looker(self._new_seeker("full"), self._maker()))
 
-        def decode(stretch: range) -> list[ScanFrame]:
+        def decode(stretch: Stretch) -> list[ScanFrame]:
             looker = lookers.get()
             try:
-                wanted = self.index.pts_N[stretch.start : stretch.stop].tolist()
-                return [self._small(pts, frame, looker.maker) for pts, frame in looker.seeker.stretch(wanted)]
+                pts_N = self.index.pts_N[stretch.start : stretch.stop]
+                seen = looker.seeker.stretch(pts_N, every=stretch.every)
+                small = [self._small(pts, frame, looker.maker) for pts, frame in seen]
             finally:
                 lookers.put(looker)
+            rows = np.searchsorted(pts_N, [frame.pts for frame in small])
+            is_due = len(rows) == len(pts_N) or (not stretch.every and len(rows) > 0 and rows[0] == 0)
+            if not is_due:
+                return []
+            skipped = np.diff(rows, prepend=-1) - 1
+            return [replace(one, num_skipped=int(count)) for one, count in zip(small, skipped, strict=True)]
 
         with unchanged(self._file, self.info.fingerprint), ThreadPoolExecutor(threads) as pool:
             try:

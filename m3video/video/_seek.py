@@ -89,19 +89,24 @@ class Seeker:
         assert self._frames is not None
         yield from ((at, frame) for at, frame in self._frames if at >= pts)
 
-    def stretch(self, pts: Sequence[int]) -> Iterator[tuple[int, VideoFrame]]:
-        """Yield the frames at `pts`, neighbours from a keyframe on; it ends at the first that is missing or damaged.
+    def stretch(self, pts_N: Ints, *, every: bool) -> Iterator[tuple[int, VideoFrame]]:
+        """Yield frames of `pts_N`, neighbours from a keyframe on; it ends at the first that is damaged.
 
-        Nothing beyond them is decoded.
+        Nothing beyond them is decoded. Where not `every` frame is wanted, B-frames are left out in streams that mark
+        them.
         """
-        if not self._seek(pts[0], limit=pts[0], missing=set(pts)):
+        key, last = int(pts_N[0]), int(pts_N[-1])
+        if not self._seek(key, limit=key, missing=set(pts_N.tolist())):
             return
         assert self._frames is not None
-        for wanted in pts:
-            frame = self._advance(wanted)
-            if frame is None:
-                return
-            yield wanted, frame
+        assert self._source is not None
+        with self._source.without_b_frames(not every):
+            for at, frame in self._frames:
+                if at < key:
+                    continue
+                if at > last or frame.is_corrupt or self._has_new_damage():
+                    return
+                yield at, frame
 
     def _attempts(self, pts: int) -> Iterator[Callable[[], bool]]:
         if self._can_go_on(pts):
@@ -194,12 +199,14 @@ class Seeker:
         Of frames that are not the decoder skips those that no other frame refers to, where the stream marks them.
         """
         for packet in packets:
-            source.skip_unreferenced(source.knows_references and packet.pts not in missing)
+            if source.knows_references and not source.leaves_out_b_frames:
+                source.skip_unreferenced(packet.pts not in missing)
             yield packet
             missing.discard(packet.pts)
             if not missing:
                 break
-        source.skip_unreferenced(False)
+        if not source.leaves_out_b_frames:
+            source.skip_unreferenced(False)
 
     def close(self) -> None:
         """Close the file; the next request opens it again."""

@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from m3video.errors import BackendError, VideoError
-from m3video.types import Frame, ScanFrame, VideoInfo
+from m3video.types import Frame, ScanFrame, Stretch, VideoInfo
 from m3video.utils.text import printable
 from m3video.video.path_checks import DEFAULT_MAX_PIXELS, check_file
 
@@ -106,15 +106,15 @@ class VideoReader(ABC):
         """Return why `look` could show other pictures than `scan`; None where it is safe."""
         return f"backend {self.info.backend} decodes a whole file before its first frame"
 
-    def look(self, stretches: Sequence[range], *, threads: int = 1) -> Iterator[list[ScanFrame]]:
+    def look(self, stretches: Sequence[Stretch], *, threads: int = 1) -> Iterator[list[ScanFrame]]:
         """Yield the small pictures of some stretches, as a full `scan` has them.
 
         Args:
-            stretches: rows of the index, in order and without overlaps; each begins at a keyframe.
+            stretches: in order and without overlaps; each begins at a keyframe.
             threads: stretches that are decoded at the same time.
 
         Yields:
-            The frames of each stretch, in order. Fewer of them where some cannot be decoded without damage.
+            The frames of each stretch, in order; none where one that is due cannot be decoded without damage.
 
         Raises:
             VideoError: the file or the backend allows no such look; see `why_not_look`.
