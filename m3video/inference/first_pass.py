@@ -158,7 +158,7 @@ def _cores() -> int:
 def _packets(reader: VideoReader) -> Packets:
     index = reader.index
     seconds = (index.pts_N - index.pts_N[0]) * (index.time_base[0] / index.time_base[1])
-    return Packets(seconds, index.is_key_N, index.size_N, has_b_frames=reader.info.codec == "h264")
+    return Packets(seconds, index.is_key_N, index.size_N, marks_references=reader.info.codec == "h264")
 
 
 def _rows(reader: VideoReader, wish: Wish) -> range:

@@ -35,8 +35,8 @@ SHORT = 3600
 KEY_COST = 4.0
 """Decoding a keyframe, in frames: it has several times the bytes of others, and the decoder is emptied after it."""
 
-COARSE_COST = 0.5
-"""Decoding a stretch without its B-frames, as a share of decoding all of it."""
+COARSE_COST = 0.65
+"""Decoding a stretch without the frames that no other is made from, as a share of decoding all of it."""
 
 KEY_SHARE = 0.5
 """Of the work: keyframes take no more, and are thinned evenly where there are more of them."""
@@ -75,13 +75,13 @@ class Packets:
         seconds_N: float64, when each frame is shown, from the first.
         is_key_N: bool.
         size_N: bytes.
-        has_b_frames: B-frames can be left out.
+        marks_references: frames that no other is made from can be left out.
     """
 
     seconds_N: Floats
     is_key_N: NDArray[np.bool_]
     size_N: Rows
-    has_b_frames: bool = False
+    marks_references: bool = False
 
     def __len__(self) -> int:
         return len(self.size_N)
@@ -154,7 +154,7 @@ def close_looks(packets: Packets, rows: range, *, keys: Rows, unlike: Floats, na
         named: rows that must be seen among their neighbours, whatever that costs.
     """
     left = packets.work(rows) - len(keys) * packets.key_cost
-    share = COARSE_COST if packets.has_b_frames else 1.0
+    share = COARSE_COST if packets.marks_references else 1.0
     stop_G = np.zeros(len(packets.first_G), np.int64)
     group = np.searchsorted(packets.first_G, named, side="right") - 1
     stop_G[group] = packets.stop_G[group]

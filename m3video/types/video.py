@@ -106,7 +106,7 @@ class ScanFrame:
 class Stretch:
     """Rows of a frame index that are decoded together: from `start`, a keyframe, to before `stop`.
 
-    Where not `every` frame is wanted, those that are made from frames before and after them (B-frames) may be left out.
+    Where not `every` frame is wanted, those that no other is made from may be left out.
     """
 
     start: int

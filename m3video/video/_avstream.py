@@ -92,7 +92,6 @@ class AvStream:
         self.read_errors = 0
         self.damaged_packets = 0
         self.truncated = False
-        self.leaves_out_b_frames = False
         self.tally = PacketTally()
         options = {
             "protocol_whitelist": "file",
@@ -221,17 +220,16 @@ class AvStream:
             self.stream.codec_context.skip_frame = wanted
 
     @contextlib.contextmanager
-    def without_b_frames(self, is_on: bool) -> Iterator[None]:
-        """Make the decoder skip B-frames meanwhile, in H.264: other codecs may have nothing else between keyframes."""
+    def without_unreferenced(self, is_on: bool) -> Iterator[None]:
+        """Make the decoder skip frames that no other refers to meanwhile, where the stream marks them reliably."""
         if not is_on or not self.knows_references:
             yield
             return
-        context = self.stream.codec_context
-        context.skip_frame, self.leaves_out_b_frames = "BIDIR", True
+        self.skip_unreferenced(True)
         try:
             yield
         finally:
-            context.skip_frame, self.leaves_out_b_frames = "DEFAULT", False
+            self.skip_unreferenced(False)
 
     @property
     def stores_times(self) -> bool:

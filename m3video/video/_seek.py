@@ -92,15 +92,15 @@ class Seeker:
     def stretch(self, pts_N: Ints, *, every: bool) -> Iterator[tuple[int, VideoFrame]]:
         """Yield frames of `pts_N`, neighbours from a keyframe on; it ends at the first that is damaged.
 
-        Nothing beyond them is decoded. Where not `every` frame is wanted, B-frames are left out in streams that mark
-        them.
+        Nothing beyond them is decoded. Where not `every` frame is wanted, those that no other refers to are left out
+        in streams that mark them.
         """
         key, last = int(pts_N[0]), int(pts_N[-1])
-        if not self._seek(key, limit=key, missing=set(pts_N.tolist())):
+        if not self._seek(key, limit=key, only=set(pts_N.tolist())):
             return
         assert self._frames is not None
         assert self._source is not None
-        with self._source.without_b_frames(not every):
+        with self._source.without_unreferenced(not every):
             for at, frame in self._frames:
                 if at < key:
                     continue
@@ -155,10 +155,10 @@ class Seeker:
         self._is_primed = False
         return True
 
-    def _seek(self, key: int, *, limit: int, missing: set[int] | None = None) -> bool:
+    def _seek(self, key: int, *, limit: int, only: set[int] | None = None) -> bool:
         """Seek to a keyframe between `key` and `limit`; return False when the container leads elsewhere.
 
-        Decoding stops after the frames of `missing`, by default those expected before the keyframe after `limit`.
+        Decoding stops after the last frame of `only`, or of those expected before the keyframe after `limit`.
         """
         if self._source is None:
             self._restart()
@@ -178,12 +178,13 @@ class Seeker:
             return False
         self._key, self._is_whole, self._damage_before = first.pts, True, source.damage
         packets = itertools.chain([first], packets)
-        if missing is None and self._wanted is not None:
+        if only is not None:
+            packets = _up_to(packets, only)
+        elif self._wanted is not None:
             after = np.searchsorted(self._keys, limit, side="right")
             until = self._keys[after] if after < len(self._keys) else LAST_PTS
-            missing = set(self._wanted[slice(*np.searchsorted(self._wanted, [limit, until]))].tolist())
-        if missing is not None:
-            packets = self._needed(source, packets, missing)
+            low, high = np.searchsorted(self._wanted, [limit, until])
+            packets = self._needed(source, packets, set(self._wanted[low:high].tolist()))
         self._frames = ((frame.pts, frame) for frame in source.frames(packets) if frame.pts is not None)
         return True
 
@@ -198,21 +199,25 @@ class Seeker:
 
         Of frames that are not the decoder skips those that no other frame refers to, where the stream marks them.
         """
-        for packet in packets:
-            if source.knows_references and not source.leaves_out_b_frames:
-                source.skip_unreferenced(packet.pts not in missing)
+        for packet in _up_to(packets, missing):
+            source.skip_unreferenced(source.knows_references and packet.pts not in missing)
             yield packet
-            missing.discard(packet.pts)
-            if not missing:
-                break
-        if not source.leaves_out_b_frames:
-            source.skip_unreferenced(False)
+        source.skip_unreferenced(False)
 
     def close(self) -> None:
         """Close the file; the next request opens it again."""
         if self._source:
             self._source.close()
         self._source = self._frames = None
+
+
+def _up_to(packets: Iterator[Any], missing: set[int]) -> Iterator[Any]:
+    """Yield packets up to the last one whose frame is missing; each is taken from `missing` after it was used."""
+    for packet in packets:
+        yield packet
+        missing.discard(packet.pts)
+        if not missing:
+            return
 
 
 def sequence(source: AvStream, index: FrameIndex) -> Iterator[tuple[int, VideoFrame]]:

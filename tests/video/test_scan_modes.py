@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from m3video.errors import BackendError, VideoError
+from m3video.types import Stretch
 from m3video.video import _seek
 from m3video.video.reader import open_video
 from tests.video.clips import Clip, read, write
@@ -115,3 +116,30 @@ def test_a_sweep_decodes_what_it_needs_only(clip: Path, monkeypatch: pytest.Monk
     assert sorted({at for at, _ in fed if at >= 30})[-1] < 42
     assert len(fed) == len(set(fed))
     assert {at for at, skip in fed if "DEFAULT" in skip} == {15, 32, 37}
+
+
+@pytest.mark.parametrize("name", sorted(ODD))
+def test_stretches_are_as_in_a_full_scan_or_empty(name: str) -> None:
+    """From every keyframe to the next, on two threads; whatever decodes otherwise is given back as nothing."""
+    try:
+        reader = open_video(ODD[name].path())
+    except VideoError:
+        pytest.skip("no readable video")
+    with reader:
+        if reader.why_not_look():
+            with pytest.raises(VideoError, match="use --scan full"):
+                next(reader.look([Stretch(0, 1)]))
+            return
+        edges = [*np.flatnonzero(reader.index.is_key_N).tolist(), len(reader.index)]
+        whole = [Stretch(a, b) for a, b in itertools.pairwise(edges)]
+        parts = [*whole, *(Stretch(one.start, one.stop, every=False) for one in whole)]
+        found = [
+            frames for half in (parts[: len(whole)], parts[len(whole) :]) for frames in reader.look(half, threads=2)
+        ]
+    assert any(found)
+    for stretch, frames in zip(parts, found, strict=True):
+        rows = np.searchsorted(reader.index.pts_N, [frame.pts for frame in frames])
+        assert len(frames) == stretch.num_frames or not frames or not stretch.every
+        assert all(stretch.start <= row < stretch.stop for row in rows)
+        assert [frame.num_skipped for frame in frames] == (np.diff(rows, prepend=stretch.start - 1) - 1).tolist()
+        assert all(np.array_equal(frame.luma_HW, full[frame.pts].luma_HW) for frame in frames)
