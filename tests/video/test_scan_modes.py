@@ -133,9 +133,8 @@ def test_stretches_are_as_in_a_full_scan_or_empty(name: str) -> None:
         edges = [*np.flatnonzero(reader.index.is_key_N).tolist(), len(reader.index)]
         whole = [Stretch(a, b) for a, b in itertools.pairwise(edges)]
         parts = [*whole, *(Stretch(one.start, one.stop, every=False) for one in whole)]
-        found = [
-            frames for half in (parts[: len(whole)], parts[len(whole) :]) for frames in reader.look(half, threads=2)
-        ]
+        found = [frames for half in (whole, parts[len(whole) :]) for frames in reader.look(half, threads=2)]
+        full = {frame.pts: frame for frame in reader.scan()}
     assert any(found)
     for stretch, frames in zip(parts, found, strict=True):
         rows = np.searchsorted(reader.index.pts_N, [frame.pts for frame in frames])
