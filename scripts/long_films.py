@@ -124,8 +124,7 @@ def script(
 ) -> Script:
     """Draw up a unit: its shots one after the other, and events at random places, none over another."""
     rng = np.random.default_rng((seed, sorted(FAMILIES).index(family)))
-    frames, shots, first_M, walkers = round(seconds * fps), [], [], []
-    at = 0
+    frames, at, shots, first_M, walkers = round(seconds * fps), 0, [], [], []
     while at < frames:
         shots.append(FAMILIES[family](rng, size, fps))
         first_M.append(at)
@@ -134,9 +133,9 @@ def script(
             if first < until:
                 walkers.append(Event("walker", first, until, first / fps, until / fps, unit))
         at += max(1, round(shots[-1].seconds * fps))
+    events: list[Event] = []
     rng = np.random.default_rng((seed, 1000))
     kinds = [kind for kind, count in per_minute.items() for _ in range(round(count * seconds / 60))]
-    events: list[Event] = []
     for kind in kinds:
         length, apart = round(EVENT_SECONDS[kind] * fps), round(APART_SECONDS * fps)
         free = [
@@ -147,8 +146,8 @@ def script(
         if free:
             first = int(rng.choice(free))
             events.append(Event(kind, first, first + length, first / fps, (first + length) / fps, unit))
-    every = tuple(sorted((*events, *walkers), key=lambda event: event.first))
-    return Script(family, size, fps, seed, tuple(shots), tuple(first_M), every, frames)
+    events = sorted(events + walkers, key=lambda event: event.first)
+    return Script(family, size, fps, seed, tuple(shots), tuple(first_M), tuple(events), frames)
 
 
 def overlay(event: Event, rng: Rng, size: Size) -> Callable[[Picture, int], None]:
@@ -351,9 +350,9 @@ def check(film: Film, *, tries: int = 8, seed: int = 0) -> list[str]:
             event = events[number]
             rows = [event.first - 1, event.first, (event.first + event.until) // 2, event.until - 1, event.until]
             shown = [frame.rgb_HW3.astype(np.int16) for frame in reader.fetch([int(index.pts_N[row]) for row in rows])]
-            # Half of the picture's pixels change for a slide, one in a hundred for words.
             pairs = (shown[:2], shown[1:3], shown[3:])
             begins, stays, ends = (float((np.abs(b - a).max(axis=2) > 60).mean()) for a, b in pairs)
+            # Half of the pixels change for a slide, one in a hundred for words, none at first for one who walks in.
             if event.kind != "person" and (min(begins, ends) < 0.002 or (event.kind == "slide" and stays > 0.01)):
                 wrong.append(f"{event.kind} at {event.start:.2f} s is not there: {begins:.4f} {stays:.4f} {ends:.4f}")
     return wrong
