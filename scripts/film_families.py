@@ -7,7 +7,7 @@ Each of `FAMILIES` draws one shot: how long it is, and its picture at each frame
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -84,27 +84,26 @@ def write(picture: Picture, text: str, place: tuple[float, float], letters: floa
     cv2.putText(picture, text, (round(place[0]), round(place[1])), FONT, scale, colour, thick, cv2.LINE_AA)
 
 
-def figure(rng: Rng, height: int, pose: float) -> tuple[Picture, Picture]:
-    """Somebody with a head, a body, arms and legs, and the mask; `pose` -1..1 is how far the legs are apart."""
-    width = max(4, height // 2)
-    mask = np.zeros((height, width), np.uint8)
-    picture = np.zeros((height, width, 3), np.uint8)
+def figures(rng: Rng, height: int, poses: Sequence[float]) -> list[tuple[Picture, Picture]]:
+    """Somebody with a head, a body, arms and legs in several poses, each with its mask; a pose -1..1 is how far the
+    legs are apart."""
     darkest, lightest = ([[150], [20], [10]], [[230], [200], [180]])
     skin, coat, trousers = (tuple(row) for row in rng.integers(darkest, lightest, (3, 3)).tolist())
-    middle, thick = width // 2, max(1, height // 9)
-
-    def limb(start: tuple[float, float], end: tuple[float, float], colour: tuple[int, ...]) -> None:
-        places = [(middle + round(x * height), round(y * height)) for x, y in (start, end)]
-        cv2.line(picture, places[0], places[1], colour, thick)
-        cv2.line(mask, places[0], places[1], 255, thick)
-
-    for side in (-1, 1):
-        limb((0.04 * side, 0.55), (0.14 * side * pose, 0.94), trousers)
-        limb((0.1 * side, 0.27), (-0.16 * side * pose, 0.5), coat)
-    for canvas, body, head in ((picture, coat, skin), (mask, 255, 255)):
-        cv2.ellipse(canvas, (middle, round(0.39 * height)), (height // 8, height // 5), 0, 0, 360, body, -1)
-        cv2.circle(canvas, (middle, round(0.11 * height)), max(2, height // 10), head, -1)
-    return picture, mask
+    width, thick = max(4, height // 2), max(1, height // 9)
+    middle, found = width // 2, []
+    for pose in poses:
+        picture, mask = np.zeros((height, width, 3), np.uint8), np.zeros((height, width), np.uint8)
+        limbs = [((0.04 * side, 0.55), (0.14 * side * pose, 0.94), trousers) for side in (-1, 1)]
+        limbs += [((0.1 * side, 0.27), (-0.16 * side * pose, 0.5), coat) for side in (-1, 1)]
+        for *ends, colour in limbs:
+            one, other = ((middle + round(x * height), round(y * height)) for x, y in ends)
+            cv2.line(picture, one, other, colour, thick)
+            cv2.line(mask, one, other, 255, thick)
+        for canvas, body, head in ((picture, coat, skin), (mask, 255, 255)):
+            cv2.ellipse(canvas, (middle, round(0.39 * height)), (height // 8, height // 5), 0, 0, 360, body, -1)
+            cv2.circle(canvas, (middle, round(0.11 * height)), max(2, height // 10), head, -1)
+        found.append((picture, mask))
+    return found
 
 
 def paste(picture: Picture, sprite: tuple[Picture, Picture], left: int, top: int) -> None:
@@ -149,7 +148,7 @@ def film(rng: Rng, size: Size, fps: float) -> Shot:
     spare = np.array((wide.shape[1] - width, wide.shape[0] - height), np.float64)
     start, end = rng.uniform(0, 1, 2) * spare, rng.uniform(0, 1, 2) * spare
     tall = round(height * rng.uniform(0.35, 0.9))
-    poses = [figure(rng, tall, pose) for pose in (-1, -0.3, 0.3, 1)] if rng.random() < 0.5 else []
+    poses = figures(rng, tall, (-1, -0.3, 0.3, 1)) if rng.random() < 0.5 else []
     speed, base = rng.uniform(-1, 1) * width / 8, rng.uniform(0.1, 0.9) * width
     sway = rng.uniform(0, 6, 2)
 
@@ -230,7 +229,7 @@ def cctv(rng: Rng, size: Size, fps: float) -> Shot:
     back = cv2.addWeighted(backdrop(rng, width, height), 0.5, np.full((height, width, 3), 60, np.uint8), 0.5, 0)
     tall = round(height * rng.uniform(0.25, 0.45))
     top = round(height * rng.uniform(0.4, 0.5))
-    poses = [figure(rng, tall, pose) for pose in (-1, 0, 1, 0)]
+    poses = figures(rng, tall, (-1, 0, 1, 0))
     walkers, time = [], float(rng.uniform(5, 25))
     while time < 60:
         walkers.append((time, time + float(rng.uniform(3, 8))))
@@ -261,7 +260,7 @@ def sport(rng: Rng, size: Size, fps: float) -> Shot:
     for x in range(0, long, width // 2):
         cv2.line(field, (x, height // 5), (x + height // 6, height), (235, 240, 235), max(1, height // 150))
     tall = height // 5
-    teams = [[figure(rng, tall, pose) for pose in (-1, 0.2, 1, -0.2)] for _ in range(2)]
+    teams = [figures(rng, tall, (-1, 0.2, 1, -0.2)) for _ in range(2)]
     homes = rng.uniform((0, 0.2), (1, 0.75), (22, 2)) * (long, height)
     waves = rng.uniform((0.3, 0), (1.2, 6), (22, 2))
     speed, begin = rng.uniform(0.25, 0.5) * width, rng.uniform(0, 2 * (long - width))

@@ -25,7 +25,7 @@ from typing import Any
 import av
 import cv2
 import numpy as np
-from film_families import FAMILIES, GRAIN, Picture, Rng, Shot, Size, figure, paste, text_slide, words, write
+from film_families import FAMILIES, GRAIN, Picture, Rng, Shot, Size, figures, paste, text_slide, words, write
 
 os.environ.setdefault("SVT_LOG", "1")  # errors only
 
@@ -166,7 +166,7 @@ def overlay(event: Event, rng: Rng, size: Size) -> Callable[[Picture, int], None
 
         return caption
     tall = round(height * rng.uniform(0.35, 0.5))
-    poses = [figure(rng, tall, pose) for pose in (-1, 0, 1, 0)]
+    poses = figures(rng, tall, (-1, 0, 1, 0))
     walks, side = rng.random() < 0.5, int(rng.integers(2))
     count = event.until - event.first
 

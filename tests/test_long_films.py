@@ -136,3 +136,10 @@ def test_other_codecs_join_too(films: Any, tmp_path: Path, codec: str, suffix: s
     two = [films.render_unit(tmp_path / f"{seed}{suffix}", "talk", seed=seed, **how) for seed in range(2)]
     long = films.join([unit.path for unit in two], [1, 0, 1], tmp_path / f"long{suffix}")
     assert films.check(long) == []
+
+
+def test_somebody_keeps_their_colours_from_pose_to_pose(films: Any) -> None:
+    poses = films.figures(np.random.default_rng(0), 60, (-1, 0, 1))
+    palettes = [{tuple(colour) for colour in picture[mask > 0].tolist()} for picture, mask in poses]
+    assert palettes[0] == palettes[1] == palettes[2]
+    assert len(palettes[0]) == 3
