@@ -34,9 +34,11 @@ EVENTS_PER_MINUTE = {"caption": 1.0, "slide": 1.0, "person": 1.0}
 APART_SECONDS = 1.0
 """Between two events, and between an event and the ends of a unit."""
 
+X264 = "asm=avx2"
+"""With AVX-512, x264's macroblock tree is not the same from run to run (core 165)."""
 X265 = "pools=none:frame-threads=1:log-level=error"
 CODECS: dict[str, tuple[str, dict[str, str]]] = {
-    "h264": ("libx264", {"preset": "veryfast", "crf": "23"}),
+    "h264": ("libx264", {"preset": "veryfast", "crf": "23", "x264-params": X264}),
     "hevc": ("libx265", {"preset": "superfast", "crf": "26", "x265-params": X265}),
     "vp9": ("libvpx-vp9", {"deadline": "realtime", "cpu-used": "7", "crf": "34"}),
     "av1": ("libsvtav1", {"preset": "10", "crf": "38", "svtav1-params": "lp=1"}),
@@ -67,8 +69,8 @@ class Event:
     unit: str
 
     def shifted(self, frames: int, fps: float) -> Event:
-        first, until = self.first + frames, self.until + frames
-        return replace(self, first=first, until=until, start=first / fps, end=until / fps)
+        a, b = self.first + frames, self.until + frames
+        return replace(self, first=a, until=b, start=a / fps, end=b / fps)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,9 +84,8 @@ class Film:
     scenes: tuple[Event, ...]
 
     def save(self) -> Film:
-        known = {"frames": self.frames, "fps": self.fps}
-        lists = {name: [asdict(each) for each in getattr(self, name)] for name in ("events", "scenes")}
-        self.path.with_suffix(".json").write_text(json.dumps(known | lists, indent=1) + "\n")
+        known = {name: value for name, value in asdict(self).items() if name != "path"}
+        self.path.with_suffix(".json").write_text(json.dumps(known, indent=1) + "\n")
         return self
 
     @classmethod
@@ -108,8 +109,8 @@ class Script:
     frames: int
 
     def scenes(self, unit: str) -> tuple[Event, ...]:
-        spans = pairwise((*self.first_M, self.frames))
-        return tuple(Event(self.family, a, b, a / self.fps, b / self.fps, unit) for a, b in spans)
+        fps, spans = self.fps, pairwise((*self.first_M, self.frames))
+        return tuple(Event(self.family, a, b, a / fps, b / fps, unit) for a, b in spans)
 
 
 def script(
@@ -210,13 +211,14 @@ def pictures(plan: Script, *, with_events: bool = True) -> Iterator[Picture]:
 
 def encoder(codec: str, gop: str, fps: float) -> tuple[str, dict[str, str]]:
     """The encoder of a codec and its options."""
-    name, options = CODECS[codec]
     if gop == "usual":
-        return name, options
+        return CODECS[codec]
     if codec != "h264":
         raise ValueError(f"gop ({gop}) must be usual with codec {codec}: only h264 is made with other keyframes")
     keyint = 1 if gop == "intra" else round(10 * fps)
-    return name, options | {"x264-params": f"keyint={keyint}:min-keyint={keyint}:scenecut=0"}
+    return CODECS[codec][0], CODECS[codec][1] | {
+        "x264-params": f"{X264}:keyint={keyint}:min-keyint={keyint}:scenecut=0"
+    }
 
 
 def render_unit(
@@ -310,9 +312,8 @@ def long_film(
     say: Callable[[str], None] = print,
 ) -> Film:
     """A film of so many minutes; units and films that are in the folder already are not made again."""
-    suffix = ".webm" if codec == "vp9" else ".mp4"
+    suffix, paths = ".webm" if codec == "vp9" else ".mp4", []
     kind = f"{size[0]}x{size[1]}-{codec}-{gop}"
-    paths = []
     for number in range(min(units, minutes)):
         family = MIX[number % len(MIX)]
         path = folder / f"unit-{seed + number}-{family}-{kind}{suffix}"
@@ -345,8 +346,7 @@ def check(film: Film, *, tries: int = 8, seed: int = 0) -> list[str]:
         if off > 0.002:
             wrong.append(f"a frame is {off:.3f} s from its time")
         events = [event for event in film.events if event.kind != "walker"]
-        rng = np.random.default_rng(seed)
-        for number in rng.permutation(len(events))[:tries]:
+        for number in np.random.default_rng(seed).permutation(len(events))[:tries]:
             event = events[number]
             rows = [event.first - 1, event.first, (event.first + event.until) // 2, event.until - 1, event.until]
             shown = [frame.rgb_HW3.astype(np.int16) for frame in reader.fetch([int(index.pts_N[row]) for row in rows])]
@@ -364,6 +364,8 @@ def main() -> int:
     unit, join_, film, check_ = (verbs.add_parser(name) for name in ("unit", "join", "film", "check"))
     for verb in (unit, join_, check_):
         verb.add_argument("path", type=Path)
+    for verb in (unit, join_, film):
+        verb.add_argument("--seed", type=int, default=0)
     unit.add_argument("--family", choices=FAMILIES, required=True)
     unit.add_argument("--seconds", type=float, default=60)
     join_.add_argument("units", type=Path, nargs="+")
@@ -375,8 +377,6 @@ def main() -> int:
         verb.add_argument("--size", default="1280x720")
         verb.add_argument("--codec", choices=CODECS, default="h264")
         verb.add_argument("--gop", choices=GOPS, default="usual")
-    for verb in (unit, join_, film):
-        verb.add_argument("--seed", type=int, default=0)
     asked = parser.parse_args()
     cv2.setNumThreads(1)
     if asked.verb == "check":
