@@ -6,7 +6,7 @@ import os
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -44,6 +44,9 @@ PLAN_SETTINGS = (
 ANY_MODEL = "auto"
 """Leaves the model to `m3video.model.m3.default_model`; plans and results name the one that was decided."""
 
+UNSEEN_FRAMES = 16
+"""Most candidate frames of a video that was not seen yet, where the setting is `auto`: memory is planned for these."""
+
 DETAIL: dict[str, int] = {"low": 36, "medium": 144, "high": 576}
 """Greatest scale of a frame for each value of `--detail`."""
 
@@ -66,7 +69,9 @@ class Settings(BaseModel):
     memory: str | None = Field(
         None, description="take the largest budget that fits in this memory, e.g. 8GiB, or in what is free now (auto)"
     )
-    max_frames: int = Field(16, ge=1, le=4096, description="most candidate frames")
+    max_frames: Annotated[int, Field(ge=1, le=4096)] | Literal["auto"] = Field(
+        "auto", description="most candidate frames: a number, or by what the video shows"
+    )
     sampling: Literal["shots", "uniform"] = Field("shots", description="how candidates are chosen")
     start: float | None = Field(
         None,
@@ -147,6 +152,11 @@ class Settings(BaseModel):
         if isinstance(value, str) and (wrong := fault_of(value)):
             raise ValueError(f"it {wrong}")
         return value
+
+    @property
+    def surely_frames(self) -> int:
+        """Most candidate frames, as far as that is known without the video."""
+        return UNSEEN_FRAMES if self.max_frames == "auto" else self.max_frames
 
     @property
     def pins(self) -> tuple[tuple[float, int | None], ...]:

@@ -30,7 +30,10 @@ from m3video.utils.text import json_text
 if TYPE_CHECKING:
     from m3video.inference.session import VideoSession
 
-COMMANDS = "/plan shows which frames are used, /budget N changes the token budget, /quit ends the chat"
+COMMANDS = (
+    "/plan shows which frames are used, /budget N changes the token budget, /refresh plans with what a closer look at "
+    "a long video has found, /quit ends the chat"
+)
 
 
 @with_settings(PLANNING, "saliency", ANSWERING, VIDEO, "cache")
@@ -46,7 +49,8 @@ def chat(
 
     Questions come from the terminal or a pipe, one a line. Each is answered as if it were the only one: the model
     does not remember earlier questions or answers. /plan shows which frames it sees, /budget N changes the token
-    budget, /quit or the end of input ends the chat. Exit code 3 says that some questions of a pipe had no answer.
+    budget, /refresh plans with what a closer look at a long video has found meanwhile, /quit or the end of input ends
+    the chat. Exit code 3 says that some questions of a pipe had no answer.
 
     Example: m3video chat film.mp4 < questions.txt
     """
@@ -130,6 +134,12 @@ class _Chat:
             self.plan = self.session.plan(**changes)
             self.changes, self.saved_plan = changes, None
             self._inform(f"{len(self.plan.frames)} frames, {self.plan.total_tokens} tokens")
+        elif command == "/refresh" and not argument:
+            if self.session.refresh():
+                self.plan, self.saved_plan = self.session.plan(**self.changes), None
+                self._inform(f"{len(self.plan.frames)} frames, {self.plan.total_tokens} tokens")
+            else:
+                self._inform("nothing new is known yet")
         elif command.startswith("/"):
             raise UsageError(f"command ({command}) is unknown: {COMMANDS}")
         else:

@@ -32,7 +32,7 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="no progress, no note
 SavedPlan = Annotated[Path | None, typer.Option("--plan", help="show exactly the frames of this plan")]
 Video = Annotated[str, typer.Argument(help="a local video file", show_default=False)]
 
-_FLAG_TYPES = {"at": list[str], "start": str, "end": str}
+_FLAG_TYPES = {"at": list[str], "start": str, "end": str, "max_frames": str}
 """Types of the flags that are text for `Settings` to parse; `--at` may be repeated."""
 
 

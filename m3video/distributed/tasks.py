@@ -245,7 +245,7 @@ def refuse_budget(loaded: LoadedModel, settings: Settings, *, question: str) -> 
     """Raise DoesNotFitError when the budget, all frames' times and an answer exceed the context."""
     from m3video.model.m3 import inputs
 
-    frames = min(settings.max_frames, settings.budget)
+    frames = min(settings.surely_frames, settings.budget)
     text = inputs.text_tokens(loaded, question, num_frames=frames, timestamps=settings.timestamps)
     inputs.refuse_beyond(loaded, visual=settings.budget, text=text, answer=settings.max_new_tokens)
 

@@ -11,9 +11,11 @@ from numpy.typing import NDArray
 from m3video.config import DETAIL, Settings
 from m3video.planning.allocate import allocate
 from m3video.planning.constraints import Constraints, candidate_constraints, candidates
+from m3video.planning.how_many import how_many
 from m3video.planning.limits import Limit, limits
 from m3video.planning.novelty import NOVELTY_FLOOR, novelty
 from m3video.planning.sample import rows_in_range
+from m3video.planning.shots import boundaries
 from m3video.planning.utility import estimate_name, utility
 from m3video.types import (
     FLAG_CORRUPT,
@@ -26,6 +28,9 @@ from m3video.types import (
     VideoInfo,
 )
 from m3video.utils.clock import clock
+
+LIGHT = frozenset({"rendered", "bundled", "small"})
+"""Models that run on a CPU: a frame costs them little."""
 
 EARLY_SECONDS = 1.0
 """A note is written when the first frame shown began at least this long before the range."""
@@ -44,7 +49,7 @@ class PlanDetails:
         allocation: the scale of each candidate.
         constraints: what the settings demand of the plan.
         pinned: candidate -> the scale it is pinned at, None where any scale will do.
-        settings: those the plan was made with.
+        settings: those the plan was made with, with the most candidates as a number.
     """
 
     plan: TokenPlan
@@ -68,11 +73,16 @@ def decide(
 ) -> PlanDetails:
     """sample -> allocate, from stats alone; arguments and errors as for `pipeline.plan_details`."""
     budget = settings.budget - (0 if focus is None else focus.first_tokens)
+    most, why = settings.surely_frames, ""
+    if settings.max_frames == "auto":
+        rows = rows_in_range(stats, settings.start, settings.end)
+        most, why = how_many(stats, rows, boundaries(stats), cost="light" if settings.model in LIGHT else "heavy")
+        most = max(most, len(settings.pins))
     constraints = Constraints(settings.pins, settings.every_shot, settings.max_gap, DETAIL[settings.detail])
     selection, pinned = candidates(
         stats,
         constraints,
-        max_frames=settings.max_frames,
+        max_frames=most,
         method=settings.sampling,
         start_seconds=settings.start,
         end_seconds=settings.end,
@@ -110,9 +120,11 @@ def decide(
         num_analyzed=len(stats),
         estimate=estimate_name(),
         focus=focus,
+        candidates_why=why,
         num_repeats=int((novelty_C <= NOVELTY_FLOOR).sum()),
     )
-    return PlanDetails(plan, stats, selection, novelty_C, utility_CS, allocation, constraints, pinned, settings)
+    limited = settings.model_copy(update={"max_frames": most})
+    return PlanDetails(plan, stats, selection, novelty_C, utility_CS, allocation, constraints, pinned, limited)
 
 
 def _early_frame_note(
@@ -179,7 +191,7 @@ def binding_limits(details: PlanDetails) -> tuple[Limit, ...]:
     # A rate that was set aside, for a gap that needs too many candidates, chose none of them.
     rate = "fps" if settings.fps is not None else None if settings.num_frames is None else "num_frames"
     is_set_aside = rate is not None and rate not in details.selection.reason_N
-    if is_set_aside or len(details.selection) >= settings.max_frames:
+    if is_set_aside or len(details.selection) >= settings.surely_frames:
         return (*found, Limit(f"--max-frames {settings.max_frames}"))
     if settings.fps is not None:
         return (*found, Limit(f"--fps {settings.fps:g}"))

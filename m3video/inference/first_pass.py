@@ -40,25 +40,26 @@ class Wish:
         scan: one of `SCANS`.
         start, end: the range of the video that matters, seconds as players count; None for its beginning and end.
         at: moments to be seen among their neighbours, seconds as players count, increasing.
+        effort: times the usual work.
     """
 
     scan: str = "auto"
     start: float | None = None
     end: float | None = None
     at: tuple[float, ...] = ()
+    effort: int = 1
 
     @classmethod
-    def of(cls, settings: Settings, *, named: Sequence[float] = ()) -> Wish:
-        """Return what `settings`, and the times that a question names, ask for."""
+    def of(cls, settings: Settings) -> Wish:
+        """Return what `settings` ask for."""
         if settings.scan != "auto":
             return cls(settings.scan)
-        at = {*named, *(time for time, _ in settings.pins)}
-        return cls(settings.scan, settings.start, settings.end, tuple(sorted(at)))
+        return cls(settings.scan, settings.start, settings.end, tuple(sorted({time for time, _ in settings.pins})))
 
     @property
     def key(self) -> tuple[float | None, ...]:
         """What tells wishes of one scan apart."""
-        return (self.start, self.end, *self.at)
+        return (self.effort, self.start, self.end, *self.at)
 
 
 EVERY_FRAME = Wish("full")
@@ -140,13 +141,21 @@ def closely_seen(info: VideoInfo, stats: FrameStats) -> tuple[float, float]:
     return (float(shown[is_seen].sum()) / total if total else 1.0), float(shown[~is_seen].max(initial=0.0))
 
 
+def sees_closely(stats: FrameStats, wish: Wish) -> bool:
+    """Return whether the moments that a wish names are seen among their neighbours."""
+    times = stats.times_N
+    after = np.searchsorted(times, np.array(wish.at) + TIME_TOLERANCE, side="right").clip(1, len(times) - 1)
+    is_next = (stats.skipped_N[after] == 0) | (times[after] - times[after - 1] <= CLOSE_SECONDS)
+    return bool(is_next.all())
+
+
 def resolved(reader: VideoReader, wish: Wish) -> Wish:
     """Return the wish for every frame where "auto" comes to that."""
     if wish.scan != "auto":
         return wish
     if reader.why_not_look() is not None:
         return EVERY_FRAME
-    packets = _packets(reader)
+    packets = _packets(reader, wish.effort)
     return EVERY_FRAME if is_read_whole(packets, range(len(packets))) else wish
 
 
@@ -155,10 +164,10 @@ def _cores() -> int:
     return int(allowed) if allowed.isdecimal() and int(allowed) else len(os.sched_getaffinity(0))
 
 
-def _packets(reader: VideoReader) -> Packets:
+def _packets(reader: VideoReader, effort: float = 1.0) -> Packets:
     index = reader.index
     seconds = (index.pts_N - index.pts_N[0]) * (index.time_base[0] / index.time_base[1])
-    return Packets(seconds, index.is_key_N, index.size_N, marks_references=reader.info.codec == "h264")
+    return Packets(seconds, index.is_key_N, index.size_N, effort=effort, marks_references=reader.info.codec == "h264")
 
 
 def _rows(reader: VideoReader, wish: Wish) -> range:
@@ -221,7 +230,7 @@ def _in_pieces(reader: VideoReader, *, threads: int, progress: Progress) -> Fram
 
 def _look(reader: VideoReader, wish: Wish, *, threads: int, progress: Progress) -> FrameStats:
     """Analyze keyframes and what hides between them."""
-    packets, rows = _packets(reader), _rows(reader, wish)
+    packets, rows = _packets(reader, wish.effort), _rows(reader, wish)
     alone: dict[int, ScanFrame] = {}
     if is_read_whole(packets, rows):
         close = _pieces(packets, rows)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from m3video.config import PLAN_SETTINGS, Settings, changed_settings
 from m3video.errors import DoesNotFitError, OutOfMemoryError, UsageError
 from m3video.inference.decision import PlanDetails, with_scales
-from m3video.inference.first_pass import Wish, analyze_once, resolved
+from m3video.inference.first_pass import Wish, analyze_once, resolved, sees_closely
 from m3video.inference.memory.fit import budget_text, fit_settings
 from m3video.inference.opened_video import OpenedVideo
 from m3video.inference.pipeline import plan_details
@@ -39,6 +39,7 @@ class Planner:
         """
         self._video, self._on_damage = video, on_damage
         self._stats: dict[Wish, FrameStats] = {}
+        self._closer: dict[Wish, FrameStats] = {}
         self._has_scanned = False  # since the last answer
         self._details: dict[str, PlanDetails] = {}
 
@@ -46,12 +47,24 @@ class Planner:
         """Return the stats of the first pass for the video's settings or others, made once for each wish."""
         video = self._video
         wish = resolved(video.reader, Wish.of(settings or video.settings))
+        closer = self._closer.get(replace(wish, at=()))
+        if closer is not None and sees_closely(closer, wish):
+            return closer
         if wish not in self._stats:
             self._stats[wish], is_cached = analyze_once(video.reader, wish, cache=video.cache, progress=video.progress)
             self._has_scanned |= not is_cached
             if video.reader.damage.is_partial:
                 self._on_damage()
         return self._stats[wish]
+
+    def wish(self) -> Wish:
+        """Return what the first pass for the video's settings is asked to see."""
+        return resolved(self._video.reader, Wish.of(self._video.settings))
+
+    def adopt(self, wish: Wish, stats: FrameStats) -> None:
+        """Plan with the stats of a closer look from now on."""
+        self._closer[replace(wish, at=())] = stats
+        self._details.clear()
 
     def take_is_scan_cached(self) -> bool:
         """Return whether the stats were needed and no pass was made for them since the last call."""
@@ -120,7 +133,7 @@ class Planner:
         """Make the plan of `details` again within a smaller budget and, where that is possible, with fewer frames."""
         less = {"budget": budget + (0 if focus is None else focus.first_tokens)}
         if share_N is None:  # shares belong to these very candidates, which therefore stay
-            less["max_frames"] = min(max_frames, details.settings.max_frames)
+            less["max_frames"] = min(max_frames, details.settings.surely_frames)
         settings = Settings(**{**details.settings.model_dump(exclude_unset=True), **less})
         return self._plan(settings, focus, share_N).plan
 

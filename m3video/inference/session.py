@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Self
 from m3video.config import PLAN_SETTINGS, Settings, changed_settings
 from m3video.errors import UsageError
 from m3video.inference.answerer import Answerer
+from m3video.inference.closer_look import CloserLook
 from m3video.inference.decision import PlanDetails, with_scales
 from m3video.inference.evidence import evidence, rendered_note
 from m3video.inference.image_grid import check_options
@@ -51,6 +52,7 @@ class VideoSession:
         settings: Settings | None = None,
         *,
         loaded: LoadedModel | None = None,
+        keeps_looking: bool = True,
         progress: Progress = silent,
         **changes: Any,
     ) -> None:
@@ -60,6 +62,7 @@ class VideoSession:
             path: a local video file.
             settings: resolved settings, by default those of `Settings()`.
             loaded: a model that is already in memory; else `settings.model` is loaded when it is needed.
+            keeps_looking: look at a long video more closely after the first answer, in the background; see `refresh`.
             progress: draws bars.
             changes: settings by keyword, e.g. `budget=720`; they override those of `settings`.
 
@@ -78,6 +81,9 @@ class VideoSession:
         self._answerer = Answerer(self._video, loaded)
         # Frames that were fetched before the damage was known may look different now.
         self._planner = Planner(self._video, on_damage=self._answerer.drop_frames)
+        self._keeps_looking = keeps_looking
+        self._closer: CloserLook | None = None
+        self._has_refreshed = False
 
     def __enter__(self) -> Self:
         return self
@@ -88,7 +94,9 @@ class VideoSession:
         self.close()
 
     def close(self) -> None:
-        """Release the decoder, and bring the cache folder back to its limit."""
+        """Release the decoder, end a closer look, and bring the cache folder back to its limit."""
+        if self._closer is not None:
+            self._closer.cancel()
         self._video.close()
 
     @property
@@ -107,6 +115,28 @@ class VideoSession:
     def stats(self) -> FrameStats:
         """Return the stats of the first pass over the video, made once."""
         return self._planner.stats()
+
+    def refresh(self, *, wait: bool = False) -> bool:
+        """Plan with what a closer look has found since the first answer, from the next question on.
+
+        Until then the same frames are shown, so that the model need not read them again for each question.
+
+        Args:
+            wait: for the look to end.
+
+        Returns:
+            Whether something new is known. False also while the look goes on.
+        """
+        closer = self._closer
+        if closer is None:
+            return False
+        if wait:
+            closer.wait()
+        if closer.stats is None or self._has_refreshed:
+            return False
+        self._planner.adopt(self._planner.wish(), closer.stats)
+        self._has_refreshed = True
+        return True
 
     def plan_details(self, **changes: Any) -> PlanDetails:
         """Return a plan with its candidates and all that it was decided from.
@@ -210,14 +240,27 @@ class VideoSession:
             plan, generated = self._answerer.answer_grid(question, options)
         else:
             plan, generated, cached_frames, reductions = self._answerer.answer(question, plan, replan)
-        return self._to_answer(
+        answer = self._to_answer(
             question,
             plan,
             generated,
             coarse_tokens=coarse_tokens,
             cached_frames=cached_frames,
-            warnings=(*reductions, *plan.warnings, *unused),
+            warnings=(*reductions, *plan.warnings, *unused, *self._closer_notes()),
         )
+        if self._keeps_looking and self._closer is None and plan.scan == "auto":
+            self._closer = CloserLook(self.path, self._planner.wish(), self.settings, self._video.cache)
+        return answer
+
+    def _closer_notes(self) -> tuple[str, ...]:
+        """Return a note where a closer look has found something that is not used yet, or failed."""
+        if self._closer is None or self._has_refreshed:
+            return ()
+        if self._closer.error is not None:
+            return (f"the closer look at the video ended early: {self._closer.error}",)
+        if self._closer.stats is None:
+            return ()
+        return ("the video was looked at more closely meanwhile: /refresh plans with what that found",)
 
     def _to_answer(
         self,
@@ -291,7 +334,7 @@ def ask(
     Raises:
         M3VideoError: as for `VideoSession` and `VideoSession.ask`.
     """
-    with VideoSession(path, settings, loaded=loaded, progress=progress, **changes) as session:
+    with VideoSession(path, settings, loaded=loaded, keeps_looking=False, progress=progress, **changes) as session:
         return session.ask(question, plan=plan, options=options)
 
 

@@ -75,6 +75,7 @@ class Packets:
         seconds_N: float64, when each frame is shown, from the first.
         is_key_N: bool.
         size_N: bytes.
+        effort: times the usual work.
         marks_references: frames that no other is made from can be left out.
     """
 
@@ -82,6 +83,7 @@ class Packets:
     is_key_N: NDArray[np.bool_]
     size_N: Rows
     marks_references: bool = False
+    effort: float = 1.0
 
     def __len__(self) -> int:
         return len(self.size_N)
@@ -102,12 +104,12 @@ class Packets:
         return 1.0 if len(self.first_G) == len(self) else KEY_COST
 
     def work(self, rows: range) -> float:
-        """Return the cost of fetching `FETCHED` frames spread evenly over `rows`, in frames."""
+        """Return what may be spent on `rows`, in frames: what it costs to fetch `FETCHED` spread evenly, as a rule."""
         wanted = rows.start + np.unique((np.arange(FETCHED) + 0.5) * len(rows) // FETCHED).astype(np.int64)
         group = np.searchsorted(self.first_G, wanted, side="right") - 1
         reach = np.zeros(len(self.first_G), np.int64)
         np.maximum.at(reach, group, wanted - self.first_G[group] + 1)
-        return WORK_FACTOR * float(reach.sum())
+        return WORK_FACTOR * self.effort * float(reach.sum())
 
     @cached_property
     def unforeseen_N(self) -> NDArray[np.float32]:

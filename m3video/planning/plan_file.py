@@ -47,6 +47,7 @@ def to_json(plan: TokenPlan) -> dict[str, Any]:
         "num_analyzed": plan.num_analyzed,
         "num_candidates": plan.num_candidates,
         "num_repeats": plan.num_repeats,
+        "candidates_why": plan.candidates_why,
         "estimate": plan.estimate,
         "config": dict(plan.config),
         "warnings": list(plan.warnings),
@@ -101,6 +102,7 @@ def from_json(data: Any) -> TokenPlan:
     estimate = top.take("estimate", str) if "estimate" in top.left else ""
     num_analyzed = top.take("num_analyzed", int, optional=True) if "num_analyzed" in top.left else None
     num_repeats = top.take("num_repeats", int, optional=True) if "num_repeats" in top.left else None
+    candidates_why = top.take("candidates_why", str) if "candidates_why" in top.left else ""
     focus = _focus(top.take("focus", dict, optional=True)) if "focus" in top.left else None
     plan: TokenPlan = _build(
         TokenPlan,
@@ -120,6 +122,7 @@ def from_json(data: Any) -> TokenPlan:
         focus=focus,
         config=config,
         num_repeats=num_repeats,
+        candidates_why=candidates_why,
         warnings=_texts(top.take("warnings", list), "plan.warnings"),
     )
     top.finish()

@@ -12,6 +12,7 @@ Legend: N frames, K signature values, M shots.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -61,6 +62,7 @@ class Boundaries(NamedTuple):
     is_slide_M: NDArray[np.bool_]
 
 
+@lru_cache(maxsize=1)
 def boundaries(stats: FrameStats) -> Boundaries:
     """Find where shots begin, and how.
 

@@ -40,6 +40,8 @@ def plan_facts(plan: TokenPlan, limits: Sequence[Limit] | None = None) -> list[R
         ("frames", f"{len(plan.frames)} of {plan.num_candidates} candidates, {counted(len(plan.shots), 'shot')}"),
         ("tokens", f"{plan.total_tokens} of {plan.budget}{_coarse_pass_text(plan)}"),
     ]
+    if plan.candidates_why:
+        rows.append(("candidates", plan.candidates_why))
     if plan.num_repeats:
         rows.append(("repeats", f"{plan.num_repeats} of the candidates repeat what others show"))
     if plan.focus is not None:

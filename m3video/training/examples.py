@@ -156,7 +156,7 @@ class ExampleLoader:
         settings = Settings(max_frames=self.recipe.max_frames, sampling=self.recipe.sampling)
         with open_for(path, settings) as reader:
             stats, note = self._stats(reader)
-            chosen = sample(stats, max_frames=settings.max_frames, method=settings.sampling)
+            chosen = sample(stats, max_frames=self.recipe.max_frames, method=settings.sampling)
             pts = [int(value) for value in chosen.pts_N]
             times = [reader.info.pts_seconds(value) for value in pts]
             all_frames = self._labelled(row, times)

@@ -98,6 +98,7 @@ class TokenPlan:
     tokenizer is not at hand. `grid_tokens` is set when the frames stand in one image grid: the tokens of that one
     picture. `scan` names the frames that were looked at, one of `SCANS`, and `num_analyzed` how many those were, None
     where nobody counted; `num_repeats` how many candidates show nothing that another one does not, None likewise.
+    `candidates_why` says how their number was chosen, where nobody named it.
     `estimate` says what the utility of a frame was taken from. `focus` is set where a question
     decided what is shown; the tokens of its coarse pass and those of the frames together stay within the budget.
     """
@@ -119,6 +120,7 @@ class TokenPlan:
     estimate: str = ""
     focus: Focus | None = None
     num_repeats: int | None = None
+    candidates_why: str = ""
 
     def __post_init__(self) -> None:
         if self.scan not in SCANS:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import queue
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -95,12 +96,17 @@ class Reader(VideoReader):
         for _ in range(threads):
             lookers.put(Looker(self._new_seeker("full"), self._maker()))
 
+        is_over = threading.Event()
+
         def decode(stretch: Stretch) -> list[ScanFrame]:
             looker = lookers.get()
             try:
                 pts_N = self.index.pts_N[stretch.start : stretch.stop]
-                seen = looker.seeker.stretch(pts_N, every=stretch.every)
-                small = [self._small(pts, frame, looker.maker) for pts, frame in seen]
+                small = []
+                for pts, frame in looker.seeker.stretch(pts_N, every=stretch.every):
+                    small.append(self._small(pts, frame, looker.maker))
+                    if is_over.is_set():
+                        break
             finally:
                 lookers.put(looker)
             rows = np.searchsorted(pts_N, [frame.pts for frame in small])
@@ -114,6 +120,7 @@ class Reader(VideoReader):
             try:
                 yield from _in_order(pool, decode, stretches, ahead=LOOKS_AHEAD * threads)
             finally:
+                is_over.set()
                 pool.shutdown(cancel_futures=True)
                 for _ in range(threads):
                     lookers.get().seeker.close()

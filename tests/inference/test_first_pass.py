@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from m3video.config import Settings
-from m3video.inference import first_pass
+from m3video.inference import closer_look, first_pass
 from m3video.inference.first_pass import EVERY_FRAME, Wish, analyze_once, analyze_video, closely_seen, scan_note
 from m3video.inference.pipeline import plan_details
 from m3video.inference.session import VideoSession
@@ -194,4 +194,47 @@ def test_a_question_that_names_a_time_looks_closely_there(path: Path) -> None:
 def test_settings_of_other_scans_wish_for_nothing_else() -> None:
     assert Wish.of(Settings(scan="keyframes", start=3.0)) == Wish("keyframes")
     assert Wish.of(Settings(start=3.0, at="0:07, 0:05")) == Wish("auto", 3.0, None, (5.0, 7.0))
-    assert replace(Wish(), at=(1.0,)).key == (None, None, 1.0)
+    assert replace(Wish(), at=(1.0,)).key == (1, None, None, 1.0)
+
+
+def test_a_session_goes_on_looking_and_plans_with_it_when_it_is_told_to(
+    path: Path, loaded: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first look sees keyframes only, and so no caption; the closer one reads the whole video."""
+    monkeypatch.setattr(look, "WORK_FACTOR", 0.1)
+    monkeypatch.setattr(closer_look, "EFFORT", 40)
+    settings = Settings(model="rendered", cache=False, budget=720)
+    with VideoSession(path, settings, loaded=loaded) as session:
+        assert not session.refresh()
+        first = session.ask("what is shown?")
+        assert first.plan.scan == "auto"
+        assert session._closer is not None
+        session._closer.wait(60)
+        second = session.ask("what is shown?")
+        assert second.plan.frames == first.plan.frames
+        assert second.reused_tokens > 0
+        assert any("/refresh" in warning for warning in second.warnings)
+        assert session.refresh()
+        assert not session.refresh()
+        third = session.ask("what does the text say?")
+        assert not any("/refresh" in warning for warning in third.warnings)
+    pts = [int(value) for value in session._planner.details().selection.pts_N]
+    rows = {row // 1024 for row in pts}
+    assert third.plan.num_analyzed == SECONDS * FPS
+    assert rows & set(CAPTION)
+
+
+def test_a_closer_look_ends_with_its_session(path: Path, loaded: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(look, "WORK_FACTOR", 0.1)
+    with VideoSession(path, Settings(model="rendered", cache=False), loaded=loaded) as session:
+        session.ask("what is shown?")
+        closer = session._closer
+    assert closer is not None
+    assert not closer._thread.is_alive()
+
+
+def test_one_question_alone_does_not_go_on_looking(path: Path, loaded: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from m3video.inference import session
+
+    monkeypatch.setattr(session, "CloserLook", lambda *args: pytest.fail("it went on"))
+    session.ask(path, "what is shown?", Settings(model="rendered", cache=False), loaded=loaded)

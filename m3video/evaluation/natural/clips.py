@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from m3video.errors import M3VideoError, UsageError
 from m3video.inference.session import VideoSession
@@ -28,7 +29,8 @@ def find_clips(folders: Sequence[Path]) -> list[Path]:
 def clip_answers(loaded: LoadedModel, clip: Path, questions: Sequence[str] = QUESTIONS) -> list[str]:
     """Return the answers to questions about a clip, each as if it were the only one; or the error in one line."""
     try:
-        with VideoSession(clip, loaded=loaded, budget=BUDGET, max_frames=FRAMES, cache=False) as session:
+        how: dict[str, Any] = {"budget": BUDGET, "max_frames": FRAMES, "cache": False}
+        with VideoSession(clip, loaded=loaded, keeps_looking=False, **how) as session:
             plan = session.plan()
             return [session.ask(question, plan=plan).text for question in questions]
     except M3VideoError as error:

@@ -47,7 +47,7 @@ def fit_in_memory(budgets: Sequence[int], settings: Settings) -> FittingBudgets:
     """
     if settings.memory is None:
         return FittingBudgets(tuple(budgets), settings)
-    ceiling = max(*budgets, settings.max_frames * FULL_SCALE)
+    ceiling = max(*budgets, settings.surely_frames * FULL_SCALE)
     fitted = fit_settings(Settings(**{**settings.model_dump(exclude_unset=True), "budget": ceiling}))
     assert fitted is not None
     most = ceiling if fitted.fit.binds == "request" else fitted.settings.budget
@@ -84,6 +84,6 @@ def longest_text(asked: Mapping[str, Sequence[Record]], loaded: LoadedModel, set
 
     texts = sorted({prompt_text(record) for records in asked.values() for record in records}, key=len)
     return max(
-        inputs.text_tokens(loaded, text, num_frames=settings.max_frames, timestamps=settings.timestamps)
+        inputs.text_tokens(loaded, text, num_frames=settings.surely_frames, timestamps=settings.timestamps)
         for text in texts[-8:]
     )

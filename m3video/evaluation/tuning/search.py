@@ -122,14 +122,14 @@ def tune(
                 f"questions without an answer are compared with a frame at {FULL_SCALE} tokens, which does not fit "
                 f"in the memory or the context of {loaded.name} ({loaded.context}): give answers"
             )
-        ways.insert(0, BudgetMethod(FULL, min(room, settings.max_frames) * FULL_SCALE))
+        ways.insert(0, BudgetMethod(FULL, min(room, settings.surely_frames) * FULL_SCALE))
     outcomes: list[TuneAnswer] = []
     costs, failed = [], []
     with progress("tune", len(ways) * sum(map(len, asked.values()))) as bar:
         for video, records in asked.items():
             answers: list[TuneAnswer] = []
             try:
-                with VideoSession(video, settings, loaded=loaded) as session:
+                with VideoSession(video, settings, loaded=loaded, keeps_looking=False) as session:
                     run = _VideoRun(session, ways, records)
                     for way in ways:
                         answers += run.answer(way)
@@ -144,7 +144,7 @@ def tune(
     if not costs:
         raise VideoError(f"none of the {len(asked)} videos can be used, e.g. {failed[0]}")
     reference = (
-        f"{FULL}: up to {min(room, settings.max_frames)} candidates of each video at {FULL_SCALE} tokens"
+        f"{FULL}: up to {min(room, settings.surely_frames)} candidates of each video at {FULL_SCALE} tokens"
         if needs_reference
         else ""
     )

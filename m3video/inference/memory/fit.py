@@ -80,7 +80,7 @@ def fit_settings(settings: Settings) -> FittedSettings | None:
         raise DoesNotFitError(_refusal(size, device, request))
     # Where all frames fit that the tokens can pay, more may still compete for them.
     is_enough = fit.shape.frames >= min(request.frames, fit.shape.visual)
-    frames = settings.max_frames if is_enough else min(settings.max_frames, fit.shape.frames)
+    frames = settings.surely_frames if is_enough else min(settings.surely_frames, fit.shape.frames)
     found = settings.model_copy(
         update={
             "budget": fit.shape.visual,
@@ -126,7 +126,7 @@ def _free_on_gpu(device: str) -> int:
 
 def _request(settings: Settings, size: ModelSize) -> MemoryRequest:
     """Return the most frames and tokens that are wanted, or that can be used."""
-    frames = min(settings.max_frames, settings.num_frames or settings.max_frames)
+    frames = min(settings.surely_frames, settings.num_frames or settings.surely_frames)
     detail = DETAIL[settings.detail]
     useful = frames * detail + sum(max(0, (scale or 0) - detail) for _, scale in settings.pins)
     most = min(useful, settings.budget) if "budget" in settings.model_fields_set else useful
@@ -186,7 +186,7 @@ def reductions(fitted: FittedSettings) -> tuple[str, ...]:
             "one does not fit in the memory"
         )
     requested = min(
-        fitted.wanted.max_frames, fitted.wanted.num_frames or fitted.wanted.max_frames, fitted.wanted.budget
+        fitted.wanted.surely_frames, fitted.wanted.num_frames or fitted.wanted.surely_frames, fitted.wanted.budget
     )
     if fitted.fit.shape.frames < requested:
         lines.append(f"at most {fitted.fit.shape.frames} frames instead of {requested}: more do not fit")

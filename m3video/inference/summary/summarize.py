@@ -106,7 +106,7 @@ def chapters(
         spans = find_spans(
             stats,
             end_pts=info.until_pts,
-            most_shots=max(1, min(settings.max_frames, settings.budget // TOKENS_PER_SHOT)),
+            most_shots=max(1, min(settings.surely_frames, settings.budget // TOKENS_PER_SHOT)),
         )
         fetching = 0.0
         with progress("chapters", len(spans)) as bar:
