@@ -41,8 +41,8 @@ from long_films import CODECS, Event, Film, long_film
 from m3video.config import Settings, changed_settings
 from m3video.errors import M3VideoError
 from m3video.evaluation.intervals import Interval, accuracy, bootstrap, clip_sums
+from m3video.inference.first_pass import Wish, analyze_video
 from m3video.inference.pipeline import plan_details
-from m3video.utils.cache import Cache
 from m3video.video.reader import open_video
 
 HERE = Path(__file__).resolve().parent
@@ -178,18 +178,6 @@ def about(film: Film) -> str:
         )
 
 
-def with_work(factor: float) -> bool:
-    """Let `auto` do so many times its default work; False where this version cannot."""
-    try:
-        look: Any = importlib.import_module("m3video.planning.look")
-    except ModuleNotFoundError:
-        return factor == 1
-    if not hasattr(look, "WORK_FACTOR"):
-        return factor == 1
-    look.WORK_FACTOR = factor
-    return True
-
-
 @dataclass(frozen=True, slots=True)
 class Way:
     """A way to find candidates, and what it found in one film: rows of frames for each number of candidates."""
@@ -205,33 +193,30 @@ def uniform(frames: int, counts: Sequence[int]) -> Way:
     return Way("uniform", 0, 0, {n: [int((i + 0.5) * frames / n) for i in range(n)] for n in counts})
 
 
-def planned(path: Path, mode: str, counts: Sequence[int], *, name: str) -> Way:
-    """What our planner chooses after a scan; the scan is made once."""
-    rows_of, seconds, seen = {}, 0.0, 0
-    with tempfile.TemporaryDirectory() as folder:
+def planned(path: Path, wish: Wish, counts: Sequence[int], *, name: str) -> Way:
+    """What our planner chooses after one scan."""
+    rows_of = {}
+    with open_video(path) as reader:
+        start = time.perf_counter()
+        stats = analyze_video(reader, wish)
+        seconds = time.perf_counter() - start
         for count in counts:
-            start = time.perf_counter()
-            with open_video(path) as reader:
-                settings = changed_settings(Settings(), {"scan": mode, "max_frames": count, "budget": 2880})
-                details = plan_details(reader, settings, cache=Cache(Path(folder), 2**32))
-                rows_of[count] = np.searchsorted(reader.index.pts_N, details.selection.pts_N).tolist()
-            seconds, seen = seconds or time.perf_counter() - start, len(details.stats)
-    return Way(name, seconds, seen, rows_of)
+            settings = changed_settings(Settings(), {"max_frames": count, "budget": 2880})
+            details = plan_details(reader, settings, stats=stats)
+            rows_of[count] = np.searchsorted(reader.index.pts_N, details.selection.pts_N).tolist()
+    return Way(name, seconds, len(stats), rows_of)
 
 
 def find_all(film: Film, *, modes: Sequence[str], counts: Sequence[int], say: Say) -> list[Way]:
     """All ways over one film, `auto` at several amounts of work."""
     found = [uniform(film.frames, counts)]
     for mode in modes:
-        for factor in WORK if mode == "auto" else [1.0]:
-            if mode == "auto" and not with_work(factor):
-                continue
-            name = f"auto, work x {factor:g}" if mode == "auto" else mode
+        for effort in WORK if mode == "auto" else [1.0]:
+            name = f"auto, work x {effort:g}" if mode == "auto" else mode
             try:
-                found.append(planned(film.path, mode, counts, name=name))
+                found.append(planned(film.path, Wish(mode, effort=effort), counts, name=name))
             except M3VideoError as error:
                 say(f"{name}: refused: {error}")
-    with_work(1.0)
     return found
 
 

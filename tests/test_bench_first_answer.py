@@ -56,13 +56,3 @@ def test_a_command_that_fails_or_takes_too_long_is_no_figure(bench: Any) -> None
     assert fails.refusal == "no such mode"
     late = bench.run([sys.executable, "-c", "import time; time.sleep(60)"], limit=1)
     assert late.refusal == "not done in 1 s"
-
-
-def test_work_beyond_the_default_needs_the_knob(bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    look = type(sys)("m3video.planning.look")
-    monkeypatch.setitem(sys.modules, look.__name__, look)
-    assert bench.with_work(1.0)
-    assert not bench.with_work(2.0)
-    look.WORK_FACTOR = 1.0  # type: ignore[attr-defined]
-    assert bench.with_work(2.0)
-    assert look.WORK_FACTOR == 2.0

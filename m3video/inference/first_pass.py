@@ -47,7 +47,7 @@ class Wish:
     start: float | None = None
     end: float | None = None
     at: tuple[float, ...] = ()
-    effort: int = 1
+    effort: float = 1.0
 
     @classmethod
     def of(cls, settings: Settings) -> Wish:

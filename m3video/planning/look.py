@@ -26,9 +26,6 @@ Floats = NDArray[np.float64]
 FETCHED = 64
 """Frames, spread evenly, whose fetching costs as much as the pass may."""
 
-WORK_FACTOR = 1.0
-"""Times that work."""
-
 SHORT = 3600
 """Frames: no longer video is worth a choice, two minutes at 30 frames a second."""
 
@@ -109,7 +106,7 @@ class Packets:
         group = np.searchsorted(self.first_G, wanted, side="right") - 1
         reach = np.zeros(len(self.first_G), np.int64)
         np.maximum.at(reach, group, wanted - self.first_G[group] + 1)
-        return WORK_FACTOR * self.effort * float(reach.sum())
+        return self.effort * float(reach.sum())
 
     @cached_property
     def unforeseen_N(self) -> NDArray[np.float32]:

@@ -41,7 +41,7 @@ def plan_facts(plan: TokenPlan, limits: Sequence[Limit] | None = None) -> list[R
         ("tokens", f"{plan.total_tokens} of {plan.budget}{_coarse_pass_text(plan)}"),
     ]
     if plan.candidates_why:
-        rows.append(("candidates", plan.candidates_why))
+        rows.append(("choice", plan.candidates_why))
     if plan.num_repeats:
         rows.append(("repeats", f"{plan.num_repeats} of the candidates repeat what others show"))
     if plan.focus is not None:

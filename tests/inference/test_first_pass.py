@@ -201,8 +201,8 @@ def test_a_session_goes_on_looking_and_plans_with_it_when_it_is_told_to(
     path: Path, loaded: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The first look sees keyframes only, and so no caption; the closer one reads the whole video."""
-    monkeypatch.setattr(look, "WORK_FACTOR", 0.1)
-    monkeypatch.setattr(closer_look, "EFFORT", 40)
+    monkeypatch.setattr(look, "FETCHED", 2)
+    monkeypatch.setattr(closer_look, "EFFORT", 10**6)
     settings = Settings(model="rendered", cache=False, budget=720)
     with VideoSession(path, settings, loaded=loaded) as session:
         assert not session.refresh()
@@ -225,7 +225,7 @@ def test_a_session_goes_on_looking_and_plans_with_it_when_it_is_told_to(
 
 
 def test_a_closer_look_ends_with_its_session(path: Path, loaded: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(look, "WORK_FACTOR", 0.1)
+    monkeypatch.setattr(look, "FETCHED", 2)
     with VideoSession(path, Settings(model="rendered", cache=False), loaded=loaded) as session:
         session.ask("what is shown?")
         closer = session._closer

@@ -142,7 +142,7 @@ def test_a_rate_that_was_set_aside_is_no_limit(tmp_path: Path) -> None:
     settings = Settings(fps=3, max_gap=0.5, budget=9)
     with open_for(video, settings) as reader:
         details = plan_details(reader, settings)
-    assert len(details.selection) < settings.max_frames
+    assert len(details.selection) < settings.surely_frames
     names = [limit.name for limit in binding_limits(details)]
     assert names[-1] == "--max-frames 16"
     assert "--fps 3" not in names

@@ -60,5 +60,15 @@ JSON_VALUES = st.recursive(
     max_leaves=5,
 )
 
-LATER_FIELDS = ("gap", "method", "text_tokens", "scan", "num_analyzed", "num_repeats", "estimate", "focus")
+LATER_FIELDS = (
+    "gap",
+    "method",
+    "text_tokens",
+    "scan",
+    "num_analyzed",
+    "num_repeats",
+    "candidates_why",
+    "estimate",
+    "focus",
+)
 """Fields that older plans lack."""

@@ -76,6 +76,7 @@ def any_plan(draw: st.DrawFn) -> TokenPlan:
         num_analyzed=draw(st.none() | st.integers(1, video.num_frames)),
         estimate=draw(TEXTS),
         num_repeats=draw(st.none() | st.just(0)),
+        candidates_why=draw(TEXTS),
     )
 
 
@@ -109,6 +110,7 @@ def test_the_layout_is_the_documented_one() -> None:
         "num_analyzed",
         "num_candidates",
         "num_repeats",
+        "candidates_why",
         "estimate",
         "config",
         "warnings",

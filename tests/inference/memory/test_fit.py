@@ -47,7 +47,7 @@ def test_a_budget_is_a_ceiling() -> None:
 
 def test_a_small_budget_leaves_as_many_candidates() -> None:
     found = fit(memory="2GiB", budget=6)
-    assert (found.settings.budget, found.settings.max_frames) == (6, Settings().max_frames)
+    assert (found.settings.budget, found.settings.max_frames) == (6, Settings().surely_frames)
     assert fit(memory="2GiB", detail="low", max_frames=1, at="0:01=576").settings.budget == 576
 
 
