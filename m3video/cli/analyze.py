@@ -28,9 +28,10 @@ def analyze(
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Measure every frame: loss at each token scale, and change.
+    """Measure frames: loss at each token scale, and change.
 
-    A long video can be read by several processes, or on a Ray cluster; the result is the same to the last bit.
+    Of a long video, those that a plan looks at; --scan full measures every frame. It can be read by several processes,
+    or on a Ray cluster; the result is the same to the last bit.
 
     Example: m3video analyze film.mp4 -o stats.parquet
     """
@@ -39,7 +40,6 @@ def analyze(
     from m3video.distributed.mapping import in_process
     from m3video.distributed.processes import processes
     from m3video.distributed.ray_tasks import ray_tasks
-    from m3video.inference.first_pass import scan_note
     from m3video.planning.shots import find_shots
     from m3video.planning.stats_file import save_stats
     from m3video.report.video_text import info_record, stats_record, stats_text
@@ -59,7 +59,7 @@ def analyze(
     if output is not None:
         save_stats(stats, info_record(info), output)
     record = stats_record(info, stats, shots=len(find_shots(stats)))
-    notes = [*info.notes, *scan_note(info, stats), *found.notes]
+    notes = [*info.notes, *found.notes]
     if json:
         print_json({**record, "notes": notes})
     else:

@@ -20,7 +20,7 @@ from m3video.distributed.mapping import MAX_RETRIES, ItemLostError, Mapper, in_p
 from m3video.distributed.segments import Segment, cut, num_segments
 from m3video.distributed.worker_process import heartbeat
 from m3video.errors import VideoError, WorkerError
-from m3video.inference.first_pass import Wish, analyze_video, resolved
+from m3video.inference.first_pass import Wish, analyze_video, resolved, scan_notes
 from m3video.inference.pipeline import open_for
 from m3video.planning.analyze import analyze, concat
 from m3video.types import FLAG_FROZEN, FrameStats, VideoInfo
@@ -84,14 +84,18 @@ def analyze_long(
             parts, reason = _map((known, scan), segments, mapper, bar, notes)
         if reason is None:
             check_unchanged(known.file, known.metadata.info.fingerprint)
-            return Analysis(known.metadata.info, merge(known, parts, scan=scan), len(segments), tuple(notes))
+            stats = merge(known, parts, scan=scan)
+            with open_known(known) as reader:
+                notes += scan_notes(reader, stats, scan=scan)
+            return Analysis(known.metadata.info, stats, len(segments), tuple(notes))
     if count != 1:
         notes.append(f"read in one piece, because {reason}")
     with open_for(path, settings) as reader:
         stats = analyze_video(reader, Wish.of(settings), progress=progress)
         lost = named(np.setdiff1d(_due(reader.index, stats.mode), stats.pts_N), reader.index)
         damage = [reader.damage.message + (f" ({lost})" if lost else "")] if reader.damage.message else []
-        return Analysis(reader.info_with_damage, stats, 1, (*damage, *notes))
+        skipped = scan_notes(reader, stats, scan=settings.scan)
+        return Analysis(reader.info_with_damage, stats, 1, (*damage, *skipped, *notes))
 
 
 def analyze_segment(shared: tuple[KnownVideo, str], segment: Segment) -> SegmentStats:

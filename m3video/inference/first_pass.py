@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from m3video.config import Settings
 from m3video.errors import VideoError
 from m3video.planning.analyze import analyze
-from m3video.planning.look import Packets, close_looks, is_read_whole, keyframes_seen
+from m3video.planning.look import SHORT, Packets, close_looks, is_read_whole, keyframes_seen
 from m3video.planning.novelty import block_distance
 from m3video.planning.sample import TIME_TOLERANCE
 from m3video.planning.scan_cache import load_scan, save_scan
@@ -116,11 +116,21 @@ def analyze_once(
     return stats, False
 
 
-def scan_note(info: VideoInfo, stats: FrameStats) -> tuple[str, ...]:
-    """Return a note on the frames that the scan skipped; nothing after a full scan."""
-    if stats.mode == "full":
-        return ()
+def scan_notes(reader: VideoReader, stats: FrameStats, *, scan: str) -> tuple[str, ...]:
+    """Return a note on frames that the scan skipped, or on why it skipped none of a long video.
+
+    Args:
+        reader: the video.
+        stats: of its first pass.
+        scan: what was asked for, one of `SCANS`.
+    """
+    info = reader.info
     seen = f"{len(stats)} of {info.num_frames} frames were analyzed"
+    if stats.mode == "full":
+        if scan != "auto" or _is_short(reader):
+            return ()
+        reason = reader.why_not_look() or "its frames do not come out as its packets promise"
+        return (f"scan auto: every frame was read, because {reason}",)
     if stats.mode != "auto":
         return (f"scan {stats.mode}: {seen}, the others were skipped",)
     share, longest = closely_seen(info, stats)
@@ -128,6 +138,15 @@ def scan_note(info: VideoInfo, stats: FrameStats) -> tuple[str, ...]:
         f"scan auto: {seen}; {share:.0%} of the time was looked at closely, at most {clock(longest)} in a row were "
         "judged by keyframes and packets alone (--scan full reads all)",
     )
+
+
+def _is_short(reader: VideoReader) -> bool:
+    index = reader.index
+    # Where it does not begin with a keyframe, the packets before the first one belong to no group.
+    if not index.is_key_N[0]:
+        return len(index) <= SHORT
+    packets = _packets(reader)
+    return is_read_whole(packets, range(len(packets)))
 
 
 def closely_seen(info: VideoInfo, stats: FrameStats) -> tuple[float, float]:

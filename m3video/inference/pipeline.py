@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from m3video.config import Settings, changed_settings
 from m3video.errors import UsageError
 from m3video.inference.decision import PlanDetails, decide
-from m3video.inference.first_pass import Wish, analyze_once, scan_note
+from m3video.inference.first_pass import Wish, analyze_once, scan_notes
 from m3video.inference.memory.fit import fit_settings
 from m3video.model.m3.default_model import with_model
 from m3video.model.m3.text_count import text_around
@@ -100,5 +100,5 @@ def plan_details(
     times = [plan.video.pts_seconds(frame.pts) for frame in plan.frames]
     text = text_around(settings.model, times_seconds=times, timestamps=settings.timestamps)
     damage = video.damage.message
-    warnings = (*scan_note(video.info, stats), *plan.warnings, *([damage] if damage else []))
+    warnings = (*scan_notes(video, stats, scan=settings.scan), *plan.warnings, *([damage] if damage else []))
     return replace(details, plan=replace(plan, video=video.info_with_damage, text_tokens=text, warnings=warnings))

@@ -14,7 +14,7 @@ import pytest
 
 from m3video.config import Settings
 from m3video.inference import closer_look, first_pass
-from m3video.inference.first_pass import EVERY_FRAME, Wish, analyze_once, analyze_video, closely_seen, scan_note
+from m3video.inference.first_pass import EVERY_FRAME, Wish, analyze_once, analyze_video, closely_seen, scan_notes
 from m3video.inference.pipeline import plan_details
 from m3video.inference.session import VideoSession
 from m3video.planning import look
@@ -141,10 +141,10 @@ def test_it_says_what_it_did_not_see(reader: VideoReader) -> None:
     share, longest = closely_seen(reader.info, stats)
     assert 0 < share < 0.5
     assert longest == pytest.approx(10, abs=0.2)
-    (note,) = scan_note(reader.info, stats)
+    (note,) = scan_notes(reader, stats, scan="auto")
     assert f"{len(stats)} of 1200 frames" in note
     assert "at most 0:10" in note
-    assert scan_note(reader.info, analyze_video(reader)) == ()
+    assert scan_notes(reader, analyze_video(reader), scan="full") == ()
     assert closely_seen(reader.info, analyze_video(reader)) == (1.0, 0.0)
 
 
@@ -165,7 +165,10 @@ def test_a_stretch_that_does_not_decode_as_promised_makes_it_read_everything(
             yield [] if number == 3 else frames
 
     monkeypatch.setattr(type(reader), "look", without_one)
-    assert analyze_video(reader, Wish()).mode == "full"
+    stats = analyze_video(reader, Wish())
+    assert stats.mode == "full"
+    (note,) = scan_notes(reader, stats, scan="auto")
+    assert note == "scan auto: every frame was read, because its frames do not come out as its packets promise"
 
 
 def test_each_wish_has_an_entry_of_its_own_in_the_cache(reader: VideoReader, tmp_path: Path) -> None:

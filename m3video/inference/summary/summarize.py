@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from m3video.config import Settings
 from m3video.errors import M3VideoError, UsageError
-from m3video.inference.first_pass import Wish, analyze_video, scan_note
+from m3video.inference.first_pass import Wish, analyze_video, scan_notes
 from m3video.inference.offload import FrameBatch, Generation, ask_batches, fetch_batch
 from m3video.inference.pipeline import open_for, plan_details
 from m3video.inference.summary.chapters import TOKENS_PER_SHOT, find_spans
@@ -102,7 +102,10 @@ def chapters(
         info = reader.info
         with meter.stage("analyze"):
             stats = analyze_video(reader, Wish.of(settings), progress=progress)
-        notes += [*scan_note(info, stats), *([reader.damage.message] if reader.damage.message else [])]
+        notes += [
+            *scan_notes(reader, stats, scan=settings.scan),
+            *([reader.damage.message] if reader.damage.message else []),
+        ]
         spans = find_spans(
             stats,
             end_pts=info.until_pts,
