@@ -24,6 +24,8 @@ _OTHER_VARIABLES = frozenset({"CACHE_DIR", "SMALL_BASE", "PARITY_DIR", "VIDEOS_D
 
 PLAN_SETTINGS = (
     "scan",
+    "scan_frames",
+    "scan_seconds",
     "budget",
     "memory",
     "max_frames",
@@ -63,6 +65,14 @@ class Settings(BaseModel):
         "auto",
         description="frames analyzed before planning: keyframes and what hides between them (in a short video all), "
         "all, those that other frames refer to, or keyframes only",
+    )
+
+    scan_frames: int | None = Field(None, ge=1, description="most frames that --scan auto decodes of a long video")
+    scan_seconds: float | None = Field(
+        None,
+        gt=0,
+        allow_inf_nan=False,
+        description="most seconds that --scan auto takes, turned into --scan-frames by a short test of this machine",
     )
 
     budget: int = Field(720, ge=1, description="most visual tokens for the whole video")
@@ -172,6 +182,8 @@ class Settings(BaseModel):
                 "max_gap",
                 "detail",
                 "scan",
+                "scan_frames",
+                "scan_seconds",
                 "memory",
                 "saliency",
                 "max_frames",
@@ -190,6 +202,16 @@ class Settings(BaseModel):
     def _pins_are_seen(self) -> Settings:
         if self.scan not in ("auto", "full") and self.at is not None:
             raise ValueError(f"--at names a frame that --scan {self.scan} may skip: use --scan full")
+        return self
+
+    @model_validator(mode="after")
+    def _one_limit_of_the_scan(self) -> Settings:
+        limits = [name for name in ("scan_frames", "scan_seconds") if getattr(self, name) is not None]
+        flags = " and ".join("--" + name.replace("_", "-") for name in limits)
+        if limits and self.scan != "auto":
+            raise ValueError(f"{flags} limits --scan auto: leave it out with --scan {self.scan}")
+        if len(limits) > 1:
+            raise ValueError(f"{flags} contradict each other: give one of them")
         return self
 
     @model_validator(mode="after")

@@ -96,6 +96,8 @@ def batch(
     source, settings = open_source(videos), given.resolve()
     if settings.memory == "auto":
         raise UsageError("--memory auto differs from run to run, and so would the items: name a size, e.g. 8GiB")
+    if settings.scan_seconds is not None:
+        raise UsageError("scan_seconds differs from machine to machine, and so would the items: name --scan-frames")
     decided: tuple[str, ...] = ()
     is_open = settings.model == ANY_MODEL and task != "analyze"  # which needs no model
     if task != "analyze":

@@ -36,7 +36,7 @@ COMMANDS = (
 )
 
 
-@with_settings(PLANNING, "saliency", ANSWERING, VIDEO, "cache")
+@with_settings(PLANNING, "saliency", ANSWERING, "scan_seconds", VIDEO, "cache")
 def chat(
     video: Video,
     *,

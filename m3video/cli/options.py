@@ -22,7 +22,7 @@ SPENDING = ("budget", "memory", "max_frames", "detail")
 PLANNING = (*SPENDING, "sampling", "start", "end", "fps", "num_frames", "every_shot", "max_gap", "at")
 MODEL = ("model", "vision_tower", "device", "dtype", "quantize", "vision_batch")
 ANSWERING = ("timestamps", *MODEL, "max_new_tokens")
-VIDEO = ("scan", "backend", "max_pixels")
+VIDEO = ("scan", "scan_frames", "backend", "max_pixels")
 
 BUDGET_OF_SUMMARY = f"most visual tokens for each video, for each chapter of a summary (default {Settings().budget})"
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from m3video.report.thumbnails import Thumbnails
 
 
-@with_settings(PLANNING, "timestamps", MODEL, VIDEO, "cache")
+@with_settings(PLANNING, "timestamps", MODEL, "scan_seconds", VIDEO, "cache")
 def plan(
     video: Video,
     *,
@@ -41,6 +41,7 @@ def plan(
     from m3video.cli.memory import fit_or_keep, memory_notes, memory_rows
     from m3video.cli.terminal import make_progress
     from m3video.inference.decision import binding_limits
+    from m3video.inference.first_pass import with_scan_frames
     from m3video.inference.latency import default_file, estimate
     from m3video.inference.pipeline import cache_of, open_for, plan_details
     from m3video.model.m3.default_model import with_model
@@ -61,6 +62,7 @@ def plan(
     fits = memory_rows(fitted, measure=measure, progress=progress)
     meter, cache = Meter(), cache_of(settings)
     with open_for(video, settings) as reader:
+        settings = with_scan_frames(settings, reader)
         with meter.stage("plan"):
             details = plan_details(reader, settings, cache=cache, progress=progress)
         if output is not None:

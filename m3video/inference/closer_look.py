@@ -38,7 +38,12 @@ class CloserLook:
         settings: how the video is opened.
         cache: where the stats are looked for and stored.
         """
-        self._path, self._wish, self._settings, self._cache = path, replace(wish, effort=EFFORT), settings, cache
+        self._path, self._wish, self._settings, self._cache = (
+            path,
+            replace(wish, effort=EFFORT, most=None),
+            settings,
+            cache,
+        )
         self.error: str | None = None
         self._stats: FrameStats | None = None
         self._is_cancelled = threading.Event()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -28,6 +29,9 @@ Rows = NDArray[np.int64]
 CLOSE_SECONDS = 0.25
 """Frames no further apart show whatever a viewer can read."""
 
+TRIAL = 60
+"""Frames decoded to know the speed of this machine."""
+
 PIECE = 240
 """Frames of a stretch, about, where all are decoded: few enough to be kept, many enough for a seek."""
 
@@ -41,6 +45,7 @@ class Wish:
         start, end: the range of the video that matters, seconds as players count; None for its beginning and end.
         at: moments to be seen among their neighbours, seconds as players count, increasing.
         effort: times the usual work.
+        most: frames to decode at most, as far as keyframes and named moments need no more.
     """
 
     scan: str = "auto"
@@ -48,18 +53,20 @@ class Wish:
     end: float | None = None
     at: tuple[float, ...] = ()
     effort: float = 1.0
+    most: int | None = None
 
     @classmethod
     def of(cls, settings: Settings) -> Wish:
         """Return what `settings` ask for."""
         if settings.scan != "auto":
             return cls(settings.scan)
-        return cls(settings.scan, settings.start, settings.end, tuple(sorted({time for time, _ in settings.pins})))
+        at = tuple(sorted({time for time, _ in settings.pins}))
+        return cls(settings.scan, settings.start, settings.end, at, most=settings.scan_frames)
 
     @property
     def key(self) -> tuple[float | None, ...]:
         """What tells wishes of one scan apart."""
-        return (self.effort, self.start, self.end, *self.at)
+        return (self.effort, self.most, self.start, self.end, *self.at)
 
 
 EVERY_FRAME = Wish("full")
@@ -174,8 +181,26 @@ def resolved(reader: VideoReader, wish: Wish) -> Wish:
         return wish
     if reader.why_not_look() is not None:
         return EVERY_FRAME
-    packets = _packets(reader, wish.effort)
+    packets = _packets(reader, wish)
     return EVERY_FRAME if is_read_whole(packets, range(len(packets))) else wish
+
+
+def with_scan_frames(settings: Settings, reader: VideoReader) -> Settings:
+    """Turn `scan_seconds` into `scan_frames`, by the speed at which this machine decodes the first frames.
+
+    Whoever starts the work does it once: the number of frames then belongs to the plan and to what is cached.
+    """
+    if settings.scan_seconds is None:
+        return settings
+    stop = min(TRIAL, len(reader.index))
+    frames = 1
+    if reader.why_not_look() is None:
+        threads = _cores()
+        start = time.perf_counter()
+        sum(len(found) for found in reader.look([Stretch(0, stop)]))
+        speed = threads * stop / (time.perf_counter() - start)
+        frames = max(1, int(settings.scan_seconds * speed))
+    return settings.model_copy(update={"scan_frames": frames, "scan_seconds": None})
 
 
 def _cores() -> int:
@@ -183,10 +208,11 @@ def _cores() -> int:
     return int(allowed) if allowed.isdecimal() and int(allowed) else len(os.sched_getaffinity(0))
 
 
-def _packets(reader: VideoReader, effort: float = 1.0) -> Packets:
+def _packets(reader: VideoReader, wish: Wish = EVERY_FRAME) -> Packets:
     index = reader.index
     seconds = (index.pts_N - index.pts_N[0]) * (index.time_base[0] / index.time_base[1])
-    return Packets(seconds, index.is_key_N, index.size_N, effort=effort, marks_references=reader.info.codec == "h264")
+    marks = reader.info.codec == "h264"
+    return Packets(seconds, index.is_key_N, index.size_N, marks_references=marks, effort=wish.effort, most=wish.most)
 
 
 def _rows(reader: VideoReader, wish: Wish) -> range:
@@ -249,7 +275,7 @@ def _in_pieces(reader: VideoReader, *, threads: int, progress: Progress) -> Fram
 
 def _look(reader: VideoReader, wish: Wish, *, threads: int, progress: Progress) -> FrameStats:
     """Analyze keyframes and what hides between them."""
-    packets, rows = _packets(reader, wish.effort), _rows(reader, wish)
+    packets, rows = _packets(reader, wish), _rows(reader, wish)
     alone: dict[int, ScanFrame] = {}
     if is_read_whole(packets, rows):
         close = _pieces(packets, rows)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Self
 
 from m3video.config import Settings
+from m3video.inference.first_pass import with_scan_frames
 from m3video.inference.memory.fit import FittedSettings, fit_settings
 from m3video.inference.pipeline import cache_of, open_for
 from m3video.types import TokenPlan, VideoInfo
@@ -50,6 +51,7 @@ class OpenedVideo:
         cache, meter = cache_of(settings), Meter()
         with meter.stage("probe"):
             reader = open_for(path, settings)
+            settings = with_scan_frames(settings, reader)
         return cls(path, settings, fitted, reader, cache, meter, progress)
 
     def close(self) -> None:

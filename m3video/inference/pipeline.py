@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from m3video.config import Settings, changed_settings
 from m3video.errors import UsageError
 from m3video.inference.decision import PlanDetails, decide
-from m3video.inference.first_pass import Wish, analyze_once, scan_notes
+from m3video.inference.first_pass import Wish, analyze_once, scan_notes, with_scan_frames
 from m3video.inference.memory.fit import fit_settings
 from m3video.model.m3.default_model import with_model
 from m3video.model.m3.text_count import text_around
@@ -91,6 +91,7 @@ def plan_details(
     if isinstance(video, VideoInfo):
         assert stats is not None, "planning without an open video needs its stats"
         return decide(video, stats, settings, focus=focus, share_N=share_N)
+    settings = with_scan_frames(settings, video)
     if settings.layout == "grid":
         raise UsageError("layout grid is no plan of scales: use it with ask, without --plan")
     if stats is None:

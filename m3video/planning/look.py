@@ -73,6 +73,7 @@ class Packets:
         is_key_N: bool.
         size_N: bytes.
         effort: times the usual work.
+        most: frames of work at most, whatever is usual; None for no limit.
         marks_references: frames that no other is made from can be left out.
     """
 
@@ -81,6 +82,7 @@ class Packets:
     size_N: Rows
     marks_references: bool = False
     effort: float = 1.0
+    most: int | None = None
 
     def __len__(self) -> int:
         return len(self.size_N)
@@ -106,7 +108,8 @@ class Packets:
         group = np.searchsorted(self.first_G, wanted, side="right") - 1
         reach = np.zeros(len(self.first_G), np.int64)
         np.maximum.at(reach, group, wanted - self.first_G[group] + 1)
-        return self.effort * float(reach.sum())
+        usual = self.effort * float(reach.sum())
+        return usual if self.most is None else min(usual, float(self.most))
 
     @cached_property
     def unforeseen_N(self) -> NDArray[np.float32]:
@@ -126,7 +129,8 @@ class Packets:
 
 def is_read_whole(packets: Packets, rows: range) -> bool:
     """Return whether a pass over every frame of `rows` costs no more than looking here and there."""
-    return len(rows) <= max(SHORT, packets.work(rows))
+    short = SHORT if packets.most is None else min(SHORT, packets.most)
+    return len(rows) <= max(short, packets.work(rows))
 
 
 def keyframes_seen(packets: Packets, rows: range) -> Rows:

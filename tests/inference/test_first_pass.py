@@ -194,10 +194,41 @@ def test_a_question_that_names_a_time_looks_closely_there(path: Path) -> None:
         assert any(64 <= time < 65 for time in shown)
 
 
+def test_a_limit_to_the_frames_is_kept_and_belongs_to_the_plan(reader: VideoReader) -> None:
+    free = analyze_video(reader, Wish())
+    few = plan_details(reader, Settings(scan_frames=40, model="rendered"))
+    assert len(few.stats) < len(free)
+    assert len(few.stats) <= 40
+    assert few.plan.config["scan_frames"] == 40
+    assert Wish.of(few.settings).key != Wish().key
+
+
+def test_seconds_become_frames_once(reader: VideoReader, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter([10.0, 10.5])
+    monkeypatch.setattr(first_pass.time, "perf_counter", lambda: next(clock))
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    settings = first_pass.with_scan_frames(Settings(scan_seconds=0.25), reader)
+    # 60 frames in half a second and thread.
+    assert (settings.scan_frames, settings.scan_seconds) == (60, None)
+    assert first_pass.with_scan_frames(settings, reader) == settings
+
+
+@pytest.mark.parametrize(
+    ("values", "told"),
+    [
+        ({"scan": "full", "scan_frames": 5}, "--scan-frames limits --scan auto: leave it out with --scan full"),
+        ({"scan_seconds": 1, "scan_frames": 5}, "--scan-frames and --scan-seconds contradict each other"),
+    ],
+)
+def test_limits_that_mean_nothing_are_refused(values: dict[str, Any], told: str) -> None:
+    with pytest.raises(ValueError, match=told):
+        Settings(**values)
+
+
 def test_settings_of_other_scans_wish_for_nothing_else() -> None:
     assert Wish.of(Settings(scan="keyframes", start=3.0)) == Wish("keyframes")
     assert Wish.of(Settings(start=3.0, at="0:07, 0:05")) == Wish("auto", 3.0, None, (5.0, 7.0))
-    assert replace(Wish(), at=(1.0,)).key == (1, None, None, 1.0)
+    assert replace(Wish(), at=(1.0,)).key == (1, None, None, None, 1.0)
 
 
 def test_a_session_goes_on_looking_and_plans_with_it_when_it_is_told_to(
