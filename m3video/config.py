@@ -204,6 +204,13 @@ class Settings(BaseModel):
             raise ValueError(f"--at names a frame that --scan {self.scan} may skip: use --scan full")
         return self
 
+    @field_validator("max_frames", mode="before")
+    @classmethod
+    def _number_or_auto(cls, value: Any) -> Any:
+        if isinstance(value, str) and value != "auto" and not value.strip().lstrip("-").isdecimal():
+            raise ValueError("must be a number from 1 to 4096, or auto")
+        return value
+
     @model_validator(mode="after")
     def _one_limit_of_the_scan(self) -> Settings:
         limits = [name for name in ("scan_frames", "scan_seconds") if getattr(self, name) is not None]

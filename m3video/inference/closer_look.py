@@ -38,12 +38,8 @@ class CloserLook:
         settings: how the video is opened.
         cache: where the stats are looked for and stored.
         """
-        self._path, self._wish, self._settings, self._cache = (
-            path,
-            replace(wish, effort=EFFORT, most=None),
-            settings,
-            cache,
-        )
+        self._path, self._settings, self._cache = path, settings, cache
+        self._wish = replace(wish, effort=EFFORT, most=None)
         self.error: str | None = None
         self._stats: FrameStats | None = None
         self._is_cancelled = threading.Event()

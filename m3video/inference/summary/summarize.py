@@ -97,7 +97,7 @@ def chapters(
     """
     refuse_ranges(settings)
     meter, notes = Meter(), []
-    each = settings.model_copy(update={"every_shot": True})
+    each = settings.model_copy(update={"every_shot": True, "max_frames": settings.surely_frames})
     with open_for(path, settings) as reader:
         info = reader.info
         with meter.stage("analyze"):
