@@ -193,10 +193,11 @@ def _lines(*, is_terminal: bool) -> Iterator[str]:
 
 def _answer_text(answer: Answer) -> str:
     """Return the answer with its evidence and its cost."""
-    from m3video.report.answer_text import cost_lines
+    from m3video.report.answer_text import cost_lines, main_evidence
 
-    looked = ", ".join(f"{clock(part.start_seconds)} - {clock(part.end_seconds)}" for part in answer.evidence)
-    details = [f"looked at {looked}", *cost_lines(answer)]
+    named, more = main_evidence(answer)
+    looked = ", ".join(f"{clock(part.start_seconds)} - {clock(part.end_seconds)}" for part in named)
+    details = [f"looked at {looked}" + (f", and {more} more" if more else ""), *cost_lines(answer)]
     return "\n".join([answer.text, *(_wrapped(line, indent="  ") for line in details)])
 
 

@@ -7,9 +7,12 @@ from typing import Any
 
 from m3video.planning.plan_file import to_json
 from m3video.report.plan_text import plan_text
-from m3video.types import Answer
+from m3video.types import Answer, Evidence
 from m3video.utils.clock import clock
 from m3video.utils.text import counted
+
+MOST_RANGES = 16
+"""Time ranges that are named in text."""
 
 
 def answer_record(answer: Answer) -> dict[str, Any]:
@@ -34,13 +37,21 @@ def answer_record(answer: Answer) -> dict[str, Any]:
     }
 
 
+def main_evidence(answer: Answer) -> tuple[list[Evidence], int]:
+    """Return the time ranges to name, in order, and how many more there are: of many, those with the most tokens."""
+    most = sorted(answer.evidence, key=lambda item: -item.num_tokens)[:MOST_RANGES]
+    return sorted(most, key=lambda item: item.start_seconds), len(answer.evidence) - len(most)
+
+
 def _evidence_lines(answer: Answer) -> list[str]:
-    """Return a line for each time range of the evidence."""
-    return [
+    """Return a line for each time range to name."""
+    named, more = main_evidence(answer)
+    lines = [
         f"  {clock(item.start_seconds)} - {clock(item.end_seconds)}   "
         f"{counted(item.num_frames, 'frame')}, {counted(item.num_tokens, 'token')}"
-        for item in answer.evidence
+        for item in named
     ]
+    return lines + ([f"  and {counted(more, 'more range')} with fewer tokens; --json has all"] if more else [])
 
 
 def cost_lines(answer: Answer) -> list[str]:
