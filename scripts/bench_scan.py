@@ -136,7 +136,7 @@ def by_scenedetect(path: Path) -> int:
 def ways() -> dict[str, Callable[[Path], int]]:
     """Every way to read that is installed, by name."""
     found: dict[str, Callable[[Path], int]] = {"bare decode": bare}
-    found |= {f"analyze --scan {mode}": analyzed(mode) for mode in SCANS}
+    found |= {f"analyze --scan {mode}": analyzed(mode) for mode in SCANS if mode != "auto"}
     if importlib.util.find_spec("decord"):
         found["decord, small frames"] = by_decord
     found["OpenCV, small frames"] = by_opencv

@@ -65,6 +65,8 @@ class Reader(VideoReader):
         self, *, mode: str = "full", start_pts: int | None = None, end_pts: int | None = None
     ) -> Iterator[ScanFrame]:
         maker = self._maker()
+        if mode == "auto":
+            raise ValueError("scan auto is a choice of stretches: see look")
         if reason := self._skip_refusal(mode):
             raise VideoError(f"{self._file.printable}: --scan {mode} is not safe, because {reason}; use --scan full")
         due = 0 if start_pts is None else int(np.searchsorted(self.index.pts_N, start_pts))

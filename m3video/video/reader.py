@@ -90,8 +90,8 @@ class VideoReader(ABC):
         """Yield small pictures of the frames with start_pts <= pts < end_pts, in display order.
 
         Args:
-            mode: one of `SCANS`: "full" for all frames, "nonref" to let the decoder skip those that no other frame
-                refers to, or "keyframes".
+            mode: "full" for all frames, "nonref" to let the decoder skip those that no other frame refers to, or
+                "keyframes". For "auto" see `look`.
             start_pts: first pts wanted, ticks; None for the beginning.
             end_pts: first pts not wanted, ticks; None for the end.
 
