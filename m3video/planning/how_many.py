@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from m3video.planning.novelty import NOVELTY_FULL, block_distance
+from m3video.planning.novelty import NOVELTY_FULL, block_distance, most_similar_before
 from m3video.planning.shots import Boundaries
 from m3video.types import FrameStats
 
@@ -55,10 +55,10 @@ def how_many(stats: FrameStats, rows: NDArray[np.int64], shots: Boundaries, *, c
     num_long = int((until - times[first] >= LONG_SECONDS).sum())
     signature_MK = stats.signature_NK[rows[(first + last) // 2]]
     is_unlike = shots.is_slide_M[shot[first]].copy()
-    for number in np.flatnonzero(~is_unlike):
-        before = signature_MK[:number]
-        gap = block_distance(np.broadcast_to(signature_MK[number], before.shape), before) if number else np.full(1, 255)
-        is_unlike[number] = gap.min() > NOVELTY_FULL
+    is_unlike[0] = True
+    if len(first) > 1:
+        before = signature_MK[most_similar_before(signature_MK)]
+        is_unlike[1:] |= block_distance(signature_MK[1:], before) > NOVELTY_FULL
     num_unlike = int(is_unlike.sum())
     wanted = math.ceil(SPARE * max(num_unlike, num_long))
     count = min(max(wanted, LEAST), MOST[cost])

@@ -94,7 +94,7 @@ def _fresh(stats: FrameStats, rows: Rows, take_N: Rows, *, is_moving_N: NDArray[
     if len(rows) < 2:
         return np.ones(len(rows))
     signature = stats.signature_NK[rows]
-    before, near = np.arange(len(rows) - 1), _most_similar_before(signature)
+    before, near = np.arange(len(rows) - 1), most_similar_before(signature)
     distance = np.minimum(
         *(
             np.where(
@@ -194,7 +194,7 @@ def _between(signature_NK: Bytes, before: Rows, rows: Rows, after: Rows) -> NDAr
     return far & (share > FADE_SHARE) & (share < 1 - FADE_SHARE) & (rest < FADE_REST)
 
 
-def _most_similar_before(signature_NK: Bytes) -> Rows:
+def most_similar_before(signature_NK: Bytes) -> Rows:
     """Return, for each candidate but the first, the earlier one with the least squared distance, int64 [N-1]."""
     values = signature_NK.astype(np.float32)
     square = np.square(values).sum(axis=1)

@@ -46,7 +46,10 @@ def scan_key(info: VideoInfo, *, mode: str, wish: tuple[float | None, ...] = ())
         "mode": mode,
         "wish": wish,
         "code": code_digest(
-            "video/*.py", "planning/analyze.py", "planning/complexity.py", "planning/look.py", "types/*.py"
+            "video/*.py",
+            "types/*.py",
+            "inference/first_pass.py",
+            *(f"planning/{name}.py" for name in ("analyze", "complexity", "look", "novelty")),
         ),
-        "libraries": versions(*DECODERS, "numpy"),
+        "libraries": versions(*DECODERS, "numpy", "scipy"),
     }

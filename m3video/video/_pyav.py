@@ -32,6 +32,10 @@ LOOKS_AHEAD = 3
 """Stretches of each thread that wait to be measured, at most."""
 
 
+MOST_LEFT_OUT = 16
+"""Frames in a row that no other is made from, as many as encoders make; more that are missing were lost to damage."""
+
+
 class Looker(NamedTuple):
     """What one thread decodes stretches with."""
 
@@ -109,13 +113,15 @@ class Reader(VideoReader):
                     small.append(self._small(pts, frame, looker.maker))
                     if is_over.is_set():
                         break
+            except VideoError:
+                return []
             finally:
                 lookers.put(looker)
             rows = np.searchsorted(pts_N, [frame.pts for frame in small])
-            is_due = len(rows) == len(pts_N) or (not stretch.every and len(rows) > 0 and rows[0] == 0)
-            if not is_due:
-                return []
             skipped = np.diff(rows, prepend=-1) - 1
+            left_out = int(np.diff(rows, prepend=-1, append=len(pts_N)).max() - 1)
+            if left_out > (0 if stretch.every else MOST_LEFT_OUT) or (len(rows) and rows[0] != 0):
+                return []
             return [replace(one, num_skipped=int(count)) for one, count in zip(small, skipped, strict=True)]
 
         with unchanged(self._file, self.info.fingerprint), ThreadPoolExecutor(threads) as pool:

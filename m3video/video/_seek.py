@@ -90,23 +90,30 @@ class Seeker:
         yield from ((at, frame) for at, frame in self._frames if at >= pts)
 
     def stretch(self, pts_N: Ints, *, every: bool) -> Iterator[tuple[int, VideoFrame]]:
-        """Yield frames of `pts_N`, neighbours from a keyframe on; it ends at the first that is damaged.
+        """Yield frames of `pts_N`, neighbours from a keyframe on.
 
         Nothing beyond them is decoded. Where not `every` frame is wanted, those that no other refers to are left out
         in streams that mark them.
+
+        Raises:
+            VideoError: the keyframe is not where the index says, or a frame is damaged.
         """
         key, last = int(pts_N[0]), int(pts_N[-1])
         if not self._seek(key, limit=key, only=set(pts_N.tolist())):
-            return
+            raise VideoError(f"{self._file.printable}: its keyframe at pts {key} cannot be sought")
         assert self._frames is not None
         assert self._source is not None
         with self._source.without_unreferenced(not every):
             for at, frame in self._frames:
                 if at < key:
                     continue
-                if at > last or frame.is_corrupt or self._has_new_damage():
+                if frame.is_corrupt or self._has_new_damage():
+                    raise VideoError(f"{self._file.printable}: the frame at pts {at} is damaged")
+                if at > last:
                     return
                 yield at, frame
+            if self._has_new_damage():  # the last packets gave no frame
+                raise VideoError(f"{self._file.printable}: frames before pts {last} are damaged")
 
     def _attempts(self, pts: int) -> Iterator[Callable[[], bool]]:
         if self._can_go_on(pts):

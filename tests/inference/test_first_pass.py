@@ -171,6 +171,30 @@ def test_a_stretch_that_does_not_decode_as_promised_makes_it_read_everything(
     assert note == "scan auto: every frame was read, because its frames do not come out as its packets promise"
 
 
+def test_damage_in_a_stretch_makes_it_read_everything(path: Path, tmp_path: Path) -> None:
+    """Packets of the stretch with the caption are overwritten: what can be decoded of it is not all that is due."""
+    import av
+
+    broken = tmp_path / "broken.mp4"
+    data = bytearray(path.read_bytes())
+    with av.open(str(path)) as container:
+        stream = container.streams.video[0]
+        packets = [packet for packet in container.demux(stream) if packet.size]
+        tick = packets[0].duration
+        hit = [packet for packet in packets if 605 <= packet.pts // tick < 640]
+    for packet in hit:
+        start = packet.pos + 5  # after the length and the header of the first NAL unit
+        data[start : packet.pos + packet.size] = b"\x55" * (packet.size - 5)
+    broken.write_bytes(data)
+    with open_video(path) as reader:
+        assert any(600 < row < 640 for row in rows_of(analyze_video(reader, Wish()), reader))
+    with open_video(broken) as reader:
+        stats = analyze_video(reader, Wish())
+        assert stats.mode == "full"
+        assert reader.damage.is_partial
+        assert scan_notes(reader, stats, scan="auto") == ("scan auto: every frame was read, because it is damaged",)
+
+
 def test_each_wish_has_an_entry_of_its_own_in_the_cache(reader: VideoReader, tmp_path: Path) -> None:
     cache = Cache(tmp_path, 10**9)
     stats, is_cached = analyze_once(reader, Wish(), cache=cache)

@@ -64,7 +64,7 @@ def test_the_nearest_candidate_before_is_found_across_blocks_of_256() -> None:
     signature = rng.integers(0, 256, (600, 108)).astype(np.uint8)
     signature[599] = signature[3]
     signature[300] = signature[299]
-    nearest = rules._most_similar_before(signature)
+    nearest = rules.most_similar_before(signature)
     assert nearest[598] == 3
     assert nearest[299] == 299
     gap = signature.astype(np.int64)
@@ -77,7 +77,7 @@ def test_candidates_further_back_than_the_neighbours_are_not_compared(monkeypatc
     signature = np.random.default_rng(7).integers(0, 256, (600, 108)).astype(np.uint8)
     signature[599] = signature[3]
     signature[598] = signature[500]
-    nearest = rules._most_similar_before(signature)
+    nearest = rules.most_similar_before(signature)
     assert nearest[597] == 500
     assert nearest[598] != 3
 
