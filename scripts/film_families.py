@@ -138,10 +138,19 @@ def text_slide(rng: Rng, size: Size) -> Picture:
     return picture
 
 
-def film(rng: Rng, size: Size, fps: float) -> Shot:
-    """A take of a film: a still, panning, zooming or hand-held camera, and sometimes somebody who moves."""
+def film(rng: Rng, size: Size, fps: float, *, usual: float = 4.2, spread: float = 0.55, longest: float = 14) -> Shot:
+    """A take of a film: a still, panning, zooming or hand-held camera, and sometimes somebody who moves.
+
+    Args:
+        rng: decides everything.
+        size: of the pictures.
+        fps: frames a second.
+        usual: half of all takes are longer, seconds.
+        spread: standard deviation of the logarithm of their lengths.
+        longest: seconds.
+    """
     width, height = size
-    seconds = float(np.clip(rng.lognormal(math.log(4.2), 0.55), 1.5, 14))
+    seconds = float(np.clip(rng.lognormal(math.log(usual), spread), 1.5, longest))
     count = max(1, round(seconds * fps))
     wide = backdrop(rng, round(width * 1.5), round(height * 1.25))
     move = str(rng.choice(("still", "pan", "zoom", "hand"), p=(0.35, 0.25, 0.2, 0.2)))
@@ -170,6 +179,11 @@ def film(rng: Rng, size: Size, fps: float) -> Shot:
         return picture
 
     return Shot(seconds, draw)
+
+
+def tour(rng: Rng, size: Size, fps: float) -> Shot:
+    """A long take of a place: from seconds to ten minutes, two on average."""
+    return film(rng, size, fps, usual=90, spread=0.8, longest=600)
 
 
 def talk(rng: Rng, size: Size, fps: float) -> Shot:
@@ -297,6 +311,7 @@ FAMILIES: dict[str, Callable[[Rng, Size, float], Shot]] = {
     "cctv": cctv,
     "sport": sport,
     "credits": credits,
+    "tour": tour,
 }
-GRAIN = {"film": 3.0, "talk": 2.5, "slides": 0.0, "cctv": 3.5, "sport": 2.0, "credits": 1.0}
+GRAIN = {"film": 3.0, "talk": 2.5, "slides": 0.0, "cctv": 3.5, "sport": 2.0, "credits": 1.0, "tour": 2.0}
 """Standard deviation of the camera's noise in grey levels; its grains are about two pixels wide."""

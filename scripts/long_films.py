@@ -139,12 +139,12 @@ def script(
     kinds = [kind for kind, count in per_minute.items() for _ in range(round(count * seconds / 60))]
     for kind in kinds:
         length, apart = round(EVENT_SECONDS[kind] * fps), round(APART_SECONDS * fps)
-        free = [
-            first
-            for first in range(apart, frames - length - apart)
-            if all(first + length + apart <= other.first or other.until + apart <= first for other in events)
-        ]
-        if free:
+        is_free = np.zeros(frames, bool)
+        is_free[apart : frames - length - apart] = True
+        for other in events:
+            is_free[max(other.first - length - apart + 1, 0) : other.until + apart] = False
+        free = np.flatnonzero(is_free)
+        if len(free):
             first = int(rng.choice(free))
             events.append(Event(kind, first, first + length, first / fps, (first + length) / fps, unit))
     events = sorted(events + walkers, key=lambda event: event.first)
@@ -368,6 +368,7 @@ def main() -> int:
         verb.add_argument("--seed", type=int, default=0)
     unit.add_argument("--family", choices=FAMILIES, required=True)
     unit.add_argument("--seconds", type=float, default=60)
+    unit.add_argument("--events", type=float, default=1, help="of each kind, a minute")
     join_.add_argument("units", type=Path, nargs="+")
     film.add_argument("folder", type=Path)
     film.add_argument("--units", type=int, default=10, help="different minutes that it is made of")
@@ -389,7 +390,8 @@ def main() -> int:
         width, height = (int(side) for side in asked.size.split("x"))
         how = {"size": (width, height), "codec": asked.codec, "gop": asked.gop, "seed": asked.seed}
         if asked.verb == "unit":
-            made = render_unit(asked.path, asked.family, seconds=asked.seconds, **how)
+            per_minute = dict.fromkeys(EVENTS_PER_MINUTE, asked.events)
+            made = render_unit(asked.path, asked.family, seconds=asked.seconds, per_minute=per_minute, **how)
         else:
             made = long_film(asked.folder, minutes=asked.minutes, units=asked.units, **how)
     print(made.path)
