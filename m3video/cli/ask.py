@@ -10,6 +10,7 @@ from m3video.cli.options import (
     ANSWERING,
     PLANNING,
     VIDEO,
+    Evidence,
     GivenSettings,
     Json,
     Quiet,
@@ -31,6 +32,7 @@ def ask(
     *,
     plan: SavedPlan = None,
     option: Annotated[list[str] | None, typer.Option(help="an answer to choose from; repeat (grid layout)")] = None,
+    evidence: Evidence = True,
     given: GivenSettings,
     json: Json = False,
     quiet: Quiet = False,
@@ -40,24 +42,22 @@ def ask(
     Example: m3video ask film.mp4 "What is the man doing at 0:03?" --budget 720
     """
     from m3video.cli.terminal import make_progress, print_json, print_notes
-    from m3video.inference.session import ask as ask_video
+    from m3video.inference.session import VideoSession
     from m3video.planning.plan_file import load_plan
-    from m3video.report.answer_text import answer_record, answer_text
+    from m3video.report.answer_text import answer_details, answer_record
 
     refuse_decided(plan, given)
     settings = given.resolve()
-    answer = ask_video(
-        video,
-        question,
-        settings,
-        plan=None if plan is None else load_plan(plan),
-        options=option or (),
-        progress=make_progress(quiet=quiet),
-    )
+    saved = None if plan is None else load_plan(plan)
+    with VideoSession(video, settings, keeps_looking=False, progress=make_progress(quiet=quiet)) as session:
+        answer = session.ask(question, plan=saved, options=option or (), evidence=False)
+        if not json:
+            print(answer.text + "\n", flush=True)  # before it is tested what the answer rests on
+        answer = session.with_evidence(answer) if evidence else answer
     if json:
         print_json(answer_record(answer))
     else:
-        print(answer_text(answer))
+        print(answer_details(answer))
         print_notes([] if quiet else [*answer.plan.video.notes, *answer.warnings])
     if answer.plan.grid_tokens is None:
         _remember_time(answer, settings, quiet=quiet)

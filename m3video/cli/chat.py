@@ -15,6 +15,7 @@ from m3video.cli.options import (
     ANSWERING,
     PLANNING,
     VIDEO,
+    Evidence,
     GivenSettings,
     Quiet,
     SavedPlan,
@@ -24,7 +25,6 @@ from m3video.cli.options import (
 )
 from m3video.errors import EXIT_INTERRUPTED, EXIT_SOME_FAILED, M3VideoError, UsageError
 from m3video.types import Answer, TokenPlan
-from m3video.utils.clock import clock
 from m3video.utils.text import json_text
 
 if TYPE_CHECKING:
@@ -41,6 +41,7 @@ def chat(
     video: Video,
     *,
     plan: SavedPlan = None,
+    evidence: Evidence = True,
     given: GivenSettings,
     json: Annotated[bool, typer.Option("--json", help="one JSON object a line for each question")] = False,
     quiet: Quiet = False,
@@ -63,7 +64,8 @@ def chat(
     if settings.layout == "grid":
         raise UsageError("layout grid is for single questions: use m3video ask")
     with VideoSession(video, settings, progress=make_progress(quiet=quiet)) as session:
-        conversation = _Chat(session, None if plan is None else load_plan(plan), json=json, quiet=quiet)
+        saved = None if plan is None else load_plan(plan)
+        conversation = _Chat(session, saved, evidence=evidence, json=json, quiet=quiet)
         try:
             conversation.run()
         except KeyboardInterrupt:
@@ -76,11 +78,14 @@ def chat(
 class _Chat:
     """One session with its plan: reads lines from stdin and prints answers."""
 
-    def __init__(self, session: VideoSession, plan: TokenPlan | None, *, json: bool, quiet: bool) -> None:
+    def __init__(
+        self, session: VideoSession, plan: TokenPlan | None, *, evidence: bool, json: bool, quiet: bool
+    ) -> None:
         from m3video.planning.plan_file import for_video
 
         plan = None if plan is None else for_video(plan, session.info)
         self.session, self.plan, self.json, self.quiet = session, plan, json, quiet
+        self.evidence = evidence
         self.saved_plan = plan
         self.changes: dict[str, Any] = {}
         self.failed = 0
@@ -143,13 +148,16 @@ class _Chat:
         elif command.startswith("/"):
             raise UsageError(f"command ({command}) is unknown: {COMMANDS}")
         else:
-            answer = self.session.ask(line, plan=self.saved_plan, **self.changes)
+            answer = self.session.ask(line, plan=self.saved_plan, evidence=False, **self.changes)
             self.plan = answer.plan
-            record = answer_record(answer)
+            if not self.json:
+                print(answer.text, flush=True)  # before it is tested what the answer rests on
+            answer = self.session.with_evidence(answer) if self.evidence else answer
             if self.json:
+                record = answer_record(answer)
                 _print_line({name: value for name, value in record.items() if name not in ("plan", "config")})
             else:
-                print(_answer_text(answer) + "\n", flush=True)
+                print(_details(answer) + "\n", flush=True)
                 self._print_notes(answer)
 
     def _print_notes(self, answer: Answer) -> None:
@@ -191,14 +199,12 @@ def _lines(*, is_terminal: bool) -> Iterator[str]:
             yield line.strip()
 
 
-def _answer_text(answer: Answer) -> str:
-    """Return the answer with its evidence and its cost."""
-    from m3video.report.answer_text import cost_lines, main_evidence
+def _details(answer: Answer) -> str:
+    """Return the evidence of an answer and its cost."""
+    from m3video.report.answer_text import cost_lines, evidence_lines
 
-    named, more = main_evidence(answer)
-    looked = ", ".join(f"{clock(part.start_seconds)} - {clock(part.end_seconds)}" for part in named)
-    details = [f"looked at {looked}" + (f", and {more} more" if more else ""), *cost_lines(answer)]
-    return "\n".join([answer.text, *(_wrapped(line, indent="  ") for line in details)])
+    rests = [] if answer.evidence is None else evidence_lines(answer.evidence)
+    return "\n".join(_wrapped(line.strip(), indent="  ") for line in [*rests, *cost_lines(answer)])
 
 
 def _wrapped(text: str, *, indent: str = "") -> str:

@@ -27,6 +27,7 @@ VIDEO = ("scan", "scan_frames", "backend", "max_pixels")
 BUDGET_OF_SUMMARY = f"most visual tokens for each video, for each chapter of a summary (default {Settings().budget})"
 
 Config = Annotated[Path | None, typer.Option("--config", help="YAML file with settings (see configs/)")]
+Evidence = Annotated[bool, typer.Option("--evidence/--no-evidence", help="test which frames the answer rests on")]
 Json = Annotated[bool, typer.Option("--json", help="print data as JSON")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="no progress, no notes")]
 SavedPlan = Annotated[Path | None, typer.Option("--plan", help="show exactly the frames of this plan")]

@@ -17,7 +17,7 @@ from m3video.distributed.messages import JobRequest, ModelRequest, Outcome, Part
 from m3video.distributed.storage import saving
 from m3video.distributed.worker_process import heartbeat
 from m3video.errors import M3VideoError, PlanError, UsageError
-from m3video.inference.evidence import evidence, rendered_note
+from m3video.inference.evidence import rendered_note
 from m3video.inference.first_pass import Wish, analyze_video
 from m3video.inference.offload import Generation, ask_batches, fetch_batch
 from m3video.inference.pipeline import open_for, plan_details
@@ -163,7 +163,7 @@ class Ask(VideoTask):
         for folder in job.folders:
             with saving(folder, "plan.json") as path:
                 save_plan(generation.plan, path)
-        shown = {"evidence": [asdict(part) for part in evidence(generation.plan)], **plan_fields(generation.plan)}
+        shown = plan_fields(generation.plan)
         records: list[Outcome] = []
         for question, answer in zip(job.questions, generation.answers, strict=True):
             if isinstance(answer, M3VideoError):

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from m3video.model.m3.pooling import VisualTokens
     from m3video.model.m3.prefix import Prefix
     from m3video.model.m3.saliency import CoarseAttention, QuestionAttention
+    from m3video.model.m3.support import Support
 
 Shown = tuple[Any, ...]
 """What a prompt's frames are known by: two plans with the same one give the same prompt."""
@@ -140,6 +141,23 @@ class Answerer:
         plan, (generated, cached), notes = answer_within_memory(partial(self._answer, question), plan, fallbacks)
         return replace(plan, text_tokens=self._text_tokens(plan)), generated, cached, notes
 
+    def support(self, plan: TokenPlan) -> Support | None:
+        """Test what the latest answer rests on, which was given from these frames; the kept prefix stays.
+
+        Returns:
+            None where the model keeps nothing that could be tested, or has answered from other frames since.
+        """
+        from m3video.model.m3.support import find_support
+        from m3video.model.out_of_memory import within_memory
+
+        video = self._video
+        if self._prefix is None or self._prefix[0] != _shown(plan):
+            return None
+        room = within_memory("a second KV cache", "use --no-evidence", step="answer")
+        with video.meter.stage("evidence"), video.progress("evidence", None), room:
+            shots = [frame.shot for frame in plan.frames]
+            return find_support(self.loaded, self._prefix[1], shots, max_new_tokens=video.settings.max_new_tokens)
+
     def answer_grid(self, question: str, options: Sequence[str]) -> tuple[TokenPlan, GeneratedAnswer]:
         """Answer from one image grid, with the option that was chosen where `options` are given."""
         return ask_grid(self._video, question, options, self.loaded)
@@ -188,7 +206,7 @@ class Answerer:
         from m3video.model.out_of_memory import within_memory
 
         video, settings = self._video, self._video.settings
-        shown = (plan.shots, *((frame.pts, frame.scale) for frame in plan.frames))
+        shown = _shown(plan)
         cached = len(plan.frames)
         if self._prefix is None or self._prefix[0] != shown:
             self._prefix = None  # one KV cache at a time
@@ -234,3 +252,8 @@ class Answerer:
         return inputs.text_tokens(
             self.loaded, "", num_frames=len(times), times_seconds=times, timestamps=self._video.settings.timestamps
         )
+
+
+def _shown(plan: TokenPlan) -> Shown:
+    """Return what the frames of a plan are known by."""
+    return (plan.shots, *((frame.pts, frame.scale) for frame in plan.frames))

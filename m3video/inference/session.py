@@ -9,17 +9,19 @@ memory. So another question costs only its own words, and another plan or budget
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from m3video.config import PLAN_SETTINGS, Settings, changed_settings
-from m3video.errors import UsageError
+from m3video.errors import OutOfMemoryError, UsageError
 from m3video.inference.answerer import Answerer
 from m3video.inference.closer_look import CloserLook
 from m3video.inference.decision import PlanDetails, with_scales
-from m3video.inference.evidence import evidence, rendered_note
+from m3video.inference.evidence import evidence_of, rendered_note
 from m3video.inference.image_grid import check_options
 from m3video.inference.opened_video import OpenedVideo
 from m3video.inference.planner import Planner, Replan
@@ -84,6 +86,7 @@ class VideoSession:
         self._keeps_looking = keeps_looking
         self._closer: CloserLook | None = None
         self._has_refreshed = False
+        self._latest: Answer | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -203,7 +206,13 @@ class VideoSession:
         return self._answerer.tokens(plan)
 
     def ask(
-        self, question: str, *, plan: TokenPlan | None = None, options: Sequence[str] = (), **changes: Any
+        self,
+        question: str,
+        *,
+        plan: TokenPlan | None = None,
+        options: Sequence[str] = (),
+        evidence: bool = True,
+        **changes: Any,
     ) -> Answer:
         """Answer one question as if it were the only one.
 
@@ -211,6 +220,7 @@ class VideoSession:
             question: in plain words.
             plan: show exactly these frames instead of planning, or fail where they do not fit in the memory.
             options: the answers to choose from (image grid only).
+            evidence: test what the answer rests on; False leaves that out, or to `with_evidence`.
             changes: settings of the plan that is made, as for `plan_details`.
 
         Returns:
@@ -248,9 +258,42 @@ class VideoSession:
             cached_frames=cached_frames,
             warnings=(*reductions, *plan.warnings, *unused, *self._closer_notes()),
         )
+        self._latest = answer
         if self._keeps_looking and self._closer is None and plan.scan == "auto":
             self._closer = CloserLook(self.path, self._planner.wish(), self.settings, self._video.cache)
-        return answer
+        return self.with_evidence(answer) if evidence else answer
+
+    def with_evidence(self, answer: Answer) -> Answer:
+        """Test what the latest answer of this session rests on: some of its frames are left out, and it is read again.
+
+        The answer and the prompt that is kept for further questions stay as they are.
+
+        Returns:
+            The answer with its evidence, or with a warning that says why there is none.
+
+        Raises:
+            UsageError: another question was asked since.
+        """
+        if answer is not self._latest:
+            raise UsageError("evidence can be tested of the latest answer only: ask again")
+        if answer.plan.grid_tokens is not None:
+            return replace(answer, warnings=(*answer.warnings, "no evidence: an image grid is one picture"))
+        start = time.perf_counter()
+        why = "this model's prompt or KV cache does not allow frames to be left out"
+        try:
+            support = self._answerer.support(answer.plan)
+        except OutOfMemoryError:
+            support, why = None, "memory ran out while frames were left out"
+        if support is None:
+            return replace(answer, warnings=(*answer.warnings, f"no evidence: {why}"))
+        found = evidence_of(support, answer.plan, seconds=time.perf_counter() - start)
+        measured = self._meter.take()
+        return replace(
+            answer,
+            evidence=found,
+            stage_seconds={**answer.stage_seconds, **measured.stage_seconds},
+            peak_memory_bytes={**answer.peak_memory_bytes, **measured.peak_memory_bytes},
+        )
 
     def _closer_notes(self) -> tuple[str, ...]:
         """Return a note where a closer look has found something that is not used yet, or failed."""
@@ -277,7 +320,7 @@ class VideoSession:
         return Answer(
             question=question,
             text=generated.text,
-            evidence=evidence(plan),
+            evidence=None,
             model=loaded.name,
             visual_tokens=coarse_tokens + generated.visual_tokens,
             prompt_tokens=generated.prompt_tokens,
@@ -312,11 +355,12 @@ def ask(
     *,
     plan: TokenPlan | None = None,
     options: Sequence[str] = (),
+    evidence: bool = True,
     loaded: LoadedModel | None = None,
     progress: Progress = silent,
     **changes: Any,
 ) -> Answer:
-    """Answer one question about one file: probe -> ... -> answer.
+    """Answer one question about one file: probe -> ... -> answer -> evidence.
 
     Args:
         path: a local video file.
@@ -324,6 +368,7 @@ def ask(
         settings: resolved settings, by default those of `Settings()`.
         plan: show exactly these frames instead of planning.
         options: the answers to choose from (image grid only).
+        evidence: test what the answer rests on.
         loaded: a model that is already in memory; else `settings.model` is loaded.
         progress: draws bars.
         changes: settings by keyword, e.g. `budget=720`; they override those of `settings`.
@@ -335,7 +380,7 @@ def ask(
         M3VideoError: as for `VideoSession` and `VideoSession.ask`.
     """
     with VideoSession(path, settings, loaded=loaded, keeps_looking=False, progress=progress, **changes) as session:
-        return session.ask(question, plan=plan, options=options)
+        return session.ask(question, plan=plan, options=options, evidence=evidence)
 
 
 def _check_question(question: str, plan: TokenPlan | None, options: Sequence[str], settings: Settings) -> None:

@@ -97,6 +97,28 @@ def generate_after(
     return found
 
 
+@torch.inference_mode()
+def generate_from(
+    loaded: LoadedModel, cache: Any, embeds_1LD: Tensor, *, position: int, max_new_tokens: int
+) -> list[int]:
+    """Return the greedy ids after a cache that lacks some positions.
+
+    Args:
+        loaded: the model.
+        cache: KV cache of what was read; it grows.
+        embeds_1LD: the rest of the prompt.
+        position: of the first of these embeddings.
+        max_new_tokens: longest answer.
+
+    Raises:
+        NotFiniteError: the logits hold NaN or infinity.
+    """
+    (ids,) = _decode(loaded.codec, _Gapped(loaded, cache, embeds_1LD, position), count=1, max_new_tokens=max_new_tokens)
+    if ids is None:
+        raise not_finite(loaded, DECODER)
+    return ids
+
+
 def prefill(loaded: LoadedModel, embeds_1LD: Tensor) -> Any:
     """Return the decoder's KV cache of a prompt's beginning.
 
@@ -231,6 +253,26 @@ class _PaddedRows:
         hidden_BLD = run_decoder(self._loaded, self._cache, attention_mask=self._mask_BL, **inputs)
         logits: Tensor = self._loaded.model.lm_head(hidden_BLD[:, -1:])
         return logits[:, -1]
+
+
+class _Gapped:
+    """One prompt whose positions are given, because some before it were left out."""
+
+    def __init__(self, loaded: LoadedModel, cache: Any, embeds_1LD: Tensor, position: int) -> None:
+        self._loaded, self._cache, self._embeds, self._next = loaded, cache, embeds_1LD, position
+
+    def read(self) -> Tensor:
+        return self._logits(self._embeds.shape[1], inputs_embeds=self._embeds)
+
+    def append(self, tokens: Mapping[int, int]) -> Tensor:
+        return self._logits(1, input_ids=torch.tensor([[tokens[0]]], device=self._loaded.model.device))
+
+    def _logits(self, count: int, **inputs: Any) -> Tensor:
+        positions = torch.arange(self._next, self._next + count, device=self._loaded.model.device)
+        self._next += count
+        hidden = run_decoder(self._loaded, self._cache, position_ids=positions[None], **inputs)
+        logits: Tensor = self._loaded.model.lm_head(hidden[:, -1])
+        return logits
 
 
 class _SharedPrefix:

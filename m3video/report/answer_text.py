@@ -12,7 +12,7 @@ from m3video.utils.clock import clock
 from m3video.utils.text import counted
 
 MOST_RANGES = 16
-"""Time ranges that are named in text."""
+"""Cited ranges that are named in text."""
 
 
 def answer_record(answer: Answer) -> dict[str, Any]:
@@ -21,7 +21,7 @@ def answer_record(answer: Answer) -> dict[str, Any]:
         "question": answer.question,
         "answer": answer.text,
         "model": answer.model,
-        "evidence": [asdict(item) for item in answer.evidence],
+        "evidence": None if answer.evidence is None else asdict(answer.evidence),
         "tokens": {
             "visual": answer.visual_tokens,
             "prompt": answer.prompt_tokens,
@@ -37,21 +37,32 @@ def answer_record(answer: Answer) -> dict[str, Any]:
     }
 
 
-def main_evidence(answer: Answer) -> tuple[list[Evidence], int]:
-    """Return the time ranges to name, in order, and how many more there are: of many, those with the most tokens."""
-    most = sorted(answer.evidence, key=lambda item: -item.num_tokens)[:MOST_RANGES]
-    return sorted(most, key=lambda item: item.start_seconds), len(answer.evidence) - len(most)
+def evidence_lines(evidence: Evidence) -> list[str]:
+    """Return what an answer rests on, one line for each range to name and one for the test of them together."""
+    if evidence.verdict == "unsupported":
+        return ["rests on nothing shown: the model gives this answer without any frame"]
+    if evidence.verdict == "spread":
+        (all_shown,) = evidence.ranges
+        return [
+            f"rests on no single moment: the answer stays, whichever part of {clock(all_shown.start_seconds)} - "
+            f"{clock(all_shown.end_seconds)} is left out"
+        ]
+    most = sorted(evidence.ranges, key=lambda one: -one.nats)[:MOST_RANGES]
+    lines = ["rests on"]
+    for one in sorted(most, key=lambda one: one.start_seconds):
+        span = f"{clock(one.start_seconds)} - {clock(one.end_seconds)}"
+        lines.append(f"  {span}   {counted(len(one.pts), 'frame')}, {one.nats:.1f} nats")
+    if more := len(evidence.ranges) - len(most):
+        lines.append(f"  and {counted(more, 'more range')} with less support; --json has all")
+    return [*lines, f"  {_test_of(evidence)}"]
 
 
-def _evidence_lines(answer: Answer) -> list[str]:
-    """Return a line for each time range to name."""
-    named, more = main_evidence(answer)
-    lines = [
-        f"  {clock(item.start_seconds)} - {clock(item.end_seconds)}   "
-        f"{counted(item.num_frames, 'frame')}, {counted(item.num_tokens, 'token')}"
-        for item in named
-    ]
-    return lines + ([f"  and {counted(more, 'more range')} with fewer tokens; --json has all"] if more else [])
+def _test_of(evidence: Evidence) -> str:
+    """Return what became of the answer without the cited frames, and with them alone."""
+    without = f'without that: "{evidence.instead}"' if evidence.instead else "without that: no answer"
+    if not evidence.stands_alone:
+        return f"{without}; alone it is not enough"
+    return f"{without}; alone it is enough, at {counted(evidence.needs_tokens or 0, 'token')} a frame"
 
 
 def cost_lines(answer: Answer) -> list[str]:
@@ -72,8 +83,7 @@ def cost_lines(answer: Answer) -> list[str]:
     return lines + ([f"reused: {reused}"] if reused else [])
 
 
-def answer_text(answer: Answer) -> str:
-    """Return the answer with its evidence, plan and cost."""
-    return "\n".join(
-        [answer.text, "", "looked at", *_evidence_lines(answer), "", plan_text(answer.plan), "", *cost_lines(answer)]
-    )
+def answer_details(answer: Answer) -> str:
+    """Return what stands below an answer: its evidence, plan and cost."""
+    rests = [] if answer.evidence is None else [*evidence_lines(answer.evidence), ""]
+    return "\n".join([*rests, plan_text(answer.plan), "", *cost_lines(answer)])

@@ -5,7 +5,7 @@ Times are integer `pts` in ticks of `time_base`; seconds are derived for display
 seconds have one clock: `clock_seconds`, which counts from the start of the file's earliest stream, as players do.
 """
 
-from m3video.types.answer import Answer, Evidence
+from m3video.types.answer import Answer, CitedRange, Evidence
 from m3video.types.base import TimeBase, seconds
 from m3video.types.plan import METHODS, Allocation, Focus, PlannedFrame, TokenPlan, gap_between, total_tokens
 from m3video.types.scales import FULL_SCALE, FULL_SIDE, GRID_SIDES, SCALES, check_scale
@@ -37,6 +37,7 @@ __all__ = [
     "TEXTURE_SIDE",
     "Allocation",
     "Answer",
+    "CitedRange",
     "Evidence",
     "Focus",
     "Frame",

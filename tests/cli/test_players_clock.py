@@ -18,7 +18,7 @@ from m3video.cli.app import app
 from m3video.config import Settings
 from m3video.distributed.analysis import analyze_long
 from m3video.distributed.segments import cut
-from m3video.inference.evidence import evidence
+from m3video.inference.evidence import cited_range
 from m3video.inference.first_pass import analyze_video
 from m3video.inference.pipeline import open_for, plan_details
 from m3video.inference.session import ask
@@ -88,10 +88,8 @@ def test_plans_tell_it_and_are_asked_by_it(late: Path, info: VideoInfo) -> None:
     pinned = next(frame for frame in plan.frames if frame.reason == "pinned")
     assert times[pinned.pts] <= 6.5 < times[pinned.pts] + 0.04
     assert [frame["pts_seconds"] for frame in to_json(plan)["frames"]] == pytest.approx(list(times.values()), abs=1e-6)
-    spans = evidence(plan)
-    assert (spans[0].start_seconds, spans[-1].end_seconds) == pytest.approx(
-        (max(6.0, min(times.values())), max(times.values()))
-    )
+    whole = cited_range(plan, range(len(plan.frames)), 1.0)
+    assert (whole.start_seconds, whole.end_seconds) == pytest.approx((6.0, 7.0), abs=0.05)
     text = plan_text(plan)
     assert all(re.search(rf"^ +0:0[56]\.\d\d +{frame.shot + 1} +{frame.scale} ", text, re.M) for frame in plan.frames)
     figure = draw_plan(details, plan_facts(plan), {})
@@ -166,7 +164,11 @@ def test_a_plan_of_before_is_replayed_on_it(late: Path, info: VideoInfo, loaded:
     answer = ask(late, "What is shown?", Settings(cache=False), plan=from_json(data), loaded=loaded)
     assert answer.plan.frames == plan.frames
     assert answer.plan.config["start"] == pytest.approx(6.0)
-    assert answer.evidence == evidence(plan)
+    assert answer.evidence is not None
+    assert all(
+        6.0 <= one.start_seconds <= one.end_seconds <= info.pts_seconds(info.until_pts)
+        for one in answer.evidence.ranges
+    )
     assert any("as players count, its frames are" in note for note in answer.warnings)
     again = ask(late, "What is shown?", Settings(cache=False), plan=plan, loaded=loaded)
     assert not any("as players count" in note for note in again.warnings)

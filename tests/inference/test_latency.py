@@ -17,7 +17,7 @@ def answer(*, seconds: float = 1.0, plan: TokenPlan = PLAN) -> Answer:
     return Answer(
         question="?",
         text="!",
-        evidence=(),
+        evidence=None,
         model="m",
         visual_tokens=720,
         prompt_tokens=762,

@@ -11,7 +11,7 @@ import pytest
 from m3video.config import Settings, load_settings
 from m3video.errors import DoesNotFitError, UsageError, VideoError
 from m3video.inference.decision import binding_limits
-from m3video.inference.evidence import evidence
+from m3video.inference.evidence import cited_range
 from m3video.inference.first_pass import analyze_video
 from m3video.inference.memory.fit import fit_settings
 from m3video.inference.pipeline import open_for, plan_details, plan_video
@@ -30,7 +30,10 @@ def test_the_quickstart_answer_is_true(loaded: checkpoint.LoadedModel) -> None:
     answer = ask(SAMPLE, "What colour is the background at 0:03?", Settings(), loaded=loaded)
     assert answer.text == "green"
     assert answer.visual_tokens == answer.plan.total_tokens <= 720
-    assert answer.evidence[0].start_seconds == 0
+    assert answer.evidence is not None
+    (cited,) = answer.evidence.ranges
+    assert cited.start_seconds == 3.0  # a shot begins there
+    assert answer.evidence.instead not in ("", "green")
 
 
 def test_a_plan_fits_the_memory_of_its_settings_and_notes_it() -> None:
@@ -72,11 +75,11 @@ def test_a_range_within_a_long_frame_shows_it(slides: Path, scan: str) -> None:
     with open_for(slides, settings) as reader:
         details = plan_details(reader, settings)
     plan = details.plan
-    (frame,), (span,) = plan.frames, evidence(plan)
+    (frame,), span = plan.frames, cited_range(plan, (0,), 1.0)
     # The second frame is no keyframe: a scan of keyframes has seen the one before.
     since = 0 if scan == "keyframes" else 10
     assert plan.video.pts_seconds(frame.pts) == since
-    assert (span.start_seconds, span.end_seconds) == ((60, 60) if scan == "full" else (since, since))
+    assert (span.start_seconds, span.end_seconds) == ((60, 120) if scan == "full" else (since, since))
     assert binding_limits(details) == ()
     note = {
         "full": "the frame of 0:10 is still on screen at --start (1:00)",
@@ -163,8 +166,8 @@ def test_the_image_grid_spends_within_its_budget(loaded: checkpoint.LoadedModel)
     answer = ask(SAMPLE, "what colour is it", Settings(layout="grid", budget=100), loaded=loaded)
     assert answer.visual_tokens == answer.plan.total_tokens == 36
     assert len(answer.plan.frames) == 6
-    (shown,) = answer.evidence
-    assert (shown.num_frames, shown.num_tokens) == (6, 36)  # one picture
+    assert answer.evidence is None
+    assert "no evidence: an image grid is one picture" in answer.warnings
 
 
 @pytest.mark.parametrize(

@@ -1,32 +1,67 @@
-"""An answer as text: of many ranges those that mattered are named."""
+"""What stands below an answer: what it rests on, in words."""
 
 from __future__ import annotations
 
-from m3video.report.answer_text import MOST_RANGES, answer_record, answer_text, main_evidence
-from m3video.types import Answer, Evidence
+from dataclasses import replace
+
+from m3video.report.answer_text import MOST_RANGES, answer_details, answer_record, evidence_lines
+from m3video.types import Answer, CitedRange, Evidence
 from tests.planning.plans import PLAN
 
 
-def answered(tokens: list[int]) -> Answer:
-    evidence = tuple(Evidence(10.0 * i, 10.0 * i + 5, 1, count) for i, count in enumerate(tokens))
-    return Answer("what?", "a dog", evidence, "rendered", sum(tokens), 900, 3, {}, {}, PLAN)
+def evidence(nats: list[float]) -> Evidence:
+    return Evidence(
+        verdict="cited",
+        ranges=tuple(CitedRange(10.0 * i, 10.0 * i + 5, (i,), each) for i, each in enumerate(nats)),
+        nats=sum(nats),
+        masked_nats=sum(nats),
+        instead="a cat",
+        stands_alone=True,
+        needs_tokens=9,
+        stands_without_frames=False,
+        tested=((0, 1.0),),
+        passes=4,
+        read_tokens=100,
+        seconds=0.5,
+    )
+
+
+def answered(found: Evidence | None) -> Answer:
+    return Answer("what?", "a dog", found, "rendered", 720, 900, 3, {}, {}, PLAN)
 
 
 def test_few_ranges_are_all_named() -> None:
-    answer = answered([1, 9, 1])
-    assert main_evidence(answer) == (list(answer.evidence), 0)
-    text = answer_text(answer)
-    assert "  0:10 - 0:15   1 frame, 9 tokens" in text
-    assert "more range" not in text
+    assert evidence_lines(evidence([1, 9.25])) == [
+        "rests on",
+        "  0:00 - 0:05   1 frame, 1.0 nats",
+        "  0:10 - 0:15   1 frame, 9.2 nats",
+        '  without that: "a cat"; alone it is enough, at 9 tokens a frame',
+    ]
 
 
-def test_of_many_those_with_the_most_tokens_are_named_in_order() -> None:
-    tokens = [1] * 100
-    tokens[7], tokens[93] = 144, 36
-    named, more = main_evidence(answered(tokens))
-    assert (len(named), more) == (MOST_RANGES, 100 - MOST_RANGES)
-    starts = [item.start_seconds for item in named]
-    assert starts == sorted(starts)
-    assert {70.0, 930.0} < set(starts)
-    assert f"and {100 - MOST_RANGES} more ranges with fewer tokens; --json has all" in answer_text(answered(tokens))
-    assert len(answer_record(answered(tokens))["evidence"]) == 100
+def test_of_many_those_with_the_most_support_are_named_in_order() -> None:
+    nats = [1.0] * 100
+    nats[7], nats[93] = 144, 36
+    found = evidence(nats)
+    lines = evidence_lines(found)
+    starts = [line.split()[0] for line in lines[1 : 1 + MOST_RANGES]]
+    assert starts == sorted(starts, key=lambda text: [int(part) for part in text.split(":")])
+    assert {"1:10", "15:30"} < set(starts)
+    assert f"  and {100 - MOST_RANGES} more ranges with less support; --json has all" in lines
+    assert len(answer_record(answered(found))["evidence"]["ranges"]) == 100
+
+
+def test_what_rests_on_nothing_says_so() -> None:
+    found = replace(evidence([]), verdict="unsupported", instead="")
+    assert evidence_lines(found) == ["rests on nothing shown: the model gives this answer without any frame"]
+    spread = replace(evidence([2.0]), verdict="spread")
+    (line,) = evidence_lines(spread)
+    assert line.startswith("rests on no single moment: the answer stays, whichever part of 0:00 - 0:05")
+
+
+def test_without_evidence_there_is_no_word_of_it() -> None:
+    assert "rests on" not in answer_details(answered(None))
+    assert answer_record(answered(None))["evidence"] is None
+    assert (
+        "alone it is not enough" in evidence_lines(replace(evidence([2.0]), stands_alone=False, needs_tokens=None))[-1]
+    )

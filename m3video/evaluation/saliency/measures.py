@@ -30,7 +30,7 @@ from m3video.model.generation import generate, prefill
 from m3video.model.m3 import inputs
 from m3video.model.m3.checkpoint import LoadedModel
 from m3video.model.m3.pooling import pool
-from m3video.model.m3.saliency import NEUTRAL, frame_spans, last_row
+from m3video.model.m3.saliency import NEUTRAL, last_row
 from m3video.model.tokenizer import IMAGE_ID, prompt_ids
 from m3video.utils.progress import Progress, silent
 
@@ -77,7 +77,9 @@ class ScaleReading:
             ids = self._ids(words)
             cut = len(ids) - ids[::-1].index(IMAGE_ID)
             cache = prefill(self.loaded, inputs.embed(self.loaded, ids[:cut], self.blocks))
-            rows = last_row(self.loaded, inputs.embed(self.loaded, ids[cut:], []), cache, frame_spans(ids, self.blocks))
+            rows = last_row(
+                self.loaded, inputs.embed(self.loaded, ids[cut:], []), cache, inputs.frame_spans(ids, self.blocks)
+            )
             self._rows[words] = rows / np.maximum(rows.sum(axis=1, keepdims=True), 1e-12)
         return self._rows[words]
 
@@ -100,7 +102,7 @@ class ScaleReading:
         mask_LL = torch.full((length, length), least, dtype=whole.dtype).triu(1)
         full = self._log_probs(whole, mask_LL)[first:]
         found = []
-        for start, end in frame_spans(ids, self.blocks):
+        for start, end in inputs.frame_spans(ids, self.blocks):
             hidden = mask_LL.clone()
             hidden[end:, start:end] = least
             found.append(

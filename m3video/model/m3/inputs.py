@@ -104,6 +104,17 @@ def embed(loaded: LoadedModel, ids: Sequence[int], blocks: Sequence[Tensor]) -> 
     return torch.cat(parts)[None]
 
 
+def frame_spans(ids: Sequence[int], blocks: Sequence[Tensor]) -> list[tuple[int, int]]:
+    """Return the positions of each frame's tokens, half-open, where `ids` has `IMAGE_ID` for each block."""
+    spans, position, shown = [], 0, iter(blocks)
+    for token in ids:
+        length = len(next(shown)) if token == IMAGE_ID else 1
+        if token == IMAGE_ID:
+            spans.append((position, position + length))
+        position += length
+    return spans
+
+
 def frames_prompt(
     loaded: LoadedModel,
     question: str,

@@ -42,6 +42,20 @@ def pool(grid_NSD: Tensor, scale: int) -> Tensor:
     return pooled.permute(0, 2, 3, 1).reshape(n, scale, d)
 
 
+def pool_further(tokens_SD: Tensor, scale: int) -> Tensor:
+    """Pool a frame's tokens to a smaller scale: means of means, as if its grid had been pooled to it at once.
+
+    Args:
+        tokens_SD: [S, D], S one of the scales.
+        scale: at most S.
+    """
+    if scale == len(tokens_SD):
+        return tokens_SD
+    side, smaller = GRID_SIDES[len(tokens_SD)], GRID_SIDES[scale]
+    map_1DHW = tokens_SD.reshape(side, side, -1).permute(2, 0, 1)[None]
+    return F.avg_pool2d(map_1DHW, kernel_size=side // smaller)[0].permute(1, 2, 0).reshape(scale, -1)
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class VisualTokens:
     """The tokens of all shown frames, packed: frame n holds rows `offsets_N[n]` to `offsets_N[n + 1]`."""

@@ -23,7 +23,7 @@ from m3video.model.m3 import inputs
 from m3video.model.m3.answer import GeneratedAnswer
 from m3video.model.m3.checkpoint import LoadedModel
 from m3video.model.m3.inputs import Timestamps
-from m3video.model.m3.pooling import VisualTokens
+from m3video.model.m3.pooling import VisualTokens, pack_tokens, pool_further
 from m3video.model.m3.prompt import worded
 from m3video.model.tokenizer import IMAGE_ID, prompt_ids
 
@@ -41,6 +41,32 @@ class _CachedPrefix:
     ids: list[int]
     embeds_1LD: Tensor
     cache: Any
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Asked:
+    """A prompt that was answered.
+
+    Attributes:
+        ids: of the whole prompt, `IMAGE_ID` for each frame.
+        blocks: each frame's tokens as they stand in the prompt.
+        cut: ids before the question, whose keys and values `cache` holds.
+        cache: of exactly these positions.
+        answer_ids: the greedy answer, without the end token.
+        has_ended: the answer ended by itself, not by its greatest length.
+    """
+
+    ids: Sequence[int]
+    blocks: Sequence[Tensor]
+    cut: int
+    cache: Any
+    answer_ids: Sequence[int]
+    has_ended: bool
+
+    @property
+    def spans(self) -> list[tuple[int, int]]:
+        """The positions of each frame's tokens before the question, half-open."""
+        return inputs.frame_spans(self.ids[: self.cut], self.blocks)
 
 
 class Prefix:
@@ -70,6 +96,8 @@ class Prefix:
         self._blocks = inputs.frame_blocks(loaded, visual)
         self._without_question = self._ids(self._prompt(""))
         self._cached: _CachedPrefix | None = None
+        self._question = ""
+        self.asked: Asked | None = None
 
     def answer(self, question: str, *, max_new_tokens: int = 64) -> GeneratedAnswer:
         """Answer one question as if it were the only one; `reused_tokens` of its prompt were not read again.
@@ -83,6 +111,7 @@ class Prefix:
             NotFiniteError: the model's numbers are not finite.
             UsageError: the question contains an image mark.
         """
+        self._question = question
         asked, notes = worded(
             self._loaded.config.prompt_style,
             question,
@@ -107,6 +136,36 @@ class Prefix:
             warnings=(*inputs.unknown_words_warning(self._loaded, prompt), *notes, *more),
         )
 
+    @property
+    def scale_N(self) -> tuple[int, ...]:
+        """Tokens of each frame."""
+        return self._visual.scale_N
+
+    def showing(self, frames: Sequence[int], *, scale: int | None = None) -> tuple[list[int], list[Tensor]]:
+        """Return the ids and frame tokens of the latest question asked of some of the frames only.
+
+        Args:
+            frames: their numbers, increasing; none for the question alone.
+            scale: show none of them with more tokens than this.
+        """
+        visual = self._visual
+        scales = [min(visual.scale_N[n], scale or visual.scale_N[n]) for n in frames]
+        times = None if self._times is None else [self._times[n] for n in frames]
+        asked, _ = worded(
+            self._loaded.config.prompt_style,
+            self._question,
+            times,
+            scales=scales,
+            shots_seconds=self._shots,
+            timestamps=self._timestamps,
+        )
+        prompt = inputs.frames_prompt(
+            self._loaded, asked, num_frames=len(frames), times_seconds=times, timestamps=self._timestamps
+        )
+        blocks = [pool_further(visual.frame(n), to) for n, to in zip(frames, scales, strict=True)]
+        made = inputs.frame_blocks(self._loaded, pack_tokens(blocks, scales)) if blocks else []
+        return self._ids(prompt), made
+
     def _prompt(self, question: str) -> str:
         return inputs.frames_prompt(
             self._loaded,
@@ -125,7 +184,7 @@ class Prefix:
         # The last token has to be read in any case: its output is the first word of the answer.
         cut = min(common_length(ids, self._without_question), len(ids) - 1)
         # Dropped unless all goes well: an interrupted pass leaves the layers uneven.
-        cached, self._cached = self._cached, None
+        cached, self._cached, self.asked = self._cached, None, None
         if cached is not None and cached.ids != ids[:cut]:
             cached = None
         reused = 0 if cached is None else cached.embeds_1LD.shape[1]
@@ -142,6 +201,7 @@ class Prefix:
         self._cached = cached
         if shown < len(self._blocks):
             return new_ids, reused, ("this prompt puts the question before frames: they are read again for each",)
+        self.asked = Asked(ids, self._blocks, cut, cached.cache, new_ids, len(new_ids) < max_new_tokens)
         return new_ids, reused, ()
 
 

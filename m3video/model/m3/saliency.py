@@ -123,7 +123,7 @@ class CoarseAttention:
             cache = prefill(self._loaded, inputs.embed(self._loaded, ids[:cut], self._blocks[:shown]))
         before = cache.get_seq_length()
         after = inputs.embed(self._loaded, ids[cut:], self._blocks[shown:])
-        found = last_row(self._loaded, after, cache, frame_spans(ids, self._blocks))
+        found = last_row(self._loaded, after, cache, inputs.frame_spans(ids, self._blocks))
         if is_croppable(cache):
             cache.crop(before - cache.get_seq_length())
             self._cache = cache
@@ -140,17 +140,6 @@ def _looking_layer(attention_YN: NDArray[np.float64]) -> int:
     """Return the later layer whose last position attends to the frames most."""
     first = int(len(attention_YN) * FIRST_LAYER)
     return first + int(attention_YN[first:].sum(axis=1).argmax())
-
-
-def frame_spans(ids: Sequence[int], blocks: Sequence[Tensor]) -> list[tuple[int, int]]:
-    """Return the positions of each frame's tokens, half-open, where `ids` has `IMAGE_ID` for each block."""
-    spans, position, shown = [], 0, iter(blocks)
-    for token in ids:
-        length = len(next(shown)) if token == IMAGE_ID else 1
-        if token == IMAGE_ID:
-            spans.append((position, position + length))
-        position += length
-    return spans
 
 
 def last_row(

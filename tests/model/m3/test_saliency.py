@@ -15,7 +15,7 @@ from m3video.model.m3 import inputs
 from m3video.model.m3.checkpoint import LoadedModel, load
 from m3video.model.m3.modeling import M3VideoForConditionalGeneration
 from m3video.model.m3.pooling import pack
-from m3video.model.m3.saliency import NEUTRAL, CoarseAttention, frame_spans, last_row
+from m3video.model.m3.saliency import NEUTRAL, CoarseAttention, last_row
 from m3video.model.tokenizer import IMAGE_ID, prompt_ids
 from tests.model.tiny import WORDS, save_words, tiny_config
 
@@ -59,7 +59,7 @@ def grids() -> torch.Tensor:
 def test_one_row_equals_eager_attention(loaded: LoadedModel, grids: torch.Tensor) -> None:
     blocks = inputs.frame_blocks(loaded, pack(grids, SCALES))
     ids = prompt_ids(loaded.codec, inputs.frames_prompt(loaded, "what is red", num_frames=3, times_seconds=TIMES))
-    spans = frame_spans(ids, blocks)
+    spans = inputs.frame_spans(ids, blocks)
     assert [end - start for start, end in spans] == list(SCALES)
     cut = len(ids) - 4
     assert IMAGE_ID not in ids[cut:]
