@@ -123,7 +123,7 @@ def natural(args: argparse.Namespace, loaded: LoadedModel) -> None:
         write(fitted, loaded.name)
     families, found = by_family(asked), predictions(fitted, known, test)
     print(f"{len(known)} frames fitted to, {len(test)} predicted, model {loaded.name} ({weights})")
-    print(f"scales {'differ' if fitted.made['scales_differ'] else 'do not differ'} in the fit\n")
+    print(f"the fit tells apart: {fitted.made['tells_apart']}\n")
     print("| questions | answers | " + " | ".join(map(str, SCALES)) + " |\n" + "|---" * (2 + len(SCALES)) + "|")
     for family, values in families.items():
         print(f"| {family} | {values[0].answers} | " + " | ".join(f"{value.value:.2f}" for value in values) + " |")

@@ -125,22 +125,38 @@ def frame_signals(asked: Sequence[AskedFrame]) -> Floats:
 
 
 def fit_natural(asked: Sequence[AskedFrame], *, made: Mapping[str, Any]) -> Calibration:
-    """Fit the calibrated estimator; scales are told apart only where that surely predicts other frames better.
+    """Fit the calibrated estimator; it tells frames or scales apart only where that surely predicts others better.
 
-    Otherwise a budget would be spent on differences between scales that are noise. Shares are taken as they were
-    measured, not made non-decreasing for each frame: those of a few answers at random would rise with the scale.
+    Otherwise a budget would be spent on differences that are noise. Shares are taken as they were measured, not made
+    non-decreasing for each frame: those of a few answers at random would rise with the scale.
+
+    Returns:
+        The fit; its `made` says what it tells apart.
 
     Raises:
         UsageError: too few frames.
     """
     signals_FJ, share_FS = frame_signals(asked), np.array([one.share_S for one in asked])
-    alike_FS = np.tile(share_FS.mean(axis=1, keepdims=True), len(SCALES))
-    errors = [_error_of_others(signals_FJ, each_FS, share_FS) for each_FS in (alike_FS, share_FS)]
-    gain = mean((errors[0] - errors[1]).tolist(), [one.frame.name for one in asked])
-    is_apart = bool(gain.low > 0)
+    names = [one.frame.name for one in asked]
+    chosen, targets = "nothing", _targets(share_FS)
+    least_F = _error_of_others(signals_FJ, targets[chosen], share_FS)
+    for name in ("scales", "frames", "frames and scales"):
+        error_F = _error_of_others(signals_FJ, targets[name], share_FS)
+        if mean((least_F - error_F).tolist(), names).low > 0:
+            chosen, least_F = name, error_F
     kinds = [one.frame.kind for one in asked]
     about = {"frames": len(asked), "kinds": {kind: kinds.count(kind) for kind in sorted(set(kinds))}}
-    return fit(signals_FJ, share_FS if is_apart else alike_FS, made={**made, **about, "scales_differ": is_apart})
+    return fit(signals_FJ, targets[chosen], made={**made, **about, "tells_apart": chosen})
+
+
+def _targets(share_FS: Floats) -> dict[str, Floats]:
+    """Return what is fitted to, float64 [F, S] each: by what the fit tells apart."""
+    return {
+        "nothing": np.full_like(share_FS, share_FS.mean()),
+        "scales": np.tile(share_FS.mean(axis=0), (len(share_FS), 1)),
+        "frames": np.tile(share_FS.mean(axis=1, keepdims=True), len(SCALES)),
+        "frames and scales": share_FS,
+    }
 
 
 def _error_of_others(signals_FJ: Floats, fitted_FS: Floats, true_FS: Floats) -> Floats:

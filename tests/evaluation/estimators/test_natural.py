@@ -118,31 +118,41 @@ def test_answers_are_asked_once(
     assert len(asked) == 1
 
 
-def frames_that(rises: bool, number: int = 60) -> list[AskedFrame]:
-    """Answers that are right by chance, at all scales alike or more often at finer ones; less often about noise."""
+EQUAL, RISING = [0.8] * 5, [0.6, 0.65, 0.75, 0.85, 1.0]
+LESS = [0.55] * 5
+
+
+def frames_of(clean: list[float], noisy: list[float], number: int = 60) -> list[AskedFrame]:
+    """Answers that are right by chance, as often as is said of clean and of noisy pictures at each scale."""
     rng = np.random.default_rng(3)
     made = []
     for n in range(number):
-        is_noisy = n % 2
-        fine = [0.5, 0.5, 0.6, 0.75, 0.95] if is_noisy else [0.7, 0.75, 0.85, 0.95, 1.0]
-        odds = fine if rises else [0.6 if is_noisy else 0.9] * 5
-        right = (rng.random((4, 5)) < odds).astype(float)
-        made.append(made_frame(n, right, *[YES_NO] * 4, detail=60 if is_noisy else 5))
+        right = (rng.random((6, 5)) < (noisy if n % 2 else clean)).astype(float)
+        made.append(made_frame(n, right, *[YES_NO] * 6, detail=60 if n % 2 else 5))
     return made
 
 
-def test_scales_differ_in_a_fit_only_where_answers_do() -> None:
-    flat, rising = fit_natural(frames_that(rises=False), made={}), fit_natural(frames_that(rises=True), made={})
-    assert flat.made["scales_differ"] is False
-    assert rising.made["scales_differ"] is True
-    assert rising.made["kinds"] == {"photo": 60}
-    signals = natural.frame_signals(frames_that(rises=False))
-    assert np.ptp(flat.share_right(signals), axis=1).max() == 0
-    assert np.diff(rising.share_right(signals), axis=1).mean() > 0.1
+@pytest.mark.parametrize(
+    ("clean", "noisy", "apart"),
+    [
+        (EQUAL, EQUAL, "nothing"),
+        (RISING, RISING, "scales"),
+        (EQUAL, LESS, "frames"),
+        (RISING, LESS, "frames and scales"),
+    ],
+)
+def test_a_fit_tells_apart_only_what_answers_do(clean: list[float], noisy: list[float], apart: str) -> None:
+    asked = frames_of(clean, noisy)
+    fitted = fit_natural(asked, made={"model": "one"})
+    assert fitted.made["tells_apart"] == apart
+    assert (fitted.made["model"], fitted.made["frames"], fitted.made["kinds"]) == ("one", 60, {"photo": 60})
+    share_FS = fitted.share_right(natural.frame_signals(asked))
+    assert (np.ptp(share_FS, axis=1).max() > 0.1) == ("scales" in apart)
+    assert (np.ptp(share_FS, axis=0).max() > 0.1) == ("frames" in apart)
 
 
 def test_predictions_are_held_against_one_share_for_all() -> None:
-    known = frames_that(rises=True)
+    known = frames_of(RISING, LESS)
     found = {row.name: row for row in predictions(fit_natural(known, made={}), known, known)}
     assert list(found) == ["fitted", CONSTANT, "that of rendered", "true shares"]
     constant = found[CONSTANT]
