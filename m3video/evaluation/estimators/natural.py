@@ -18,6 +18,7 @@ from PIL import Image
 
 from m3video.evaluation.estimators.calibrate import fit
 from m3video.evaluation.estimators.natural_frames import KnownFrame
+from m3video.evaluation.estimators.oracle import monotone
 from m3video.evaluation.intervals import Interval
 from m3video.evaluation.natural.asking import Case, Likelihood, answer_likelihoods
 from m3video.evaluation.natural.rows import mean
@@ -125,10 +126,10 @@ def frame_signals(asked: Sequence[AskedFrame]) -> Floats:
 
 
 def fit_natural(asked: Sequence[AskedFrame], *, made: Mapping[str, Any]) -> Calibration:
-    """Fit the calibrated estimator; it tells frames or scales apart only where that surely predicts others better.
+    """Fit the calibrated estimator; it tells frames apart only where that surely predicts others better.
 
-    Otherwise a budget would be spent on differences that are noise. Shares are taken as they were measured, not made
-    non-decreasing for each frame: those of a few answers at random would rise with the scale.
+    Otherwise all frames have the mean share of each scale, the nearest curve to it that never falls. That of each frame
+    is not taken: of a few answers at random it would rise with the scale.
 
     Returns:
         The fit; its `made` says what it tells apart.
@@ -137,26 +138,16 @@ def fit_natural(asked: Sequence[AskedFrame], *, made: Mapping[str, Any]) -> Cali
         UsageError: too few frames.
     """
     signals_FJ, share_FS = frame_signals(asked), np.array([one.share_S for one in asked])
-    names = [one.frame.name for one in asked]
-    chosen, targets = "nothing", _targets(share_FS)
-    least_F = _error_of_others(signals_FJ, targets[chosen], share_FS)
-    for name in ("scales", "frames", "frames and scales"):
-        error_F = _error_of_others(signals_FJ, targets[name], share_FS)
-        if mean((least_F - error_F).tolist(), names).low > 0:
-            chosen, least_F = name, error_F
+    same_FS = np.tile(monotone(share_FS.mean(axis=0)), (len(asked), 1))
+    errors = [_error_of_others(signals_FJ, target_FS, share_FS) for target_FS in (same_FS, share_FS)]
+    is_apart = mean((errors[0] - errors[1]).tolist(), [one.frame.name for one in asked]).low > 0
     kinds = [one.frame.kind for one in asked]
-    about = {"frames": len(asked), "kinds": {kind: kinds.count(kind) for kind in sorted(set(kinds))}}
-    return fit(signals_FJ, targets[chosen], made={**made, **about, "tells_apart": chosen})
-
-
-def _targets(share_FS: Floats) -> dict[str, Floats]:
-    """Return what is fitted to, float64 [F, S] each: by what the fit tells apart."""
-    return {
-        "nothing": np.full_like(share_FS, share_FS.mean()),
-        "scales": np.tile(share_FS.mean(axis=0), (len(share_FS), 1)),
-        "frames": np.tile(share_FS.mean(axis=1, keepdims=True), len(SCALES)),
-        "frames and scales": share_FS,
+    about = {
+        "frames": len(asked),
+        "kinds": {kind: kinds.count(kind) for kind in sorted(set(kinds))},
+        "tells_apart": "frames and scales" if is_apart else "scales",
     }
+    return fit(signals_FJ, share_FS if is_apart else same_FS, made={**made, **about})
 
 
 def _error_of_others(signals_FJ: Floats, fitted_FS: Floats, true_FS: Floats) -> Floats:
@@ -201,7 +192,7 @@ def predictions(fitted: Calibration, known: Sequence[AskedFrame], test: Sequence
         test: other frames.
     """
     true_FS = np.array([one.share_S for one in test])
-    same_S = np.maximum.accumulate(np.array([one.share_S for one in known]).mean(axis=0))
+    same_S = monotone(np.array([one.share_S for one in known]).mean(axis=0))
     same_FS = np.tile(same_S, (len(test), 1))
 
     def of(using: Calibration) -> Floats:
