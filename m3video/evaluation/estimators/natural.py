@@ -126,10 +126,10 @@ def frame_signals(asked: Sequence[AskedFrame]) -> Floats:
 
 
 def fit_natural(asked: Sequence[AskedFrame], *, made: Mapping[str, Any]) -> Calibration:
-    """Fit the calibrated estimator; it tells frames apart only where that surely predicts others better.
+    """Fit the calibrated estimator; it tells scales or frames apart only where that surely predicts others better.
 
-    Otherwise all frames have the mean share of each scale, the nearest curve to it that never falls. That of each frame
-    is not taken: of a few answers at random it would rise with the scale.
+    Otherwise a budget would be spent on differences that are noise. The shares of each frame are taken as they are:
+    those of a few answers at random, made non-decreasing, would rise with the scale.
 
     Returns:
         The fit; its `made` says what it tells apart.
@@ -138,16 +138,21 @@ def fit_natural(asked: Sequence[AskedFrame], *, made: Mapping[str, Any]) -> Cali
         UsageError: too few frames.
     """
     signals_FJ, share_FS = frame_signals(asked), np.array([one.share_S for one in asked])
+    names = [one.frame.name for one in asked]
+    chosen, target_FS = "nothing", np.full_like(share_FS, share_FS.mean())
+    least_F = _error_of_others(signals_FJ, target_FS, share_FS)
     same_FS = np.tile(monotone(share_FS.mean(axis=0)), (len(asked), 1))
-    errors = [_error_of_others(signals_FJ, target_FS, share_FS) for target_FS in (same_FS, share_FS)]
-    is_apart = mean((errors[0] - errors[1]).tolist(), [one.frame.name for one in asked]).low > 0
+    for name, other_FS in (("scales", same_FS), ("frames and scales", share_FS)):
+        error_F = _error_of_others(signals_FJ, other_FS, share_FS)
+        if mean((least_F - error_F).tolist(), names).low > 0:
+            chosen, target_FS, least_F = name, other_FS, error_F
     kinds = [one.frame.kind for one in asked]
     about = {
         "frames": len(asked),
         "kinds": {kind: kinds.count(kind) for kind in sorted(set(kinds))},
-        "tells_apart": "frames and scales" if is_apart else "scales",
+        "tells_apart": chosen,
     }
-    return fit(signals_FJ, share_FS if is_apart else same_FS, made={**made, **about})
+    return fit(signals_FJ, target_FS, made={**made, **about})
 
 
 def _error_of_others(signals_FJ: Floats, fitted_FS: Floats, true_FS: Floats) -> Floats:
