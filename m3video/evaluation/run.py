@@ -183,7 +183,7 @@ def _run_clip(
     with open_for(video, Settings()) as reader:
         start = time.perf_counter()
         stats = analyze_video(reader)
-        view = ClipView(reader.info, stats, max_frames=settings.max_frames, moments=moments)
+        view = ClipView(reader.info, stats, max_frames=settings.max_frames, model=loaded.name, moments=moments)
         clip = ClipRunner(view, reader, loaded, settings)
         clip.seconds["analyze"] = time.perf_counter() - start
         try:

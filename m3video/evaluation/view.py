@@ -16,7 +16,7 @@ from m3video.config import Settings
 from m3video.inference.decision import PlanDetails
 from m3video.inference.pipeline import plan_details
 from m3video.planning.sample import sample
-from m3video.planning.utility import utility
+from m3video.planning.utility import RENDERED, utility
 from m3video.types import FrameStats, Selection, TokenPlan, VideoInfo
 from m3video.utils.clock import clock_times
 
@@ -32,6 +32,7 @@ class ClipView:
         info: the file.
         stats: the analyzed frames.
         max_frames: most frames that any method may show.
+        model: name of the one that answers; it decides the planner's calibration.
         moments: seconds the clip's questions name; only methods that are told where to look read them.
         attend: question, pts and scales to where the question directs the attention; None where no
             model is at hand. Only methods that read the question use it.
@@ -43,9 +44,10 @@ class ClipView:
         stats: FrameStats,
         *,
         max_frames: int,
+        model: str = RENDERED,
         moments: Sequence[float] = (),
     ) -> None:
-        self.info, self.stats, self.max_frames = info, stats, max_frames
+        self.info, self.stats, self.max_frames, self.model = info, stats, max_frames, model
         self.moments = tuple(sorted(set(moments)))
         self.attend: Callable[[Record, Sequence[int], Sequence[int]], QuestionAttention] | None = None
         self._details: dict[str, PlanDetails] = {}
@@ -69,7 +71,7 @@ class ClipView:
     @functools.cached_property
     def utility_NS(self) -> NDArray[np.float64]:
         """The planner's utility of each candidate at each scale."""
-        return utility(self.stats, self.candidates)
+        return utility(self.stats, self.candidates, model=self.model)
 
     def planned(self, budget: int) -> TokenPlan:
         """Return the product's own plan for a budget."""
@@ -77,7 +79,7 @@ class ClipView:
 
     def details(self, budget: int, **changes: str) -> PlanDetails:
         """Return that plan with all that it was decided from; `changes` are further settings, e.g. `at`."""
-        settings = Settings(budget=budget, max_frames=self.max_frames, **changes)
+        settings = Settings(budget=budget, max_frames=self.max_frames, model=self.model, **changes)
         key = settings.model_dump_json()
         if key not in self._details:
             self._details[key] = plan_details(self.info, settings, stats=self.stats)

@@ -90,7 +90,7 @@ def decide(
         num_frames=settings.num_frames,
     )
     novelty_C = novelty(stats, selection)
-    utility_CS = utility(stats, selection, saliency_N=share_N, novelty_N=novelty_C)
+    utility_CS = utility(stats, selection, saliency_N=share_N, model=settings.model, novelty_N=novelty_C)
     obeyed = candidate_constraints(
         stats,
         selection,
@@ -118,7 +118,7 @@ def decide(
         method=allocation.method,
         scan=stats.mode,
         num_analyzed=len(stats),
-        estimate=estimate_name(),
+        estimate=estimate_name(settings.model),
         focus=focus,
         candidates_why=why,
         num_repeats=int((novelty_C <= NOVELTY_FLOOR).sum()),

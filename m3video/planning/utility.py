@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +25,14 @@ Floats = NDArray[np.float64]
 DEFAULT = "calibrated"
 """The estimator of plans, one of `ESTIMATORS`: the best by `scripts/eval_estimators.py`."""
 
-CALIBRATION = Path(__file__).parent.parent / "assets" / "calibration.json"
-"""Written by `python scripts/eval_estimators.py --write`."""
+ASSETS = Path(__file__).parent.parent / "assets"
+RENDERED = "rendered"
+CALIBRATIONS = {RENDERED: ASSETS / "calibration.json", "small": ASSETS / "calibration-small.json"}
+"""Model -> what was fitted to its own answers, written by `python scripts/eval_estimators.py --write`."""
+
+STAND_IN = RENDERED
+"""The model whose calibration stands in for one that is missing. `small` answers no better from more tokens, so its own
+says nothing about models that do."""
 
 SIGNALS: tuple[str, ...] = ("loss at 1", "loss at 144", "peak at 1", "peak at 144", "sharpness")
 """Inputs of the calibration, each as log(1 + x): loss of coarse structure, what 144 tokens still lose, both for the
@@ -73,15 +79,21 @@ class Calibration:
 
 
 @cache
-def calibration() -> Calibration:
-    """Return the calibration shipped with the package."""
-    return Calibration(**json.loads(CALIBRATION.read_text(encoding="utf-8")))
+def calibration(model: str) -> Calibration:
+    """Return the calibration for the model that will answer: its own or, where it has none, that of `STAND_IN`."""
+    path = CALIBRATIONS.get(model, CALIBRATIONS[STAND_IN])
+    return Calibration(**json.loads(path.read_text(encoding="utf-8")))
 
 
-def estimate_name() -> str:
-    """Return a description for users of the estimator and of the weights whose answers it was fitted to."""
-    made = calibration().made
-    return f"{DEFAULT} to the answers of {made['model']} ({made['weights'][:8]})"
+def estimate_name(model: str) -> str:
+    """Return a description for users of the estimator and of the weights whose answers it was fitted to.
+
+    Args:
+        model: as for `calibration`.
+    """
+    made = calibration(model).made
+    own = "" if model in CALIBRATIONS else f"; {model} has no calibration of its own"
+    return f"{DEFAULT} to the answers of {made['model']} ({made['weights'][:8]}){own}"
 
 
 def signals(stats: FrameStats, rows: NDArray[np.int64]) -> Floats:
@@ -92,8 +104,14 @@ def signals(stats: FrameStats, rows: NDArray[np.int64]) -> Floats:
 
 
 def by_calibration(stats: FrameStats, rows: NDArray[np.int64], *, using: Calibration | None = None) -> Floats:
-    """Return the share of questions about each frame that the model is expected to answer right, float64 [N, 5]."""
-    share = (using or calibration()).share_right(signals(stats, rows))
+    """Return the share of questions about each frame that a model is expected to answer right, float64 [N, 5].
+
+    Args:
+        stats: the analyzed frames.
+        rows: some of them.
+        using: fitted to that model; by default that of `rendered`.
+    """
+    share = (using or calibration(RENDERED)).share_right(signals(stats, rows))
     return np.where(stats.peak_NS[rows] <= NEGLIGIBLE_LOSS, share[:, -1:], share)
 
 
@@ -127,6 +145,7 @@ def utility(
     *,
     saliency_N: NDArray[np.floating] | None = None,
     estimator: str = DEFAULT,
+    model: str = RENDERED,
     novelty_N: NDArray[np.floating] | None = None,
 ) -> Floats:
     """Return the utility of each candidate at each scale: what of it is new or, with a question, what that is about.
@@ -136,6 +155,7 @@ def utility(
         selection: the candidates, rows of `stats`.
         saliency_N: each candidate's share of a question, >= 0; None, or equal shares, without a question.
         estimator: one of `ESTIMATORS`.
+        model: the one that will answer, which decides the calibration.
         novelty_N: `novelty(stats, selection)`, where the caller has it already.
 
     Returns:
@@ -145,7 +165,8 @@ def utility(
         ValueError: saliency of another length, or negative, or not finite.
     """
     rows = selection.index_N
-    shown = ESTIMATORS[estimator](stats, rows)
+    estimate = partial(by_calibration, using=calibration(model)) if estimator == DEFAULT else ESTIMATORS[estimator]
+    shown = estimate(stats, rows)
     new = novelty(stats, selection) if novelty_N is None else np.asarray(novelty_N, np.float64)
     saliency = np.ones(len(rows)) if saliency_N is None else np.asarray(saliency_N, dtype=np.float64)
     if saliency.shape != (len(rows),) or not (np.isfinite(saliency) & (saliency >= 0)).all():

@@ -69,7 +69,7 @@ def _unspent_text(plan: TokenPlan, left: int, limits: Sequence[Limit]) -> str:
         return f"{counted(left, 'token')}: the next finer step costs more than that"
     lifted = [limit.name for limit in limits if not limit.name.startswith("--budget")]
     more = f"; to use more, change {', '.join(lifted)}" if lifted else ""
-    return f"{counted(left, 'token')}: every candidate already shows all that is new in it{more}"
+    return f"{counted(left, 'token')}: by the estimate no candidate gains from more{more}"
 
 
 def _coarse_pass_text(plan: TokenPlan) -> str:

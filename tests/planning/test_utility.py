@@ -18,7 +18,7 @@ from m3video.planning.allocate import allocate
 from m3video.planning.analyze import analyze
 from m3video.planning.novelty import NOVELTY_FLOOR, novelty
 from m3video.planning.sample import sample
-from m3video.planning.utility import ESTIMATORS, calibration, new_part, signals, utility
+from m3video.planning.utility import CALIBRATIONS, ESTIMATORS, calibration, new_part, signals, utility
 from m3video.types import SCALES, SCAN_SIDE, FrameStats, ScanFrame, Selection
 from tests.planning.frames import TIME_BASE, noise, plain, scan_frame, stats_of
 
@@ -127,14 +127,16 @@ def test_a_plain_colour_needs_one_token(colour: str, estimator: str) -> None:
 
 
 def test_signals_beyond_the_calibration_are_clipped() -> None:
-    shipped = calibration()
+    shipped = calibration("rendered")
     wild = np.array([[1e6] * len(rules.SIGNALS), [-1e6] * len(rules.SIGNALS)])
     edge = np.array([shipped.high, shipped.low])
     assert np.array_equal(shipped.share_right(wild), shipped.share_right(edge))
 
 
-def test_the_calibration_has_a_weight_per_signal_and_scale() -> None:
-    shipped = calibration()
+@pytest.mark.parametrize("model", sorted(CALIBRATIONS))
+def test_a_calibration_has_a_weight_per_signal_and_scale(model: str) -> None:
+    shipped = calibration(model)
+    assert shipped.made["model"] == model
     assert np.array(shipped.weight).shape == (len(SCALES), len(rules.SIGNALS))
     assert {len(part) for part in (shipped.low, shipped.high, shipped.mean, shipped.spread)} == {len(rules.SIGNALS)}
     assert len(shipped.bias) == len(SCALES)
@@ -142,9 +144,24 @@ def test_the_calibration_has_a_weight_per_signal_and_scale() -> None:
 
 
 def test_a_calibration_comes_back_from_its_file(tmp_path: Path) -> None:
-    shipped = calibration()
-    shipped.save(tmp_path / "c.json")
-    assert (tmp_path / "c.json").read_bytes() == rules.CALIBRATION.read_bytes()
+    for model, path in CALIBRATIONS.items():
+        calibration(model).save(tmp_path / "c.json")
+        assert (tmp_path / "c.json").read_bytes() == path.read_bytes()
+
+
+def test_the_model_that_answers_decides_the_calibration() -> None:
+    stats = stats_of([noise(1), noise(2), plain(90)])
+    chosen = sample(stats, max_frames=3)
+    by_model = {model: utility(stats, chosen, model=model) for model in (*CALIBRATIONS, "mucai/llava-v1.5-7b-m3")}
+    assert np.array_equal(by_model["rendered"], utility(stats, chosen))
+    assert not np.array_equal(by_model["small"], by_model["rendered"])
+    # One without a calibration of its own gets one of a model that gains from tokens, and the plan says so.
+    assert np.array_equal(by_model["mucai/llava-v1.5-7b-m3"], by_model["rendered"])
+    assert rules.estimate_name("small").startswith("calibrated to the answers of small (")
+    assert "calibration of its own" not in rules.estimate_name("rendered") + rules.estimate_name("small")
+    named = rules.estimate_name("mucai/llava-v1.5-7b-m3")
+    assert named.startswith("calibrated to the answers of rendered (")
+    assert named.endswith("; mucai/llava-v1.5-7b-m3 has no calibration of its own")
 
 
 def test_signals_are_logarithms_of_the_columns_they_are_named_after() -> None:

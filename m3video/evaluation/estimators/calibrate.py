@@ -43,7 +43,7 @@ def fit(signals_FJ: Floats, share_FS: Floats, *, made: Mapping[str, Any]) -> Cal
     mean, spread = signals_FJ.mean(axis=0), np.maximum(signals_FJ.std(axis=0), 1e-6)
     low, high, mean, spread = (part.round(DIGITS) for part in (low, high, mean, spread))
     standard = (np.clip(signals_FJ, low, high) - mean) / np.maximum(spread, 10.0**-DIGITS)
-    found = np.array([_logistic(standard, share_FS[:, column]) for column in range(len(SCALES))]).round(DIGITS)
+    found = np.array([_logistic(standard, share_FS[:, column]) for column in range(len(SCALES))]).round(DIGITS) + 0.0
     return Calibration(
         low=low.tolist(),
         high=high.tolist(),

@@ -75,7 +75,7 @@ def measure_clip(
         scans = list(reader.scan())
         info = reader.info
         stats = analyze(scans, time_base=info.time_base, origin=info.origin, until_pts=info.until_pts)
-        view = ClipView(info, stats, max_frames=max_frames)
+        view = ClipView(info, stats, max_frames=max_frames, model=loaded.name)
         pts_K = [_middle(view, start, end) for start, end in spans]
         pts_N = view.candidates.pts_N
         wanted = sorted({*pts_N.tolist(), *pts_K})

@@ -154,7 +154,7 @@ def hits(
     with progress(f"measure at {scale}", len(records)) as bar:
         for video, group in itertools.groupby(sorted(records, key=lambda record: record.video), key=lambda r: r.video):
             with open_for(video, Settings()) as reader:
-                view = ClipView(reader.info, analyze_video(reader), max_frames=max_frames)
+                view = ClipView(reader.info, analyze_video(reader), max_frames=max_frames, model=loaded.name)
                 pts = view.candidates.pts_N.tolist()
                 shown = encode_frames(loaded, [frame.rgb_HW3 for frame in reader.fetch(pts)])
                 grids = torch.stack([tokens.grid_SD for tokens in shown])

@@ -25,7 +25,7 @@ from m3video.inference.summary.reduce import Caption, Line, reduce_lines
 from m3video.inference.summary.values import Chapter, Sentence, Summary
 from m3video.model.m3.default_model import with_model
 from m3video.types import TokenPlan, VideoInfo
-from m3video.utils.clock import clock
+from m3video.utils.clock import clock, whole_clock
 from m3video.utils.progress import Meter, Progress, silent
 
 if TYPE_CHECKING:
@@ -37,6 +37,9 @@ SUMMARY_LENGTH = 4
 RENDERED_NOTE = (
     "the model rendered answers closed questions and writes no captions: a caption is its answers to two of them for "
     "each shot, and the summary is these captions; --model small writes both"
+)
+SHOT_NOTE = (
+    "the model small describes one shot at a time and does not merge captions: the summary is what it says of each shot"
 )
 _CLOSED = ("what is shown", "is it day or night")
 
@@ -62,10 +65,14 @@ class VideoFacts:
 
 @dataclass(frozen=True, slots=True)
 class Captioned:
-    """A chapter, and the caption that the model generated for it."""
+    """A chapter, the caption that the model generated for it, and its parts with their times.
+
+    `lines` has one part for each shot where shots are described one by one, else the caption as a whole.
+    """
 
     chapter: Chapter
     generated: Caption
+    lines: tuple[Line, ...]
     seconds: float
 
 
@@ -136,10 +143,12 @@ def captions(loaded: LoadedModel, found: Sequence[ChapterFrames], settings: Sett
     asked = [(chapter.batch, partial(_questions, loaded, chapter)) for chapter in found]
     generations = ask_batches(loaded, asked, settings)
     each = (time.perf_counter() - start) / len(found)
-    return [_captioned(chapter, one, settings, each) for chapter, one in zip(found, generations, strict=True)]
+    return [_captioned(loaded, *pair, settings, each) for pair in zip(found, generations, strict=True)]
 
 
-def _captioned(frames: ChapterFrames, generation: Generation, settings: Settings, seconds: float) -> Captioned:
+def _captioned(
+    loaded: LoadedModel, frames: ChapterFrames, generation: Generation, settings: Settings, seconds: float
+) -> Captioned:
     answers = []
     for answer in generation.answers:
         if isinstance(answer, M3VideoError):
@@ -150,14 +159,17 @@ def _captioned(frames: ChapterFrames, generation: Generation, settings: Settings
     warnings += tuple(f"{where}: {note}" for note in generation.notes)
     if any(answer.answer_tokens >= settings.max_new_tokens for answer in answers):
         warnings += (f"{where}: the caption was cut off at --max-new-tokens ({settings.max_new_tokens})",)
+    texts, plan = [answer.text for answer in answers], generation.plan
+    lines: tuple[Line, ...] = (Line(frames.start_seconds, frames.end_seconds, _caption(texts), ()),)
+    if describes_shots(loaded):
+        lines = tuple(shot_lines(frames, plan, texts))
     generated = Caption(
-        _caption([answer.text for answer in answers]),
+        _timed(lines) if describes_shots(loaded) else lines[0].text,
         sum(answer.prompt_tokens for answer in answers),
         sum(answer.visual_tokens for answer in answers),
         sum(answer.answer_tokens for answer in answers),
         warnings,
     )
-    plan = generation.plan
     chapter = Chapter(
         frames.start_seconds,
         frames.end_seconds,
@@ -166,10 +178,13 @@ def _captioned(frames: ChapterFrames, generation: Generation, settings: Settings
         len(plan.frames),
         plan.total_tokens,
     )
-    return Captioned(chapter, generated, seconds)
+    return Captioned(chapter, generated, lines, seconds)
 
 
 def _questions(loaded: LoadedModel, frames: ChapterFrames, plan: TokenPlan) -> list[str]:
+    if describes_shots(loaded):  # each time is written as before its frame
+        times = [plan.video.pts_seconds(plan.frames[number].pts) for number in _finest(plan, frames.shot_pts)]
+        return [f"What is shown at {clock(round(time, 1))}?" for time in times]
     if not is_captioner(loaded):
         return [
             f"{question} in frame {number + 1}" for number in _finest(plan, frames.shot_pts) for question in _CLOSED
@@ -178,6 +193,30 @@ def _questions(loaded: LoadedModel, frames: ChapterFrames, plan: TokenPlan) -> l
         f"This is the part of a longer video from {clock(round(frames.start_seconds))} to "
         f"{clock(round(frames.end_seconds))}. Describe in one or two sentences what is seen and what happens."
     ]
+
+
+def shot_lines(frames: ChapterFrames, plan: TokenPlan, texts: Sequence[str]) -> list[Line]:
+    """Return what was said of each shot with the seconds in which it is seen; equal texts in a row are one line.
+
+    Args:
+        frames: the chapter.
+        plan: what was shown of it.
+        texts: for each shot that is shown, in order.
+    """
+    edges = [frames.start_seconds, *map(plan.video.pts_seconds, frames.shot_pts), frames.end_seconds]
+    lines: list[Line] = []
+    for number, text in zip(_finest(plan, frames.shot_pts), texts, strict=True):
+        shot = bisect.bisect_right(frames.shot_pts, plan.frames[number].pts)
+        if lines and lines[-1].text == text:
+            lines[-1] = replace(lines[-1], end_seconds=edges[shot + 1])
+        else:
+            lines.append(Line(edges[shot], edges[shot + 1], text, ()))
+    return lines
+
+
+def _timed(lines: Sequence[Line]) -> str:
+    """Return `0:00 A dog runs. 0:12 A cat sleeps.`"""
+    return " ".join(f"{whole_clock(line.start_seconds)} {line.text}" for line in lines if line.text)
 
 
 def _finest(plan: TokenPlan, shot_pts: Sequence[int]) -> list[int]:
@@ -200,8 +239,13 @@ def _caption(texts: Sequence[str]) -> str:
 
 
 def is_captioner(loaded: LoadedModel) -> bool:
-    """Return whether the model writes sentences; `rendered` only answers closed questions."""
-    return loaded.config.prompt_style != "rendered"
+    """Return whether the model describes several shots and merges texts; `rendered` only answers closed questions."""
+    return loaded.config.prompt_style not in ("rendered", "chatml")
+
+
+def describes_shots(loaded: LoadedModel) -> bool:
+    """Return whether the model is `small` or trained like it: one sentence about one shot is what it can write."""
+    return loaded.config.prompt_style == "chatml"
 
 
 def conclude(loaded: LoadedModel, facts: VideoFacts, captioned: Sequence[Captioned], settings: Settings) -> Summary:
@@ -212,8 +256,10 @@ def conclude(loaded: LoadedModel, facts: VideoFacts, captioned: Sequence[Caption
     """
     start = time.perf_counter()
     lines = [
-        Line(part.chapter.start_seconds, part.chapter.end_seconds, part.chapter.caption, (number,))
+        replace(line, chapters=(number,))
         for number, part in enumerate(captioned, 1)
+        for line in part.lines
+        if line.text
     ]
     generated = [part.generated for part in captioned]
     notes: tuple[str, ...] = loaded.warnings
@@ -224,7 +270,7 @@ def conclude(loaded: LoadedModel, facts: VideoFacts, captioned: Sequence[Caption
         generated += reduced.generated
     else:
         sentences = [Sentence(s.text, s.start_seconds, s.end_seconds, s.chapters, True) for s in lines]
-        depth, notes = 0, (*notes, RENDERED_NOTE)
+        depth, notes = 0, (*notes, SHOT_NOTE if describes_shots(loaded) else RENDERED_NOTE)
     notes += tuple(dict.fromkeys(warning for one in generated for warning in one.warnings))
     if not sentences:
         notes += (f"{loaded.name} generated no text",)

@@ -15,7 +15,7 @@ from m3video.evaluation.estimators import compare as rules
 from m3video.evaluation.estimators.compare import Comparison, LabelledCase, calibrate, compare
 from m3video.evaluation.estimators.labelled_clips import LabelledClip
 from m3video.planning.novelty import novelty
-from m3video.planning.utility import CALIBRATION, ESTIMATORS
+from m3video.planning.utility import CALIBRATIONS, ESTIMATORS
 from m3video.types import SCALES
 from tests.evaluation.made import record, view
 from tests.paths import ROOT
@@ -97,9 +97,9 @@ def test_the_script_runs_from_clips_to_table(
     assert spec.loader is not None
     script = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(script)
-    shipped = CALIBRATION.read_bytes()
+    shipped = CALIBRATIONS["rendered"].read_bytes()
     monkeypatch.setattr(script, "LENGTHS", ((4, 6, 5),))
-    monkeypatch.setattr(script, "CALIBRATION", tmp_path / "calibration.json")
+    monkeypatch.setitem(script.CALIBRATIONS, "rendered", tmp_path / "calibration.json")
     script.main(
         [
             "--clips",
@@ -124,4 +124,5 @@ def test_the_script_runs_from_clips_to_table(
     assert table["test_seed"] == 2001
     written = json.loads((tmp_path / "calibration.json").read_text(encoding="utf-8"))
     assert written["made"]["weights"] == table["weights"]
-    assert CALIBRATION.read_bytes() == shipped
+    monkeypatch.undo()
+    assert CALIBRATIONS["rendered"].read_bytes() == shipped

@@ -10,8 +10,9 @@ import pytest
 
 from m3video.config import Settings
 from m3video.errors import DoesNotFitError, UsageError
-from m3video.inference.summary.summarize import RENDERED_NOTE, _caption, _finest, summarize
+from m3video.inference.summary.summarize import RENDERED_NOTE, SHOT_NOTE, _caption, _finest, shot_lines, summarize
 from m3video.model.m3 import checkpoint
+from tests.evaluation.natural.made import chatml_model
 from tests.model.tiny import load_tiny
 from tests.paths import SAMPLE
 
@@ -60,6 +61,34 @@ def test_a_checkpoint_that_writes_captions_and_summarizes(tmp_path: Path) -> Non
     assert made.sentences
     assert all(0 <= s.start_seconds < s.end_seconds <= 12 for s in made.sentences)
     assert any("cut off" in warning for warning in made.warnings)
+
+
+def test_a_model_like_small_describes_shot_by_shot(tmp_path: Path) -> None:
+    settings = Settings(max_frames=8, budget=360, max_new_tokens=4)
+    made = summarize(SAMPLE, settings, loaded=chatml_model(tmp_path))
+    (chapter,) = made.chapters
+    assert (chapter.num_shots, made.depth) == (4, 0)
+    assert SHOT_NOTE in made.warnings
+    assert 1 <= len(made.sentences) <= 4
+    assert made.sentences[0].start_seconds == 0
+    assert made.sentences[-1].end_seconds == 12
+    for sentence in made.sentences:
+        assert (
+            f"{int(sentence.start_seconds) // 60}:{int(sentence.start_seconds):02d} {sentence.text}" in chapter.caption
+        )
+        assert sentence.chapters == (1,)
+
+
+def test_each_shot_has_its_own_times_and_equal_texts_are_one_line() -> None:
+    frames = [SimpleNamespace(pts=pts, scale=1) for pts in (2, 12, 31, 45, 49)]
+    plan = SimpleNamespace(frames=frames, video=SimpleNamespace(pts_seconds=float))
+    chapter = SimpleNamespace(start_seconds=0.0, end_seconds=50.0, shot_pts=[10, 20, 30, 40])  # 20 to 30 is not shown
+    lines = shot_lines(cast("Any", chapter), cast("Any", plan), ["a", "a", "b", "c"])
+    assert [(line.start_seconds, line.end_seconds, line.text) for line in lines] == [
+        (0, 20, "a"),
+        (30, 40, "b"),
+        (40, 50, "c"),
+    ]
 
 
 def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:
