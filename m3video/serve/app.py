@@ -16,6 +16,7 @@ from m3video.serve import state
 from m3video.serve.engine import Engine
 from m3video.serve.errors import RequestError, body_of, status_of
 from m3video.serve.files import VideoFolder
+from m3video.serve.page_routes import page_routes
 
 
 def create_app(folder: Path, settings: Settings, *, api_key: str | None = None) -> FastAPI:
@@ -42,6 +43,7 @@ def create_app(folder: Path, settings: Settings, *, api_key: str | None = None) 
     app.state.served = served
     app.add_exception_handler(M3VideoError, _refuse)
     # Routers, one line each.
+    app.include_router(page_routes(served))
     return app
 
 
