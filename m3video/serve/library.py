@@ -8,7 +8,7 @@ from fastapi import APIRouter
 
 from m3video.errors import VideoError
 from m3video.serve.files import VideoFolder
-from m3video.serve.media import Pictures
+from m3video.serve.frames import Pictures
 from m3video.serve.notes import Notes
 
 MOST_LISTED = 2000
@@ -25,7 +25,7 @@ def library_routes(folder: VideoFolder, notes: Notes, pictures: Pictures) -> API
         states, rows, unreadable = notes.states(), [], 0
         found = list(folder.videos())
         for name in found[:MOST_LISTED]:
-            if not name.isprintable() or not _is_text(name):
+            if not _is_text(name):
                 unreadable += 1
                 continue
             try:

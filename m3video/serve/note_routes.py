@@ -29,7 +29,7 @@ from m3video.serve.exports import (
     file_name,
 )
 from m3video.serve.files import VideoFolder
-from m3video.serve.media import THUMBNAIL_SIDE, Pictures
+from m3video.serve.frames import THUMBNAIL_SIDE, Pictures
 from m3video.serve.notes import Notes
 from m3video.types import PlannedFrame, VideoInfo
 

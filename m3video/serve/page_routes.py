@@ -14,7 +14,7 @@ from m3video.errors import M3VideoError
 from m3video.model.m3.default_model import with_model
 from m3video.serve.library import library_routes
 from m3video.serve.looks import Looks
-from m3video.serve.media import Pictures, media_routes
+from m3video.serve.frames import Pictures, media_routes
 from m3video.serve.note_routes import note_routes
 from m3video.serve.notes import Notes
 from m3video.serve.plans import plan_routes
