@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -14,6 +15,9 @@ from m3video.types import TokenPlan, VideoInfo
 from m3video.utils.cache import Cache
 from m3video.utils.progress import Meter, Progress
 from m3video.video.reader import VideoReader
+
+OpenReader = Callable[[str | Path, Settings], VideoReader]
+"""Opens a path as the settings say."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -39,7 +43,9 @@ class OpenedVideo:
     progress: Progress
 
     @classmethod
-    def open(cls, path: str | Path, settings: Settings, *, progress: Progress) -> Self:
+    def open(
+        cls, path: str | Path, settings: Settings, *, progress: Progress, open_reader: OpenReader = open_for
+    ) -> Self:
         """Fit `settings` to their memory and open `path`; no frame is decoded.
 
         Raises:
@@ -50,7 +56,7 @@ class OpenedVideo:
         settings = settings if fitted is None else fitted.settings
         cache, meter = cache_of(settings), Meter()
         with meter.stage("probe"):
-            reader = open_for(path, settings)
+            reader = open_reader(path, settings)
             settings = with_scan_frames(settings, reader)
         return cls(path, settings, fitted, reader, cache, meter, progress)
 

@@ -21,7 +21,8 @@ from m3video.inference.closer_look import CloserLook
 from m3video.inference.decision import PlanDetails, with_scales
 from m3video.inference.evidence import evidence, rendered_note
 from m3video.inference.image_grid import check_options
-from m3video.inference.opened_video import OpenedVideo
+from m3video.inference.opened_video import OpenedVideo, OpenReader
+from m3video.inference.pipeline import open_for
 from m3video.inference.planner import Planner, Replan
 from m3video.model.m3.default_model import with_model
 from m3video.planning.plan_file import for_video
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from m3video.model.m3.answer import GeneratedAnswer
     from m3video.model.m3.checkpoint import LoadedModel
     from m3video.model.m3.pooling import VisualTokens
+    from m3video.model.m3.prefix import OnText
 
 
 class VideoSession:
@@ -53,6 +55,7 @@ class VideoSession:
         *,
         loaded: LoadedModel | None = None,
         keeps_looking: bool = True,
+        open_reader: OpenReader = open_for,
         progress: Progress = silent,
         **changes: Any,
     ) -> None:
@@ -63,6 +66,7 @@ class VideoSession:
             settings: resolved settings, by default those of `Settings()`.
             loaded: a model that is already in memory; else `settings.model` is loaded when it is needed.
             keeps_looking: look at a long video more closely after the first answer, in the background; see `refresh`.
+            open_reader: opens the file; a server has it read by another process.
             progress: draws bars.
             changes: settings by keyword, e.g. `budget=720`; they override those of `settings`.
 
@@ -75,7 +79,7 @@ class VideoSession:
         settings, self._decided = with_model(
             changed_settings(settings, changes), loaded=None if loaded is None else loaded.name
         )
-        self._video = OpenedVideo.open(path, settings, progress=progress)
+        self._video = OpenedVideo.open(path, settings, progress=progress, open_reader=open_reader)
         self.path, self.settings, self.info = path, self._video.settings, self._video.info
         self._meter = self._video.meter
         self._answerer = Answerer(self._video, loaded)
@@ -103,6 +107,11 @@ class VideoSession:
     def loaded(self) -> LoadedModel:
         """The model, loaded at first use."""
         return self._answerer.loaded
+
+    @property
+    def num_bytes(self) -> int:
+        """Bytes that are kept in memory for further questions, without the model."""
+        return self._answerer.num_bytes
 
     def check_model(self) -> None:
         """Refuse a model that cannot be loaded, by its config only: neither torch nor the weights are loaded.
@@ -203,7 +212,14 @@ class VideoSession:
         return self._answerer.tokens(plan)
 
     def ask(
-        self, question: str, *, plan: TokenPlan | None = None, options: Sequence[str] = (), **changes: Any
+        self,
+        question: str,
+        *,
+        plan: TokenPlan | None = None,
+        options: Sequence[str] = (),
+        max_new_tokens: int | None = None,
+        on_text: OnText | None = None,
+        **changes: Any,
     ) -> Answer:
         """Answer one question as if it were the only one.
 
@@ -211,6 +227,9 @@ class VideoSession:
             question: in plain words.
             plan: show exactly these frames instead of planning, or fail where they do not fit in the memory.
             options: the answers to choose from (image grid only).
+            max_new_tokens: longest answer; None for that of the settings (not for an image grid).
+            on_text: called with the text so far after each token; returns whether the answer goes on, and what it
+                raises ends the work (not for an image grid).
             changes: settings of the plan that is made, as for `plan_details`.
 
         Returns:
@@ -239,7 +258,9 @@ class VideoSession:
         if plan is None:
             plan, generated = self._answerer.answer_grid(question, options)
         else:
-            plan, generated, cached_frames, reductions = self._answerer.answer(question, plan, replan)
+            plan, generated, cached_frames, reductions = self._answerer.answer(
+                question, plan, replan, max_new_tokens=max_new_tokens, on_text=on_text
+            )
         answer = self._to_answer(
             question,
             plan,

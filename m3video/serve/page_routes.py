@@ -11,10 +11,9 @@ from fastapi.responses import FileResponse
 from fastapi.staticfiles import StaticFiles
 
 from m3video.errors import M3VideoError
-from m3video.model.m3.default_model import with_model
+from m3video.serve.frames import Pictures, media_routes
 from m3video.serve.library import library_routes
 from m3video.serve.looks import Looks
-from m3video.serve.frames import Pictures, media_routes
 from m3video.serve.note_routes import note_routes
 from m3video.serve.notes import Notes
 from m3video.serve.plans import plan_routes
@@ -22,16 +21,10 @@ from m3video.serve.state import Served
 
 FILES = Path(__file__).parent / "page"
 
-POLICY = (
-    "default-src 'self'; media-src 'self' blob:; img-src 'self' data: blob:; object-src 'none'; base-uri 'none'; "
-    "form-action 'self'; frame-ancestors 'none'"
-)
-"""Content-Security-Policy of the page: nothing but its own files, no scripts or styles within its markup."""
-
 
 def page_routes(served: Served) -> APIRouter:
     """Return the routes of the page; the processes that it starts end with the application."""
-    settings, _ = with_model(served.settings)
+    settings = served.engine.settings
     folder, notes, pictures = served.folder, Notes(served.folder.root), Pictures(settings)
 
     def looked(path: str) -> None:
@@ -54,7 +47,7 @@ def page_routes(served: Served) -> APIRouter:
 
     @router.get("/")
     def index() -> FileResponse:
-        return FileResponse(FILES / "index.html", headers={"Content-Security-Policy": POLICY})
+        return FileResponse(FILES / "index.html")
 
     router.mount("/page", StaticFiles(directory=FILES), name="page")
     return router

@@ -7,18 +7,29 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
-from m3video.config import Settings
 from m3video.serve.engine import Engine
 from m3video.serve.files import VideoFolder
+from m3video.serve.media import MediaStore
+from m3video.serve.metrics import Metrics
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Served:
-    """The folder, the engine and the settings of one application."""
+    """What one application serves.
+
+    Attributes:
+        folder: whose files may be read.
+        engine: the model and the sessions.
+        media: files of what requests bring.
+        metrics: counts.
+        started: seconds since 1970.
+    """
 
     folder: VideoFolder
     engine: Engine
-    settings: Settings
+    media: MediaStore
+    metrics: Metrics
+    started: int
 
 
 def served_of(request: Request) -> Served:

@@ -116,8 +116,8 @@ async function openVideo(name) {
   document.title = `${name} – m3video`;
   byId("look").hidden = true;
   try {
-    const rows = library.rows.length ? library.rows : (await json("GET", "/api/videos")).videos;
-    const row = rows.find((one) => one.name === name);
+    const rows = library.rows.length ? library.rows : await library.load();
+    const row = rows?.find((one) => one.name === name);
     if (!row) throw new Error("There is no video of this name in the folder.");
     opened = row;
     player.open(row);
