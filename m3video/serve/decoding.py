@@ -24,6 +24,7 @@ from m3video.distributed.worker_process import WorkerProcess
 from m3video.errors import VideoError
 from m3video.inference.first_pass import Wish, analyze_once, scan_notes
 from m3video.inference.pipeline import cache_of, open_for
+from m3video.model.m3.square import as_square
 from m3video.planning.sample import TIME_TOLERANCE
 from m3video.report.thumbnails import Picture, jpeg, shrunk
 from m3video.types import GRID_SIDES, FrameStats, VideoInfo
@@ -131,12 +132,15 @@ def first_look(path: str, max_pixels: int, side: int) -> Iterator[Any]:
 def coarse(rgb_HW3: Picture, scale: int) -> Picture:
     """Return a picture as a token scale divides it: each cell of its grid is one colour, its mean.
 
-    It shows how coarse the grid is; what a model makes of a cell is more than its colour.
+    The grid lies over the square that the vision tower sees, of which the picture is a part. It shows how coarse the
+    grid is; what a model makes of a cell is more than its colour.
     """
-    side = GRID_SIDES[scale]
-    height, width = rgb_HW3.shape[:2]
-    cells = cv2.resize(rgb_HW3, (min(side, width), min(side, height)), interpolation=cv2.INTER_AREA)
-    return np.asarray(cv2.resize(cells, (width, height), interpolation=cv2.INTER_NEAREST), np.uint8)
+    grid, (height, width) = GRID_SIDES[scale], rgb_HW3.shape[:2]
+    side = max(height, width)
+    cells = cv2.resize(as_square(rgb_HW3), (grid, grid), interpolation=cv2.INTER_AREA)
+    square = cv2.resize(cells, (side, side), interpolation=cv2.INTER_NEAREST)
+    top, left = (side - height) // 2, (side - width) // 2
+    return np.asarray(square[top : top + height, left : left + width], np.uint8)
 
 
 def _opened(path: str, settings: Settings) -> VideoReader:

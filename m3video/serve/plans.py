@@ -50,8 +50,8 @@ def timeline_record(looked: Looked) -> dict[str, Any]:
 
     Returns:
         `start` and `end` in seconds as players count; `times` of the N analyzed frames; `lost`: for each scale but the
-        finest what is lost in the worst 5 % of each frame, grey levels; `colours` of the scales; `shots`: start of each; `unseen`: ranges that
-        were judged by keyframes and packets alone; `notes` for users.
+        finest what is lost in the worst 5 % of each frame, grey levels; `colours` of the scales; `shots`: start of
+        each; `unseen`: ranges that were judged by keyframes and packets alone; `notes` for users.
     """
     info, stats = looked.info, looked.stats
     times_N = stats.times_N

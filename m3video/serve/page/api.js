@@ -46,7 +46,7 @@ async function errorOf(response) {
 /** Send a request and return the JSON of the answer. */
 export const json = async (method, path, options) => (await send(method, path, options)).json();
 
-/** Yield the JSON values of a stream of server-sent events, until "[DONE]" or its end. */
+/** Yield the JSON values of a stream of server-sent events, until its end. */
 export async function* events(response) {
   const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
   let rest = "";
@@ -58,8 +58,7 @@ export async function* events(response) {
       rest = blocks.pop();
       for (const block of blocks) {
         const data = block.split("\n").filter((line) => line.startsWith("data:")).map((line) => line.slice(5).trim()).join("\n");
-        if (data === "[DONE]") return;
-        if (data) yield JSON.parse(data);
+        if (data && data !== "[DONE]") yield JSON.parse(data); // after that the server ends the stream
       }
     }
   } finally {

@@ -27,16 +27,22 @@ export class Notes extends EventTarget {
     this.draw();
   }
 
+  /** Show a mark at once, so that its words can be typed, and keep it meanwhile. */
   async add({ start, until = null, text = "" }) {
+    const mark = { id: null, start, until, text };
+    mark.kept = json("POST", "/api/marks", { body: { video: this.row.name, start, until, text } });
+    this.marks.push(mark);
+    this.marks.sort((a, b) => a.start - b.start);
+    notice(byId("notes-notice"), "");
+    this.draw();
+    const line = byId("marks").children[this.marks.indexOf(mark)];
+    if (!text) line.querySelector("input[type=text]").focus();
     try {
-      const { id } = await json("POST", "/api/marks", { body: { video: this.row.name, start, until, text } });
-      this.marks.push({ id, start, until, text });
-      this.marks.sort((a, b) => a.start - b.start);
-      notice(byId("notes-notice"), "");
-      this.draw();
-      if (!text) byId("marks").querySelector(`[data-id="${id}"] input[type=text]`)?.focus();
+      mark.id = line.dataset.id = (await mark.kept).id;
     } catch (error) {
       notice(byId("notes-notice"), error.message, "bad");
+      this.marks = this.marks.filter((one) => one !== mark);
+      if (line.isConnected) this.draw();
     }
   }
 
@@ -52,7 +58,7 @@ export class Notes extends EventTarget {
     const text = el("input", { type: "text", value: mark.text, dir: "auto", "aria-label": `Words for the mark at ${words}`, placeholder: "what is here?" });
     text.addEventListener("change", () => this.rename(mark, text.value));
     text.addEventListener("keydown", (event) => { if (event.key === "Enter") text.blur(); });
-    return el("li", { dataset: { id: mark.id } },
+    return el("li", { dataset: mark.id === null ? {} : { id: mark.id } },
       el("input", { type: "checkbox", className: "picked", "aria-label": `Export the mark at ${words}` }),
       el("button", { type: "button", className: "chip", dataset: { time: mark.start },
         onclick: () => this.dispatchEvent(new CustomEvent("seek", { detail: { time: mark.start } })) }, words),
@@ -62,6 +68,7 @@ export class Notes extends EventTarget {
 
   async rename(mark, text) {
     try {
+      await mark.kept;
       await send("PUT", `/api/marks/${mark.id}`, { body: { text } });
       mark.text = text;
       notice(byId("notes-notice"), "");
@@ -72,6 +79,7 @@ export class Notes extends EventTarget {
 
   async remove(mark) {
     try {
+      await mark.kept;
       await send("DELETE", `/api/marks/${mark.id}`);
       this.marks = this.marks.filter((one) => one !== mark);
       this.draw();

@@ -7,7 +7,7 @@ const STEPS = 1000;
 const PRESETS = [36, 144, 360, 720, 1440, 2880];
 const USUAL = 720;
 const LIMITS = {
-  "--budget": "the budget", "--detail": "the detail", "--at": "the pins", "--every-shot": "the frames of every shot",
+  "--budget": "the budget", "--detail": "the detail", "--at": "the pinned frame", "--start": "the start", "--end": "the end", "--every-shot": "the frames of every shot",
   "--max-gap": "the gap", "--max-frames": "the number of candidate frames", "--fps": "the rate of frames",
   "--num-frames": "the number of frames",
 };
@@ -102,7 +102,7 @@ export class Plan extends EventTarget {
       } catch (error) {
         if (row !== this.row) continue;
         if (error.code === "not_looked_at") this.dispatchEvent(new Event("stale"));
-        else notice(byId("plan-notice"), error.message, "bad");
+        else notice(byId("plan-notice"), inWords(error.message), "bad");
       }
     }
     this.isBusy = false;
@@ -143,6 +143,9 @@ export class Plan extends EventTarget {
     byId("plan-notes").replaceChildren(...plan.warnings.map((line) => el("li", {}, line)));
   }
 }
+
+/** Return a line of the server with the page's words for the command's flags. */
+const inWords = (line) => line.replace(/--([a-z-]+)/g, (flag) => LIMITS[flag] ?? flag.slice(2).replaceAll("-", " "));
 
 /** Return a limit in words, with the utility that it costs; the server names the flag that lifts it. */
 function limitText({ name, gain }) {
