@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import signal
-import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -18,6 +15,7 @@ from m3video.distributed.remote_reader import RemoteReader, open_remote
 from m3video.errors import ChangedFileError, VideoError
 from m3video.inference.pipeline import open_for, plan_details
 from m3video.video.reader import open_video
+from tests.distributed.reader_faults import crash, hang
 from tests.paths import SAMPLE
 
 SETTINGS = Settings(num_frames=6, budget=300)
@@ -109,14 +107,3 @@ def test_closing_ends_the_process(reader: RemoteReader) -> None:
     assert process is not None
     reader.close()
     assert process.returncode == -signal.SIGKILL
-
-
-def crash(*_: Any) -> Iterator[None]:
-    os.kill(os.getpid(), signal.SIGSEGV)
-    yield
-
-
-def hang(*_: Any) -> Iterator[None]:
-    while True:
-        time.sleep(1)
-    yield
