@@ -153,6 +153,7 @@ class Looks:
         Raises:
             FailedError: it failed, crashed or hung.
         """
+        job.state = LookState("running", "reading its packets")
         job.process.start(look, job.path, self._settings)
         try:
             while not job.is_cancelled:

@@ -19,6 +19,7 @@ from m3video.inference.decision import PlanDetails, binding_limits
 from m3video.inference.first_pass import unseen_ranges
 from m3video.inference.latency import default_file, estimate
 from m3video.inference.pipeline import plan_details
+from m3video.planning.novelty import NOVELTY_FLOOR
 from m3video.planning.plan_file import to_json
 from m3video.planning.shots import boundaries
 from m3video.report.plan_plot import COLOURS
@@ -65,10 +66,10 @@ def timeline_record(looked: Looked) -> dict[str, Any]:
         "codec": info.codec,
         "num_frames": info.num_frames,
         "num_analyzed": len(stats),
-        "times": times_N.round(4).tolist(),
+        "times": times_N.round(6).tolist(),
         "lost": {str(scale): lost_NS[:, s].astype(np.float64).round(1).tolist() for s, scale in enumerate(SCALES[:-1])},
         "colours": {str(scale): colour for scale, colour in COLOURS.items()},
-        "shots": times_N[boundaries(stats).row_M].round(4).tolist(),
+        "shots": times_N[boundaries(stats).row_M].round(6).tolist(),
         "unseen": [[round(a, 4), round(b, 4)] for a, b in unseen_ranges(info, stats)],
         "notes": [*info.notes, *looked.notes],
     }
@@ -84,8 +85,8 @@ def plan_record(looked: Looked, settings: Settings, changes: Mapping[str, Any]) 
 
     Returns:
         `plan` as in plan.json; `facts` as the command prints them; `limits` that bind, with the utility that each
-        costs; `left_out`: times of the candidates that are not shown; `most_tokens`: with more, nothing changes;
-        `answer_seconds`: estimate for an answer, None where none was timed; `milliseconds` that planning took.
+        costs; `left_out`: the candidates that are not shown, and why each was one; `most_tokens`: with more, nothing
+        changes; `answer_seconds`: estimate for an answer, None where none was timed; `milliseconds` that planning took.
 
     Raises:
         UsageError: a setting that the page cannot change, a wrong value, or settings that contradict each other.
@@ -99,16 +100,28 @@ def plan_record(looked: Looked, settings: Settings, changes: Mapping[str, Any]) 
     limits = binding_limits(details)
     took = time.perf_counter() - begun
     plan = details.plan
-    left_out = details.selection.pts_N[details.allocation.scale_N == 0]
     timed = estimate(plan, settings, default_file())
     return {
         "plan": to_json(plan),
         "facts": [[label, text] for label, text in plan_facts(plan, limits) if label != "text"],
         "limits": [{"name": limit.name, "gain": limit.gain} for limit in limits],
-        "left_out": [round(plan.video.pts_seconds(int(pts)), 4) for pts in left_out],
+        "left_out": [
+            {"pts_seconds": round(plan.video.pts_seconds(int(details.selection.pts_N[c])), 6), **_why(details, int(c))}
+            for c in np.flatnonzero(details.allocation.scale_N == 0)
+        ],
         "most_tokens": most_tokens(details),
         "answer_seconds": None if timed is None else timed.seconds,
         "milliseconds": round(1000 * took, 1),
+    }
+
+
+def _why(details: PlanDetails, candidate: int) -> dict[str, Any]:
+    """Return why a frame is a candidate, and whether it shows nothing that another one does not."""
+    selection = details.selection
+    return {
+        "shot": int(selection.shot_N[candidate]),
+        "reason": selection.reason_N[candidate],
+        "is_repeat": bool(details.novelty_C[candidate] <= NOVELTY_FLOOR),
     }
 
 

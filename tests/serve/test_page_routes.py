@@ -130,6 +130,9 @@ def test_a_plan_needs_a_look_and_is_then_that_of_the_command(client: TestClient)
     frames = [(frame["pts"], frame["scale"]) for frame in found["plan"]["frames"]]
     assert frames == [(frame.pts, frame.scale) for frame in expected.frames]
     assert {limit["name"] for limit in found["limits"]} == {"--budget 180", "--at"}
+    candidates = len(found["left_out"]) + len(frames)
+    assert candidates == expected.num_candidates
+    assert {one["reason"] for one in found["left_out"]} <= {"shot", "change"}
     row = next(row for row in client.get("/api/videos").json()["videos"] if row["name"] == "sample.mp4")
     assert row["state"] == "planned"
 

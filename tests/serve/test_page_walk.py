@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -168,9 +169,13 @@ def test_the_keyboard_does_everything(page: Any, address: str) -> None:
     assert min(shown) >= 2
     assert max(shown) < 6.01
     page.keyboard.press("ArrowLeft")
+    page.keyboard.press(".")
+    page.keyboard.press(".")
+    assert "none of the" in page.inner_text("#why")
     page.keyboard.press("p")
     until(page, "m3video.timeline.plan.config.at !== null")
-    assert page.inner_text("#pins").startswith("pinned 0:05")
+    assert page.inner_text("#pins").startswith("pinned 0:05.13")
+    assert re.fullmatch(r"This frame is shown, with \d+ tokens?: pinned\.", page.inner_text("#why"))
     page.keyboard.press("p")
     page.keyboard.press("x")
     until(page, "m3video.timeline.plan.config.at === null && m3video.timeline.plan.config.end === null")
@@ -277,7 +282,7 @@ def test_an_empty_folder_and_a_missing_video_say_what_to_do(browser: Any, tmp_pa
     with served(tmp_path, loaded=loaded) as address:
         page = browser.new_page()
         page.goto(address)
-        page.wait_for_selector("#library-notice .notice")
+        page.wait_for_selector("#library-notice button")
         assert "No videos in this folder yet" in page.inner_text("#library-notice")
         shutil.copy(SAMPLE, tmp_path / "new.mp4")
         page.get_by_role("button", name="Read again").click()

@@ -10,6 +10,7 @@ import { Plan, look } from "./plan.js";
 import { Player } from "./player.js";
 import { listen as listenToPointer } from "./pointer.js";
 import { Timeline } from "./timeline.js";
+import { shownTime, why } from "./why.js";
 
 const library = new Library();
 const player = new Player();
@@ -25,7 +26,7 @@ const actions = {
   setStart: () => setRange({ ...plan.range, start: player.time }, "start"),
   setEnd: () => setRange({ ...plan.range, end: player.time }, "end"),
   clearRange: () => plan.change({ start: null, end: null }),
-  pin: () => plan.row && plan.togglePin(Math.round(shownTime() * 1e4) / 1e4),
+  pin: () => plan.row && plan.togglePin(shownTime(timeline.data, player.time)),
   mark: () => opened && notes.add(plan.range.start === undefined && plan.range.end === undefined ? { start: player.time }
     : { start: plan.range.start ?? timeline.view.start, until: plan.range.end ?? timeline.view.end }),
   write: () => byId(opened ? "question" : "search").focus(),
@@ -39,20 +40,15 @@ function setRange(range, moved = null) {
   else plan.setRange(moved === "end" ? { start: timeline.view.start, end } : { start, end: timeline.view.end });
 }
 
-/** Return the time of the analyzed frame that is on screen: that is the one which a plan can show. */
-function shownTime() {
-  const { times } = timeline.data;
-  let found = times[0];
-  for (const time of times) {
-    if (time > player.time + 1e-3) break;
-    found = time;
-  }
-  return found;
+/** Say why the frame at the cursor is shown or not. */
+function drawWhy() {
+  byId("why").textContent = plan.record ? why(timeline.data, plan.record, player.time) : "";
 }
 
 player.addEventListener("time", () => {
   timeline.moveCursor(player.time, { follow: !player.element.paused });
   byId("now").textContent = clock(player.time);
+  drawWhy();
 });
 player.element.addEventListener("loadedmetadata", () => {
   if (opened && !timeline.data) timeline.setView(0, player.length);
@@ -64,7 +60,10 @@ ask.addEventListener("mark", (event) => notes.add(event.detail));
 ask.addEventListener("kept", () => notes.drawWhat());
 notes.addEventListener("seek", seek);
 notes.addEventListener("marks", (event) => timeline.set({ marks: event.detail.marks }));
-plan.addEventListener("plan", () => timeline.setPlan(plan.record));
+plan.addEventListener("plan", () => {
+  timeline.setPlan(plan.record);
+  drawWhy();
+});
 plan.addEventListener("settings", () => {
   timeline.set({ range: plan.range, pins: plan.pins });
   byId("clear-range").hidden = plan.range.start === undefined && plan.range.end === undefined;
@@ -116,8 +115,8 @@ async function openVideo(name) {
   document.title = `${name} – m3video`;
   byId("look").hidden = true;
   try {
-    const rows = library.rows.length ? library.rows : await library.load();
-    const row = rows?.find((one) => one.name === name);
+    const isIt = (one) => one.name === name;
+    const row = library.rows.find(isIt) ?? (await library.load())?.find(isIt);
     if (!row) throw new Error("There is no video of this name in the folder.");
     opened = row;
     player.open(row);
@@ -140,6 +139,7 @@ function leave() {
   timeline.reset();
   byId("legend").replaceChildren();
   byId("look").replaceChildren();
+  drawWhy();
 }
 
 function route() {

@@ -6,6 +6,7 @@ import { byId, clock, counted, el, notice } from "./dom.js";
 const STEPS = 1000;
 const PRESETS = [36, 144, 360, 720, 1440, 2880];
 const USUAL = 720;
+const OF_A_PLAN = ["set-start", "set-end", "pin"];
 const LIMITS = {
   "--budget": "the budget", "--detail": "the detail", "--at": "the pinned frame", "--start": "the start", "--end": "the end", "--every-shot": "the frames of every shot",
   "--max-gap": "the gap", "--max-frames": "the number of candidate frames", "--fps": "the rate of frames",
@@ -34,6 +35,7 @@ export class Plan extends EventTarget {
     byId("every-shot").checked = false;
     byId("max-gap").value = "";
     for (const id of ["plan", "facts-box"]) byId(id).hidden = true;
+    for (const id of OF_A_PLAN) byId(id).disabled = true;
     byId("pins").replaceChildren();
     notice(byId("plan-notice"), "");
   }
@@ -42,12 +44,13 @@ export class Plan extends EventTarget {
   open(row) {
     this.row = row;
     byId("plan").hidden = false;
+    for (const id of OF_A_PLAN) byId(id).disabled = false;
     this.change({});
   }
 
   /** Return the settings as the server takes them, without those that are not set. */
   wanted() {
-    const at = this.pins.map((time) => time.toFixed(4)).join(", ");
+    const at = this.pins.map((time) => time.toFixed(6)).join(", ");
     const all = { ...this.settings, at: at || null };
     return Object.fromEntries(Object.entries(all).filter(([, value]) => value !== null && value !== undefined && value !== false));
   }

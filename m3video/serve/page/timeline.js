@@ -8,6 +8,7 @@ import { View } from "./view.js";
 const LANES = { ruler: [0, 20], shots: [20, 74], bars: [78, 158], curve: [164, 222] };
 export const HEIGHT = 230;
 const LEAST_BAR = 3;
+const LEAST_SHOT = 16;
 const THUMB_SIDE = 160;
 const MOST_LOADING = 3;
 
@@ -172,7 +173,8 @@ export class Timeline extends EventTarget {
       context.fillStyle = i % 2 ? colours.band : colours.back;
       context.fillRect(left, top, right - left, height);
       context.fillStyle = colours.line;
-      context.fillRect(Math.round(left), top, 1, LANES.curve[1] - top);
+      const isWide = right - left >= LEAST_SHOT;
+      context.fillRect(Math.round(left), top, 1, (isWide ? LANES.curve[1] : bottom) - top);
       const last = pictured.at(-1);
       if (!last || left >= last.left + width + 2) pictured.push({ i, left });
     }
@@ -190,7 +192,7 @@ export class Timeline extends EventTarget {
   thumb(time) {
     const key = time.toFixed(3);
     const known = this.thumbs.get(key);
-    if (known) return known.complete && known.naturalWidth ? known : null;
+    if (known) return known.isReady ? known : null;
     if (this.loading >= MOST_LOADING) return null; // asked for again when one has come
     const picture = new Image();
     const { thumbs } = this;
@@ -199,10 +201,11 @@ export class Timeline extends EventTarget {
       this.loading -= 1;
       this.draw();
     };
-    picture.onload = picture.onerror = done;
     this.loading += 1;
     thumbs.set(key, picture);
     picture.src = address("/api/frame", { video: this.row.name, at: key, side: THUMB_SIDE, v: this.row.version });
+    // Decoded beforehand: else it would be when it is first drawn, in the middle of a pan.
+    picture.decode().then(() => { picture.isReady = true; }, () => {}).then(done);
     return null;
   }
 
@@ -213,7 +216,7 @@ export class Timeline extends EventTarget {
     const to = after(this.frameTimes, view.to);
     const room = frames.length ? (0.5 * (view.width - 2 * view.margin)) / Math.max(1, to - from) : 0;
     const width = Math.min(12, Math.max(LEAST_BAR, room));
-    for (const time of this.leftOut) {
+    for (const { pts_seconds: time } of this.leftOut) {
       if (time < view.from || time > view.to) continue;
       context.fillStyle = colours["left-out"];
       context.fillRect(view.x(time) - 1, bottom - 7, 2, 7);
