@@ -37,14 +37,15 @@ class MediaStore:
         most_bytes: of files that no request uses any more; those used least recently go first.
         """
         self._folder, self._remote, self._most_bytes = folder, remote, most_bytes
-        self._temporary = tempfile.TemporaryDirectory(prefix="m3video-serve-")
+        self._temporary: tempfile.TemporaryDirectory[str] | None = None
         self._files: OrderedDict[Path, int] = OrderedDict()
         self._users: dict[Path, int] = {}
         self._lock = Lock()
 
     def close(self) -> None:
         """Remove all files that requests brought."""
-        self._temporary.cleanup()
+        if self._temporary is not None:
+            self._temporary.cleanup()
 
     @contextmanager
     def video_of(self, request: ChatRequest) -> Iterator[Path]:
@@ -91,13 +92,14 @@ class MediaStore:
     @contextmanager
     def _kept(self, name: str, suffix: str, make: Callable[[], bytes]) -> Iterator[Path]:
         """Provide a file of some bytes, made where it is not here already."""
-        path = Path(self._temporary.name, name + suffix)
         with self._lock:
+            self._temporary = self._temporary or tempfile.TemporaryDirectory(prefix="m3video-serve-")
+            path = Path(self._temporary.name, name + suffix)
             self._users[path] = self._users.get(path, 0) + 1
         try:
             if not path.exists():
                 data = make()
-                with tempfile.NamedTemporaryFile(dir=self._temporary.name, delete=False) as file:
+                with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
                     file.write(data)
                 os.replace(file.name, path)
             with self._lock:

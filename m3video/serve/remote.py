@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 import socket
-import time
 from collections.abc import Callable, Collection
 from urllib.parse import urljoin, urlsplit
 
@@ -38,7 +38,7 @@ class RemoteMedia:
         hosts: Collection[str],
         *,
         resolve: Resolve = resolve,
-        transport: httpx.BaseTransport | None = None,
+        transport: httpx.AsyncBaseTransport | None = None,
         most_bytes: int = MOST_BYTES,
         most_seconds: float = MOST_SECONDS,
     ) -> None:
@@ -60,56 +60,48 @@ class RemoteMedia:
             RequestError: 400 for a host or scheme that is not allowed, also of a redirect, and for an answer without
                 content; 413 for more than the size limit; 422 where it cannot be had in time.
         """
-        until = time.monotonic() + self._most_seconds
         shown = printable(url[:200])
+        try:
+            return asyncio.run(self._fetch(url))
+        except TimeoutError:
+            raise RequestError(
+                f"{shown} takes more than {self._most_seconds:g} s: put it into the folder", status=422
+            ) from None
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            raise RequestError(f"{shown} cannot be fetched: {first_line(error, limit=100)}", status=422) from None
+
+    async def _fetch(self, url: str) -> bytes:
         # No proxy and no credentials of this machine's environment.
-        with httpx.Client(transport=self._transport, trust_env=False, follow_redirects=False) as client:
+        client = httpx.AsyncClient(
+            transport=self._transport, trust_env=False, follow_redirects=False, timeout=self._most_seconds
+        )
+        found: bytes | str = url
+        async with asyncio.timeout(self._most_seconds), client:
             for _ in range(MOST_REDIRECTS + 1):
-                try:
-                    found = self._get(client, url, until)
-                except (httpx.HTTPError, httpx.InvalidURL) as error:
-                    raise RequestError(
-                        f"{shown} cannot be fetched: {first_line(error, limit=100)}", status=422
-                    ) from None
+                found = await self._get(client, found)
                 if isinstance(found, bytes):
                     return found
-                url = found
-        raise RequestError(f"{shown} redirects more than {MOST_REDIRECTS} times")
+        raise RequestError(f"{printable(url[:200])} redirects more than {MOST_REDIRECTS} times")
 
-    def _get(self, client: httpx.Client, url: str, until: float) -> bytes | str:
+    async def _get(self, client: httpx.AsyncClient, url: str) -> bytes | str:
         """Return the content, or where the server redirects to."""
         host, port, address = self._checked(url)
+        headers = {"Host": host if port == 443 else f"{host}:{port}", "Accept-Encoding": "identity"}
         there = httpx.URL(url).copy_with(host=address)
-        request = client.build_request(
-            "GET",
-            there,
-            headers={"Host": host if port == 443 else f"{host}:{port}", "Accept-Encoding": "identity"},
-            timeout=max(0.1, min(10.0, until - time.monotonic())),
-            extensions={"sni_hostname": host},
-        )
-        request.extensions["sni_hostname"] = host
-        answer = client.send(request, stream=True)
-        try:
+        async with client.stream("GET", there, headers=headers, extensions={"sni_hostname": host}) as answer:
             if answer.is_redirect:
                 return urljoin(url, answer.headers["location"])
             if answer.status_code != 200:
                 raise RequestError(f"{printable(url[:200])} answers with status {answer.status_code}", status=422)
             content = bytearray()
-            for piece in answer.iter_bytes(1 << 16):
+            async for piece in answer.aiter_bytes():
                 content += piece
                 if len(content) > self._most_bytes:
                     raise RequestError(
                         f"{printable(url[:200])} has more than {self._most_bytes} bytes: put it into the folder",
                         status=413,
                     )
-                if time.monotonic() > until:
-                    raise RequestError(
-                        f"{printable(url[:200])} takes more than {self._most_seconds:g} s: put it into the folder",
-                        status=422,
-                    )
             return bytes(content)
-        finally:
-            answer.close()
 
     def _checked(self, url: str) -> tuple[str, int, str]:
         """Return host, port and address of a URL that may be fetched."""

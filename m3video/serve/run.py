@@ -47,16 +47,13 @@ def listen(host: str, port: int) -> socket.socket:
         ) from None
 
 
-def run(app: FastAPI, listening: socket.socket) -> None:
-    """Answer on a socket until SIGTERM or Ctrl-C; running answers have `STOP_SECONDS` to finish.
+def make_server(app: FastAPI, *, stop_seconds: int = STOP_SECONDS) -> uvicorn.Server:
+    """Return the server of an application.
 
-    Raises:
-        CheckpointError: the model cannot be loaded.
-        KeyboardInterrupt: it was Ctrl-C.
+    Args:
+        app: as `create_app` returns it.
+        stop_seconds: how long answers may go on once it is told to stop.
     """
-    served = app.state.served
-    assert isinstance(served, Served)
-    served.engine.load()
     config = uvicorn.Config(
         app,
         http="h11",
@@ -67,12 +64,25 @@ def run(app: FastAPI, listening: socket.socket) -> None:
         server_header=False,
         proxy_headers=False,
         h11_max_incomplete_event_size=_MOST_LINE,
-        timeout_graceful_shutdown=STOP_SECONDS,
+        timeout_graceful_shutdown=stop_seconds,
     )
+    return uvicorn.Server(config)
+
+
+def run(app: FastAPI, listening: socket.socket) -> None:
+    """Answer on a socket until SIGTERM or Ctrl-C; running answers have `STOP_SECONDS` to finish.
+
+    Raises:
+        CheckpointError: the model cannot be loaded.
+        KeyboardInterrupt: it was Ctrl-C.
+    """
+    served = app.state.served
+    assert isinstance(served, Served)
+    served.engine.load()
     host, port = listening.getsockname()[:2]
     shown = f"[{host}]" if ":" in host else host
     print(f"m3video: {served.engine.model} answers at http://{shown}:{port}/v1 (Ctrl-C ends it)", file=sys.stderr)
     # uvicorn raises the signal again once all is closed: the end that was asked for is no failure.
     signal.signal(signal.SIGTERM, lambda *_: None)
     with listening:
-        uvicorn.Server(config).run(sockets=[listening])
+        make_server(app).run(sockets=[listening])

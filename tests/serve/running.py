@@ -11,10 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import uvicorn
 from fastapi import FastAPI
 
-from m3video.serve.run import listen
+from m3video.serve.run import listen, make_server
 from m3video.serve.state import Served
 
 COLOUR = "What colour is the background at 0:03?"
@@ -24,7 +23,7 @@ NIGHT = "is it day or night in frame 2"
 @contextmanager
 def running(app: FastAPI) -> Iterator[str]:
     """Serve `app` and provide its address."""
-    server = uvicorn.Server(uvicorn.Config(app, http="h11", ws="none", log_level="error", timeout_graceful_shutdown=5))
+    server = make_server(app, stop_seconds=5)
     with listen("127.0.0.1", 0) as listening:
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
         thread.start()
