@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 from fastapi import APIRouter
+from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict
 
 from m3video.config import Settings, changed_settings
@@ -148,8 +149,9 @@ def plan_routes(folder: VideoFolder, settings: Settings, looks: Looks) -> APIRou
         return {"state": "cancelled"}
 
     @router.get("/api/timeline")
-    def timeline(video: str) -> dict[str, Any]:
-        return timeline_record(looks.found(str(folder.find(video))))
+    def timeline(video: str) -> JSONResponse:
+        # Made here: the framework would look at each of a million numbers first.
+        return JSONResponse(timeline_record(looks.found(str(folder.find(video)))))
 
     @router.post("/api/plan")
     def plan(request: PlanRequest) -> dict[str, Any]:

@@ -114,6 +114,7 @@ async function openVideo(name) {
   byId("title").textContent = name;
   document.title = `${name} – m3video`;
   byId("look").hidden = true;
+  byId("main").focus({ preventScroll: true });
   try {
     const isIt = (one) => one.name === name;
     const row = library.rows.find(isIt) ?? (await library.load())?.find(isIt);

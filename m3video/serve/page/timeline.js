@@ -78,7 +78,8 @@ export class Timeline extends EventTarget {
       this.view.show(time);
       this.draw();
     } else this.compose();
-    this.tell();
+    // While it plays, the value changes once a second: who listens to it is not told of every frame.
+    if (!follow || Math.floor(time) !== this.toldSecond) this.tell();
   }
 
   resize() {
@@ -313,6 +314,7 @@ export class Timeline extends EventTarget {
   /** Tell assistive technology where the cursor is. */
   tell() {
     const { place, view } = this;
+    this.toldSecond = Math.floor(this.cursor);
     place.setAttribute("aria-valuemin", view.start.toFixed(2));
     place.setAttribute("aria-valuemax", view.end.toFixed(2));
     place.setAttribute("aria-valuenow", this.cursor.toFixed(2));
