@@ -49,7 +49,10 @@ export class Ask extends EventTarget {
     const running = this.running = new AbortController();
     const place = this.add(question);
     place.classList.add("running");
-    place.scrollIntoView({ block: "nearest" });
+    const begun = Date.now();
+    const wait = el("p", { className: "cost wait" });
+    place.append(wait);
+    const ticking = setInterval(() => { wait.textContent = `The video is read and the answer written: ${Math.round((Date.now() - begun) / 1000)} s`; }, 1000);
     byId("question").value = "";
     this.showRunning(true);
     notice(byId("ask-notice"), "");
@@ -69,6 +72,8 @@ export class Ask extends EventTarget {
       const words = error.name === "AbortError" ? "Stopped: nothing was kept." : error.message;
       notice(byId("ask-notice"), words, error.name === "AbortError" ? "" : "bad");
     } finally {
+      clearInterval(ticking);
+      wait.remove();
       if (this.running === running) {
         this.running = null;
         this.showRunning(false);
@@ -141,7 +146,7 @@ export class Ask extends EventTarget {
     const place = el("li", { className: "answer" },
       el("h3", { dir: "auto" }, question),
       el("p", { className: "text", dir: "auto", "aria-live": "polite" }));
-    byId("answers").append(place);
+    byId("answers").prepend(place);
     return place;
   }
 
@@ -173,6 +178,7 @@ export class Ask extends EventTarget {
         for (const other of chips.querySelectorAll(".chip")) other.setAttribute("aria-expanded", "false");
         chip.setAttribute("aria-expanded", String(!wasOpen));
         shown.replaceChildren(...(wasOpen ? [] : this.framesOf(one, record)));
+        shown.scrollIntoView({ block: "nearest" });
       });
       return el("li", {}, chip);
     }));
