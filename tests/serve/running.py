@@ -21,9 +21,9 @@ NIGHT = "is it day or night in frame 2"
 
 
 @contextmanager
-def running(app: FastAPI) -> Iterator[str]:
+def running(app: FastAPI, *, stop_seconds: int = 5) -> Iterator[str]:
     """Serve `app` and provide its address."""
-    server = make_server(app, stop_seconds=5)
+    server = make_server(app, stop_seconds=stop_seconds)
     with listen("127.0.0.1", 0) as listening:
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
         thread.start()

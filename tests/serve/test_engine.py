@@ -124,6 +124,18 @@ def test_a_client_that_hangs_up_ends_its_answer(
     ), "the session is as before"
 
 
+def test_an_answer_that_takes_longer_than_the_deadline_ends_with_the_server(
+    tiny_app: Any, tiny: Any, folder: Path, slow: list[float]
+) -> None:
+    with ThreadPoolExecutor(1) as pool:
+        with running(tiny_app, stop_seconds=1) as url:
+            begun = pool.submit(post, url, tiny_body(tiny, folder / "sample.mp4"))
+            until(lambda: len(slow) > 2)
+        assert len(slow) < 36, "the answer was not waited for"
+        assert served(tiny_app).engine.waiting == 0
+        assert begun.exception() is not None or begun.result().status_code >= 500
+
+
 def test_one_that_waits_leaves_the_queue_when_it_is_cancelled(folder: Path, tiny: Any, slow: list[float]) -> None:
     async def check() -> None:
         engine = Engine(TINY, loaded=tiny)
