@@ -58,6 +58,7 @@ def create_app(
     """
     if settings.layout == "grid":
         raise UsageError("layout grid is for single questions: use m3video ask")
+    access = access or Access()
     videos = VideoFolder(folder)
     engine = Engine(settings, loaded=loaded, most_waiting=most_waiting, deadline=deadline)
     served = Served(videos, engine, MediaStore(videos, remote), Metrics(engine), int(time.time()))
@@ -74,14 +75,14 @@ def create_app(
     app.state.served = served
     app.include_router(status.router)
     app.include_router(chat.router)
-    app.include_router(page_routes(served))
+    app.include_router(page_routes(served, access))
     app.add_exception_handler(M3VideoError, _refuse)
     app.add_exception_handler(HTTPException, _refuse_route)
     app.add_exception_handler(RequestValidationError, _refuse_values)
     app.add_exception_handler(Exception, _hide)
     # The last one is the outermost.
     app.add_middleware(CountRequests, metrics=served.metrics)
-    app.add_middleware(Guards, access=access or Access())
+    app.add_middleware(Guards, access=access)
     return app
 
 

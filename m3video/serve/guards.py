@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import hmac
 import ipaddress
 import socket
@@ -10,6 +11,7 @@ from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import cookie_parser
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -22,8 +24,12 @@ MOST_BODY = 128 << 20
 MOST_HEADERS = 16 << 10
 """Bytes of all headers of a request."""
 
-OPEN_PATHS = frozenset({"/health"})
-"""What needs no key: whether the server lives."""
+OPEN_PATHS = frozenset({"/health", "/", "/api/login"})
+OPEN_PREFIX = "/page/"
+"""What needs no key: whether the server lives, and the files of the page, which asks for the key."""
+
+COOKIE = "m3video-page"
+"""Cookie of a browser that was given the key: a player and pictures can send no header."""
 
 POLICY = (
     "default-src 'self'; img-src 'self' data: blob:; media-src 'self' blob:; object-src 'none'; base-uri 'none'; "
@@ -56,6 +62,23 @@ class Access:
     api_key: str | None = None
     most_body: int = MOST_BODY
     most_body_of: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def page_token(self) -> str:
+        """What the cookie of a browser holds: it follows from the key, which does not follow from it."""
+        return hashlib.sha256(f"{COOKIE} {self.api_key}".encode()).hexdigest()
+
+    def is_key(self, given: str) -> bool:
+        """Return whether a text is the key, in a time that does not depend on where it differs."""
+        return self.api_key is not None and hmac.compare_digest(given.encode(), self.api_key.encode())
+
+    def is_let_in(self, headers: Headers) -> bool:
+        """Return whether a request brings the key, or the cookie of a browser that was given it."""
+        kind, _, given = headers.get("authorization", "").partition(" ")
+        if kind.lower() == "bearer" and self.is_key(given.strip()):
+            return True
+        token = cookie_parser(headers.get("cookie", "")).get(COOKIE)
+        return token is not None and hmac.compare_digest(token.encode(), self.page_token.encode())
 
     def is_host_allowed(self, name: str) -> bool:
         """Return whether a Host header names this server: a page elsewhere can make its own name lead here, but not
@@ -114,17 +137,15 @@ class Guards:
         origin = headers.get("origin")
         if origin is not None and urlsplit(origin)[:2] not in ((scheme, host) for scheme in ("http", "https")):
             raise RequestError(f"origin ({printable(origin[:100])}) is another site: it may not ask here", status=403)
-        key = self._access.api_key
-        if key is not None and scope["path"] not in OPEN_PATHS:
-            kind, _, given = headers.get("authorization", "").partition(" ")
-            is_right = hmac.compare_digest(given.strip().encode(), key.encode())
-            if kind.lower() != "bearer" or not is_right:
-                raise RequestError(
-                    "the API key is missing or wrong: send it as Authorization: Bearer KEY",
-                    status=401,
-                    code="invalid_api_key",
-                    headers={"WWW-Authenticate": "Bearer"},
-                )
+        path = scope["path"]
+        is_open = path in OPEN_PATHS or path.startswith(OPEN_PREFIX)
+        if self._access.api_key is not None and not is_open and not self._access.is_let_in(headers):
+            raise RequestError(
+                "the API key is missing or wrong: send it as Authorization: Bearer KEY",
+                status=401,
+                code="invalid_api_key",
+                headers={"WWW-Authenticate": "Bearer"},
+            )
 
 
 class _Limited:

@@ -81,6 +81,7 @@ def run(app: FastAPI, listening: socket.socket) -> None:
     served.engine.load()
     host, port = listening.getsockname()[:2]
     shown = f"[{host}]" if ":" in host else host
+    print(f"m3video: the page is at http://{shown}:{port}/", file=sys.stderr)
     print(f"m3video: {served.engine.model} answers at http://{shown}:{port}/v1 (Ctrl-C ends it)", file=sys.stderr)
     # uvicorn raises the signal again once all is closed: the end that was asked for is no failure.
     signal.signal(signal.SIGTERM, lambda *_: None)

@@ -212,3 +212,24 @@ def test_notes_are_kept_changed_removed_and_exported(client: TestClient) -> None
 def test_a_mark_that_ends_before_it_starts_is_refused(client: TestClient) -> None:
     refused = client.post("/api/marks", json={"video": NAME, "start": 3, "until": 3})
     assert "until (3 s) must be after start (3 s)" in message(refused, 400)
+
+
+def test_a_browser_that_was_given_the_key_is_let_in(folder: Path) -> None:
+    access = Access(host="testserver", api_key="the key")
+    with TestClient(create_app(folder, Settings(model="rendered"), access=access)) as client:
+        assert client.get("/").status_code == client.get("/page/main.js").status_code == 200
+        for path in ("/api/videos", f"/media?video={NAME}", "/api/notes?video=sample.mp4", "/page", "/v1/models"):
+            assert "API key" in message(client.get(path), 401)
+        assert "not the API key" in message(client.post("/api/login", json={"key": "the kex"}), 401)
+        client.cookies.set("m3video-page", "the key")
+        assert client.get("/api/videos").status_code == 401
+        client.cookies.clear()
+        given = client.post("/api/login", json={"key": "the key"}).headers["set-cookie"]
+        assert "HttpOnly" in given
+        assert "samesite=strict" in given.lower()
+        assert "the key" not in given
+        assert client.get("/api/videos").status_code == client.get("/v1/models").status_code == 200
+
+
+def test_without_a_key_there_is_nothing_to_log_in_to(client: TestClient) -> None:
+    assert client.post("/api/login", json={"key": ""}).status_code == 401

@@ -13,6 +13,7 @@ import av
 import numpy as np
 import pytest
 
+from m3video.serve.guards import Access
 from tests.paths import SAMPLE
 from tests.serve.browser import Faults, chromium, needs_chromium, planned, served, shown_time, until
 
@@ -291,3 +292,19 @@ def test_an_empty_folder_and_a_missing_video_say_what_to_do(browser: Any, tmp_pa
         page.wait_for_selector("#stage-notice .bad")
         assert "There is no video of this name" in page.inner_text("#stage-notice")
         page.close()
+
+
+def test_a_server_with_a_key_asks_for_it_once(browser: Any, tmp_path: Path, loaded: Any) -> None:
+    shutil.copy(SAMPLE, tmp_path / "sample.mp4")
+    with served(tmp_path, loaded=loaded, access=Access(api_key="the key")) as address:
+        context = browser.new_context()
+        page = context.new_page()
+        page.goto(f"{address}#sample.mp4")
+        page.fill("#login-key", "wrong")
+        page.press("#login-key", "Enter")
+        page.wait_for_selector("#login-notice .bad")
+        page.fill("#login-key", "the key")
+        page.press("#login-key", "Enter")
+        planned(page)
+        assert shown_time(page) == 0
+        context.close()

@@ -38,7 +38,7 @@ async function errorOf(response) {
   } catch {
     // no JSON: the status line says what is known
   }
-  if (response.status === 401) message = "This server wants an API key. The page works on servers without one.";
+  if (response.status === 401) dispatchEvent(new Event("key-wanted"));
   const wait = Number(response.headers.get("Retry-After"));
   return new ApiError(message, response.status, code, wait > 0 ? wait : null);
 }

@@ -57,7 +57,7 @@ export function listen(table, isOn) {
   document.addEventListener("keydown", (event) => {
     const { target, key } = event;
     if (key === "Escape" && target.matches(KEPT_BY_CONTROLS)) target.blur();
-    if (event.ctrlKey || event.metaKey || event.altKey || event.defaultPrevented || byId("keys").open) return;
+    if (event.ctrlKey || event.metaKey || event.altKey || event.defaultPrevented || document.querySelector("dialog[open]")) return;
     if (target.matches(KEPT_BY_CONTROLS) || (key === " " && target.matches(PRESSED_BY_SPACE))) return;
     const found = table.find(([keys]) => keys.includes(key));
     if (!found || !isOn(key)) return;

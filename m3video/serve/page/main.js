@@ -157,6 +157,17 @@ function route() {
   library.load();
 }
 
+addEventListener("key-wanted", () => byId("login").open || byId("login").showModal());
+byId("login-form").addEventListener("submit", async (event) => {
+  event.preventDefault();
+  try {
+    await json("POST", "/api/login", { body: { key: byId("login-key").value } });
+    location.reload();
+  } catch (error) {
+    notice(byId("login-notice"), error.message, "bad");
+  }
+});
+
 addEventListener("hashchange", route);
 route();
 // For tests and for the console.
