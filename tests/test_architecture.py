@@ -133,7 +133,7 @@ def test_only_distributed_imports_ray() -> None:
 
 
 def test_only_serve_imports_a_web_framework() -> None:
-    web = {"fastapi", "starlette", "uvicorn", "prometheus_client", "httpx"}
+    web = {"fastapi", "starlette", "uvicorn", "prometheus_client", "httpx", "mcp"}
     using = {module for module, names in of_package().items() if {name.partition(".")[0] for name in names} & web}
     assert {module.split(".")[1] for module in using} == {"serve"}
 

@@ -6,16 +6,19 @@ A crash, or silence for longer than the deadline, is a `VideoError` of the video
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 from m3video.config import Settings
 from m3video.distributed.failures import FailedError, Failure
-from m3video.distributed.worker_process import WorkerProcess
+from m3video.distributed.worker_process import WorkerProcess, heartbeat
 from m3video.errors import ChangedFileError, M3VideoError, OutOfMemoryError, VideoError
+from m3video.inference.summary.summarize import ChapterFrames, VideoFacts, chapters
 from m3video.types import Frame, ScanFrame, Stretch, VideoInfo
+from m3video.utils.progress import Bar
 from m3video.utils.text import printable
 from m3video.video.index import FrameIndex
 from m3video.video.path_checks import absolute
@@ -113,25 +116,45 @@ class RemoteReader(VideoReader):
                 else:
                     yield value
         except FailedError as error:
-            raise self._error(error.failure) from None
+            raise _error(error.failure, self._opening.path) from None
         finally:
             self._is_busy = False
 
-    def _error(self, failure: Failure) -> Exception:
-        kinds: dict[str, type[M3VideoError]] = {
-            "input": VideoError,
-            "changed": ChangedFileError,
-            "memory": OutOfMemoryError,
-        }
-        if failure.kind in kinds:
-            return kinds[failure.kind](failure.message)
-        if failure.kind in ("silent", "crash"):
-            how = failure.message.removeprefix("the process working on it ")
-            return VideoError(
-                f"{printable(self._opening.path)}: the process that decoded it {how}: convert the video, "
-                "e.g. with ffmpeg, or use another"
-            )
-        return RuntimeError(f"{failure.message}\n{failure.detail}")
+
+def _error(failure: Failure, path: str) -> Exception:
+    """Return the error that a failure in the process means."""
+    kinds: dict[str, type[M3VideoError]] = {
+        "input": VideoError,
+        "changed": ChangedFileError,
+        "memory": OutOfMemoryError,
+    }
+    if failure.kind in kinds:
+        return kinds[failure.kind](failure.message)
+    if failure.kind in ("silent", "crash"):
+        how = failure.message.removeprefix("the process working on it ")
+        return VideoError(
+            f"{printable(path)}: the process that decoded it {how}: convert the video, e.g. with ffmpeg, or use another"
+        )
+    return RuntimeError(f"{failure.message}\n{failure.detail}")
+
+
+def decoded_chapters(
+    path: str | Path, settings: Settings, *, deadline: float
+) -> Generator[ChapterFrames | VideoFacts, None, None]:
+    """Yield what `inference.summary.summarize.chapters` yields, from a process of its own; errors as `RemoteReader`'s.
+
+    Args:
+        path: a local video file.
+        settings: resolved.
+        deadline: seconds without a sign of life after which the process is killed.
+    """
+    child = WorkerProcess(deadline=deadline)
+    try:
+        yield from child.run(_chapters, absolute(str(path)), settings)
+    except FailedError as error:
+        raise _error(error.failure, str(path)) from None
+    finally:
+        child.kill()
 
 
 def open_remote(path: str | Path, settings: Settings, *, deadline: float) -> RemoteReader:
@@ -184,3 +207,12 @@ def _frames(opening: _Opening, start_pts: int | None, end_pts: int | None) -> It
 
 def _fetch(opening: _Opening, pts: list[int]) -> Iterator[Frame]:
     yield from _reader(opening).fetch(pts)
+
+
+def _chapters(path: str, settings: Settings) -> Iterator[ChapterFrames | VideoFacts]:
+    yield from chapters(path, settings, progress=_heartbeats, on_frame=heartbeat)
+
+
+def _heartbeats(stage: str, total: int | None) -> AbstractContextManager[Bar]:
+    heartbeat()
+    return nullcontext(heartbeat)

@@ -26,7 +26,7 @@ from m3video.inference.pipeline import open_for
 from m3video.inference.planner import Planner, Replan
 from m3video.model.m3.default_model import with_model
 from m3video.planning.plan_file import for_video
-from m3video.types import Answer, FrameStats, TokenPlan
+from m3video.types import Answer, Frame, FrameStats, TokenPlan
 from m3video.utils.progress import Progress, silent
 from m3video.utils.text import check_text
 
@@ -124,6 +124,10 @@ class VideoSession:
     def stats(self) -> FrameStats:
         """Return the stats of the first pass over the video, made once."""
         return self._planner.stats()
+
+    def frame_at(self, seconds: float) -> Frame:
+        """Return the frame on screen at a time, seconds as of `info.pts_seconds`; raise VideoError as `grids` does."""
+        return self._video.frame_at(seconds)
 
     def refresh(self, *, wait: bool = False) -> bool:
         """Plan with what a closer look has found since the first answer, from the next question on.

@@ -19,9 +19,12 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from m3video.config import Settings
+from m3video.config import Settings, changed_settings
+from m3video.distributed.remote_reader import decoded_chapters
 from m3video.errors import M3VideoError
 from m3video.inference.session import VideoSession
+from m3video.inference.summary.summarize import VideoFacts, captions, conclude, refuse_ranges
+from m3video.inference.summary.values import Summary
 from m3video.model.m3.default_model import with_model
 from m3video.serve.errors import RequestError
 from m3video.serve.sessions import CancelledError, Kept, Sessions
@@ -29,6 +32,7 @@ from m3video.serve.text_stream import ChangedTextError, TextStream
 from m3video.types import Answer
 
 if TYPE_CHECKING:
+    from m3video.inference.summary.summarize import Captioned
     from m3video.model.m3.checkpoint import LoadedModel
 
 T = TypeVar("T")
@@ -196,6 +200,20 @@ class Engine:
             raise value
         return value[0]
 
+    async def summarize(self, path: Path, changes: Mapping[str, Any]) -> Summary:
+        """Return chapters and a summary of a video; errors as for `stream`, and for settings that choose frames."""
+        found: asyncio.Queue[Summary | Exception] = asyncio.Queue()
+
+        async def work(kept: Kept, left: dict[str, Any]) -> None:
+            async with self._model_turn:
+                found.put_nowait(await self._in_thread(self._summarize, kept, left))
+
+        async with self._job(path, changes, work, found.put_nowait):
+            value = await found.get()
+        if isinstance(value, Exception):
+            raise value
+        return value
+
     async def close(self, *, seconds: float = 5.0) -> None:
         """Refuse what comes, cancel what runs, wait some seconds for that, and release all sessions."""
         self._is_closing = True
@@ -274,6 +292,18 @@ class Engine:
     def _run(self, kept: Kept, function: Callable[[VideoSession, dict[str, Any]], T], changes: dict[str, Any]) -> T:
         kept.check_wanted()
         return function(kept.open(self.load(), deadline=self._deadline), changes)
+
+    def _summarize(self, kept: Kept, changes: dict[str, Any]) -> Summary:
+        """Caption the chapters that another process reads."""
+        settings, loaded = changed_settings(kept.settings, changes), self.load()
+        refuse_ranges(settings)
+        captioned: list[Captioned] = []
+        for part in decoded_chapters(kept.path, settings, deadline=self._deadline):
+            kept.check_wanted()
+            if isinstance(part, VideoFacts):
+                return conclude(loaded, part, captioned, settings)
+            captioned += captions(loaded, [part], settings)
+        raise AssertionError("chapters yields the facts last")
 
     def _prepare(self, kept: Kept, changes: dict[str, Any]) -> None:
         """Open the video and make the first pass, which needs no model."""

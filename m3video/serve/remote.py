@@ -75,12 +75,13 @@ class RemoteMedia:
         client = httpx.AsyncClient(
             transport=self._transport, trust_env=False, follow_redirects=False, timeout=self._most_seconds
         )
-        found: bytes | str = url
+        there = url
         async with asyncio.timeout(self._most_seconds), client:
             for _ in range(MOST_REDIRECTS + 1):
-                found = await self._get(client, found)
+                found = await self._get(client, there)
                 if isinstance(found, bytes):
                     return found
+                there = found
         raise RequestError(f"{printable(url[:200])} redirects more than {MOST_REDIRECTS} times")
 
     async def _get(self, client: httpx.AsyncClient, url: str) -> bytes | str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import uvicorn
 
 from m3video.config import Settings
 from m3video.serve.app import create_app
+from tests.serve.running import running
 
 _NAMES = ("chromium", "chromium-browser", "google-chrome")
 CHROMIUM = next((found for name in _NAMES if (found := shutil.which(name))), None)
@@ -25,21 +24,9 @@ needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here: 
 
 @contextmanager
 def served(folder: Path, **options: Any) -> Iterator[str]:
-    """Serve a folder on loopback in a thread; yield the address of the page."""
-    app = create_app(folder, Settings(model="rendered"), **options)
-    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_level="error"))
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    try:
-        until = time.monotonic() + 60
-        while not server.started:
-            assert thread.is_alive()
-            assert time.monotonic() < until
-            time.sleep(0.02)
-        yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}/"
-    finally:
-        server.should_exit = True
-        thread.join()
+    """Serve a folder on loopback; yield the address of the page."""
+    with running(create_app(folder, Settings(model="rendered"), **options)) as address:
+        yield f"{address}/"
 
 
 @contextmanager
