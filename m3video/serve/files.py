@@ -39,9 +39,7 @@ class VideoFolder:
             RequestError: 404, the same whether it does not exist, is outside or is no regular file: nobody learns
                 what else is on this machine.
         """
-        missing = RequestError(
-            f"{printable(name)}: no such file in the folder that is served", status=404, code="file_not_found"
-        )
+        missing = _missing(name)
         if not name or "\0" in name or ".." in Path(name).parts:
             raise missing
         try:
@@ -53,8 +51,30 @@ class VideoFolder:
             raise missing
         return path
 
+    def find_video(self, name: str) -> Path:
+        """Return the path, without links, of a video by its name in `videos`.
+
+        Raises:
+            RequestError: as for `find`; also for other files of the folder, and for those below a hidden name.
+        """
+        path = self.find(name)
+        parts = Path(name).parts
+        if Path(name).is_absolute() or any(part.startswith(".") for part in parts) or not _is_video(name):
+            raise _missing(name)
+        return path
+
     def videos(self) -> Iterator[str]:
         """Yield the relative paths of the videos, sorted; hidden ones and links that lead out are left."""
         for found in Folder(self.root):
-            if Path(found).suffix.lower() in SUFFIXES and Path(os.path.realpath(found)).is_relative_to(self.root):
+            if _is_video(found) and Path(os.path.realpath(found)).is_relative_to(self.root):
                 yield os.path.relpath(found, self.root)
+
+
+def _is_video(name: str) -> bool:
+    return Path(name).suffix.lower() in SUFFIXES
+
+
+def _missing(name: str) -> RequestError:
+    return RequestError(
+        f"{printable(name)}: no such file in the folder that is served", status=404, code="file_not_found"
+    )

@@ -76,12 +76,12 @@ def media_routes(folder: VideoFolder, pictures: Pictures) -> APIRouter:
 
     @router.get("/media")
     def media(video: str) -> FileResponse:
-        path = folder.find(video)
+        path = folder.find_video(video)
         return FileResponse(path, media_type=CONTENT_TYPES.get(path.suffix.lower(), "video/x-matroska"))
 
     @router.get("/api/thumbnail")
     def thumbnail(video: str) -> Response:
-        picture = pictures.first_look(str(folder.find(video)))[-1]
+        picture = pictures.first_look(str(folder.find_video(video)))[-1]
         return Response(picture, media_type="image/jpeg", headers=KEEP)
 
     @router.get("/api/frame")
@@ -92,7 +92,7 @@ def media_routes(folder: VideoFolder, pictures: Pictures) -> APIRouter:
         side: Annotated[int, Query(ge=16, le=MOST_SIDE)] = 640,
         scale: int | None = None,
     ) -> Response:
-        path = str(folder.find(video))
+        path = str(folder.find_video(video))
         if scale is not None:
             try:
                 check_scale(scale)

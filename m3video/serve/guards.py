@@ -21,6 +21,9 @@ from m3video.utils.text import printable
 MOST_BODY = 128 << 20
 """Bytes of a request's body: a video within it takes a third more than its file."""
 
+MOST_BODY_OF_THE_PAGE = 8 << 20
+"""Bytes of a body that the page sends: the record of an answer about hours of video takes a tenth of it."""
+
 MOST_HEADERS = 16 << 10
 """Bytes of all headers of a request."""
 
@@ -61,7 +64,7 @@ class Access:
     host: str = "127.0.0.1"
     api_key: str | None = None
     most_body: int = MOST_BODY
-    most_body_of: Mapping[str, int] = field(default_factory=dict)
+    most_body_of: Mapping[str, int] = field(default_factory=lambda: {"/api/": MOST_BODY_OF_THE_PAGE})
 
     @property
     def page_token(self) -> str:

@@ -6,7 +6,7 @@ from typing import Any
 
 from fastapi import APIRouter
 
-from m3video.errors import VideoError
+from m3video.serve.errors import RequestError
 from m3video.serve.files import VideoFolder
 from m3video.serve.frames import Pictures
 from m3video.serve.notes import Notes
@@ -29,8 +29,8 @@ def library_routes(folder: VideoFolder, notes: Notes, pictures: Pictures) -> API
                 unreadable += 1
                 continue
             try:
-                status = folder.find(name).stat()
-            except (OSError, VideoError):
+                status = folder.find_video(name).stat()
+            except (OSError, RequestError):
                 continue  # removed meanwhile
             looked, answers, marks = states.get(name, (False, 0, 0))
             rows.append(
@@ -49,7 +49,7 @@ def library_routes(folder: VideoFolder, notes: Notes, pictures: Pictures) -> API
     @router.get("/api/video")
     def video(video: str) -> dict[str, Any]:
         """What the header of one video says; its packets are not read."""
-        path = folder.find(video)
+        path = folder.find_video(video)
         seconds, codec, width, height, _ = pictures.first_look(str(path))
         return {
             "name": video,

@@ -80,7 +80,7 @@ def note_routes(folder: VideoFolder, notes: Notes, pictures: Pictures, settings:
     router = APIRouter()
 
     def known(video: str) -> str:
-        folder.find(video)
+        folder.find_video(video)
         return video
 
     @router.get("/api/notes")
@@ -109,7 +109,7 @@ def note_routes(folder: VideoFolder, notes: Notes, pictures: Pictures, settings:
 
     @router.get("/api/export")
     def export(video: str, format: str, only: str = "") -> Response:
-        path = str(folder.find(video))
+        path = str(folder.find_video(video))
         if format not in FORMATS:
             raise RequestError(f"format ({format}) must be one of {', '.join(FORMATS)}", param="format")
         kept = chosen(Kept(video, **notes.of(video)), only)

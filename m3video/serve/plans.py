@@ -53,7 +53,8 @@ def timeline_record(looked: Looked) -> dict[str, Any]:
     Returns:
         `start` and `end` in seconds as players count; `times` of the N analyzed frames; `lost`: for each scale but the
         finest what is lost in the worst 5 % of each frame, grey levels; `colours` of the scales; `shots`: start of
-        each; `unseen`: ranges that were judged by keyframes and packets alone; `notes` for users.
+        each; `unseen`: ranges that were judged by keyframes and packets alone; `notes` for users; `is_partial`:
+        frames are missing or damaged.
     """
     info, stats = looked.info, looked.stats
     times_N = stats.times_N
@@ -67,6 +68,7 @@ def timeline_record(looked: Looked) -> dict[str, Any]:
         "codec": info.codec,
         "num_frames": info.num_frames,
         "num_analyzed": len(stats),
+        "is_partial": info.partial,
         "times": times_N.round(6).tolist(),
         "lost": {str(scale): lost_NS[:, s].astype(np.float64).round(1).tolist() for s, scale in enumerate(SCALES[:-1])},
         "colours": {str(scale): colour for scale, colour in COLOURS.items()},
@@ -140,21 +142,21 @@ def plan_routes(folder: VideoFolder, settings: Settings, looks: Looks) -> APIRou
 
     @router.post("/api/look")
     def start_look(request: Video) -> dict[str, Any]:
-        state = looks.start(str(folder.find(request.video)))
+        state = looks.start(str(folder.find_video(request.video)))
         return {"state": state.state, "stage": state.stage, "done": state.done, "total": state.total}
 
     @router.delete("/api/look")
     def cancel_look(video: str) -> dict[str, Any]:
-        looks.cancel(str(folder.find(video)))
+        looks.cancel(str(folder.find_video(video)))
         return {"state": "cancelled"}
 
     @router.get("/api/timeline")
     def timeline(video: str) -> JSONResponse:
         # Made here: the framework would look at each of a million numbers first.
-        return JSONResponse(timeline_record(looks.found(str(folder.find(video)))))
+        return JSONResponse(timeline_record(looks.found(str(folder.find_video(video)))))
 
     @router.post("/api/plan")
     def plan(request: PlanRequest) -> dict[str, Any]:
-        return plan_record(looks.found(str(folder.find(request.video))), settings, request.settings)
+        return plan_record(looks.found(str(folder.find_video(request.video))), settings, request.settings)
 
     return router

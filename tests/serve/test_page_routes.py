@@ -19,6 +19,7 @@ from m3video.config import Settings
 from m3video.inference.pipeline import plan_video
 from m3video.serve.app import create_app
 from m3video.serve.guards import Access
+from m3video.serve.notes import Notes
 from tests.paths import SAMPLE
 
 NAME = "ما هذا 🎬 & Überwachung #1 100%.mp4"
@@ -31,6 +32,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copy(SAMPLE, made / NAME)
     (made / "broken.mp4").write_bytes(b"no video at all")
     (made / "notes.txt").write_text("no video")
+    shutil.copy(SAMPLE, made / ".hidden.mp4")
+    Notes(made).add_mark("of another day.mp4", 1.0, None, "")
     return made
 
 
@@ -89,9 +92,12 @@ def test_a_thumbnail_is_small_and_kept_by_the_browser(client: TestClient) -> Non
     assert "immutable" in response.headers["cache-control"]
 
 
-@pytest.mark.parametrize("video", ["../sample.mp4", "/etc/passwd", "nothing.mp4", ".m3video/notes.sqlite3", ""])
+@pytest.mark.parametrize(
+    "video", ["../sample.mp4", "/etc/passwd", "nothing.mp4", ".m3video/notes.sqlite3", ".hidden.mp4", "notes.txt", ""]
+)
 @pytest.mark.parametrize("path", ["/media", "/api/thumbnail", "/api/frame", "/api/video", "/api/notes"])
-def test_only_files_of_the_folder_are_given(client: TestClient, path: str, video: str) -> None:
+def test_only_videos_of_the_folder_are_given(client: TestClient, folder: Path, path: str, video: str) -> None:
+    assert client.get(path, params={"video": str(folder / "sample.mp4")}).status_code == 404  # by its name only
     assert "no such file" in message(client.get(path, params={"video": video}), 404)
 
 
@@ -233,3 +239,9 @@ def test_a_browser_that_was_given_the_key_is_let_in(folder: Path) -> None:
 
 def test_without_a_key_there_is_nothing_to_log_in_to(client: TestClient) -> None:
     assert client.post("/api/login", json={"key": ""}).status_code == 401
+
+
+def test_an_answer_to_keep_has_a_size(client: TestClient) -> None:
+    new = {"video": NAME, "question": "", "answer": "", "record": {"text": "x" * (8 << 20)}}
+    assert "more than 8388608 bytes" in message(client.post("/api/answers", json=new), 413)
+    assert "question" in message(client.post("/api/answers", json={**new, "record": {}, "question": "x" * 20_001}), 400)

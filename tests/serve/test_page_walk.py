@@ -279,6 +279,23 @@ def test_a_busy_server_is_asked_again_and_an_error_is_one_line(page: Any, addres
     assert "The server does not answer" in page.inner_text("#plan-notice")
 
 
+def test_what_cannot_be_read_is_told_and_what_is_damaged_too(browser: Any, tmp_path: Path, loaded: Any) -> None:
+    (tmp_path / "broken.mp4").write_text("no video")
+    whole = SAMPLE.read_bytes()
+    (tmp_path / "damaged.mp4").write_bytes(whole[:30_000] + bytes(20_000) + whole[50_000:])
+    with served(tmp_path, loaded=loaded) as address:
+        page = browser.new_page()
+        page.goto(address)
+        page.wait_for_selector(".video-row .state.bad")
+        page.goto(f"{address}#broken.mp4")
+        page.wait_for_selector("#stage-notice button")
+        assert "not a readable video" in page.inner_text("#stage-notice")
+        page.goto(f"{address}#damaged.mp4")
+        planned(page)
+        assert "the file is damaged" in page.inner_text("#look")
+        page.close()
+
+
 def test_an_empty_folder_and_a_missing_video_say_what_to_do(browser: Any, tmp_path: Path, loaded: Any) -> None:
     with served(tmp_path, loaded=loaded) as address:
         page = browser.new_page()

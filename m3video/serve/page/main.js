@@ -99,7 +99,11 @@ async function prepare(row) {
     Object.assign(plan, { first: data.start, last: data.end });
     player.end = data.end;
     drawLegend();
-    plan.open(row);
+    plan.open(row, data.notes);
+    if (data.is_partial) {
+      byId("look").hidden = false;
+      notice(byId("look"), data.notes.join("; "), "bad");
+    }
   } catch (error) {
     if (isLeft()) return;
     byId("look").hidden = false;
@@ -130,6 +134,7 @@ async function openVideo(name) {
     notes.open(row, kept.marks);
     await prepare(row);
   } catch (error) {
+    leave();
     notice(byId("stage-notice"), error.message, "bad", ["Back to the list", () => { location.hash = ""; }]);
   }
 }

@@ -40,9 +40,9 @@ export class Plan extends EventTarget {
     notice(byId("plan-notice"), "");
   }
 
-  /** Begin with a video that was looked at. */
-  open(row) {
-    this.row = row;
+  /** Begin with a video that was looked at, and the notes on that look. */
+  open(row, notes) {
+    Object.assign(this, { row, notes });
     byId("plan").hidden = false;
     for (const id of OF_A_PLAN) byId(id).disabled = false;
     this.change({});
@@ -143,7 +143,9 @@ export class Plan extends EventTarget {
       ` on ${counted(plan.frames.length, "frame")}: ${gap}; ${binds}.${timed}`);
     byId("facts-box").hidden = false;
     byId("facts").replaceChildren(...this.record.facts.flatMap(([name, text]) => [el("dt", {}, name), el("dd", {}, text)]));
-    byId("plan-notes").replaceChildren(...plan.warnings.map((line) => el("li", {}, line)));
+    const notes = [...this.notes, ...plan.warnings];
+    byId("facts-box").querySelector("summary").textContent = `About this plan${notes.length ? `, ${counted(notes.length, "note")}` : ""}`;
+    byId("plan-notes").replaceChildren(...notes.map((line) => el("li", {}, line)));
   }
 }
 

@@ -25,9 +25,13 @@ export class Player extends EventTarget {
     this.element.addEventListener("loadedmetadata", () => {
       if (!this.element.videoWidth) this.showStills(); // the sound alone could be played
     });
-    this.still.addEventListener("load", () => this.stillDone());
+    this.still.addEventListener("load", () => {
+      this.still.hidden = false;
+      this.stillDone();
+    });
     this.still.addEventListener("error", () => {
-      notice(byId("stage-notice"), "This frame cannot be decoded.", "bad");
+      this.still.hidden = true;
+      if (this.row) notice(byId("stage-notice"), "This frame cannot be decoded.", "bad");
       this.stillDone();
     });
   }
@@ -91,7 +95,6 @@ export class Player extends EventTarget {
     this.isPlayable = false;
     this.stillTime = 0;
     this.element.hidden = true;
-    this.still.hidden = false;
     notice(byId("stage-notice"), "This browser cannot play this file. Its frames are shown as pictures: seek to see others; there is no sound and no playing.");
     this.showStill();
     this.dispatchEvent(new Event("unplayable"));
