@@ -22,7 +22,7 @@ from m3video.config import Settings
 from m3video.distributed.failures import FailedError
 from m3video.distributed.worker_process import WorkerProcess
 from m3video.errors import VideoError
-from m3video.inference.first_pass import Wish, analyze_once, scan_notes
+from m3video.inference.first_pass import Wish, analyze_once, scan_notes, with_scan_frames
 from m3video.inference.pipeline import cache_of, open_for
 from m3video.model.m3.square import as_square
 from m3video.planning.sample import TIME_TOLERANCE
@@ -72,7 +72,8 @@ def look(path: str, settings: Settings) -> Iterator[tuple[str, int, int | None] 
         try:
             cache = cache_of(settings)
             with open_for(path, settings) as reader:
-                stats, _ = analyze_once(reader, Wish.of(settings), cache=cache, progress=progress)
+                wish = Wish.of(with_scan_frames(settings, reader))
+                stats, _ = analyze_once(reader, wish, cache=cache, progress=progress)
                 damage = reader.damage.message
                 notes = (*scan_notes(reader, stats, scan=settings.scan), *([damage] if damage else []))
                 found = Looked(reader.info_with_damage, stats, notes)

@@ -23,9 +23,9 @@ needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here: 
 
 
 @contextmanager
-def served(folder: Path, **options: Any) -> Iterator[str]:
+def served(folder: Path, settings: Settings | None = None, **options: Any) -> Iterator[str]:
     """Serve a folder on loopback; yield the address of the page."""
-    with running(create_app(folder, Settings(model="rendered"), **options)) as address:
+    with running(create_app(folder, settings or Settings(model="rendered"), **options)) as address:
         yield f"{address}/"
 
 

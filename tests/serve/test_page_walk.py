@@ -13,6 +13,7 @@ import av
 import numpy as np
 import pytest
 
+from m3video.config import Settings
 from m3video.serve.guards import Access
 from tests.paths import SAMPLE
 from tests.serve.browser import Faults, chromium, needs_chromium, planned, served, shown_time, until
@@ -153,6 +154,10 @@ def test_the_timeline_seeks_zooms_and_pans(page: Any, address: str) -> None:
 def test_the_keyboard_does_everything(page: Any, address: str) -> None:
     page.goto(f"{address}#sample.mp4")
     planned(page)
+    page.locator("#presets button", has_text="144").focus()
+    page.keyboard.press("Enter")
+    until(page, "m3video.timeline.plan.budget === 144")
+    assert page.evaluate("document.activeElement.textContent") == "144"
     page.locator("#timeline").focus()
     for key, time in (("ArrowRight", 1), ("l", 11), ("j", 1), ("End", 12), ("Home", 0), (".", 1 / 15), (",", 0)):
         page.keyboard.press(key)
@@ -325,3 +330,26 @@ def test_a_server_with_a_key_asks_for_it_once(browser: Any, tmp_path: Path, load
         planned(page)
         assert shown_time(page) == 0
         context.close()
+
+
+def test_the_page_begins_with_the_settings_of_the_server(browser: Any, tmp_path: Path, loaded: Any) -> None:
+    shutil.copy(SAMPLE, tmp_path / "sample.mp4")
+    settings = Settings(model="rendered", budget=200, every_shot=True, start=1.0)
+    with served(tmp_path, settings, loaded=loaded) as address:
+        page = browser.new_page()
+        page.goto(f"{address}#sample.mp4")
+        planned(page)
+        assert page.input_value("#budget-number") == "200"
+        assert page.evaluate("[m3video.plan.wanted(), m3video.timeline.range]") == [{}, {"start": 1}]
+        page.locator("#more summary").click()
+        assert page.is_checked("#every-shot")
+        page.uncheck("#every-shot")
+        page.keyboard.press("Escape")
+        page.get_by_role("button", name="Whole range").click()
+        until(page, "m3video.timeline.plan.config.start === null && !m3video.timeline.plan.config.every_shot")
+        assert page.evaluate("m3video.plan.forQuestion()") == {"every_shot": False, "start": None}
+        page.fill("#question", QUESTION)
+        page.press("#question", "Enter")
+        page.wait_for_selector(".answer[data-id]", timeout=120_000)
+        assert page.inner_text(".answer .text") == "green"
+        page.close()

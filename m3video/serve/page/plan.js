@@ -5,7 +5,7 @@ import { byId, clock, counted, el, notice } from "./dom.js";
 
 const STEPS = 1000;
 const PRESETS = [36, 144, 360, 720, 1440, 2880];
-const USUAL = 720;
+const CHANGEABLE = ["budget", "start", "end", "every_shot", "max_gap"];
 const OF_A_PLAN = ["set-start", "set-end", "pin"];
 const LIMITS = {
   "--budget": "the budget", "--detail": "the detail", "--at": "the pinned frame", "--start": "the start", "--end": "the end", "--every-shot": "the frames of every shot",
@@ -29,7 +29,7 @@ export class Plan extends EventTarget {
   }
 
   close() {
-    Object.assign(this, { row: null, record: null, most: 0, settings: { budget: USUAL }, pins: [], isWanted: false });
+    Object.assign(this, { row: null, record: null, most: 0, settings: {}, base: null, pins: [], isWanted: false });
     this.saliency = "off";
     byId("saliency").value = "off";
     byId("every-shot").checked = false;
@@ -48,16 +48,25 @@ export class Plan extends EventTarget {
     this.change({});
   }
 
-  /** Return the settings as the server takes them, without those that are not set. */
+  /** Return the settings that differ from those of the server, as it takes them. */
   wanted() {
-    const at = this.pins.map((time) => time.toFixed(6)).join(", ");
-    const all = { ...this.settings, at: at || null };
-    return Object.fromEntries(Object.entries(all).filter(([, value]) => value !== null && value !== undefined && value !== false));
+    const changed = Object.entries(this.settings).filter(([name, value]) => value !== this.base?.[name]);
+    return Object.fromEntries(this.pins.length ? [...changed, ["at", this.pins.map((time) => time.toFixed(6)).join(", ")]] : changed);
   }
 
   /** Return the settings for a question. */
   forQuestion() {
-    return { ...this.wanted(), ...(this.saliency === "off" ? {} : { saliency: this.saliency }) };
+    return this.base && this.saliency !== this.base.saliency ? { ...this.wanted(), saliency: this.saliency } : this.wanted();
+  }
+
+  /** Take the settings of the server from the first plan. */
+  begin({ config }) {
+    this.base = config;
+    this.settings = Object.fromEntries(CHANGEABLE.map((name) => [name, config[name]]));
+    this.saliency = byId("saliency").value = config.saliency;
+    byId("every-shot").checked = config.every_shot;
+    byId("max-gap").value = config.max_gap ?? "";
+    this.dispatchEvent(new Event("settings"));
   }
 
   get range() {
@@ -92,15 +101,15 @@ export class Plan extends EventTarget {
     while (this.isWanted && this.row) {
       this.isWanted = false;
       const { row } = this;
-      const budget = this.settings.budget;
       try {
         const record = await json("POST", "/api/plan", { body: { video: row.name, settings: this.wanted() } });
         if (row !== this.row) continue;
         this.record = record;
         this.most = Math.max(record.most_tokens, 1);
+        if (!this.base) this.begin(record.plan);
         notice(byId("plan-notice"), "");
         this.drawControls();
-        this.drawRecord(budget);
+        this.drawRecord();
         this.dispatchEvent(new Event("plan"));
       } catch (error) {
         if (row !== this.row) continue;
@@ -118,6 +127,108 @@ export class Plan extends EventTarget {
 
   drawControls() {
     const { budget } = this.settings;
+    if (!budget) return; // the server's, which is not known yet
+    const slider = byId("budget");
+    if (this.most) {
+      const place = Math.round((STEPS * Math.log(Math.max(1, budget))) / Math.log(Math.max(2, this.most)));
+      if (this.fromSlider() !== budget) slider.value = Math.min(STEPS, place);
+    }
+    slider.setAttribute("aria-valuetext", counted(budget, "token"));
+    if (document.activeElement !== byId("budget-number") || Number(byId("budget-number").value) !== budget) byId("budget-number").value = budget;
+    const presets = [...PRESETS.filter((one) => one < this.most), this.most].filter(Boolean);
+    this.drawPresets(budget);
+    byId("pins").replaceChildren();
+    notice(byId("plan-notice"), "");
+  }
+
+  /** Begin with a video that was looked at, and the notes on that look. */
+  open(row, notes) {
+    Object.assign(this, { row, notes });
+    byId("plan").hidden = false;
+    for (const id of OF_A_PLAN) byId(id).disabled = false;
+    this.change({});
+  }
+
+  /** Return the settings that differ from those of the server, as it takes them. */
+  wanted() {
+    const changed = Object.entries(this.settings).filter(([name, value]) => value !== this.base?.[name]);
+    return Object.fromEntries(this.pins.length ? [...changed, ["at", this.pins.map((time) => time.toFixed(6)).join(", ")]] : changed);
+  }
+
+  /** Return the settings for a question. */
+  forQuestion() {
+    return this.base && this.saliency !== this.base.saliency ? { ...this.wanted(), saliency: this.saliency } : this.wanted();
+  }
+
+  /** Take the settings of the server from the first plan. */
+  begin({ config }) {
+    this.base = config;
+    this.settings = Object.fromEntries(CHANGEABLE.map((name) => [name, config[name]]));
+    this.saliency = byId("saliency").value = config.saliency;
+    byId("every-shot").checked = config.every_shot;
+    byId("max-gap").value = config.max_gap ?? "";
+    this.dispatchEvent(new Event("settings"));
+  }
+
+  get range() {
+    return Object.fromEntries(["start", "end"].filter((name) => typeof this.settings[name] === "number").map((name) => [name, this.settings[name]]));
+  }
+
+  setRange({ start, end }) {
+    const { first, last } = this;
+    // An edge at the end of the video is none.
+    this.change({ start: start > first + 0.01 ? start : null, end: end < last - 0.01 ? end : null });
+  }
+
+  togglePin(time) {
+    const near = this.pins.findIndex((pin) => Math.abs(pin - time) < 0.02);
+    if (near >= 0) this.pins.splice(near, 1);
+    else this.pins.push(time);
+    this.pins.sort((a, b) => a - b);
+    this.change({});
+  }
+
+  change(changes) {
+    Object.assign(this.settings, changes);
+    this.drawControls();
+    this.dispatchEvent(new Event("settings"));
+    this.isWanted = true;
+    if (!this.isBusy) this.run();
+  }
+
+  /** Plan until the latest settings are planned: one request at a time, none for settings that were left meanwhile. */
+  async run() {
+    this.isBusy = true;
+    while (this.isWanted && this.row) {
+      this.isWanted = false;
+      const { row } = this;
+      try {
+        const record = await json("POST", "/api/plan", { body: { video: row.name, settings: this.wanted() } });
+        if (row !== this.row) continue;
+        this.record = record;
+        this.most = Math.max(record.most_tokens, 1);
+        if (!this.base) this.begin(record.plan);
+        notice(byId("plan-notice"), "");
+        this.drawControls();
+        this.drawRecord();
+        this.dispatchEvent(new Event("plan"));
+      } catch (error) {
+        if (row !== this.row) continue;
+        if (error.code === "not_looked_at") this.dispatchEvent(new Event("stale"));
+        else notice(byId("plan-notice"), inWords(error.message), "bad");
+      }
+    }
+    this.isBusy = false;
+  }
+
+  fromSlider() {
+    const share = Number(byId("budget").value) / STEPS;
+    return Math.max(1, Math.round(Math.exp(share * Math.log(Math.max(2, this.most)))));
+  }
+
+  drawControls() {
+    const { budget } = this.settings;
+    if (!budget) return; // the server's, which is not known yet
     const slider = byId("budget");
     if (this.most) {
       const place = Math.round((STEPS * Math.log(Math.max(1, budget))) / Math.log(Math.max(2, this.most)));
@@ -134,12 +245,25 @@ export class Plan extends EventTarget {
       el("button", { type: "button", onclick: () => this.togglePin(time), "aria-label": `Unpin ${clock(time)}` }, "×"))));
   }
 
-  drawRecord(budget) {
+  drawPresets(budget) {
+    const place = byId("presets");
+    const presets = [...PRESETS.filter((one) => one < this.most), this.most].filter(Boolean);
+    if (String(presets) !== place.dataset.presets) { // else the button that was pressed would lose the focus
+      place.dataset.presets = String(presets);
+      place.replaceChildren(...presets.map((one) => el("button", {
+        type: "button", onclick: () => this.change({ budget: one }), dataset: { budget: one },
+        title: one === this.most ? "With more tokens nothing changes" : `${one} tokens`,
+      }, one === this.most ? `all useful: ${one.toLocaleString("en")}` : one.toLocaleString("en"))));
+    }
+    for (const button of place.children) button.setAttribute("aria-pressed", String(Number(button.dataset.budget) === budget));
+  }
+
+  drawRecord() {
     const { plan, limits, answer_seconds: seconds } = this.record;
     const gap = plan.method === "gap" ? `at most ${(100 * plan.gap).toPrecision(2)}% from the best plan` : "the proven best plan";
     const binds = limits.length ? `limited by ${limits.map(limitText).join(" and by ")}` : "no limit binds";
     const timed = seconds === null ? "" : ` An answer takes about ${seconds < 10 ? seconds.toPrecision(2) : Math.round(seconds)} s.`;
-    byId("spent").replaceChildren(el("strong", {}, `${plan.total_tokens.toLocaleString("en")} of ${counted(budget, "token")}`),
+    byId("spent").replaceChildren(el("strong", {}, `${plan.total_tokens.toLocaleString("en")} of ${counted(plan.budget, "token")}`),
       ` on ${counted(plan.frames.length, "frame")}: ${gap}; ${binds}.${timed}`);
     byId("facts-box").hidden = false;
     byId("facts").replaceChildren(...this.record.facts.flatMap(([name, text]) => [el("dt", {}, name), el("dd", {}, text)]));
