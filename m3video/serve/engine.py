@@ -115,6 +115,7 @@ class Engine:
         self._threads = ThreadPoolExecutor(SCANS + 4, thread_name_prefix="m3video")
         self._seconds: deque[float] = deque(maxlen=16)
         self._jobs: set[asyncio.Task[None]] = set()
+        self._closings: set[asyncio.Future[None]] = set()
         self._is_closing = False
 
     @property
@@ -217,8 +218,9 @@ class Engine:
     async def close(self, *, seconds: float = 5.0) -> None:
         """Refuse what comes, cancel what runs, wait some seconds for that, and release all sessions."""
         self._is_closing = True
-        if self._jobs:
-            await asyncio.wait(self._jobs, timeout=seconds)
+        for unfinished in (self._jobs, self._closings):  # a job that ends may begin to close a session
+            if unfinished:
+                await asyncio.wait(unfinished, timeout=seconds)
         self.sessions.close()
         self._threads.shutdown(wait=False, cancel_futures=True)
 
@@ -256,7 +258,9 @@ class Engine:
             finally:
                 self.waiting -= 1
                 for unwanted in self.sessions.give_back(kept):
-                    self._threads.submit(unwanted.close)
+                    closing = asyncio.get_running_loop().run_in_executor(self._threads, unwanted.close)
+                    self._closings.add(closing)
+                    closing.add_done_callback(self._closings.discard)
 
         job = asyncio.create_task(run())
         self._jobs.add(job)

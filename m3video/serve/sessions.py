@@ -84,6 +84,8 @@ class Kept:
         """Release everything; for a thread."""
         if self.session is not None:
             self.session.close()
+        elif self.reader is not None:  # the session could not be made
+            self.reader.close()
         self.session = self.reader = None
 
     def check_wanted(self) -> None:
