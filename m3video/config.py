@@ -18,8 +18,9 @@ from m3video.utils.units import parse_size
 
 ENV_PREFIX = "M3VIDEO_"
 
-# Read elsewhere: the cache folder, the base of the model `small`, folders of test data that the repository lacks.
-_OTHER_VARIABLES = frozenset({"CACHE_DIR", "SMALL_BASE", "PARITY_DIR", "VIDEOS_DIR", "ANNOTATIONS_DIR"})
+# Read elsewhere: the cache folder, the base of the model `small`, the key of a server, folders of test data that the
+# repository lacks.
+_OTHER_VARIABLES = frozenset({"CACHE_DIR", "SMALL_BASE", "API_KEY", "PARITY_DIR", "VIDEOS_DIR", "ANNOTATIONS_DIR"})
 
 
 PLAN_SETTINGS = (

@@ -5,9 +5,8 @@
     python scripts/long_films.py film films/ --minutes 60 --units 10   # renders the units it lacks, then joins them
     python scripts/long_films.py check long.mp4
 
-A unit is about a minute of one family (`film_families.py`). Over it lie events at random places: a `caption` for half
-a second, a `slide` that fills the picture for two, a `person` who appears for two. Beside each file lies a JSON file
-with its events and scenes. The same arguments make the same pictures; encoders use one thread, so also the same file.
+A unit is of one family (`film_families.py`). Over it lie events: a `caption` for half a second, a `slide` or a `person`
+for two. Beside each file lies a JSON file with them and the scenes. The same arguments make the same file.
 """
 
 from __future__ import annotations
@@ -137,15 +136,15 @@ def script(
     events: list[Event] = []
     rng = np.random.default_rng((seed, 1000))
     kinds = [kind for kind, count in per_minute.items() for _ in range(round(count * seconds / 60))]
+    apart = round(APART_SECONDS * fps)
     for kind in kinds:
-        length, apart = round(EVENT_SECONDS[kind] * fps), round(APART_SECONDS * fps)
+        length = round(EVENT_SECONDS[kind] * fps)
         is_free = np.zeros(frames, bool)
         is_free[apart : frames - length - apart] = True
         for other in events:
             is_free[max(other.first - length - apart + 1, 0) : other.until + apart] = False
-        free = np.flatnonzero(is_free)
-        if len(free):
-            first = int(rng.choice(free))
+        if is_free.any():
+            first = int(rng.choice(np.flatnonzero(is_free)))
             events.append(Event(kind, first, first + length, first / fps, (first + length) / fps, unit))
     events = sorted(events + walkers, key=lambda event: event.first)
     return Script(family, size, fps, seed, tuple(shots), tuple(first_M), tuple(events), frames)
@@ -290,8 +289,7 @@ def join(paths: Sequence[Path], order: Sequence[int], path: Path) -> Film:
 
 def shuffled(units: int, count: int, seed: int) -> list[int]:
     """A seeded order of `count` units: all come equally often, none after itself where there are several."""
-    rng = np.random.default_rng(seed)
-    order: list[int] = []
+    rng, order = np.random.default_rng(seed), list[int]()
     while len(order) < count:
         turn = rng.permutation(units).tolist()
         if order and units > 1 and turn[0] == order[-1]:
@@ -375,9 +373,9 @@ def main() -> int:
     for verb in (join_, film):
         verb.add_argument("--minutes", type=int, required=True)
     for verb in (unit, film):
+        for name, known in (("--codec", tuple(CODECS)), ("--gop", GOPS)):
+            verb.add_argument(name, choices=known, default=known[0])
         verb.add_argument("--size", default="1280x720")
-        verb.add_argument("--codec", choices=CODECS, default="h264")
-        verb.add_argument("--gop", choices=GOPS, default="usual")
     asked = parser.parse_args()
     cv2.setNumThreads(1)
     if asked.verb == "check":
@@ -390,8 +388,8 @@ def main() -> int:
         width, height = (int(side) for side in asked.size.split("x"))
         how = {"size": (width, height), "codec": asked.codec, "gop": asked.gop, "seed": asked.seed}
         if asked.verb == "unit":
-            per_minute = dict.fromkeys(EVENTS_PER_MINUTE, asked.events)
-            made = render_unit(asked.path, asked.family, seconds=asked.seconds, per_minute=per_minute, **how)
+            how["per_minute"] = dict.fromkeys(EVENTS_PER_MINUTE, asked.events)
+            made = render_unit(asked.path, asked.family, seconds=asked.seconds, **how)
         else:
             made = long_film(asked.folder, minutes=asked.minutes, units=asked.units, **how)
     print(made.path)

@@ -176,7 +176,7 @@ def test_python_of_the_readme_runs(monkeypatch: pytest.MonkeyPatch) -> None:
         exec(compile(block, "<README>", "exec"), {"__name__": "readme"})
     plan, answers, session = printed.getvalue().splitlines()
     assert plan.startswith("717 [(0, 144), ")
-    assert answers.startswith("green (Evidence(")
+    assert answers.startswith("green (CitedRange(")
     assert session == "green night"
 
 

@@ -20,8 +20,10 @@ try:
     from m3video.cli.chat import chat
     from m3video.cli.convert import convert
     from m3video.cli.eval import app as evaluation
+    from m3video.cli.mcp import mcp
     from m3video.cli.plan import plan
     from m3video.cli.probe import probe
+    from m3video.cli.serve import serve
     from m3video.cli.summarize import summarize
     from m3video.cli.train import train
     from m3video.cli.tune import tune
@@ -40,7 +42,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Two-pass rate control for video language models, with visual tokens as the bits.",
 )
-for _verb in (probe, analyze, plan, ask, chat, summarize, batch, tune, convert, train):
+for _verb in (probe, analyze, plan, ask, chat, summarize, serve, mcp, batch, tune, convert, train):
     app.command()(_verb)
 app.add_typer(evaluation)
 app.add_typer(cache)

@@ -81,6 +81,17 @@ class WorkerProcess:
         """Whether there is a process, with what earlier calls left in its memory."""
         return self._process is not None and self._process.poll() is None
 
+    @property
+    def num_bytes(self) -> int:
+        """Resident memory of the process; 0 where there is none."""
+        if self._process is None or sys.platform != "linux":
+            return 0
+        try:
+            with open(f"/proc/{self._process.pid}/statm", encoding="ascii") as file:
+                return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+        except OSError:  # it ends just now
+            return 0
+
     def start(self, function: Callable[..., Iterator[Any]], *arguments: Any) -> None:
         """Start `function(*arguments)`; it must be importable, and what it yields must pickle."""
         # Not what the call before left: its last heartbeat may be so young that this one begins without any.

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from m3video.model.m3.answer import GeneratedAnswer
     from m3video.model.m3.checkpoint import LoadedModel
     from m3video.model.m3.pooling import VisualTokens
-    from m3video.model.m3.prefix import Prefix
+    from m3video.model.m3.prefix import OnText, Prefix
     from m3video.model.m3.saliency import CoarseAttention, QuestionAttention
     from m3video.model.m3.support import Support
 
@@ -79,7 +79,13 @@ class Answerer:
                 find_model(name)
         find_model(name, vision_tower=video.settings.vision_tower)
 
-    def check(self, plan: TokenPlan, question: str) -> None:
+    @property
+    def num_bytes(self) -> int:
+        """Bytes that are kept in memory for further questions: grids, prompts that were read, their visual tokens."""
+        prompts = (kept[1].num_bytes for kept in (self._prefix, self._coarse) if kept is not None)
+        return self._grids.num_bytes + sum(prompts)
+
+    def check(self, plan: TokenPlan, question: str, *, max_new_tokens: int | None = None) -> None:
         """Refuse a plan that is not for this video, or does not fit this model's context; nothing is decoded.
 
         Raises:
@@ -97,7 +103,7 @@ class Answerer:
             question=question,
             timestamps=self._video.settings.timestamps,
             times_seconds=self._video.seconds(plan),
-            max_new_tokens=self._video.settings.max_new_tokens,
+            max_new_tokens=max_new_tokens or self._video.settings.max_new_tokens,
         )
 
     def grids(self, pts: Sequence[int]) -> Iterator[Tensor]:
@@ -118,7 +124,13 @@ class Answerer:
         return pooling.pack_tokens(blocks, scales), cached
 
     def answer(
-        self, question: str, plan: TokenPlan, replan: Replan | None
+        self,
+        question: str,
+        plan: TokenPlan,
+        replan: Replan | None,
+        *,
+        max_new_tokens: int | None = None,
+        on_text: OnText | None = None,
     ) -> tuple[TokenPlan, GeneratedAnswer, int, tuple[str, ...]]:
         """Answer from the planned frames, or from fewer tokens where memory runs out.
 
@@ -126,6 +138,8 @@ class Answerer:
             question: the user's words.
             plan: the frames to show.
             replan: makes a smaller plan; None where the plan must not change.
+            max_new_tokens: longest answer; None for that of the settings.
+            on_text: follows the answer, and may end it.
 
         Returns:
             The plan that was answered from, the answer, how many frames came from the cache, and notes.
@@ -136,9 +150,10 @@ class Answerer:
             self.drop_prompts()  # nothing of the larger plan stays in memory
             return replan(budget, max_frames)
 
-        self.check(plan, question)
+        self.check(plan, question, max_new_tokens=max_new_tokens)
+        ask = partial(self._answer, question, max_new_tokens or self._video.settings.max_new_tokens, on_text)
         fallbacks = self._fallbacks(None if replan is None else smaller)
-        plan, (generated, cached), notes = answer_within_memory(partial(self._answer, question), plan, fallbacks)
+        plan, (generated, cached), notes = answer_within_memory(ask, plan, fallbacks)
         return replace(plan, text_tokens=self._text_tokens(plan)), generated, cached, notes
 
     def support(self, plan: TokenPlan) -> Support | None:
@@ -200,7 +215,9 @@ class Answerer:
     def _fallbacks(self, replan: Replan | None) -> Fallbacks:
         return Fallbacks(self._grids, replan, lambda: least_text(self._video.settings))
 
-    def _answer(self, question: str, plan: TokenPlan) -> tuple[GeneratedAnswer, int]:
+    def _answer(
+        self, question: str, max_new_tokens: int, on_text: OnText | None, plan: TokenPlan
+    ) -> tuple[GeneratedAnswer, int]:
         """fetch -> encode -> answer: the planned frames one after the other, each at its own scale."""
         from m3video.model.m3.prefix import Prefix
         from m3video.model.out_of_memory import within_memory
@@ -222,7 +239,7 @@ class Answerer:
             self._prefix = (shown, prefix)
         room = within_memory(f"a plan of {plan.total_tokens} tokens", "use a smaller --budget", step="answer")
         with video.meter.stage("answer"), video.progress("answer", None), room:
-            return self._prefix[1].answer(question, max_new_tokens=settings.max_new_tokens), cached
+            return self._prefix[1].answer(question, max_new_tokens=max_new_tokens, on_text=on_text), cached
 
     def _attend(self, question: str, plan: TokenPlan) -> QuestionAttention:
         """fetch -> encode -> attention: the planned frames are read once for all questions."""

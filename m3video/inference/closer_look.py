@@ -51,6 +51,14 @@ class CloserLook:
         """What it found; None while it goes on, and where it failed."""
         return None if self._thread.is_alive() else self._stats
 
+    def notes(self) -> tuple[str, ...]:
+        """Return a note where it has found something that is not used yet, or failed."""
+        if self.error is not None:
+            return (f"the closer look at the video ended early: {self.error}",)
+        if self.stats is None:
+            return ()
+        return ("the video was looked at more closely meanwhile: /refresh plans with what that found",)
+
     def wait(self, seconds: float | None = None) -> None:
         """Wait until it has ended, or for some seconds."""
         self._thread.join(seconds)

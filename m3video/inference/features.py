@@ -31,6 +31,11 @@ class FrameGrids:
         self._cached: Grids | None = None
         self.notes: list[str] = []
 
+    @property
+    def num_bytes(self) -> int:
+        """Bytes of the grids in memory."""
+        return 0 if self._cached is None else self._cached.num_bytes
+
     def each(self, pts: Sequence[int], loaded: LoadedModel) -> Iterator[tuple[Tensor, bool]]:
         """Yield the grid of each frame, and whether it was cached.
 

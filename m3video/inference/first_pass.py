@@ -159,12 +159,26 @@ def _is_short(reader: VideoReader) -> bool:
 def closely_seen(info: VideoInfo, stats: FrameStats) -> tuple[float, float]:
     """Return the share of the time of which a frame was analyzed every `CLOSE_SECONDS`, or every one where they are
     shown for longer, and the longest time of which none was, seconds."""
-    until = max(info.until_pts, int(stats.pts_N[-1]))
-    edges = clock_times(np.append(stats.pts_N, until), info.time_base, info.origin)
+    edges, is_seen = _seen_rows(info, stats)
     shown = np.diff(edges)
-    is_seen = np.append(stats.skipped_N[1:] == 0, stats.pts_N[-1] == info.end_pts) | (shown <= CLOSE_SECONDS)
     total = float(shown.sum())
     return (float(shown[is_seen].sum()) / total if total else 1.0), float(shown[~is_seen].max(initial=0.0))
+
+
+def unseen_ranges(info: VideoInfo, stats: FrameStats) -> list[tuple[float, float]]:
+    """Return the ranges that were judged by keyframes and packets alone, seconds as players count, in order."""
+    edges, is_seen = _seen_rows(info, stats)
+    change = np.diff(np.concatenate([[False], ~is_seen, [False]]).astype(np.int8))
+    starts, ends = (edges[np.flatnonzero(change == sign)].tolist() for sign in (1, -1))
+    return list(zip(starts, ends, strict=True))
+
+
+def _seen_rows(info: VideoInfo, stats: FrameStats) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """Return when each analyzed frame begins to stand for the video, and last the end; and whether it does closely."""
+    until = max(info.until_pts, int(stats.pts_N[-1]))
+    edges = clock_times(np.append(stats.pts_N, until), info.time_base, info.origin)
+    is_seen = np.append(stats.skipped_N[1:] == 0, stats.pts_N[-1] == info.end_pts)
+    return edges, is_seen | (np.diff(edges) <= CLOSE_SECONDS)
 
 
 def sees_closely(stats: FrameStats, wish: Wish) -> bool:

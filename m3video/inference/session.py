@@ -16,20 +16,20 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from m3video.config import PLAN_SETTINGS, Settings, changed_settings
+from m3video.config import Settings, changed_settings
 from m3video.errors import OutOfMemoryError, UsageError
 from m3video.inference.answerer import Answerer
 from m3video.inference.closer_look import CloserLook
 from m3video.inference.decision import PlanDetails, with_scales
 from m3video.inference.evidence import evidence_of, rendered_note
-from m3video.inference.image_grid import check_options
-from m3video.inference.opened_video import OpenedVideo
+from m3video.inference.opened_video import OpenedVideo, OpenReader
+from m3video.inference.pipeline import open_for
 from m3video.inference.planner import Planner, Replan
+from m3video.inference.question_checks import check_question, unused_settings
 from m3video.model.m3.default_model import with_model
 from m3video.planning.plan_file import for_video
-from m3video.types import Answer, FrameStats, TokenPlan
+from m3video.types import Answer, Frame, FrameStats, TokenPlan
 from m3video.utils.progress import Progress, silent
-from m3video.utils.text import check_text
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from m3video.model.m3.answer import GeneratedAnswer
     from m3video.model.m3.checkpoint import LoadedModel
     from m3video.model.m3.pooling import VisualTokens
+    from m3video.model.m3.prefix import OnText
 
 
 class VideoSession:
@@ -55,6 +56,7 @@ class VideoSession:
         *,
         loaded: LoadedModel | None = None,
         keeps_looking: bool = True,
+        open_reader: OpenReader = open_for,
         progress: Progress = silent,
         **changes: Any,
     ) -> None:
@@ -65,6 +67,7 @@ class VideoSession:
             settings: resolved settings, by default those of `Settings()`.
             loaded: a model that is already in memory; else `settings.model` is loaded when it is needed.
             keeps_looking: look at a long video more closely after the first answer, in the background; see `refresh`.
+            open_reader: opens the file; a server has it read by another process.
             progress: draws bars.
             changes: settings by keyword, e.g. `budget=720`; they override those of `settings`.
 
@@ -77,7 +80,7 @@ class VideoSession:
         settings, self._decided = with_model(
             changed_settings(settings, changes), loaded=None if loaded is None else loaded.name
         )
-        self._video = OpenedVideo.open(path, settings, progress=progress)
+        self._video = OpenedVideo.open(path, settings, progress=progress, open_reader=open_reader)
         self.path, self.settings, self.info = path, self._video.settings, self._video.info
         self._meter = self._video.meter
         self._answerer = Answerer(self._video, loaded)
@@ -107,6 +110,11 @@ class VideoSession:
         """The model, loaded at first use."""
         return self._answerer.loaded
 
+    @property
+    def num_bytes(self) -> int:
+        """Bytes that are kept in memory for further questions, without the model."""
+        return self._answerer.num_bytes
+
     def check_model(self) -> None:
         """Refuse a model that cannot be loaded, by its config only: neither torch nor the weights are loaded.
 
@@ -118,6 +126,10 @@ class VideoSession:
     def stats(self) -> FrameStats:
         """Return the stats of the first pass over the video, made once."""
         return self._planner.stats()
+
+    def frame_at(self, seconds: float) -> Frame:
+        """Return the frame on screen at a time, seconds as of `info.pts_seconds`; raise VideoError as `grids` does."""
+        return self._video.frame_at(seconds)
 
     def refresh(self, *, wait: bool = False) -> bool:
         """Plan with what a closer look has found since the first answer, from the next question on.
@@ -212,6 +224,8 @@ class VideoSession:
         plan: TokenPlan | None = None,
         options: Sequence[str] = (),
         evidence: bool = True,
+        max_new_tokens: int | None = None,
+        on_text: OnText | None = None,
         **changes: Any,
     ) -> Answer:
         """Answer one question as if it were the only one.
@@ -221,6 +235,9 @@ class VideoSession:
             plan: show exactly these frames instead of planning, or fail where they do not fit in the memory.
             options: the answers to choose from (image grid only).
             evidence: test what the answer rests on; False leaves that out, or to `with_evidence`.
+            max_new_tokens: longest answer; None for that of the settings (not for an image grid).
+            on_text: called with the text so far after each token; returns whether the answer goes on, and what it
+                raises ends the work (not for an image grid).
             changes: settings of the plan that is made, as for `plan_details`.
 
         Returns:
@@ -233,14 +250,14 @@ class VideoSession:
             UsageError: an empty question, or options without an image grid.
             DoesNotFitError: prompt, visual tokens and answer exceed the model's context; raised before the model runs.
         """
-        _check_question(question, plan, options, self.settings)
+        check_question(question, plan, options, self.settings)
         self.check_model()  # before the video is decoded
         unused: tuple[str, ...] = ()
         replan: Replan | None = None
         coarse_tokens = 0
         if plan is not None:
             plan = for_video(plan, self.info)
-            unused = () if self._planner.has_made(plan) else _unused_settings(plan, self.settings)
+            unused = () if self._planner.has_made(plan) else unused_settings(plan, self.settings)
         elif self.settings.layout == "frames":
             plan, replan = self._planner.plan_for(question, changes, self._answerer.attend)
             coarse_tokens = plan.first_tokens
@@ -249,7 +266,9 @@ class VideoSession:
         if plan is None:
             plan, generated = self._answerer.answer_grid(question, options)
         else:
-            plan, generated, cached_frames, reductions = self._answerer.answer(question, plan, replan)
+            plan, generated, cached_frames, reductions = self._answerer.answer(
+                question, plan, replan, max_new_tokens=max_new_tokens, on_text=on_text
+            )
         answer = self._to_answer(
             question,
             plan,
@@ -297,13 +316,7 @@ class VideoSession:
 
     def _closer_notes(self) -> tuple[str, ...]:
         """Return a note where a closer look has found something that is not used yet, or failed."""
-        if self._closer is None or self._has_refreshed:
-            return ()
-        if self._closer.error is not None:
-            return (f"the closer look at the video ended early: {self._closer.error}",)
-        if self._closer.stats is None:
-            return ()
-        return ("the video was looked at more closely meanwhile: /refresh plans with what that found",)
+        return () if self._closer is None or self._has_refreshed else self._closer.notes()
 
     def _to_answer(
         self,
@@ -381,30 +394,3 @@ def ask(
     """
     with VideoSession(path, settings, loaded=loaded, keeps_looking=False, progress=progress, **changes) as session:
         return session.ask(question, plan=plan, options=options, evidence=evidence)
-
-
-def _check_question(question: str, plan: TokenPlan | None, options: Sequence[str], settings: Settings) -> None:
-    """Refuse an empty question, text that is no UTF-8, and options where no image grid is shown."""
-    if not question.strip():
-        raise UsageError("the question is empty: give one in quotes")
-    for text, what in ((question, "question"), *((option, "--option") for option in options)):
-        check_text(text, what)
-    if options and plan is not None:
-        raise UsageError("--option belongs to the image grid, which shows no plan: leave out --option or --plan")
-    if options and settings.layout != "grid":
-        raise UsageError("--option belongs to --layout grid: give both, or write the options into the question")
-    if options:
-        check_options(options)
-
-
-def _unused_settings(plan: TokenPlan, settings: Settings) -> tuple[str, ...]:
-    """Return a note where settings, wherever they were given, ask for another plan than the one that is shown."""
-    given = [
-        name
-        for name in PLAN_SETTINGS
-        if name in settings.model_fields_set and getattr(settings, name) != plan.config.get(name)
-    ]
-    if not given:
-        return ()
-    values = ", ".join(f"{name} ({getattr(settings, name)})" for name in given)
-    return (f"the plan was made before: {values} of the settings {'is' if len(given) == 1 else 'are'} not used",)

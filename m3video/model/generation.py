@@ -6,7 +6,7 @@ Shape legend: B prompts or questions, L positions, K positions after a shared pr
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import torch
@@ -20,11 +20,16 @@ from m3video.model.m3.finite import DECODER, not_finite
 from m3video.model.out_of_memory import within_memory
 from m3video.model.tokenizer import TextCodec
 
+OnIds = Callable[[Sequence[int]], bool]
+"""Called after each new token with the ids so far; returns whether the answer goes on. What it raises ends the work."""
+
 _NO_NUMBER = -1
 """Stands for the token of a row whose logits are not finite."""
 
 
-def generate(loaded: LoadedModel, embeds_1LD: Tensor, *, max_new_tokens: int, cache: Any = None) -> list[int]:
+def generate(
+    loaded: LoadedModel, embeds_1LD: Tensor, *, max_new_tokens: int, cache: Any = None, on_ids: OnIds | None = None
+) -> list[int]:
     """Return the ids of the greedy answer to one prompt, without the prompt and without the end token.
 
     Args:
@@ -32,12 +37,13 @@ def generate(loaded: LoadedModel, embeds_1LD: Tensor, *, max_new_tokens: int, ca
         embeds_1LD: the whole prompt.
         max_new_tokens: longest answer.
         cache: KV cache of the prompt's beginning, which is not read again; it grows.
+        on_ids: follows the answer, and may end it.
 
     Raises:
         NotFiniteError: the logits hold NaN or infinity.
         OutOfMemoryError: the prompt does not fit in the memory.
     """
-    (ids,) = generate_batch(loaded, [embeds_1LD], max_new_tokens=max_new_tokens, cache=cache)
+    (ids,) = generate_batch(loaded, [embeds_1LD], max_new_tokens=max_new_tokens, cache=cache, on_ids=on_ids)
     if isinstance(ids, NotFiniteError):
         raise ids
     return ids
@@ -45,7 +51,12 @@ def generate(loaded: LoadedModel, embeds_1LD: Tensor, *, max_new_tokens: int, ca
 
 @torch.inference_mode()
 def generate_batch(
-    loaded: LoadedModel, prompts: Sequence[Tensor], *, max_new_tokens: int, cache: Any = None
+    loaded: LoadedModel,
+    prompts: Sequence[Tensor],
+    *,
+    max_new_tokens: int,
+    cache: Any = None,
+    on_ids: OnIds | None = None,
 ) -> list[list[int] | NotFiniteError]:
     """Return greedy answers to several prompts: each token reads the weights once for all of them.
 
@@ -57,6 +68,7 @@ def generate_batch(
         prompts: embeddings [1, L, D], of any lengths.
         max_new_tokens: longest answer.
         cache: as for `generate`; of a single prompt only.
+        on_ids: as for `generate`; of a single prompt only.
 
     Returns:
         For each prompt its ids, as `generate` returns them, or the error that it raises: one failure does not affect
@@ -65,11 +77,12 @@ def generate_batch(
     Raises:
         OutOfMemoryError: the prompts do not fit in the memory.
     """
+    assert on_ids is None or len(prompts) == 1, "only one answer can be followed"
     longest = max(prompt.shape[1] for prompt in prompts)
     what = "a prompt" if len(prompts) == 1 else f"{len(prompts)} prompts"
     with within_memory(f"{what} of {longest} tokens", "use a smaller --budget", step="answer"):
         rows = _PaddedRows(loaded, prompts, cache)
-        answers = _decode(loaded.codec, rows, count=len(prompts), max_new_tokens=max_new_tokens)
+        answers = _decode(loaded.codec, rows, count=len(prompts), max_new_tokens=max_new_tokens, on_ids=on_ids)
     return [not_finite(loaded, DECODER) if ids is None else ids for ids in answers]
 
 
@@ -191,7 +204,9 @@ class _Rows(Protocol):
         """Read a token of some rows (row number -> id); return their logits, in the order of `tokens`."""
 
 
-def _decode(codec: TextCodec, rows: _Rows, *, count: int, max_new_tokens: int) -> list[list[int] | None]:
+def _decode(
+    codec: TextCodec, rows: _Rows, *, count: int, max_new_tokens: int, on_ids: OnIds | None = None
+) -> list[list[int] | None]:
     """Return the ids that each row goes on with, up to its end token; None where its logits are not finite."""
     next_token = NextToken(codec)
     answers: list[list[int] | None] = [[] for _ in range(count)]
@@ -209,7 +224,8 @@ def _decode(codec: TextCodec, rows: _Rows, *, count: int, max_new_tokens: int) -
             elif token != codec.eos_id and answer is not None:
                 answer.append(token)
                 tokens[row] = token
-        if not tokens or left == 1:
+        goes_on = on_ids is None or not tokens or on_ids(answers[0] or ())
+        if not tokens or left == 1 or not goes_on:
             break
         running = list(tokens)
         logits_BV = rows.append(tokens)

@@ -8,22 +8,18 @@ from collections.abc import Iterable, Sequence
 from html import escape
 from pathlib import Path
 
-import cv2
-
 from m3video import __version__
 from m3video.errors import PlanError
 from m3video.inference.decision import PlanDetails
 from m3video.report.plan_plot import COLOURS, draw_plan
 from m3video.report.plan_text import Row
-from m3video.report.thumbnails import Picture, Thumbnails, telling
+from m3video.report.thumbnails import Thumbnails, jpeg, telling
 from m3video.types import TokenPlan
 from m3video.utils.clock import clock
 from m3video.utils.files import replacing
 
 MOST_IN_PAGE = 120
 """Most thumbnails in a page, about 6 KB each."""
-
-JPEG_QUALITY = 80
 
 STYLE = """
 body { font: 16px/1.45 system-ui, sans-serif; margin: 1.5rem auto; padding: 0 1rem; max-width: 90rem; color: #222;
@@ -111,19 +107,13 @@ def _gallery(plan: TokenPlan, thumbnails: Thumbnails) -> Iterable[str]:
         words = f"{clock(plan.video.pts_seconds(frame.pts))}: {_tokens(frame.scale)}, shot {frame.shot + 1}"
         yield (
             f'<figure><img alt="Frame at {words}" style="border-color: {COLOURS[frame.scale]}" '
-            f'src="data:image/jpeg;base64,{_jpeg(thumbnails[frame.pts])}"><figcaption>{words}</figcaption></figure>'
+            f'src="data:image/jpeg;base64,{base64.b64encode(jpeg(thumbnails[frame.pts])).decode()}"><figcaption>{words}</figcaption></figure>'
         )
     yield "</div>"
 
 
 def _tokens(scale: int) -> str:
     return "1 token" if scale == 1 else f"{scale} tokens"
-
-
-def _jpeg(rgb_HW3: Picture) -> str:
-    done, data = cv2.imencode(".jpg", rgb_HW3[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
-    assert done
-    return base64.b64encode(data.tobytes()).decode("ascii")
 
 
 def _table(plan: TokenPlan) -> Iterable[str]:

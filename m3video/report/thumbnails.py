@@ -20,6 +20,8 @@ Thumbnails = Mapping[int, Picture]
 """pts -> RGB uint8 [H, W, 3], no side longer than `THUMBNAIL_SIDE`."""
 
 THUMBNAIL_SIDE = 240
+JPEG_QUALITY = 80
+
 FETCHED_TOGETHER = 8
 """Most decoded frames in memory at once."""
 
@@ -49,13 +51,23 @@ def fetch_thumbnails(
     with progress("thumbnails", len(pts)) as bar:
         for start in range(0, len(pts), FETCHED_TOGETHER):
             for frame in reader.fetch(pts[start : start + FETCHED_TOGETHER]):
-                found[frame.pts] = _small(frame.rgb_HW3)
+                found[frame.pts] = shrunk(frame.rgb_HW3)
             bar(len(found))
     return found
 
 
-def _small(rgb_HW3: Picture) -> Picture:
+def shrunk(rgb_HW3: Picture, side: int = THUMBNAIL_SIDE) -> Picture:
+    """Return a picture whose longest side is `side` pixels at most."""
     height, width = rgb_HW3.shape[:2]
-    share = min(1.0, THUMBNAIL_SIDE / max(height, width))
+    share = min(1.0, side / max(height, width))
+    if share == 1:
+        return rgb_HW3
     size = (max(1, round(width * share)), max(1, round(height * share)))
     return np.asarray(cv2.resize(rgb_HW3, size, interpolation=cv2.INTER_AREA), np.uint8)
+
+
+def jpeg(rgb_HW3: Picture) -> bytes:
+    """Return a picture as JPEG."""
+    done, data = cv2.imencode(".jpg", rgb_HW3[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
+    assert done
+    return bytes(data.tobytes())

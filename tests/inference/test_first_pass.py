@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import replace
 from fractions import Fraction
@@ -14,7 +15,15 @@ import pytest
 
 from m3video.config import Settings
 from m3video.inference import closer_look, first_pass
-from m3video.inference.first_pass import EVERY_FRAME, Wish, analyze_once, analyze_video, closely_seen, scan_notes
+from m3video.inference.first_pass import (
+    EVERY_FRAME,
+    Wish,
+    analyze_once,
+    analyze_video,
+    closely_seen,
+    scan_notes,
+    unseen_ranges,
+)
 from m3video.inference.pipeline import plan_details
 from m3video.inference.session import VideoSession
 from m3video.planning import look
@@ -146,6 +155,16 @@ def test_it_says_what_it_did_not_see(reader: VideoReader) -> None:
     assert "at most 0:10" in note
     assert scan_notes(reader, analyze_video(reader), scan="full") == ()
     assert closely_seen(reader.info, analyze_video(reader)) == (1.0, 0.0)
+
+
+def test_what_was_not_seen_are_ranges_that_make_up_the_rest(reader: VideoReader) -> None:
+    stats = analyze_video(reader, Wish())
+    ranges = unseen_ranges(reader.info, stats)
+    assert all(start < end for start, end in ranges)
+    assert all(before[1] < after[0] for before, after in itertools.pairwise(ranges))
+    share, _ = closely_seen(reader.info, stats)
+    assert sum(end - start for start, end in ranges) == pytest.approx((1 - share) * reader.info.duration_seconds)
+    assert unseen_ranges(reader.info, analyze_video(reader)) == []
 
 
 def test_a_short_video_is_read_whole(reader: VideoReader, monkeypatch: pytest.MonkeyPatch) -> None:

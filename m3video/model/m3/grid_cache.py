@@ -40,6 +40,11 @@ class Grids:
         self._in_memory: OrderedDict[int, Tensor] = OrderedDict()
         self._bytes = 0
 
+    @property
+    def num_bytes(self) -> int:
+        """Bytes of the grids in memory."""
+        return self._bytes
+
     def find(self, pts: int) -> Tensor | None:
         """Return the grid [576, D] of the frame at `pts`, on the CPU; None where it is not cached."""
         grid = self._in_memory.get(pts)

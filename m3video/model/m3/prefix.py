@@ -10,7 +10,7 @@ Shape legend: L positions of the prompt, D decoder width.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,6 +27,9 @@ from m3video.model.m3.pooling import VisualTokens, pack_tokens, pool_further
 from m3video.model.m3.prompt import worded
 from m3video.model.tokenizer import IMAGE_ID, prompt_ids
 
+OnText = Callable[[str], bool]
+"""Called with the text so far, after each token; returns whether the answer goes on. What it raises ends the work."""
+
 
 def common_length(first: Sequence[int], second: Sequence[int]) -> int:
     """Return how many ids two prompts share from the beginning."""
@@ -41,6 +44,11 @@ class _CachedPrefix:
     ids: list[int]
     embeds_1LD: Tensor
     cache: Any
+
+    @property
+    def num_bytes(self) -> int:
+        """What it holds in memory."""
+        return int(self.embeds_1LD.nbytes) + cache_bytes(self.cache)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -99,12 +107,18 @@ class Prefix:
         self._question = ""
         self.asked: Asked | None = None
 
-    def answer(self, question: str, *, max_new_tokens: int = 64) -> GeneratedAnswer:
+    @property
+    def num_bytes(self) -> int:
+        """Bytes of the visual tokens and of what the decoder has read."""
+        return int(self._visual.tokens_TD.nbytes) + (0 if self._cached is None else self._cached.num_bytes)
+
+    def answer(self, question: str, *, max_new_tokens: int = 64, on_text: OnText | None = None) -> GeneratedAnswer:
         """Answer one question as if it were the only one; `reused_tokens` of its prompt were not read again.
 
         Args:
             question: the user's words.
             max_new_tokens: longest answer.
+            on_text: follows the answer, and may end it.
 
         Raises:
             DoesNotFitError: the prompt and the answer exceed the context; nothing is ever cut off.
@@ -125,7 +139,7 @@ class Prefix:
         in_blocks, visual = sum(map(len, self._blocks)), len(self._visual.tokens_TD)
         text = len(ids) - len(self._blocks) + in_blocks - visual
         inputs.refuse_beyond(self._loaded, visual=visual, text=text, answer=max_new_tokens)
-        new_ids, reused, more = self._generate(ids, max_new_tokens)
+        new_ids, reused, more = self._generate(ids, max_new_tokens, on_text)
         return GeneratedAnswer(
             text=self._loaded.codec.decode(new_ids).strip(),
             prompt_tokens=visual + text,
@@ -179,7 +193,9 @@ class Prefix:
         return prompt_ids(self._loaded.codec, prompt)
 
     @torch.inference_mode()
-    def _generate(self, ids: list[int], max_new_tokens: int) -> tuple[list[int], int, tuple[str, ...]]:
+    def _generate(
+        self, ids: list[int], max_new_tokens: int, on_text: OnText | None
+    ) -> tuple[list[int], int, tuple[str, ...]]:
         """Return greedy ids, how many positions were cached, and a warning when the next question cannot reuse them."""
         # The last token has to be read in any case: its output is the first word of the answer.
         cut = min(common_length(ids, self._without_question), len(ids) - 1)
@@ -194,15 +210,35 @@ class Prefix:
             cached = _CachedPrefix(ids[:cut], embeds, generation.prefill(self._loaded, embeds))
         after = inputs.embed(self._loaded, ids[cut:], self._blocks[shown:])
         whole = torch.cat([cached.embeds_1LD, after], dim=1)
-        new_ids = generation.generate(self._loaded, whole, max_new_tokens=max_new_tokens, cache=cached.cache)
+        is_stopped = False
+
+        def follow(new: Sequence[int]) -> bool:
+            nonlocal is_stopped
+            is_stopped = on_text is not None and not on_text(self._loaded.codec.decode(list(new)).strip())
+            return not is_stopped
+
+        new_ids = generation.generate(
+            self._loaded,
+            whole,
+            max_new_tokens=max_new_tokens,
+            cache=cached.cache,
+            on_ids=None if on_text is None else follow,
+        )
         if not is_croppable(cached.cache):
             return new_ids, reused, ("this model's KV cache cannot be cropped: every question reads all frames again",)
         cached.cache.crop(cached.embeds_1LD.shape[1] - cached.cache.get_seq_length())
         self._cached = cached
         if shown < len(self._blocks):
             return new_ids, reused, ("this prompt puts the question before frames: they are read again for each",)
-        self.asked = Asked(ids, self._blocks, cut, cached.cache, new_ids, len(new_ids) < max_new_tokens)
+        has_ended = len(new_ids) < max_new_tokens and not is_stopped
+        self.asked = Asked(ids, self._blocks, cut, cached.cache, new_ids, has_ended)
         return new_ids, reused, ()
+
+
+def cache_bytes(cache: Any) -> int:
+    """Return the bytes of a KV cache."""
+    layers = [layer for layer in cache.layers if layer.is_initialized]
+    return sum(int(layer.keys.nbytes) + int(layer.values.nbytes) for layer in layers)
 
 
 def is_croppable(cache: Any) -> bool:

@@ -28,7 +28,7 @@ from m3video.model.m3.checkpoint import LoadedModel
 from m3video.model.m3.finite import DECODER, not_finite
 from m3video.model.m3.inputs import Timestamps
 from m3video.model.m3.pooling import VisualTokens
-from m3video.model.m3.prefix import common_length, is_croppable
+from m3video.model.m3.prefix import cache_bytes, common_length, is_croppable
 from m3video.model.m3.prompt import worded
 from m3video.model.tokenizer import IMAGE_ID, prompt_ids
 
@@ -76,6 +76,11 @@ class CoarseAttention:
         self._ids = self._prompt_ids("")
         self._cache: Any = None
         self._neutral_YN: NDArray[np.float64] | None = None
+
+    @property
+    def num_bytes(self) -> int:
+        """Bytes of the visual tokens and of what the decoder has read."""
+        return int(self._visual.tokens_TD.nbytes) + (0 if self._cache is None else cache_bytes(self._cache))
 
     @torch.inference_mode()
     def attend(self, question: str) -> QuestionAttention:

@@ -1,0 +1,1 @@
+"""One process that answers questions about the videos of one folder, over HTTP."""

@@ -1,0 +1,80 @@
+"""Which files may be read: regular files of one folder, wherever links in it lead as long as they stay inside."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+from m3video.distributed.sources import SUFFIXES, Folder
+from m3video.errors import UsageError
+from m3video.serve.errors import RequestError
+from m3video.utils.text import printable
+
+
+class VideoFolder:
+    """The folder that is served.
+
+    Attributes:
+        root: its path without links.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        """Raise UsageError where `folder` is no folder."""
+        try:
+            self.root = folder.resolve(strict=True)
+        except OSError as error:
+            raise UsageError(f"folder {printable(folder)} cannot be read: {error.strerror}") from None
+        if not self.root.is_dir():
+            raise UsageError(f"{printable(folder)} is no folder: give the folder that holds the videos")
+
+    def find(self, name: str) -> Path:
+        """Return the path, without links, of a file of the folder.
+
+        Args:
+            name: an absolute path, or one relative to the folder.
+
+        Raises:
+            RequestError: 404, the same whether it does not exist, is outside or is no regular file: nobody learns
+                what else is on this machine.
+        """
+        missing = _missing(name)
+        if not name or "\0" in name or ".." in Path(name).parts:
+            raise missing
+        try:
+            path = Path(os.path.realpath(self.root / name, strict=True))
+            is_file = path.is_relative_to(self.root) and stat.S_ISREG(path.stat().st_mode)
+        except (OSError, ValueError, RuntimeError):
+            raise missing from None
+        if not is_file:
+            raise missing
+        return path
+
+    def find_video(self, name: str) -> Path:
+        """Return the path, without links, of a video by its name in `videos`.
+
+        Raises:
+            RequestError: as for `find`; also for other files of the folder, and for those below a hidden name.
+        """
+        path = self.find(name)
+        parts = Path(name).parts
+        if Path(name).is_absolute() or any(part.startswith(".") for part in parts) or not _is_video(name):
+            raise _missing(name)
+        return path
+
+    def videos(self) -> Iterator[str]:
+        """Yield the relative paths of the videos, sorted; hidden ones and links that lead out are left."""
+        for found in Folder(self.root):
+            if _is_video(found) and Path(os.path.realpath(found)).is_relative_to(self.root):
+                yield os.path.relpath(found, self.root)
+
+
+def _is_video(name: str) -> bool:
+    return Path(name).suffix.lower() in SUFFIXES
+
+
+def _missing(name: str) -> RequestError:
+    return RequestError(
+        f"{printable(name)}: no such file in the folder that is served", status=404, code="file_not_found"
+    )
