@@ -203,7 +203,7 @@ def _details(answer: Answer) -> str:
     """Return the evidence of an answer and its cost."""
     from m3video.report.answer_text import cost_lines, evidence_lines
 
-    rests = [] if answer.evidence is None else evidence_lines(answer.evidence)
+    rests = [] if answer.evidence is None else evidence_lines(answer.evidence, answer.text)
     return "\n".join(_wrapped(line.strip(), indent="  ") for line in [*rests, *cost_lines(answer)])
 
 

@@ -37,8 +37,8 @@ def answer_record(answer: Answer) -> dict[str, Any]:
     }
 
 
-def evidence_lines(evidence: Evidence) -> list[str]:
-    """Return what an answer rests on, one line for each range to name and one for the test of them together."""
+def evidence_lines(evidence: Evidence, text: str) -> list[str]:
+    """Return what the answer `text` rests on, one line for each range to name and one for the test of them together."""
     if evidence.verdict == "unsupported":
         return ["rests on nothing shown: the model gives this answer without any frame"]
     if evidence.verdict == "spread":
@@ -54,12 +54,14 @@ def evidence_lines(evidence: Evidence) -> list[str]:
         lines.append(f"  {span}   {counted(len(one.pts), 'frame')}, {one.nats:.1f} nats")
     if more := len(evidence.ranges) - len(most):
         lines.append(f"  and {counted(more, 'more range')} with less support; --json has all")
-    return [*lines, f"  {_test_of(evidence)}"]
+    return [*lines, f"  {_test_of(evidence, text)}"]
 
 
-def _test_of(evidence: Evidence) -> str:
+def _test_of(evidence: Evidence, text: str) -> str:
     """Return what became of the answer without the cited frames, and with them alone."""
     without = f'without that: "{evidence.instead}"' if evidence.instead else "without that: no answer"
+    if evidence.instead == text:
+        without = "without that the same, but less likely"
     if not evidence.stands_alone:
         return f"{without}; alone it is not enough"
     return f"{without}; alone it is enough, at {counted(evidence.needs_tokens or 0, 'token')} a frame"
@@ -85,5 +87,5 @@ def cost_lines(answer: Answer) -> list[str]:
 
 def answer_details(answer: Answer) -> str:
     """Return what stands below an answer: its evidence, plan and cost."""
-    rests = [] if answer.evidence is None else [*evidence_lines(answer.evidence), ""]
+    rests = [] if answer.evidence is None else [*evidence_lines(answer.evidence, answer.text), ""]
     return "\n".join([*rests, plan_text(answer.plan), "", *cost_lines(answer)])

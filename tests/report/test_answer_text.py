@@ -31,7 +31,7 @@ def answered(found: Evidence | None) -> Answer:
 
 
 def test_few_ranges_are_all_named() -> None:
-    assert evidence_lines(evidence([1, 9.25])) == [
+    assert evidence_lines(evidence([1, 9.25]), "a dog") == [
         "rests on",
         "  0:00 - 0:05   1 frame, 1.0 nats",
         "  0:10 - 0:15   1 frame, 9.2 nats",
@@ -43,7 +43,7 @@ def test_of_many_those_with_the_most_support_are_named_in_order() -> None:
     nats = [1.0] * 100
     nats[7], nats[93] = 144, 36
     found = evidence(nats)
-    lines = evidence_lines(found)
+    lines = evidence_lines(found, "a dog")
     starts = [line.split()[0] for line in lines[1 : 1 + MOST_RANGES]]
     assert starts == sorted(starts, key=lambda text: [int(part) for part in text.split(":")])
     assert {"1:10", "15:30"} < set(starts)
@@ -53,9 +53,9 @@ def test_of_many_those_with_the_most_support_are_named_in_order() -> None:
 
 def test_what_rests_on_nothing_says_so() -> None:
     found = replace(evidence([]), verdict="unsupported", instead="")
-    assert evidence_lines(found) == ["rests on nothing shown: the model gives this answer without any frame"]
+    assert evidence_lines(found, "a dog") == ["rests on nothing shown: the model gives this answer without any frame"]
     spread = replace(evidence([2.0]), verdict="spread")
-    (line,) = evidence_lines(spread)
+    (line,) = evidence_lines(spread, "a dog")
     assert line.startswith("rests on no single moment: the answer stays, whichever part of 0:00 - 0:05")
 
 

@@ -157,7 +157,7 @@ export class Ask extends EventTarget {
     const shown = el("div", { className: "shown" });
     const chips = el("ul", { className: "chips", "aria-label": "Times that the answer rests on" });
     this.drawChips(chips, shown, record, MOST_CHIPS);
-    const rests = restsText(record.evidence);
+    const rests = restsText(record.evidence, record.answer);
     if (rests) place.append(el("p", { className: "hint" }, rests));
     place.append(chips, shown, el("p", { className: "cost" }, costText(record)));
     if (record.warnings?.length) {
@@ -220,11 +220,11 @@ export class Ask extends EventTarget {
 const rangeText = ({ start_seconds: start, end_seconds: end }) => (end > start ? `${clock(start)} – ${clock(end)}` : clock(start));
 
 /** Return what was measured of an answer by leaving frames out; the times themselves are chips below. */
-function restsText(evidence) {
+function restsText(evidence, answer) {
   if (!evidence) return "";
   if (evidence.verdict === "unsupported") return "Rests on nothing shown: the model gives this answer without any frame.";
   if (evidence.verdict === "spread") return "Rests on no single moment: the answer stays, whichever part is left out.";
-  const without = evidence.instead ? `without that: “${evidence.instead}”` : "without that: no answer";
+  const without = evidence.instead === answer ? "without that the same, but less likely" : evidence.instead ? `without that: “${evidence.instead}”` : "without that: no answer";
   const alone = evidence.stands_alone ? `alone it is enough, at ${counted(evidence.needs_tokens, "token")} a frame` : "alone it is not enough";
   return `Rests on these times; ${without}; ${alone}.`;
 }
