@@ -16,12 +16,12 @@ from m3video.errors import M3VideoError
 from m3video.serve.errors import RequestError
 from m3video.serve.frames import Pictures, media_routes
 from m3video.serve.guards import COOKIE, Access
-from m3video.serve.library import library_routes
 from m3video.serve.looks import Looks
 from m3video.serve.note_routes import note_routes
 from m3video.serve.notes import Notes
 from m3video.serve.plans import plan_routes
 from m3video.serve.state import Served
+from m3video.serve.videos import library_routes
 
 FILES = Path(__file__).parent / "page"
 
