@@ -14,4 +14,3 @@ _SHARED = ROOT.parent / "shared"
 VIDEOS = Path(os.environ.get("M3VIDEO_VIDEOS_DIR") or _SHARED / "videos")
 PHOTOS = Path(os.environ.get("M3VIDEO_PHOTOS_DIR") or _SHARED / "photos")
 PARITY = Path(os.environ.get("M3VIDEO_PARITY_DIR") or _SHARED / "m3-parity")
-PHOTOS = Path(os.environ.get("M3VIDEO_PHOTOS_DIR") or _SHARED / "photos")
