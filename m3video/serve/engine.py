@@ -25,7 +25,8 @@ from m3video.errors import M3VideoError
 from m3video.inference.session import VideoSession
 from m3video.inference.summary.summarize import VideoFacts, captions, conclude, refuse_ranges
 from m3video.inference.summary.values import Summary
-from m3video.model.m3.default_model import with_model
+from m3video.model.m3.default_model import RENDERED, with_model
+from m3video.model.m3.small import SMALL
 from m3video.serve.errors import RequestError
 from m3video.serve.sessions import CancelledError, Kept, Sessions
 from m3video.serve.text_stream import ChangedTextError, TextStream
@@ -124,6 +125,11 @@ class Engine:
     def model(self) -> str:
         """The name of the model that answers."""
         return self.settings.model
+
+    @property
+    def reads_instructions(self) -> bool:
+        """Whether text that is no question may stand before one; the models of this package know questions only."""
+        return self.model not in (SMALL, RENDERED)
 
     def load(self) -> LoadedModel:
         """Return the model, loaded at first use.
