@@ -115,7 +115,7 @@ class _Completion:
         text = asked.question
         if asked.instructions and self._served.engine.reads_instructions:
             text = f"{asked.instructions}\n\n{text}"
-        return Question(path, text, asked.changes, asked.max_new_tokens, asked.stop, asked.evidence)
+        return Question(path, text, asked.changes, asked.max_new_tokens, asked.stop, asked.evidence, asked.schema)
 
     def _head(self, kind: str) -> dict[str, Any]:
         return {"id": self._id, "object": kind, "created": self._created, "model": self._served.engine.model}

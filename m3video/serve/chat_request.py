@@ -8,8 +8,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from m3video.model.json_answers import check_schema
 from m3video.serve.errors import RequestError
-from m3video.utils.text import nearest, printable
+from m3video.utils.text import json_object_text, nearest, printable
 
 MOST_QUESTION = 8192
 """Characters of a question, and of the system messages together."""
@@ -28,7 +29,6 @@ _ONLY: Mapping[str, tuple[Any, ...]] = {
     "frequency_penalty": (None, 0),
     "logprobs": (None, False),
     "store": (None, False),
-    "response_format": (None, {"type": "text"}),
     "tools": (None, []),
     "tool_choice": (None, "none"),
 }
@@ -104,6 +104,20 @@ class StreamOptions(_Strict):
     include_obfuscation: Literal[False] | None = None
 
 
+class _NamedSchema(_Strict):
+    name: str = ""
+    description: str | None = None
+    strict: bool | None = None
+    given: Annotated[dict[str, Any], Field(alias="schema")]
+
+
+class ResponseFormat(_Strict):
+    """What the answer is: free text, any JSON object, or JSON of a schema."""
+
+    type: Literal["text", "json_object", "json_schema"]
+    json_schema: _NamedSchema | None = None
+
+
 class Body(_Strict):
     """The fields that are read."""
 
@@ -114,6 +128,7 @@ class Body(_Strict):
     stop: str | tuple[str, ...] | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
+    response_format: ResponseFormat | None = None
     media_io_kwargs: dict[str, Any] | None = None
     mm_processor_kwargs: dict[str, Any] | None = None
     m3video: dict[str, Any] | None = None
@@ -134,6 +149,7 @@ class ChatRequest:
         stop: texts at which the answer ends.
         stream: whether it is sent in pieces.
         include_usage: whether a stream ends in a piece with the usage.
+        schema: a JSON schema that the answer obeys.
         evidence: test what the answer rests on.
         notes: what the client should know of its request.
     """
@@ -148,6 +164,7 @@ class ChatRequest:
     stop: tuple[str, ...] = ()
     stream: bool = False
     include_usage: bool = False
+    schema: str | None = None
     evidence: bool = False
     notes: tuple[str, ...] = ()
 
@@ -189,6 +206,7 @@ def read_request(given: Any) -> ChatRequest:
         stop=_stops(body.stop),
         stream=bool(body.stream),
         include_usage=body.stream_options is not None and body.stream_options.include_usage,
+        schema=_schema(body.response_format),
         evidence=evidence,
         notes=_notes(body.messages),
     )
@@ -280,6 +298,19 @@ def _changes(body: Body) -> dict[str, Any]:
             raise RequestError(f"{where} ({number}) contradicts {key} ({changes[key]}): give one", param=where)
         changes[key] = number
     return changes
+
+
+def _schema(given: ResponseFormat | None) -> str | None:
+    """Return the schema that a response format asks for; raise UsageError for one that cannot be obeyed."""
+    if given is None or given.type == "text":
+        return None
+    if (given.json_schema is None) != (given.type == "json_object"):
+        raise RequestError(
+            "response_format has json_schema where its type is json_schema, and nowhere else", param="response_format"
+        )
+    schema = json_object_text({"type": "object"} if given.json_schema is None else given.json_schema.given)
+    check_schema(schema)
+    return schema
 
 
 def _stops(given: str | tuple[str, ...] | None) -> tuple[str, ...]:

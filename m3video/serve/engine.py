@@ -62,6 +62,7 @@ class Question:
         max_new_tokens: longest answer; None for the server's setting.
         stop: texts at which the answer ends, before them.
         evidence: test what the answer rests on.
+        schema: a JSON schema that the answer obeys.
     """
 
     path: Path
@@ -70,6 +71,7 @@ class Question:
     max_new_tokens: int | None = None
     stop: tuple[str, ...] = ()
     evidence: bool = False
+    schema: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -332,7 +334,9 @@ class Engine:
         session = kept.open(self.load(), deadline=self._deadline)
         most = question.max_new_tokens or self.settings.max_new_tokens
         try:
-            answer = session.ask(question.text, evidence=False, max_new_tokens=most, on_text=follow, **changes)
+            answer = session.ask(
+                question.text, evidence=False, max_new_tokens=most, on_text=follow, schema=question.schema, **changes
+            )
             text = stream.finish(answer.text)
         except ChangedTextError:
             raise RequestError(

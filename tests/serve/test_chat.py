@@ -224,7 +224,7 @@ REFUSALS: list[tuple[dict[str, Any], int, str]] = [
     ({"temperature": 0.7}, 400, "temperature (0.7) is not supported: leave it out, or give 0"),
     ({"n": 2}, 400, "n (2) is not supported"),
     ({"top_p": 0.5}, 400, "top_p (0.5) is not supported"),
-    ({"response_format": {"type": "json_object"}}, 400, "response_format ("),
+    ({"response_format": {"type": "json_object"}}, 400, "rendered cannot answer in JSON"),
     ({"tools": [{"type": "function"}]}, 400, "tools ("),
     ({"logprobs": True}, 400, "logprobs (True) is not supported"),
     ({"max_token": 3}, 400, "unknown field 'max_token'; did you mean max_tokens?"),
