@@ -85,7 +85,8 @@ def footage(
     from m3video.cli.terminal import make_progress, print_notes
     from m3video.evaluation.footage_set import LENGTHS, RATE_LENGTHS, FootageSpec, describe_groups, make_footage_records
     from m3video.evaluation.records import save_records
-    from m3video.evaluation.run import RunSettings, method_budgets, run_evaluation
+    from m3video.evaluation.run import run_evaluation
+    from m3video.evaluation.run_settings import RunSettings, method_budgets
     from m3video.model.m3 import checkpoint
 
     progress = make_progress(quiet=quiet)

@@ -13,7 +13,7 @@ from typing import Any, Literal, get_args
 
 from m3video.errors import UsageError
 from m3video.utils.files import replacing
-from m3video.utils.text import first_line
+from m3video.utils.text import first_line, printable, read_text
 
 Group = Literal["coarse", "medium", "fine"]
 Metric = Literal["exact", "option", "time", "yes-no"]
@@ -185,9 +185,10 @@ def load_records(path: Path) -> list[Record]:
         UsageError: the file is not there, or is none of these.
     """
     try:
-        rows = [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line]
-        return [Record(**{k: tuple(v) if isinstance(v, list) else v for k, v in row.items()}) for row in rows]
+        rows: list[dict[str, Any]] = [json.loads(line) for line in read_text(path).split("\n") if line]
+        for row in rows:
+            row |= {name: tuple(value) for name, value in row.items() if isinstance(value, list)}
+        return [Record(**row) for row in rows]
     except (OSError, ValueError, TypeError, AttributeError) as error:
-        raise UsageError(
-            f"{path} holds no questions of a run ({first_line(error)}): give a folder of m3video eval"
-        ) from None
+        why = first_line(error)
+        raise UsageError(f"{printable(path)} holds no questions of m3video eval ({why}): give a run's folder") from None

@@ -10,18 +10,20 @@ from typing import Any
 import pytest
 
 from m3video.errors import EXIT_INTERRUPTED, DoesNotFitError, UsageError
-from m3video.evaluation import run as running
+from m3video.evaluation import clip_runner as running
+from m3video.evaluation.clip_runner import refer
 from m3video.evaluation.footage_set import FootageSpec, make_footage_records
 from m3video.evaluation.methods import ShownFrame, make_methods
 from m3video.evaluation.records import Record
-from m3video.evaluation.run import InterruptedRunError, RunSettings, method_budgets, refer, run_evaluation
+from m3video.evaluation.run import InterruptedRunError, run_evaluation
+from m3video.evaluation.run_settings import RunSettings, method_budgets
 from m3video.evaluation.samples import SampleRow, read_sample_rows, sample_key
 from m3video.model.m3 import checkpoint
 from tests.evaluation.made import record, view
 
 NAMES = ("adaptive", "uniform", "merge", "prune", "oracle", "fixed", "resample")
 SETTINGS = RunSettings(tuple(make_methods(NAMES, max_frames=4)), (20, 150), 4)
-SECONDS = ("plan_seconds", "answer_seconds")
+SECONDS = ("plan_seconds", "answer_seconds", "prefill_seconds", "decode_seconds")
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +82,7 @@ def test_each_frame_is_encoded_once_and_costs_are_noted(
     folder = run_evaluation(one, loaded, SETTINGS, tmp_path)
     (clip,) = folder.clips()
     assert counted.total() == clip["frames_encoded"]
-    assert clip["stage_seconds"].keys() == {"analyze", "fetch", "vision tower", "answer"}
+    assert clip["stage_seconds"].keys() == {"analyze", "fetch", "vision tower", "prefill", "decode"}
     assert all(value > 0 for value in clip["stage_seconds"].values())
     assert clip["peak_memory_bytes"] > 1e8
     counted.clear()

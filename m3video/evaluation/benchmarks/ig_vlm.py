@@ -19,7 +19,7 @@ def read_choices(path: Path, questions: Questions) -> None:
     """
     rows = read_rows(path)
     need(path, rows, "video_name", "question", "answer", "question_id", "a0", "a1")
-    names = [name for name in rows[0] if name[0] == "a" and name[1:].isdecimal()]
+    names = [name for name in rows[0] if name.startswith("a") and name[1:].isdecimal()]
     for number, row in enumerate(rows, 1):
         options = [row[name] for name in names if row[name]]
         questions.add_choice(

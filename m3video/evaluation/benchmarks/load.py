@@ -26,6 +26,7 @@ from m3video.evaluation.benchmarks import (
 )
 from m3video.evaluation.benchmarks.names import BENCHMARKS, OPEN, WITH_SUBTITLES
 from m3video.evaluation.benchmarks.questions import Benchmark, Questions, Videos
+from m3video.utils.text import first_line, printable
 
 READERS: dict[str, Callable[..., None]] = {
     "video-mme": video_mme.read,
@@ -63,7 +64,14 @@ def load_benchmark(name: str, data: Path, *, videos: Path | None = None, subtitl
         raise UsageError(f"--subtitles: {BENCHMARKS[name]} has none; {', '.join(WITH_SUBTITLES)} have")
     folder = videos or (data if data.is_dir() else data.parent)
     questions = Questions(name, Videos(folder))
-    READERS[name](data, questions, subtitles=subtitles)
+    try:
+        READERS[name](data, questions, subtitles=subtitles)
+    except (TypeError, KeyError, IndexError, AttributeError) as error:  # the columns are there, what is in them differs
+        what = f"{type(error).__name__}: {first_line(error)}"
+        raise UsageError(
+            f"{printable(data)}: question {questions.count + 1} has a value in another form than {BENCHMARKS[name]} "
+            f"was published in ({what})"
+        ) from error
     if name in OPEN and name != "next-qa-oe":
         questions.notes.append(SAME_WORDS)
     return questions.done()

@@ -97,7 +97,7 @@ def need(path: Path, rows: Sequence[Row], *columns: str) -> None:
     for number, row in enumerate(rows, 1):
         for column in columns:
             if column not in row:
-                near = nearest(column, row)
+                near = nearest(column, [name for name in row if name not in columns])
                 there = f"did {near} take its place" if near else f"it has {', '.join(map(str, row))}"
                 raise UsageError(
                     f"{printable(path)}, row {number} has no {column}: {there}? The format has changed, or is another"
