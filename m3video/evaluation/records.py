@@ -190,5 +190,5 @@ def load_records(path: Path) -> list[Record]:
             row |= {name: tuple(value) for name, value in row.items() if isinstance(value, list)}
         return [Record(**row) for row in rows]
     except (OSError, ValueError, TypeError, AttributeError) as error:
-        why = first_line(error)
+        why = error.strerror if isinstance(error, OSError) else first_line(error)
         raise UsageError(f"{printable(path)} holds no questions of m3video eval ({why}): give a run's folder") from None

@@ -21,6 +21,7 @@ from m3video.evaluation.scores import (
     Granularity,
     accuracy_difference,
     corrected,
+    equal_cell,
     gap_closed,
     granularity_report,
     make_cells,
@@ -39,13 +40,15 @@ UNTRAINED = ("prune", "prune-unusual", "merge", "resample")
 class EvalReport:
     """What a run found.
 
-    `of_kind` holds cells of the localised questions alone and of the global ones, each family at the variant that was
-    best on them; `notes` are things a reader must know before believing the tables; `failed` says for each question
-    that failed why; `missing` is what the benchmark's folder lacks: kind -> name -> number of questions.
+    `equal` holds for each budget the best uniform that spends as much as adaptive did; `of_kind` holds cells of the
+    localised questions alone and of the global ones, each family at the variant that was best on them; `notes` are
+    things a reader must know before believing the tables; `failed` says for each question that failed why; `missing` is
+    what the benchmark's folder lacks: kind -> name -> number of questions.
     """
 
     task: str
     cells: tuple[Cell, ...]
+    equal: Mapping[int, Cell]
     of_kind: Mapping[str, tuple[Cell, ...]]
     granularity: tuple[Granularity, ...]
     clips: tuple[SampleRow, ...]
@@ -104,11 +107,14 @@ def make_report(
     rows = [row for row in folder.samples() if (row["method"], row["budget"]) in wanted]
     cells = tuple(make_cells(rows, records))
     kinds = {kind: [r for r in records if r.localised == (kind == "localised")] for kind in QUESTION_KINDS}
+    ours = [cell for cell in cells if cell.method == "adaptive"]
+    equal = {c.budget: found for c in ours if (found := equal_cell(rows, records, c)) is not None}
     of_kind = {kind: tuple(make_cells(rows, own)) for kind, own in kinds.items() if own}
     identity = json.loads((folder.folder / "run.json").read_text(encoding="utf-8"))
     return EvalReport(
         task,
         cells,
+        equal,
         of_kind,
         tuple(granularity_report(rows, records)),
         tuple(folder.clips()),
@@ -218,6 +224,9 @@ def comparisons(report: EvalReport, *, ours: str = "adaptive") -> list[dict[str,
         if mine is None or uniform is None:
             continue
         row: dict[str, Any] = {"budget": budget, "minus_uniform": _estimate(accuracy_difference(mine, uniform))}
+        if ours == "adaptive" and budget in report.equal:
+            row["minus_uniform_equal"] = _estimate(accuracy_difference(mine, report.equal[budget]))
+            row["uniform_equal"] = report.equal[budget].variant
         for kind, cells in report.of_kind.items():
             own, theirs = find_cell(cells, ours, budget), find_cell(cells, "uniform", budget)
             if own is not None and theirs is not None:
@@ -232,8 +241,11 @@ def comparisons(report: EvalReport, *, ours: str = "adaptive") -> list[dict[str,
 
 
 def stage_seconds(cell: Cell, costs: Mapping[str, Any]) -> dict[str, float]:
-    """Return what one answer takes in each stage: measured in `prefill` and `decode`; `fetch` and `vision tower` are the
-    run's seconds for a frame times the cell's frames; `first pass` is the mean over the videos, whatever the method."""
+    """Return what one answer takes in each stage.
+
+    `prefill` and `decode` are measured, `fetch` and `vision tower` are the run's seconds for a frame times the cell's
+    frames, `first pass` is the mean over the videos, whatever the method.
+    """
     frames = cell.mean("frames")
     return {
         "first pass": costs["stage_seconds"].get("analyze", 0.0) / max(costs["videos"], 1),

@@ -27,8 +27,8 @@ CONTROLS = 64
 class Answered:
     """One answer of a cell.
 
-    `guessed` is the chance that a guess of this kind is right; `evidence_share` the share of the seconds of the evidence
-    in which a frame is shown, and `evidence_tokens` what is spent inside it: None where no evidence is known.
+    `guessed` is the chance that a guess of this kind is right; `evidence_share` the share of the evidence's seconds in
+    which a frame is shown, and `evidence_tokens` what is spent inside it: None where no evidence is known.
     """
 
     record: Record
@@ -127,6 +127,29 @@ def best_cell(
     name = min(complete, key=rank)
     answers = [_answered(by_id[doc], [row], row, guesses) for doc, row in complete[name].items()]
     return Cell(family, name, budget, tuple(answers))
+
+
+def equal_cell(
+    rows: Iterable[SampleRow], records: Sequence[Record], ours: Cell, *, family: str = "uniform"
+) -> Cell | None:
+    """Return the best variant of `family` at our budget among those that spend as much as we do, to a hundredth; None
+    where none does.
+
+    The variant that is best of all may have spent less: few frames leave a part of a budget that no scale can use.
+    """
+    variants: dict[str, dict[str, SampleRow]] = defaultdict(dict)
+    asked = {answer.record.id: answer.record for answer in ours.answers}
+    for row in rows:
+        if row["shown_as"] == family and row["budget"] == ours.budget and row["doc_id"] in asked:
+            variants[row["method"]][row["doc_id"]] = row
+    enough = 0.99 * ours.mean("visual")
+    spending = {
+        name: own
+        for name, own in variants.items()
+        if not any("skipped" in row for row in own.values())
+        and np.mean([row["token_counts"]["visual_tokens"] for row in own.values()]) >= enough
+    }
+    return best_cell(family, spending, asked, Guesses(records), ours.budget)
 
 
 def oracle_cell(

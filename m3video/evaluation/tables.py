@@ -105,6 +105,7 @@ def _comparison_table(report: EvalReport) -> Table:
     full = report.cell("full", 0)
     columns = {
         "minus_uniform": "minus uniform",
+        "minus_uniform_equal": "at equal spent",
         "minus_uniform_localised": "localised",
         "minus_uniform_global": "global",
         "gap_closed": "gap closed",
