@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from m3video.evaluation.records import Record
 from m3video.evaluation.run import InterruptedRunError, run_evaluation
 from m3video.evaluation.run_settings import RunSettings, method_budgets
 from m3video.evaluation.samples import SampleRow, read_sample_rows, sample_key
+from m3video.evaluation.subtitles import Cue
 from m3video.model.m3 import checkpoint
 from tests.evaluation.made import record, view
 
@@ -183,3 +185,42 @@ def test_a_moment_is_named_as_the_frame_that_shows_most_of_its_shot() -> None:
     )
     assert refer(about, plan, clip, "nearest", style="vicuna_v1").startswith("what is it at 0:")
     assert refer(record(1), plan, clip, "shot", style="rendered") == record(1).question
+
+
+def test_one_question_that_fails_takes_no_other_with_it(
+    loaded: checkpoint.LoadedModel, records: list[Record], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = [r for r in records if r.clip == records[0].clip]
+    methods = tuple(make_methods(["adaptive"], max_frames=4))
+    original = running.answer_many
+
+    def choosy(model: Any, tokens: Any, questions: Sequence[str], **kwargs: Any) -> Any:
+        if any("WRONG" in text for text in questions):
+            raise DoesNotFitError("the prompt is too long")
+        return original(model, tokens, questions, **kwargs)
+
+    wrong = replace(one[0], question="WRONG", reference="")
+    with monkeypatch.context() as patch:
+        patch.setattr(running, "answer_many", choosy)
+        folder = run_evaluation([wrong, *one[1:]], loaded, RunSettings(methods, (36,), 4), tmp_path)
+    (failure,) = folder.failures()
+    assert (failure["doc_id"], failure["error"]) == (wrong.id, "the prompt is too long")
+    assert {row["doc_id"] for row in folder.samples()} == {r.id for r in one[1:]}
+    again = run_evaluation([wrong, *one[1:]], loaded, RunSettings(methods, (36,), 4), tmp_path)
+    assert not again.failures(), "it is tried again"
+    assert len(again.samples()) == len(one)
+
+
+def test_subtitles_of_the_shown_frames_stand_before_the_question(
+    loaded: checkpoint.LoadedModel, records: list[Record], tmp_path: Path
+) -> None:
+    (one,) = records[:1]
+    methods = tuple(make_methods(["uniform"], max_frames=4))
+    cues = {one.video: [Cue(0, 1000, "word"), Cue(2000, 3000, "never")]}
+    settings = RunSettings(methods, (36,), 4, reference="asked")
+    folder = run_evaluation([one], loaded, settings, tmp_path, subtitles=cues)
+    assert {row["input"] for row in folder.samples()} == {
+        f"This video's subtitles are listed below:\nword\n{one.question}"
+    }
+    with pytest.raises(UsageError, match="subtitles"):
+        run_evaluation([one], loaded, settings, tmp_path)
