@@ -27,8 +27,24 @@ _NO_NUMBER = -1
 """Stands for the token of a row whose logits are not finite."""
 
 
+class Constraint(Protocol):
+    """What an answer may be, token by token."""
+
+    def allowed(self, scores_V: Tensor) -> Tensor:
+        """Return the scores of the next token, -inf where it is not allowed; the end token may be."""
+
+    def accept(self, token: int) -> None:
+        """Go on with a token; not called for the end token."""
+
+
 def generate(
-    loaded: LoadedModel, embeds_1LD: Tensor, *, max_new_tokens: int, cache: Any = None, on_ids: OnIds | None = None
+    loaded: LoadedModel,
+    embeds_1LD: Tensor,
+    *,
+    max_new_tokens: int,
+    cache: Any = None,
+    on_ids: OnIds | None = None,
+    constraint: Constraint | None = None,
 ) -> list[int]:
     """Return the ids of the greedy answer to one prompt, without the prompt and without the end token.
 
@@ -38,12 +54,21 @@ def generate(
         max_new_tokens: longest answer.
         cache: KV cache of the prompt's beginning, which is not read again; it grows.
         on_ids: follows the answer, and may end it.
+        constraint: what the answer may be.
 
     Raises:
         NotFiniteError: the logits hold NaN or infinity.
         OutOfMemoryError: the prompt does not fit in the memory.
+        UsageError: as the constraint raises it.
     """
-    (ids,) = generate_batch(loaded, [embeds_1LD], max_new_tokens=max_new_tokens, cache=cache, on_ids=on_ids)
+    (ids,) = generate_batch(
+        loaded,
+        [embeds_1LD],
+        max_new_tokens=max_new_tokens,
+        cache=cache,
+        on_ids=on_ids,
+        constraints=() if constraint is None else (constraint,),
+    )
     if isinstance(ids, NotFiniteError):
         raise ids
     return ids
@@ -57,6 +82,7 @@ def generate_batch(
     max_new_tokens: int,
     cache: Any = None,
     on_ids: OnIds | None = None,
+    constraints: Sequence[Constraint] = (),
 ) -> list[list[int] | NotFiniteError]:
     """Return greedy answers to several prompts: each token reads the weights once for all of them.
 
@@ -69,6 +95,7 @@ def generate_batch(
         max_new_tokens: longest answer.
         cache: as for `generate`; of a single prompt only.
         on_ids: as for `generate`; of a single prompt only.
+        constraints: what each answer may be; none where they are free.
 
     Returns:
         For each prompt its ids, as `generate` returns them, or the error that it raises: one failure does not affect
@@ -82,7 +109,14 @@ def generate_batch(
     what = "a prompt" if len(prompts) == 1 else f"{len(prompts)} prompts"
     with within_memory(f"{what} of {longest} tokens", "use a smaller --budget", step="answer"):
         rows = _PaddedRows(loaded, prompts, cache)
-        answers = _decode(loaded.codec, rows, count=len(prompts), max_new_tokens=max_new_tokens, on_ids=on_ids)
+        answers = _decode(
+            loaded.codec,
+            rows,
+            count=len(prompts),
+            max_new_tokens=max_new_tokens,
+            on_ids=on_ids,
+            constraints=constraints,
+        )
     return [not_finite(loaded, DECODER) if ids is None else ids for ids in answers]
 
 
@@ -205,7 +239,13 @@ class _Rows(Protocol):
 
 
 def _decode(
-    codec: TextCodec, rows: _Rows, *, count: int, max_new_tokens: int, on_ids: OnIds | None = None
+    codec: TextCodec,
+    rows: _Rows,
+    *,
+    count: int,
+    max_new_tokens: int,
+    on_ids: OnIds | None = None,
+    constraints: Sequence[Constraint] = (),
 ) -> list[list[int] | None]:
     """Return the ids that each row goes on with, up to its end token; None where its logits are not finite."""
     next_token = NextToken(codec)
@@ -214,7 +254,10 @@ def _decode(
     logits_BV = rows.read()
     for left in range(max_new_tokens, 0, -1):
         scores_BV, finite_B = next_token.scores(logits_BV.float())
-        # The only place where a GPU is waited for.
+        if constraints:
+            own = [constraints[row].allowed(scores_V) for row, scores_V in zip(running, scores_BV, strict=True)]
+            scores_BV = torch.stack(own)
+        # The only place where a GPU is waited for, but for constraints.
         chosen = scores_BV.argmax(dim=-1).masked_fill(~finite_B, _NO_NUMBER).tolist()
         tokens: dict[int, int] = {}
         for row, token in zip(running, chosen, strict=True):
@@ -224,6 +267,8 @@ def _decode(
             elif token != codec.eos_id and answer is not None:
                 answer.append(token)
                 tokens[row] = token
+                if constraints:
+                    constraints[row].accept(token)
         goes_on = on_ids is None or not tokens or on_ids(answers[0] or ())
         if not tokens or left == 1 or not goes_on:
             break
