@@ -123,6 +123,9 @@ class Settings(BaseModel):
     timestamps: bool = Field(True, description="tell the model each frame's time")
     vision_batch: int = Field(8, ge=1, description="frames in one run of the vision tower")
     max_new_tokens: int = Field(64, ge=1, description="longest answer, in tokens")
+    abstain: float | None = Field(
+        None, gt=0, lt=1, allow_inf_nan=False, description="answer 'cannot tell' where the confidence is less than this"
+    )
 
     cache: bool = Field(True, description="cache scans and frames' visual features on disk")
     cache_gib: float = Field(4.0, gt=0, description="size limit of the cache folder, in GiB")

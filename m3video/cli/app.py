@@ -20,6 +20,7 @@ try:
     from m3video.cli.chat import chat
     from m3video.cli.convert import convert
     from m3video.cli.eval import app as evaluation
+    from m3video.cli.eval_confidence import confidence
     from m3video.cli.mcp import mcp
     from m3video.cli.plan import plan
     from m3video.cli.probe import probe
@@ -44,6 +45,7 @@ app = typer.Typer(
 )
 for _verb in (probe, analyze, plan, ask, chat, summarize, serve, mcp, batch, tune, convert, train):
     app.command()(_verb)
+evaluation.command()(confidence)
 app.add_typer(evaluation)
 app.add_typer(cache)
 

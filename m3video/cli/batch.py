@@ -44,7 +44,7 @@ class FileFormat(StrEnum):
     MD = "md"
 
 
-@with_settings(SPENDING, ANSWERING, VIDEO, help={"budget": BUDGET_OF_SUMMARY})
+@with_settings(SPENDING, ANSWERING, "abstain", VIDEO, help={"budget": BUDGET_OF_SUMMARY})
 def batch(
     videos: Annotated[
         str,
@@ -89,6 +89,7 @@ def batch(
     from m3video.distributed.items import left_out
     from m3video.distributed.sources import left_of_folder, open_source
     from m3video.distributed.tasks import make_task
+    from m3video.inference.confidence import refuse_abstain
 
     _check_flags(task, question, questions, format)
     refuse_stdout("-o", output)
@@ -102,6 +103,10 @@ def batch(
     is_open = settings.model == ANY_MODEL and task != "analyze"  # which needs no model
     if task != "analyze":
         settings, decided = decide_for_batch(settings, output)
+    if task == "ask":
+        refuse_abstain(settings)
+    elif settings.abstain is not None:
+        raise UsageError(f"--abstain is for answers: leave it out with --task {task}")
     settings, fitted = fit_or_keep(settings)
     print_notes([] if quiet else [*decided, *(() if fitted is None else fitted.notes)])
     video_task = make_task(task, settings, formats=format or (), fetch=not dry_run)

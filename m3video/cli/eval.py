@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 app = typer.Typer(
     name="eval",
     no_args_is_help=True,
-    help="Compare ways to spend the same visual tokens.",
+    help="Compare ways to spend the same visual tokens; measure what confidence says.",
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -29,11 +29,6 @@ app = typer.Typer(
 TABLE_WIDTH = 200
 BUDGETS = "144,360,720,1440,2880"
 RATES = "1,4,9,36"
-
-
-@app.callback()
-def _group() -> None:
-    """Keep `footage` a verb of its own while it is the only one."""
 
 
 @app.command()

@@ -33,6 +33,8 @@ def config_of(name: str, settings: Settings, *, fetch: bool = True) -> str:
         without |= OF_ANSWERS
     if name == "analyze":
         without |= OF_PLANS
+    if name != "ask":
+        without |= {"abstain"}
     weights = "" if name in ("analyze", "plan") else weights_sample(settings, fetch=fetch)
     return digest(name, {key: value for key, value in values.items() if key not in without}, weights)
 

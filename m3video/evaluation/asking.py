@@ -74,6 +74,6 @@ def answer_many(
     cache = prefill(loaded, inputs.embed(loaded, prompts[0][:end], blocks))
     answers = generate_after(loaded, cache, [ids[end:] for ids in prompts], max_new_tokens=max_new_tokens)
     return [
-        Reply(loaded.codec.decode(ids).strip(), visual, words, len(ids))
-        for ids, words in zip(answers, text, strict=True)
+        Reply(loaded.codec.decode(answer.ids).strip(), visual, words, len(answer.ids))
+        for answer, words in zip(answers, text, strict=True)
     ]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import torch
@@ -27,10 +28,25 @@ _NO_NUMBER = -1
 """Stands for the token of a row whose logits are not finite."""
 
 
+@dataclass(slots=True)
+class Decoded:
+    """A greedy answer, and how sure the model was of each of its tokens.
+
+    Attributes:
+        ids: without the end token.
+        logs_A: log-likelihood of each token, nats, <= 0; of the end token too where the answer has ended by itself.
+        odds_A: nats between it and the next likeliest token, >= 0.
+    """
+
+    ids: list[int] = field(default_factory=list)
+    logs_A: list[float] = field(default_factory=list)
+    odds_A: list[float] = field(default_factory=list)
+
+
 def generate(
     loaded: LoadedModel, embeds_1LD: Tensor, *, max_new_tokens: int, cache: Any = None, on_ids: OnIds | None = None
-) -> list[int]:
-    """Return the ids of the greedy answer to one prompt, without the prompt and without the end token.
+) -> Decoded:
+    """Return the greedy answer to one prompt.
 
     Args:
         loaded: the model.
@@ -43,10 +59,10 @@ def generate(
         NotFiniteError: the logits hold NaN or infinity.
         OutOfMemoryError: the prompt does not fit in the memory.
     """
-    (ids,) = generate_batch(loaded, [embeds_1LD], max_new_tokens=max_new_tokens, cache=cache, on_ids=on_ids)
-    if isinstance(ids, NotFiniteError):
-        raise ids
-    return ids
+    (answer,) = generate_batch(loaded, [embeds_1LD], max_new_tokens=max_new_tokens, cache=cache, on_ids=on_ids)
+    if isinstance(answer, NotFiniteError):
+        raise answer
+    return answer
 
 
 @torch.inference_mode()
@@ -57,7 +73,7 @@ def generate_batch(
     max_new_tokens: int,
     cache: Any = None,
     on_ids: OnIds | None = None,
-) -> list[list[int] | NotFiniteError]:
+) -> list[Decoded | NotFiniteError]:
     """Return greedy answers to several prompts: each token reads the weights once for all of them.
 
     Sums over another length may differ in their last bits, so an answer may differ from that to a prompt alone where
@@ -71,8 +87,8 @@ def generate_batch(
         on_ids: as for `generate`; of a single prompt only.
 
     Returns:
-        For each prompt its ids, as `generate` returns them, or the error that it raises: one failure does not affect
-        the other prompts.
+        For each prompt what `generate` returns, or the error that it raises: one failure does not affect the other
+        prompts.
 
     Raises:
         OutOfMemoryError: the prompts do not fit in the memory.
@@ -83,13 +99,13 @@ def generate_batch(
     with within_memory(f"{what} of {longest} tokens", "use a smaller --budget", step="answer"):
         rows = _PaddedRows(loaded, prompts, cache)
         answers = _decode(loaded.codec, rows, count=len(prompts), max_new_tokens=max_new_tokens, on_ids=on_ids)
-    return [not_finite(loaded, DECODER) if ids is None else ids for ids in answers]
+    return [not_finite(loaded, DECODER) if answer is None else answer for answer in answers]
 
 
 @torch.inference_mode()
 def generate_after(
     loaded: LoadedModel, cache: Any, questions: Sequence[Sequence[int]], *, max_new_tokens: int
-) -> list[list[int]]:
+) -> list[Decoded]:
     """Return greedy answers to questions that follow the same prefix, all read in one sequence.
 
     Args:
@@ -102,19 +118,19 @@ def generate_after(
         NotFiniteError: the logits of a question hold NaN or infinity.
     """
     rows = _SharedPrefix(loaded, cache, questions)
-    found: list[list[int]] = []
-    for ids in _decode(loaded.codec, rows, count=len(questions), max_new_tokens=max_new_tokens):
-        if ids is None:
+    found: list[Decoded] = []
+    for answer in _decode(loaded.codec, rows, count=len(questions), max_new_tokens=max_new_tokens):
+        if answer is None:
             raise not_finite(loaded, DECODER)
-        found.append(ids)
+        found.append(answer)
     return found
 
 
 @torch.inference_mode()
 def generate_from(
     loaded: LoadedModel, cache: Any, embeds_1LD: Tensor, *, position: int, max_new_tokens: int
-) -> list[int]:
-    """Return the greedy ids after a cache that lacks some positions.
+) -> Decoded:
+    """Return the greedy answer after a cache that lacks some positions.
 
     Args:
         loaded: the model.
@@ -126,10 +142,11 @@ def generate_from(
     Raises:
         NotFiniteError: the logits hold NaN or infinity.
     """
-    (ids,) = _decode(loaded.codec, _Gapped(loaded, cache, embeds_1LD, position), count=1, max_new_tokens=max_new_tokens)
-    if ids is None:
+    rows = _Gapped(loaded, cache, embeds_1LD, position)
+    (answer,) = _decode(loaded.codec, rows, count=1, max_new_tokens=max_new_tokens)
+    if answer is None:
         raise not_finite(loaded, DECODER)
-    return ids
+    return answer
 
 
 def prefill(loaded: LoadedModel, embeds_1LD: Tensor) -> Any:
@@ -206,25 +223,31 @@ class _Rows(Protocol):
 
 def _decode(
     codec: TextCodec, rows: _Rows, *, count: int, max_new_tokens: int, on_ids: OnIds | None = None
-) -> list[list[int] | None]:
-    """Return the ids that each row goes on with, up to its end token; None where its logits are not finite."""
+) -> list[Decoded | None]:
+    """Return what each row goes on with, up to its end token; None where its logits are not finite."""
     next_token = NextToken(codec)
-    answers: list[list[int] | None] = [[] for _ in range(count)]
+    answers: list[Decoded | None] = [Decoded() for _ in range(count)]
     running = list(range(count))
     logits_BV = rows.read()
     for left in range(max_new_tokens, 0, -1):
         scores_BV, finite_B = next_token.scores(logits_BV.float())
-        # The only place where a GPU is waited for.
-        chosen = scores_BV.argmax(dim=-1).masked_fill(~finite_B, _NO_NUMBER).tolist()
+        chosen_B = scores_BV.argmax(dim=-1).masked_fill(~finite_B, _NO_NUMBER)
+        first_B, second_B = scores_BV.topk(2, dim=-1).values.unbind(-1)
+        sure_2B = torch.stack([first_B - scores_BV.logsumexp(dim=-1), first_B - second_B])
+        # The only place where a GPU is waited for. Ids are whole in float64.
+        chosen, logs, odds = torch.cat([chosen_B[None].double(), sure_2B.double()]).tolist()
         tokens: dict[int, int] = {}
-        for row, token in zip(running, chosen, strict=True):
-            answer = answers[row]
-            if token == _NO_NUMBER:
+        for row, number, log, odd in zip(running, chosen, logs, odds, strict=True):
+            answer, token = answers[row], int(number)
+            if token == _NO_NUMBER or answer is None:
                 answers[row] = None
-            elif token != codec.eos_id and answer is not None:
-                answer.append(token)
+                continue
+            answer.logs_A.append(log)
+            answer.odds_A.append(odd)
+            if token != codec.eos_id:
+                answer.ids.append(token)
                 tokens[row] = token
-        goes_on = on_ids is None or not tokens or on_ids(answers[0] or ())
+        goes_on = on_ids is None or not tokens or on_ids(answers[0].ids if answers[0] else ())
         if not tokens or left == 1 or not goes_on:
             break
         running = list(tokens)

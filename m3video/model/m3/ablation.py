@@ -110,7 +110,7 @@ def without(
     cache.crop(-answer.shape[1] - 1)
     ids = generation.generate_from(
         loaded, cache, embeds[:, -1:], position=embeds.shape[1] - 1, max_new_tokens=max_new_tokens
-    )
+    ).ids
     return found, loaded.codec.decode(ids).strip(), len(positions) + len(ids)
 
 

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from m3video.errors import DoesNotFitError, M3VideoError
 from m3video.model import generation
+from m3video.model.generation import Decoded
 from m3video.model.m3 import inputs
 from m3video.model.m3.checkpoint import LoadedModel
 from m3video.model.m3.inputs import Timestamps
@@ -28,7 +29,7 @@ class GeneratedAnswer:
 
     `prompt_tokens` is every position before the answer: `visual_tokens` (the sum of the scales, or the tokens of an
     image grid) and `text_tokens` (words, times, and the end-of-row tokens of LLaVA-NeXT). `reused_tokens` of them were
-    read for an earlier question.
+    read for an earlier question. `logs_A` and `odds_A` are those of `generation.Decoded`.
     """
 
     text: str
@@ -38,6 +39,8 @@ class GeneratedAnswer:
     answer_tokens: int
     warnings: tuple[str, ...] = ()
     reused_tokens: int = 0
+    logs_A: tuple[float, ...] = ()
+    odds_A: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -59,15 +62,17 @@ class _Prompt:
     text: int
     warnings: tuple[str, ...]
 
-    def answer(self, loaded: LoadedModel, ids: Sequence[int]) -> GeneratedAnswer:
-        """Return the answer that the decoder gave in `ids`."""
+    def answer(self, loaded: LoadedModel, decoded: Decoded) -> GeneratedAnswer:
+        """Return the answer that the decoder gave."""
         return GeneratedAnswer(
-            text=loaded.codec.decode(list(ids)).strip(),
+            text=loaded.codec.decode(decoded.ids).strip(),
             prompt_tokens=self.visual + self.text,
             visual_tokens=self.visual,
             text_tokens=self.text,
-            answer_tokens=len(ids),
+            answer_tokens=len(decoded.ids),
             warnings=self.warnings,
+            logs_A=tuple(decoded.logs_A),
+            odds_A=tuple(decoded.odds_A),
         )
 
 
@@ -142,8 +147,8 @@ def _answer_batch(
         if isinstance(prompt, M3VideoError):
             answers.append(prompt)
             continue
-        ids = next(found)
-        answers.append(ids if isinstance(ids, M3VideoError) else prompt.answer(loaded, ids))
+        decoded = next(found)
+        answers.append(decoded if isinstance(decoded, M3VideoError) else prompt.answer(loaded, decoded))
     return answers
 
 

@@ -42,7 +42,7 @@ def one_pass(loaded: LoadedModel, visual: VisualTokens, question: str) -> tuple[
     with torch.inference_mode():
         embeds = inputs.embed(loaded, ids, inputs.frame_blocks(loaded, visual))
         logits = loaded.model.model(inputs_embeds=embeds).last_hidden_state[0, -1] @ loaded.model.lm_head.weight.T
-        return generation.generate(loaded, embeds, max_new_tokens=8), logits
+        return generation.generate(loaded, embeds, max_new_tokens=8).ids, logits
 
 
 class Spy:
