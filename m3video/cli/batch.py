@@ -22,7 +22,7 @@ from m3video.cli.options import (
     with_settings,
 )
 from m3video.cli.outputs import refuse_stdout
-from m3video.config import ANY_MODEL
+from m3video.config import ANY_MODEL, Settings
 from m3video.errors import UsageError
 from m3video.utils.text import check_text
 
@@ -89,7 +89,6 @@ def batch(
     from m3video.distributed.items import left_out
     from m3video.distributed.sources import left_of_folder, open_source
     from m3video.distributed.tasks import make_task
-    from m3video.inference.confidence import refuse_abstain
 
     _check_flags(task, question, questions, format)
     refuse_stdout("-o", output)
@@ -103,10 +102,7 @@ def batch(
     is_open = settings.model == ANY_MODEL and task != "analyze"  # which needs no model
     if task != "analyze":
         settings, decided = decide_for_batch(settings, output)
-    if task == "ask":
-        refuse_abstain(settings)
-    elif settings.abstain is not None:
-        raise UsageError(f"--abstain is for answers: leave it out with --task {task}")
+    _check_abstain(task, settings)
     settings, fitted = fit_or_keep(settings)
     print_notes([] if quiet else [*decided, *(() if fitted is None else fitted.notes)])
     video_task = make_task(task, settings, formats=format or (), fetch=not dry_run)
@@ -138,6 +134,15 @@ def _check_flags(task: str, question: str | None, questions: Path | None, format
         raise UsageError(f"--format {formats[0]} is for summaries: leave it out with --task {task}")
     if question is not None and not question.strip():
         raise UsageError("the question is empty: give one in quotes")
+
+
+def _check_abstain(task: str, settings: Settings) -> None:
+    """Raise UsageError where answers shall be withheld, and there are none, or none with a confidence."""
+    from m3video.inference.confidence import refuse_abstain
+
+    if settings.abstain is not None and task != "ask":
+        raise UsageError(f"--abstain is for answers: leave it out with --task {task}")
+    refuse_abstain(settings)
 
 
 def _questions(question: str | None, questions: Path | None) -> BatchQuestions:

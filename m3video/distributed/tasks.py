@@ -182,7 +182,7 @@ class Ask(VideoTask):
                     "question": question.text,
                     "question_id": question.id,
                     "answer": text,
-                    "confidence": None if confidence is None else round(confidence, 4),
+                    "confidence": None if confidence is None else round(confidence, 3),
                     "withheld": withheld,
                     "model": loaded.name,
                     "tokens": tokens,

@@ -20,7 +20,7 @@ def answer_record(answer: Answer) -> dict[str, Any]:
     return {
         "question": answer.question,
         "answer": answer.text,
-        "confidence": None if answer.confidence is None else round(answer.confidence, 4),
+        "confidence": None if answer.confidence is None else round(answer.confidence, 3),
         "withheld": answer.withheld,
         "model": answer.model,
         "evidence": None if answer.evidence is None else asdict(answer.evidence),

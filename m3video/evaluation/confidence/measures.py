@@ -19,7 +19,7 @@ from m3video.inference.confidence import MEASURES, ConfidenceCurve
 
 Floats = NDArray[np.float64]
 
-STEPS = 16
+STEPS = 32
 """Groups of equally many answers that a curve is fitted to."""
 
 LEAST_IN_STEP = 10

@@ -73,10 +73,10 @@ def save_plot(found: ConfidenceReport, title: str, path: Path) -> None:
     ]
     axis.errorbar(x, y, yerr=bars, fmt="o-", capsize=3, label="answers, 95 % over clips")
     for one in found.bins:
-        axis.annotate(str(one.right.answers), (one.confidence, 0.01), ha="center", fontsize=8, color="grey")
+        axis.annotate(str(one.right.answers), (one.confidence, -0.05), ha="center", fontsize=8, color="grey")
     axis.set(
         xlim=(0, 1.02),
-        ylim=(0, 1.02),
+        ylim=(-0.07, 1.02),
         xlabel="confidence (below: number of answers)",
         ylabel="share right",
         title=f"{title}: ECE {found.ece:.3f}, AUC {found.auc.value:.2f}",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -39,8 +39,9 @@ class GeneratedAnswer:
     answer_tokens: int
     warnings: tuple[str, ...] = ()
     reused_tokens: int = 0
-    logs_A: tuple[float, ...] = ()
-    odds_A: tuple[float, ...] = ()
+    # Their last bits depend on what was read beside the prompt.
+    logs_A: tuple[float, ...] = field(default=(), compare=False)
+    odds_A: tuple[float, ...] = field(default=(), compare=False)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

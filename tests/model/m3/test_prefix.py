@@ -52,7 +52,13 @@ class Spy:
         self.ids: list[list[int]] = []
         self.logits: list[torch.Tensor] = []
         real = generation.generate
-        monkeypatch.setattr(generation, "generate", lambda *a, **k: self.ids.append(real(*a, **k)) or self.ids[-1])
+
+        def generate(*args: Any, **more: Any) -> generation.Decoded:
+            decoded = real(*args, **more)
+            self.ids.append(decoded.ids)
+            return decoded
+
+        monkeypatch.setattr(generation, "generate", generate)
         self.hook = loaded.model.lm_head.register_forward_hook(lambda _m, _i, out: self.logits.append(out[0, -1]))
 
 
