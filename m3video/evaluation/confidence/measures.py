@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -112,7 +113,7 @@ def auc_over_clips(sure_N: Floats, rows: Sequence[Judged], *, seed: int = 0) -> 
 def fit(rows: Sequence[Judged], measure: str, made: Mapping[str, Any]) -> ConfidenceCurve:
     """Return a curve that never falls, by isotonic regression over groups of equally many answers.
 
-    A group of n answers with r right ones counts as (r + 1) / (n + 2), so that no confidence is 0 or 1.
+    Where that pools groups, n answers with r right ones count as (r + 1) / (n + 2), so that no confidence is 0 or 1.
 
     Raises:
         UsageError: too few answers, or only right or only wrong ones: nothing can be learnt from these.
@@ -129,8 +130,13 @@ def fit(rows: Sequence[Judged], measure: str, made: Mapping[str, Any]) -> Confid
     order = np.argsort(sure_N, kind="stable")
     right_N = np.array([row.is_right for row in rows], np.float64)[order]
     groups = np.array_split(np.arange(len(rows)), min(STEPS, len(rows) // LEAST_IN_STEP))
-    share = [(right_N[group].sum() + 1) / (len(group) + 2) for group in groups]
-    level = isotonic_regression(share, weights=[len(group) for group in groups]).x
+    counts = [len(group) for group in groups]
+    raw = isotonic_regression([right_N[group].mean() for group in groups], weights=counts)
+    pooled = [sum(counts[first:end]) for first, end in pairwise(raw.blocks.tolist())]
+    smooth = [
+        (float(raw.x[first]) * n + 1) / (n + 2) for first, n in zip(raw.blocks[:-1].tolist(), pooled, strict=True)
+    ]
+    level = np.repeat(isotonic_regression(smooth, weights=pooled).x, np.diff(raw.blocks))
     at = [float(sure_N[order][group].mean()) for group in groups]
     is_new = np.diff(at, prepend=-np.inf) > 0
     return ConfidenceCurve(

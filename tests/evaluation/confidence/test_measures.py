@@ -47,13 +47,15 @@ def test_weights_count_answers_several_times() -> None:
 
 
 def test_a_curve_finds_the_truth_and_holds_on_other_answers() -> None:
-    curve = fit(drawn(1), "likelihood", {"model": "drawn"})
-    found = report(drawn(2), curve)
-    assert found.ece < 0.05
+    curve = fit(drawn(1, 20_000), "likelihood", {"model": "drawn"})
+    for log in (-6.0, -3.0, -1.0, -0.3):
+        assert curve.confidence((log / 2, log / 2), (1.0, 1.0)) == pytest.approx(np.exp(log / 3), abs=0.05)
+    found = report(drawn(2, 20_000), curve)
+    assert found.ece < 0.03
     assert found.auc.low < found.auc.value < found.auc.high
     assert found.auc.value > 0.7
     for one in found.bins:
-        assert one.right.low - 0.02 <= one.confidence <= one.right.high + 0.02
+        assert one.right.value == pytest.approx(one.confidence, abs=0.06)
     rising = [one.right.value for one in found.kept]
     assert rising == sorted(rising)
     assert [one.answered for one in found.kept] == sorted((one.answered for one in found.kept), reverse=True)
