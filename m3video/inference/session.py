@@ -17,7 +17,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from m3video.config import Settings, changed_settings
-from m3video.errors import OutOfMemoryError, UsageError
+from m3video.errors import DoesNotFitError, OutOfMemoryError, UsageError
 from m3video.inference.answerer import Answerer
 from m3video.inference.closer_look import CloserLook
 from m3video.inference.confidence import refuse_abstain, with_confidence
@@ -303,6 +303,8 @@ class VideoSession:
             support = self._answerer.support(answer.plan)
         except OutOfMemoryError:
             support, why = None, "memory ran out while frames were left out"
+        except DoesNotFitError as error:
+            support, why = None, str(error)
         if support is None:
             return replace(answer, warnings=(*answer.warnings, f"no evidence: {why}"))
         found = evidence_of(support, answer.plan, seconds=time.perf_counter() - start)
