@@ -15,6 +15,7 @@ from m3video.cli.options import (
     Json,
     Quiet,
     SavedPlan,
+    Schema,
     Video,
     refuse_decided,
     with_settings,
@@ -32,6 +33,7 @@ def ask(
     *,
     plan: SavedPlan = None,
     option: Annotated[list[str] | None, typer.Option(help="an answer to choose from; repeat (grid layout)")] = None,
+    schema: Schema = None,
     evidence: Evidence = True,
     given: GivenSettings,
     json: Json = False,
@@ -47,7 +49,7 @@ def ask(
     from m3video.report.answer_text import answer_details, answer_record
 
     refuse_decided(plan, given)
-    settings = given.resolve()
+    settings = given.resolve(schema=schema)
     saved = None if plan is None else load_plan(plan)
     with VideoSession(video, settings, keeps_looking=False, progress=make_progress(quiet=quiet)) as session:
         answer = session.ask(question, plan=saved, options=option or (), evidence=False)

@@ -19,6 +19,7 @@ from m3video.cli.options import (
     GivenSettings,
     Json,
     Quiet,
+    Schema,
     with_settings,
 )
 from m3video.cli.outputs import refuse_stdout
@@ -59,6 +60,7 @@ def batch(
     output: Annotated[str, typer.Option("-o", "--output", help="folder or URL of results, to go on in")],
     question: Annotated[str | None, typer.Option(help="asked of every video (task ask)")] = None,
     questions: Annotated[Path | None, typer.Option(help=QUESTIONS_HELP)] = None,
+    schema: Schema = None,
     format: Annotated[list[FileFormat] | None, typer.Option(help="also write summaries as this; repeat")] = None,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="also try again what failed")] = False,
     limit: Annotated[int | None, typer.Option(help="begin no more items than this", min=1)] = None,
@@ -93,7 +95,7 @@ def batch(
     _check_flags(task, question, questions, format)
     refuse_stdout("-o", output)
     asked = _questions(question, questions)
-    source, settings = open_source(videos), given.resolve()
+    source, settings = open_source(videos), given.resolve(schema=schema)
     if settings.memory == "auto":
         raise UsageError("--memory auto differs from run to run, and so would the items: name a size, e.g. 8GiB")
     if settings.scan_seconds is not None:

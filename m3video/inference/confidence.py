@@ -134,6 +134,8 @@ def refuse_abstain(settings: Settings) -> None:
         raise UsageError(
             "--abstain needs a confidence, and answers from an image grid have none: leave out one of them"
         )
+    if settings.answer_schema is not None:
+        raise UsageError("--abstain needs a confidence, and answers that obey a schema have none: leave one out")
     if find_curve(settings.model) is None:
         raise UsageError(
             f"--abstain needs a confidence, and that of {settings.model} was never measured: "

@@ -20,7 +20,7 @@ from m3video.config import Settings, changed_settings
 from m3video.errors import DoesNotFitError, OutOfMemoryError, UsageError
 from m3video.inference.answerer import Answerer
 from m3video.inference.closer_look import CloserLook
-from m3video.inference.confidence import refuse_abstain, with_confidence
+from m3video.inference.confidence import with_confidence
 from m3video.inference.decision import PlanDetails, with_scales
 from m3video.inference.evidence import evidence_of, rendered_note
 from m3video.inference.opened_video import OpenedVideo, OpenReader
@@ -227,6 +227,7 @@ class VideoSession:
         evidence: bool = True,
         max_new_tokens: int | None = None,
         on_text: OnText | None = None,
+        schema: str | None = None,
         **changes: Any,
     ) -> Answer:
         """Answer one question as if it were the only one.
@@ -239,6 +240,7 @@ class VideoSession:
             max_new_tokens: longest answer; None for that of the settings (not for an image grid).
             on_text: called with the text so far after each token; returns whether the answer goes on, and what it
                 raises ends the work (not for an image grid).
+            schema: a JSON schema that the answer obeys; None for that of the settings (not for an image grid).
             changes: settings of the plan that is made, as for `plan_details`.
 
         Returns:
@@ -253,7 +255,6 @@ class VideoSession:
         """
         check_question(question, plan, options, self.settings)
         self.check_model()  # before the video is decoded
-        refuse_abstain(self.settings)
         unused: tuple[str, ...] = ()
         replan: Replan | None = None
         coarse_tokens = 0
@@ -269,7 +270,7 @@ class VideoSession:
             plan, generated = self._answerer.answer_grid(question, options)
         else:
             plan, generated, cached_frames, reductions = self._answerer.answer(
-                question, plan, replan, max_new_tokens=max_new_tokens, on_text=on_text
+                question, plan, replan, max_new_tokens=max_new_tokens, on_text=on_text, schema=schema
             )
         warnings = (*reductions, *plan.warnings, *unused, *self._closer_notes())
         answer = self._to_answer(
@@ -298,7 +299,7 @@ class VideoSession:
         if answer.plan.grid_tokens is not None:
             return replace(answer, warnings=(*answer.warnings, "no evidence: an image grid is one picture"))
         start = time.perf_counter()
-        why = "this model's prompt or KV cache does not allow frames to be left out"
+        why = "this model's prompt or KV cache, or a JSON schema, does not allow frames to be left out"
         try:
             support = self._answerer.support(answer.plan)
         except OutOfMemoryError:

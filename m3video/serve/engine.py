@@ -25,7 +25,8 @@ from m3video.errors import M3VideoError, UsageError
 from m3video.inference.session import VideoSession
 from m3video.inference.summary.summarize import VideoFacts, captions, conclude, refuse_ranges
 from m3video.inference.summary.values import Summary
-from m3video.model.m3.default_model import with_model
+from m3video.model.m3.default_model import RENDERED, with_model
+from m3video.model.m3.small import SMALL
 from m3video.serve.errors import RequestError
 from m3video.serve.sessions import CancelledError, Kept, Sessions
 from m3video.serve.text_stream import ChangedTextError, TextStream
@@ -61,6 +62,7 @@ class Question:
         max_new_tokens: longest answer; None for the server's setting.
         stop: texts at which the answer ends, before them.
         evidence: test what the answer rests on.
+        schema: a JSON schema that the answer obeys.
     """
 
     path: Path
@@ -69,6 +71,7 @@ class Question:
     max_new_tokens: int | None = None
     stop: tuple[str, ...] = ()
     evidence: bool = False
+    schema: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +129,11 @@ class Engine:
     def model(self) -> str:
         """The name of the model that answers."""
         return self.settings.model
+
+    @property
+    def reads_instructions(self) -> bool:
+        """Whether text that is no question may stand before one; the models of this package know questions only."""
+        return self.model not in (SMALL, RENDERED)
 
     def load(self) -> LoadedModel:
         """Return the model, loaded at first use.
@@ -328,7 +336,9 @@ class Engine:
         session = kept.open(self.load(), deadline=self._deadline)
         most = question.max_new_tokens or self.settings.max_new_tokens
         try:
-            answer = session.ask(question.text, evidence=False, max_new_tokens=most, on_text=follow, **changes)
+            answer = session.ask(
+                question.text, evidence=False, max_new_tokens=most, on_text=follow, schema=question.schema, **changes
+            )
             text = stream.finish(answer.text)
         except ChangedTextError:
             raise RequestError(

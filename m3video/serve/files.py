@@ -51,6 +51,10 @@ class VideoFolder:
             raise missing
         return path
 
+    def without_root(self, message: str) -> str:
+        """Return a message for a client: files by their names in the folder, not by where the folder is."""
+        return message.replace(f"{str(printable(self.root)).rstrip('/')}/", "")
+
     def find_video(self, name: str) -> Path:
         """Return the path, without links, of a video by its name in `videos`.
 

@@ -110,6 +110,20 @@ def test_without_a_curve_there_is_no_confidence(
         session.ask(QUESTIONS[0])
 
 
+def test_an_answer_that_obeys_a_schema_has_none(loaded: LoadedModel) -> None:
+    """Its tokens were not chosen freely: the curve says nothing of them."""
+    schema = '{"enum": ["green", "red"]}'
+    with VideoSession(SAMPLE, Settings(cache=False, answer_schema=schema), loaded=loaded) as session:
+        answer = session.ask(QUESTIONS[0], evidence=False)
+        assert answer.text in ('"green"', '"red"')
+        assert answer.confidence is None
+    with (
+        VideoSession(SAMPLE, Settings(cache=False, answer_schema=schema, abstain=0.5), loaded=loaded) as session,
+        pytest.raises(UsageError, match="obey a schema"),
+    ):
+        session.ask(QUESTIONS[0])
+
+
 def test_an_image_grid_has_none(loaded: LoadedModel) -> None:
     with VideoSession(SAMPLE, Settings(cache=False, layout="grid"), loaded=loaded) as session:
         assert session.ask("What is shown?", evidence=False).confidence is None

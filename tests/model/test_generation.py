@@ -14,13 +14,14 @@ from transformers import PreTrainedTokenizerFast
 
 from m3video.errors import CheckpointError
 from m3video.evaluation.asking import answer_many
-from m3video.model.generation import NextToken, generate
+from m3video.model.generation import generate
 from m3video.model.m3 import checkpoint, inputs
 from m3video.model.m3.answer import FramesQuestion, GeneratedAnswer, answer_batch, answer_prompt
 from m3video.model.m3.checkpoint import LoadedModel
 from m3video.model.m3.modeling import M3VideoForConditionalGeneration
 from m3video.model.m3.pooling import pack
 from m3video.model.m3.prefix import Prefix
+from m3video.model.next_token import NextToken
 from m3video.model.tokenizer import FastText, SentencePieceText, TextCodec, load_text
 from tests.model.tiny import WORDS, load_tiny, save_words, tiny_config
 
