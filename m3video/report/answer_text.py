@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict
 from typing import Any
 
@@ -73,9 +74,11 @@ def confidence_lines(answer: Answer) -> list[str]:
     """Return a line with the confidence of an answer; none where it was never measured for the model."""
     if answer.confidence is None:
         return []
+    # Rounded down: no answer is certain, and one that is withheld is below the limit in print too.
+    line = f"confidence {math.floor(answer.confidence * 100) / 100:.2f}"
     if answer.withheld is None:
-        return [f"confidence {answer.confidence:.2f}"]
-    return [f"confidence {answer.confidence:.2f}, less than --abstain {answer.config['abstain']:g}: answer withheld"]
+        return [line]
+    return [f"{line}, less than --abstain {answer.config['abstain']:g}: answer withheld"]
 
 
 def cost_lines(answer: Answer) -> list[str]:

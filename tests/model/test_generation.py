@@ -186,3 +186,22 @@ def test_likelihoods_are_those_of_the_tokens_that_were_chosen(tmp_path: Path) ->
         assert log == pytest.approx(float(log_V[target]), abs=1e-4)
         assert odds == pytest.approx(float(log_V[target] - others.max()), abs=1e-4)
     assert len(found.logs_A) == len(found.ids) + (len(found.ids) < 6)
+
+
+class OnlyOne:
+    """A constraint that allows one token."""
+
+    def allowed(self, scores_V: torch.Tensor) -> torch.Tensor:
+        only = torch.full_like(scores_V, -torch.inf)
+        only[9] = scores_V[9]
+        return only
+
+    def accept(self, token: int) -> None:
+        assert token == 9
+
+
+def test_a_constrained_answer_has_no_likelihoods(tmp_path: Path) -> None:
+    loaded = load_tiny(tmp_path / "m")
+    embeds = loaded.model.get_input_embeddings()(torch.tensor([[1, 7, 9, 8]]))
+    found = generate(loaded, embeds, max_new_tokens=3, constraint=OnlyOne())
+    assert (found.ids, found.logs_A, found.odds_A) == ([9, 9, 9], [], [])
