@@ -86,6 +86,6 @@ def answer_many(
     answers = generate_after(loaded, cache, [ids[end:] for ids in prompts], max_new_tokens=max_new_tokens)
     seconds = ((read - begin) / len(questions), (time.perf_counter() - read) / len(questions))
     return [
-        Reply(loaded.codec.decode(ids).strip(), visual, words, len(ids), *seconds)
-        for ids, words in zip(answers, text, strict=True)
+        Reply(loaded.codec.decode(answer.ids).strip(), visual, words, len(answer.ids), *seconds)
+        for answer, words in zip(answers, text, strict=True)
     ]

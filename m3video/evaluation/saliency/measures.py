@@ -93,7 +93,7 @@ class ScaleReading:
         prompt."""
         ids = self._ids(words)
         asked = inputs.embed(self.loaded, ids, self.blocks)
-        answer_ids = generate(self.loaded, asked, max_new_tokens=MOST_ANSWER)
+        answer_ids = generate(self.loaded, asked, max_new_tokens=MOST_ANSWER).ids
         whole = torch.cat(
             [asked, self.loaded.model.get_input_embeddings()(torch.tensor([answer_ids], dtype=torch.long))], 1
         )
