@@ -19,7 +19,7 @@ try:
     from m3video.cli.cache import app as cache
     from m3video.cli.chat import chat
     from m3video.cli.convert import convert
-    from m3video.cli.eval import app as evaluation
+    from m3video.cli.eval_benchmark import app as evaluation
     from m3video.cli.eval_confidence import confidence
     from m3video.cli.find import find
     from m3video.cli.mcp import mcp

@@ -18,10 +18,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from m3video.config import Settings
+from m3video.evaluation.clip_runner import refer
 from m3video.evaluation.frame_tokens import encode_frames
 from m3video.evaluation.methods import ShownFrame
 from m3video.evaluation.records import Record
-from m3video.evaluation.run import refer
 from m3video.evaluation.saliency.questions import reference_kind
 from m3video.evaluation.view import ClipView
 from m3video.inference.first_pass import analyze_video
