@@ -21,6 +21,7 @@ from m3video.serve.note_routes import note_routes
 from m3video.serve.notes import Notes
 from m3video.serve.plans import plan_routes
 from m3video.serve.state import Served
+from m3video.serve.uploads import upload_routes
 from m3video.serve.videos import library_routes
 
 FILES = Path(__file__).parent / "page"
@@ -52,6 +53,7 @@ def page_routes(served: Served, access: Access) -> APIRouter:
 
     router = APIRouter(lifespan=lifespan)
     router.include_router(library_routes(folder, notes, pictures))
+    router.include_router(upload_routes(folder, pictures))
     router.include_router(media_routes(folder, pictures))
     router.include_router(plan_routes(folder, settings, looks))
     router.include_router(note_routes(folder, notes, pictures, settings))

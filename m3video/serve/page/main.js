@@ -176,4 +176,4 @@ byId("login-form").addEventListener("submit", async (event) => {
 addEventListener("hashchange", route);
 route();
 // For tests and for the console.
-Object.assign(window, { m3video: { player, timeline, plan, ask, notes } });
+Object.assign(window, { m3video: { library, player, timeline, plan, ask, notes } });
