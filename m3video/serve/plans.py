@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from fastapi import APIRouter
 from fastapi.responses import JSONResponse
-from pydantic import BaseModel, ConfigDict
+from pydantic import Field
 
 from m3video.config import Settings, changed_settings
 from m3video.errors import UsageError
@@ -27,6 +27,7 @@ from m3video.report.plan_plot import COLOURS
 from m3video.report.plan_text import plan_facts
 from m3video.serve.decoding import Looked
 from m3video.serve.files import VideoFolder
+from m3video.serve.frames import Video
 from m3video.serve.looks import Looks
 from m3video.types import SCALES
 
@@ -34,17 +35,10 @@ PAGE_SETTINGS = ("budget", "max_frames", "start", "end", "detail", "every_shot",
 """Settings that the page may change in a plan; the others are those of the server."""
 
 
-class Video(BaseModel):
-    """A request about one video of the folder."""
-
-    model_config = ConfigDict(extra="forbid")
-    video: str
-
-
 class PlanRequest(Video):
     """A request for a plan; `settings` by the names of `Settings`."""
 
-    settings: dict[str, Any] = {}
+    settings: dict[str, Any] = Field(default_factory=dict)
 
 
 def timeline_record(looked: Looked) -> dict[str, Any]:
@@ -142,8 +136,7 @@ def plan_routes(folder: VideoFolder, settings: Settings, looks: Looks) -> APIRou
 
     @router.post("/api/look")
     def start_look(request: Video) -> dict[str, Any]:
-        state = looks.start(str(folder.find_video(request.video)))
-        return {"state": state.state, "stage": state.stage, "done": state.done, "total": state.total}
+        return looks.start(str(folder.find_video(request.video))).record()
 
     @router.delete("/api/look")
     def cancel_look(video: str) -> dict[str, Any]:

@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import errno
 import os
-import secrets
 import shutil
-import time
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from pathlib import Path
@@ -22,20 +20,14 @@ from starlette.requests import ClientDisconnect
 from m3video.distributed.sources import SUFFIXES
 from m3video.errors import DiskFullError, M3VideoError, VideoError
 from m3video.serve.errors import RequestError
-from m3video.serve.files import VideoFolder
+from m3video.serve.files import VideoFolder, unfinished
 from m3video.serve.frames import Pictures
 from m3video.serve.guards import UPLOAD_PATH
 from m3video.utils.text import printable
 from m3video.video.path_checks import RECENT_WRITE_NOTE
 
-PLACE = Path(".m3video") / "uploads"
-"""Where files lie in the folder until they are checked: hidden, and on the same disk."""
-
 MOST_AT_ONCE = 4
 """Uploads at a time."""
-
-LEFT_SECONDS = 3600.0
-"""A file that nobody has written to for so long was left by a server that was killed."""
 
 _MOST_NAME = 255
 
@@ -98,16 +90,11 @@ class Uploads:
 
     def _new_file(self, target: Path, stated: int) -> BinaryIO:
         """Return an empty file beside the library, with the ending of the target."""
-        place = self._folder.root / PLACE
-        place.mkdir(parents=True, exist_ok=True)
-        for left in place.iterdir():
-            with suppress(OSError):
-                if time.time() - left.stat().st_mtime > LEFT_SECONDS:
-                    left.unlink()
-        if shutil.disk_usage(place).free < stated:
+        place = unfinished(self._folder.root, target.suffix)
+        if shutil.disk_usage(place.parent).free < stated:
             raise DiskFullError(f"{printable(target.name)} has {stated} bytes, more than the disk has left")
         # Opened as any file that a person makes: a temporary one would stay unreadable to others in the library.
-        return open(place / f"{secrets.token_hex(8)}{target.suffix}", "xb")
+        return place.open("xb")
 
     def _enter(self, file: BinaryIO, target: Path) -> None:
         """Check a file that is written, and move it into the library."""

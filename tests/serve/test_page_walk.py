@@ -227,6 +227,8 @@ def test_the_range_is_dragged(page: Any, address: str) -> None:
 
 
 def test_a_file_that_the_browser_cannot_play_is_shown_by_its_frames(page: Any, address: str) -> None:
+    waiting = {"state": "waiting", "stage": "", "done": 0, "total": None}
+    page.route("**/api/copy", lambda route: route.fulfill(json=waiting))
     page.goto(f"{address}#old.avi")
     planned(page)
     assert "cannot play this file" in page.inner_text("#stage-notice")

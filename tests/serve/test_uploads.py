@@ -14,8 +14,8 @@ from fastapi.testclient import TestClient
 
 from m3video.config import Settings
 from m3video.serve.app import create_app
+from m3video.serve.files import UNFINISHED
 from m3video.serve.guards import UPLOAD_PATH, Access
-from m3video.serve.uploads import PLACE
 from tests.paths import SAMPLE
 from tests.serve.browser import chromium, needs_chromium, planned, served
 from tests.serve.browser import until as until_page
@@ -37,7 +37,7 @@ def put(client: Any, name: str, data: Any, *, base: str = "") -> Any:
 
 def left(folder: Path) -> list[Path]:
     """What lies beside the library."""
-    return list((folder / PLACE).iterdir()) if (folder / PLACE).exists() else []
+    return list((folder / UNFINISHED).iterdir()) if (folder / UNFINISHED).exists() else []
 
 
 def test_a_video_enters_the_library_whole(client: TestClient, tmp_path: Path) -> None:
@@ -46,7 +46,7 @@ def test_a_video_enters_the_library_whole(client: TestClient, tmp_path: Path) ->
     assert [row["name"] for row in client.get("/api/videos").json()["videos"]] == [NAME]
     assert client.get("/api/video", params={"video": NAME}).json()["seconds"] == 12.0
     assert left(tmp_path) == []
-    assert (tmp_path / NAME).stat().st_mode & 0o777 == (tmp_path / ".m3video" / "uploads").stat().st_mode & 0o666
+    assert (tmp_path / NAME).stat().st_mode & 0o777 == (tmp_path / ".m3video").stat().st_mode & 0o666
 
 
 def test_what_is_there_is_never_replaced(client: TestClient, tmp_path: Path) -> None:
@@ -82,7 +82,7 @@ def test_anything_else_leaves_nothing(
     refused = put(client, name, data)
     assert refused.status_code == status, refused.text
     assert words in refused.json()["error"]["message"]
-    assert str(PLACE) not in refused.text
+    assert str(UNFINISHED) not in refused.text
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
 
 
