@@ -20,6 +20,7 @@ try:
     from m3video.cli.chat import chat
     from m3video.cli.convert import convert
     from m3video.cli.eval import app as evaluation
+    from m3video.cli.find import find
     from m3video.cli.mcp import mcp
     from m3video.cli.plan import plan
     from m3video.cli.probe import probe
@@ -42,7 +43,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Two-pass rate control for video language models, with visual tokens as the bits.",
 )
-for _verb in (probe, analyze, plan, ask, chat, summarize, serve, mcp, batch, tune, convert, train):
+for _verb in (probe, analyze, plan, ask, chat, find, summarize, serve, mcp, batch, tune, convert, train):
     app.command()(_verb)
 app.add_typer(evaluation)
 app.add_typer(cache)

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from m3video.config import Settings, changed_settings
 from m3video.distributed.remote_reader import decoded_chapters
 from m3video.errors import M3VideoError
+from m3video.inference.find import Found, find
 from m3video.inference.session import VideoSession
 from m3video.inference.summary.summarize import VideoFacts, captions, conclude, refuse_ranges
 from m3video.inference.summary.values import Summary
@@ -210,6 +211,23 @@ class Engine:
         if isinstance(value, Exception):
             raise value
         return value[0]
+
+    async def find(self, path: Path, query: str, changes: Mapping[str, Any]) -> Found:
+        """Return where in a video something is seen; errors as for `stream`, and for an empty query."""
+        found: asyncio.Queue[Found | Exception] = asyncio.Queue()
+
+        async def work(kept: Kept, left: dict[str, Any]) -> None:
+            async with self._scans:
+                await self._in_thread(self._prepare, kept, left)
+            async with self._model_turn:
+                search = partial(self._run, kept, lambda session, changes: find(session, query, **changes))
+                found.put_nowait(await self._in_thread(search, left))
+
+        async with self._job(path, changes, work, found.put_nowait):
+            value = await found.get()
+        if isinstance(value, Exception):
+            raise value
+        return value
 
     async def summarize(self, path: Path, changes: Mapping[str, Any]) -> Summary:
         """Return chapters and a summary of a video; errors as for `stream`, and for settings that choose frames."""

@@ -87,6 +87,24 @@ class AnswerFacts(BaseModel):
     warnings: list[str]
 
 
+class SeenRange(BaseModel):
+    """A time range in which something is seen; score: how sure the model is, 0.5 to 1, not calibrated."""
+
+    start_seconds: float
+    end_seconds: float
+    score: float
+
+
+class FoundFacts(BaseModel):
+    """Where something is seen, best first, and the longest time between two frames that were looked at."""
+
+    ranges: list[SeenRange]
+    widest_gap_seconds: float
+    model: str
+    visual_tokens: int
+    warnings: list[str]
+
+
 class ChapterFacts(BaseModel):
     """A part of a video, and what it shows."""
 
@@ -146,7 +164,14 @@ def create_server(
         log_level="ERROR",
     )
     tools = _Tools(videos, engine)
-    for tool in (tools.probe_video, tools.plan_video, tools.ask_video, tools.summarize_video, tools.get_frame):
+    for tool in (
+        tools.probe_video,
+        tools.plan_video,
+        tools.ask_video,
+        tools.find_in_video,
+        tools.summarize_video,
+        tools.get_frame,
+    ):
         server.add_tool(tool, annotations=_READ_ONLY)
     return server
 
@@ -215,6 +240,25 @@ class _Tools:
             model=reply.answer.model,
             visual_tokens=reply.answer.visual_tokens,
             warnings=record["warnings"],
+        )
+
+    async def find_in_video(
+        self,
+        video: Video,
+        query: Annotated[str, Field(description='what is seen: "a red car", or a yes/no question with its mark')],
+        budget: Budget = None,
+    ) -> FoundFacts:
+        """Find where in a video something is seen; a further search in it is cheap."""
+        found = await self._told(self._engine.find(_found(self._videos, video), query, _given(budget=budget)))
+        return FoundFacts(
+            ranges=[
+                SeenRange(start_seconds=one.start_seconds, end_seconds=one.end_seconds, score=one.score)
+                for one in found.ranges
+            ],
+            widest_gap_seconds=found.widest_gap_seconds,
+            model=found.model,
+            visual_tokens=found.visual_tokens,
+            warnings=list(found.warnings),
         )
 
     async def summarize_video(self, video: Video, budget: Budget = None) -> SummaryFacts:

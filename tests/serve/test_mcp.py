@@ -22,8 +22,9 @@ from mcp.client.streamable_http import streamable_http_client
 from PIL import Image
 
 from m3video.config import Settings
+from m3video.inference.find import find
 from m3video.inference.pipeline import plan_video
-from m3video.inference.session import ask
+from m3video.inference.session import VideoSession, ask
 from m3video.inference.summary.summarize import summarize
 from m3video.serve.guards import Access
 from m3video.serve.mcp_tools import create_server, http_app
@@ -31,6 +32,7 @@ from m3video.video.reader import open_video
 from tests import command
 from tests.serve.running import COLOUR, running
 
+LAST = ("summarize_video", "get_frame")
 SETTINGS = Settings(model="rendered")
 
 
@@ -64,6 +66,22 @@ def test_answers_plans_and_facts_are_those_of_the_commands(folder: Path, loaded:
         facts = (await client.call_tool("probe_video", {"video": "more/natürlich 1.mp4"})).structured_content
         with open_video(folder / "more" / "natürlich 1.mp4") as reader:
             assert (facts["width"], facts["frames"]) == (reader.info.width, reader.info.num_frames)
+
+    with_client(folder, loaded, use)
+
+
+def test_what_is_found_is_that_of_the_command(folder: Path, loaded: Any) -> None:
+    with VideoSession(folder / "sample.mp4", SETTINGS, loaded=loaded, keeps_looking=False) as session:
+        known = find(session, "a shape", budget=500)
+
+    async def use(client: Client) -> None:
+        asked = {"video": "sample.mp4", "query": "a shape", "budget": 500}
+        found = (await client.call_tool("find_in_video", asked)).structured_content
+        assert [one["start_seconds"] for one in found["ranges"]] == [one.start_seconds for one in known.ranges]
+        assert found["ranges"]
+        assert found["visual_tokens"] == known.visual_tokens <= 500
+        refused = await client.call_tool("find_in_video", {**asked, "query": " "})
+        assert "the query is empty" in refused.content[0].text
 
     with_client(folder, loaded, use)
 
@@ -103,7 +121,7 @@ def test_a_frame_is_a_picture_with_its_time(folder: Path, loaded: Any) -> None:
 def test_tools_say_what_they_take_and_give(folder: Path, loaded: Any) -> None:
     async def use(client: Client) -> None:
         tools = {tool.name: tool for tool in (await client.list_tools()).tools}
-        assert list(tools) == ["probe_video", "plan_video", "ask_video", "summarize_video", "get_frame"]
+        assert list(tools) == ["probe_video", "plan_video", "ask_video", "find_in_video", *LAST]
         for tool in tools.values():
             assert tool.description
             assert "video" in tool.input_schema["required"]
