@@ -71,6 +71,7 @@ def test_from_the_folder_to_an_answer_and_back(page: Any, address: str) -> None:
     planned(page)
     before = page.inner_text("#spent strong")
     assert before == "717 of 720 tokens"
+    assert re.search(r"An answer takes about ([\d.]+ s and )?\d+ MiB of memory", page.inner_text("#spent"))
 
     # Drag the slider of the budget to the left.
     box = page.locator("#budget").bounding_box()
