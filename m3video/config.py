@@ -123,6 +123,7 @@ class Settings(BaseModel):
     timestamps: bool = Field(True, description="tell the model each frame's time")
     vision_batch: int = Field(8, ge=1, description="frames in one run of the vision tower")
     max_new_tokens: int = Field(64, ge=1, description="longest answer, in tokens")
+    abstain: float | None = Field(None, gt=0, lt=1, description="answer 'cannot tell' where confidence is less")
     answer_schema: str | None = Field(None, description="JSON schema that an answer obeys")
 
     cache: bool = Field(True, description="cache scans and frames' visual features on disk")

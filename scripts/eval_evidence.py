@@ -24,14 +24,14 @@ import numpy as np
 import torch
 
 from m3video.config import Settings
+from m3video.evaluation.counterfactual import swap_frames
 from m3video.evaluation.footage_set import FootageSpec, make_footage_records
 from m3video.evaluation.intervals import accuracy
 from m3video.evaluation.records import Record, is_right
 from m3video.inference.session import VideoSession
 from m3video.model.m3 import checkpoint
 from m3video.model.m3.checkpoint import LoadedModel
-from m3video.model.m3.pooling import pack_tokens, pool_further
-from m3video.model.m3.prefix import Prefix
+from m3video.model.m3.saliency import CoarseAttention
 from m3video.types import Answer
 
 EDGE = 0.05
@@ -48,41 +48,32 @@ def is_true(record: Record, answer: Answer, pts: Sequence[int]) -> bool:
     return any(start - EDGE <= answer.plan.video.pts_seconds(each) <= end + EDGE for each in pts)
 
 
-def baselines(record: Record, answer: Answer) -> dict[str, list[list[int]]]:
-    """Groups of frames that others would cite: all shots shown, and the shot of the frame nearest to the moment."""
+def baselines(record: Record, answer: Answer, attention: CoarseAttention) -> dict[str, list[list[int]]]:
+    """Groups of frames that others would cite: all shots shown, the frame nearest to the moment, and the frame that the
+    question makes the model attend to most."""
     frames = answer.plan.frames
     shots = [[frame.pts for frame in group] for _, group in itertools.groupby(frames, key=lambda frame: frame.shot)]
     moment = record.moment or 0.0
     near = min(frames, key=lambda frame: abs(answer.plan.video.pts_seconds(frame.pts) - moment))
-    return {"all that was shown": shots, "the frame nearest to the moment": [[near.pts]]}
+    most = frames[int(attention.attend(record.question).relevance_N.argmax())]
+    return {
+        "all that was shown": shots,
+        "the frame nearest to the moment": [[near.pts]],
+        "the frame with most attention": [[most.pts]],
+    }
+
+
+def attention_over(session: VideoSession, answer: Answer) -> CoarseAttention:
+    """The model's attention to the frames of an answer, at the scales that they have in it."""
+    visual, _ = session.tokens(answer.plan)
+    times = [answer.plan.video.pts_seconds(frame.pts) for frame in answer.plan.frames]
+    return CoarseAttention(session.loaded, visual, times_seconds=times)
 
 
 def note_ranges(found: Measures, name: str, record: Record, answer: Answer, groups: Sequence[Sequence[int]]) -> None:
     hits = [is_true(record, answer, group) for group in groups]
     found[f"{name}: precision"] += [(float(hit), record.clip) for hit in hits]
     found[f"{name}: recall"].append((float(any(hits)), record.clip))
-
-
-def swapped(session: VideoSession, answer: Answer, pts: Sequence[int], others: VideoSession) -> str:
-    """The answer when some frames are replaced by frames of another clip, at the same scales."""
-    visual, _ = session.tokens(answer.plan)
-    details = others.plan_details(max_frames=8)
-    foreign, _ = others.tokens(others.plan_with(details, [576] * len(details.selection)))
-    blocks = []
-    for number, frame in enumerate(answer.plan.frames):
-        block = visual.frame(number)
-        if frame.pts in pts:
-            block = pool_further(
-                foreign.frame(number % len(foreign)), min(frame.scale, foreign.scale_N[number % len(foreign)])
-            )
-        blocks.append(block)
-    prefix = Prefix(
-        session.loaded,
-        pack_tokens(blocks, [len(block) for block in blocks]),
-        times_seconds=[answer.plan.video.pts_seconds(frame.pts) for frame in answer.plan.frames],
-        shots_seconds=answer.plan.shots_seconds,
-    )
-    return prefix.answer(answer.question, max_new_tokens=16).text
 
 
 def measure(records: Sequence[Record], loaded: LoadedModel, settings: Settings, *, swaps: int, found: Measures) -> None:
@@ -94,7 +85,7 @@ def measure(records: Sequence[Record], loaded: LoadedModel, settings: Settings, 
             VideoSession(video, settings, loaded=loaded) as session,
             VideoSession(other, settings, loaded=loaded) as strange,
         ):
-            left = swaps
+            left, attention = swaps, None
             for asked, record in enumerate(one for one in records if one.video == video):
                 answer = session.ask(record.question)
                 evidence = answer.evidence
@@ -106,7 +97,8 @@ def measure(records: Sequence[Record], loaded: LoadedModel, settings: Settings, 
                     continue
                 cited = [one.pts for one in evidence.ranges] if evidence.verdict == "cited" else []
                 note_ranges(found, "cited", record, answer, cited)
-                for name, groups in baselines(record, answer).items():
+                attention = attention or attention_over(session, answer)
+                for name, groups in baselines(record, answer, attention).items():
                     note_ranges(found, name, record, answer, groups)
                 found["nothing cited: the model says it without frames"].append(
                     (float(evidence.verdict == "unsupported"), record.clip)
@@ -128,10 +120,11 @@ def measure(records: Sequence[Record], loaded: LoadedModel, settings: Settings, 
                     mine = {pts for group in cited for pts in group}
                     rest = [frame.pts for frame in answer.plan.frames if frame.pts not in mine]
                     for name, pts in (("cited", mine), ("others", rng.sample(rest, min(len(rest), len(mine))))):
-                        changes = float(swapped(session, answer, tuple(pts), strange) != answer.text)
-                        found[f"{name} replaced by another clip's frames: the answer changes"].append(
-                            (changes, record.clip)
-                        )
+                        again = swap_frames(session, answer, pts, strange)
+                        changes = (float(again.text != answer.text), record.clip)
+                        found[f"{name} replaced by another clip's frames: the answer changes"].append(changes)
+                        if again.foreign != answer.text:
+                            found[f"{name} replaced by frames with another answer: the answer changes"].append(changes)
 
 
 def summed_up(values: Sequence[tuple[float, str]]) -> dict[str, float]:

@@ -19,7 +19,8 @@ try:
     from m3video.cli.cache import app as cache
     from m3video.cli.chat import chat
     from m3video.cli.convert import convert
-    from m3video.cli.eval import app as evaluation
+    from m3video.cli.eval_benchmark import app as evaluation
+    from m3video.cli.eval_confidence import confidence
     from m3video.cli.find import find
     from m3video.cli.mcp import mcp
     from m3video.cli.plan import plan
@@ -45,6 +46,7 @@ app = typer.Typer(
 )
 for _verb in (probe, analyze, plan, ask, chat, find, summarize, serve, mcp, batch, tune, convert, train):
     app.command()(_verb)
+evaluation.command()(confidence)
 app.add_typer(evaluation)
 app.add_typer(cache)
 

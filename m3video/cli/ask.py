@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from m3video.types import Answer
 
 
-@with_settings(PLANNING, "saliency", "layout", ANSWERING, "scan_seconds", VIDEO, "cache")
+@with_settings(PLANNING, "saliency", "layout", ANSWERING, "abstain", "scan_seconds", VIDEO, "cache")
 def ask(
     video: Video,
     question: Annotated[str, typer.Argument(help="what to ask", show_default=False)],

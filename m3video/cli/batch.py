@@ -23,7 +23,7 @@ from m3video.cli.options import (
     with_settings,
 )
 from m3video.cli.outputs import refuse_stdout
-from m3video.config import ANY_MODEL
+from m3video.config import ANY_MODEL, Settings
 from m3video.errors import UsageError
 from m3video.utils.text import check_text
 
@@ -45,7 +45,7 @@ class FileFormat(StrEnum):
     MD = "md"
 
 
-@with_settings(SPENDING, ANSWERING, VIDEO, help={"budget": BUDGET_OF_SUMMARY})
+@with_settings(SPENDING, ANSWERING, "abstain", VIDEO, help={"budget": BUDGET_OF_SUMMARY})
 def batch(
     videos: Annotated[
         str,
@@ -104,6 +104,7 @@ def batch(
     is_open = settings.model == ANY_MODEL and task != "analyze"  # which needs no model
     if task != "analyze":
         settings, decided = decide_for_batch(settings, output)
+    _check_abstain(task, settings)
     settings, fitted = fit_or_keep(settings)
     print_notes([] if quiet else [*decided, *(() if fitted is None else fitted.notes)])
     video_task = make_task(task, settings, formats=format or (), fetch=not dry_run)
@@ -135,6 +136,15 @@ def _check_flags(task: str, question: str | None, questions: Path | None, format
         raise UsageError(f"--format {formats[0]} is for summaries: leave it out with --task {task}")
     if question is not None and not question.strip():
         raise UsageError("the question is empty: give one in quotes")
+
+
+def _check_abstain(task: str, settings: Settings) -> None:
+    """Raise UsageError where answers shall be withheld, and there are none, or none with a confidence."""
+    from m3video.inference.confidence import refuse_abstain
+
+    if settings.abstain is not None and task != "ask":
+        raise UsageError(f"--abstain is for answers: leave it out with --task {task}")
+    refuse_abstain(settings)
 
 
 def _questions(question: str | None, questions: Path | None) -> BatchQuestions:

@@ -36,6 +36,8 @@ def config_of(name: str, settings: Settings, *, fetch: bool = True) -> str:
     weights = "" if name in ("analyze", "plan") else weights_sample(settings, fetch=fetch)
     if settings.answer_schema is None:
         without |= {"answer_schema"}  # what was done before there was this setting stays done
+    if settings.abstain is None or name != "ask":
+        without |= {"abstain"}
     return digest(name, {key: value for key, value in values.items() if key not in without}, weights)
 
 

@@ -11,7 +11,7 @@ from m3video.errors import OutOfMemoryError, PlanError
 from m3video.inference.features import FrameGrids
 from m3video.inference.image_grid import ask_grid
 from m3video.inference.memory.fallback import Fallbacks, answer_within_memory
-from m3video.inference.memory.fit import least_text
+from m3video.inference.memory.fit import least_text, refuse_evidence
 from m3video.inference.opened_video import OpenedVideo
 from m3video.inference.planner import Replan
 from m3video.model.m3.model_paths import find_here, find_model
@@ -165,6 +165,10 @@ class Answerer:
 
         Returns:
             None where the model keeps nothing that could be tested, or has answered from other frames since.
+
+        Raises:
+            DoesNotFitError: the memory that the settings name does not hold a second KV cache.
+            OutOfMemoryError: memory ran out.
         """
         from m3video.model.m3.support import find_support
         from m3video.model.out_of_memory import within_memory
@@ -172,6 +176,7 @@ class Answerer:
         video = self._video
         if self._prefix is None or self._prefix[0] != _shown(plan):
             return None
+        refuse_evidence(video.fitted, plan)
         room = within_memory("a second KV cache", "use --no-evidence", step="answer")
         with video.meter.stage("evidence"), video.progress("evidence", None), room:
             shots = [frame.shot for frame in plan.frames]

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from m3video.config import Settings, changed_settings
 from m3video.distributed.remote_reader import decoded_chapters
-from m3video.errors import M3VideoError
+from m3video.errors import M3VideoError, UsageError
 from m3video.inference.find import Found, find
 from m3video.inference.session import VideoSession
 from m3video.inference.summary.summarize import VideoFacts, captions, conclude, refuse_ranges
@@ -110,6 +110,8 @@ class Engine:
         Raises:
             CheckpointError: no model is named, and what the environment names as the base of `small` is none.
         """
+        if settings.abstain is not None:
+            raise UsageError("abstain is for ask, chat and batch: over HTTP an answer comes with its confidence")
         self.settings, decided = with_model(settings, loaded=None if loaded is None else loaded.name)
         self.notes = decided.notes
         self.sessions = Sessions(self.settings)

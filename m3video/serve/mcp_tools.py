@@ -77,9 +77,13 @@ class Cited(BaseModel):
 
 
 class AnswerFacts(BaseModel):
-    """An answer, and what it was measured to rest on: ranges, all of the video, or nothing that was shown."""
+    """An answer, and what it was measured to rest on: ranges, all of the video, or nothing that was shown.
+
+    confidence: share of right ones among answers that the model found as likely; null where that was never measured.
+    """
 
     answer: str
+    confidence: float | None
     verdict: Literal["cited", "spread", "unsupported"] | None
     evidence: list[Cited]
     model: str
@@ -232,6 +236,7 @@ class _Tools:
         found, record = reply.answer.evidence, answer_record(reply.answer)
         return AnswerFacts(
             answer=reply.answer.text,
+            confidence=record["confidence"],
             verdict=None if found is None else found.verdict,
             evidence=[
                 Cited(start_seconds=one.start_seconds, end_seconds=one.end_seconds, nats=one.nats)

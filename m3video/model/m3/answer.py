@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
 
 from m3video.errors import DoesNotFitError, M3VideoError
 from m3video.model import generation
+from m3video.model.generation import Decoded
 from m3video.model.json_answers import JsonAnswer, json_answer
 from m3video.model.m3 import inputs
 from m3video.model.m3.checkpoint import LoadedModel
@@ -29,7 +30,7 @@ class GeneratedAnswer:
 
     `prompt_tokens` is every position before the answer: `visual_tokens` (the sum of the scales, or the tokens of an
     image grid) and `text_tokens` (words, times, and the end-of-row tokens of LLaVA-NeXT). `reused_tokens` of them were
-    read for an earlier question.
+    read for an earlier question. `logs_A` and `odds_A` are those of `generation.Decoded`.
     """
 
     text: str
@@ -39,6 +40,9 @@ class GeneratedAnswer:
     answer_tokens: int
     warnings: tuple[str, ...] = ()
     reused_tokens: int = 0
+    # Their last bits depend on what was read beside the prompt.
+    logs_A: tuple[float, ...] = field(default=(), compare=False)
+    odds_A: tuple[float, ...] = field(default=(), compare=False)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -60,15 +64,17 @@ class _Prompt:
     text: int
     warnings: tuple[str, ...]
 
-    def answer(self, loaded: LoadedModel, ids: Sequence[int]) -> GeneratedAnswer:
-        """Return the answer that the decoder gave in `ids`."""
+    def answer(self, loaded: LoadedModel, decoded: Decoded) -> GeneratedAnswer:
+        """Return the answer that the decoder gave."""
         return GeneratedAnswer(
-            text=loaded.codec.decode(list(ids)).strip(),
+            text=loaded.codec.decode(decoded.ids).strip(),
             prompt_tokens=self.visual + self.text,
             visual_tokens=self.visual,
             text_tokens=self.text,
-            answer_tokens=len(ids),
+            answer_tokens=len(decoded.ids),
             warnings=self.warnings,
+            logs_A=tuple(decoded.logs_A),
+            odds_A=tuple(decoded.odds_A),
         )
 
 
@@ -159,7 +165,7 @@ def _answer_batch(
         except M3VideoError as error:
             made.append(error)
     embeds = [prompt.embeds_1LD for prompt in made if isinstance(prompt, _Prompt)]
-    found: Iterator[list[int] | M3VideoError] = iter(())
+    found: Iterator[Decoded | M3VideoError] = iter(())
     try:
         if embeds:
             own = (json_constraint(loaded, schema) for _ in embeds)
@@ -177,12 +183,12 @@ def _answer_batch(
         if isinstance(prompt, M3VideoError):
             answers.append(prompt)
             continue
-        ids = next(found)
-        if isinstance(ids, M3VideoError):
-            answers.append(ids)
+        decoded = next(found)
+        if isinstance(decoded, M3VideoError):
+            answers.append(decoded)
         else:
-            answer = prompt.answer(loaded, ids)
-            notes = (*answer.warnings, *cut_off_note(schema, ids, max_new_tokens))
+            answer = prompt.answer(loaded, decoded)
+            notes = (*answer.warnings, *cut_off_note(schema, decoded.ids, max_new_tokens))
             answers.append(replace(answer, warnings=notes))
     return answers
 
