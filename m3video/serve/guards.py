@@ -24,6 +24,12 @@ MOST_BODY = 128 << 20
 MOST_BODY_OF_THE_PAGE = 8 << 20
 """Bytes of a body that the page sends: the record of an answer about hours of video takes a tenth of it."""
 
+MOST_UPLOAD = 8 << 30
+"""Bytes of a video that the page sends into the folder."""
+
+UPLOAD_PATH = "/api/upload"
+"""Where it sends it."""
+
 MOST_HEADERS = 16 << 10
 """Bytes of all headers of a request."""
 
@@ -64,7 +70,9 @@ class Access:
     host: str = "127.0.0.1"
     api_key: str | None = None
     most_body: int = MOST_BODY
-    most_body_of: Mapping[str, int] = field(default_factory=lambda: {"/api/": MOST_BODY_OF_THE_PAGE})
+    most_body_of: Mapping[str, int] = field(
+        default_factory=lambda: {"/api/": MOST_BODY_OF_THE_PAGE, UPLOAD_PATH: MOST_UPLOAD}
+    )
 
     @property
     def page_token(self) -> str:

@@ -94,6 +94,25 @@ def fit_settings(settings: Settings) -> FittedSettings | None:
     return FittedSettings(found, settings, size, device, fit)
 
 
+def plan_memory(settings: Settings, *, frames: int, visual: int) -> MemoryEstimate:
+    """Return the peak memory of a short question about a plan, the model's weights included.
+
+    Args:
+        settings: resolved settings; they name the model, the device and the number formats.
+        frames: frames of the plan.
+        visual: visual tokens of the plan.
+
+    Raises:
+        UsageError: the device does not exist.
+        CheckpointError: the model does not exist.
+    """
+    size = read_size(settings.model, vision_tower=settings.vision_tower)
+    device = find_device_spec(settings, size)
+    device = replace(device, correction=stored_correction(size, device))
+    text = _request(settings, size).text(frames)
+    return estimate_memory(size, device, Shape(frames, visual, text, min(settings.vision_batch, max(1, frames))))
+
+
 def find_device_spec(settings: Settings, size: ModelSize) -> DeviceSpec:
     """Return the device that `settings` choose, with the memory to use there."""
     on_gpu = settings.device.startswith("cuda") or (settings.device == "auto" and _has_cuda())
