@@ -2,6 +2,10 @@
 
     python scripts/eval_evidence.py                      # two seeds of eight clips; about ten minutes
     python scripts/eval_evidence.py --random             # the same with random weights: chance
+    python scripts/eval_evidence.py --natural PHOTOS     # `small`, on reels of photographs
+
+On reels of eight photographs one shows a thing by what people wrote of it, and seven surely do not: "Is there a dog?"
+is asked, and counts where the answer is yes.
 
 Only questions count that name a moment and are answered right. A range is right where one of its frames lies in the
 true shot. Precision is over all ranges, recall over all questions, with 95 % intervals over clips. Then frames are
@@ -127,6 +131,53 @@ def measure(records: Sequence[Record], loaded: LoadedModel, settings: Settings, 
                             found[f"{name} replaced by frames with another answer: the answer changes"].append(changes)
 
 
+def measure_natural(folder: Path, asked: argparse.Namespace, found: Measures) -> None:
+    """Ask `small` about a thing that one of eight scenes shows, for each thing and seed."""
+    from eval_find import THINGS, compose, write_reel
+
+    from m3video.training.natural import photos
+    from m3video.training.natural.caption_facts import Facts
+    from m3video.training.natural.nouns import with_article
+
+    known = [(photo, Facts.of(photo.captions)) for photo in photos.flickr8k(asked.natural, "dev")]
+    stored, loaded = photos.pictures(asked.natural, "flickr8k"), checkpoint.load("small")
+    settings = Settings(model="small", budget=asked.budget, max_frames=32, cache=False)
+    for seed, thing in itertools.product(asked.seeds, THINGS.split(",")):
+        name = f"{seed} {thing}"
+        scenes, (true,) = compose(known, thing, random.Random(f"{name} evidence"), count=8, showing=1)
+        path = folder / f"{name}.mp4"
+        write_reel(path, scenes, stored)
+        with VideoSession(path, settings, loaded=loaded, keeps_looking=False) as session:
+            answer = session.ask(f"Is there {with_article(thing)}?")
+            is_yes = answer.text.lower().startswith("yes")
+            found["the answer is right"].append((float(is_yes), name))
+            if not is_yes or answer.evidence is None:
+                continue
+            record = Record(
+                id=name,
+                video=str(path),
+                question=answer.question,
+                answer="yes",
+                family="presence",
+                group=None,
+                localised=True,
+                clip=name,
+                metric="yes-no",
+                evidence=true,
+                moment=sum(true) / 2,
+            )
+            cited = [one.pts for one in answer.evidence.ranges] if answer.evidence.verdict == "cited" else []
+            note_ranges(found, "cited", record, answer, cited)
+            for other, groups in baselines(record, answer, attention_over(session, answer)).items():
+                note_ranges(found, other, record, answer, groups)
+            found["nothing cited: the model says it without frames"].append(
+                (float(answer.evidence.verdict == "unsupported"), name)
+            )
+            found["nothing cited: it rests on no single moment"].append(
+                (float(answer.evidence.verdict == "spread"), name)
+            )
+
+
 def summed_up(values: Sequence[tuple[float, str]]) -> dict[str, float]:
     """The share of what is true with its interval over clips; the median of what is no share."""
     numbers = [value for value, _ in values]
@@ -144,8 +195,14 @@ def main() -> int:
     parser.add_argument("--budget", type=int, default=720)
     parser.add_argument("--swaps", type=int, default=4, help="answers for each clip whose frames are replaced")
     parser.add_argument("--random", action="store_true", help="weights that know nothing")
+    parser.add_argument("--natural", type=Path, metavar="PHOTOS", help="folder with flickr8k/")
     parser.add_argument("--json", action="store_true")
     asked = parser.parse_args()
+    found: Measures = defaultdict(list)
+    if asked.natural is not None:
+        with tempfile.TemporaryDirectory() as folder:
+            measure_natural(Path(folder), asked, found)
+        return show(found, as_json=asked.json)
     loaded = checkpoint.load("rendered")
     if asked.random:
         torch.manual_seed(0)
@@ -153,14 +210,18 @@ def main() -> int:
             if parameter.ndim > 1:
                 torch.nn.init.normal_(parameter, std=0.02)
     settings = Settings(model="rendered", budget=asked.budget, max_frames=32, cache=False)
-    found: Measures = defaultdict(list)
     with tempfile.TemporaryDirectory() as folder:
         for seed in asked.seeds:
             spec = FootageSpec(seed=seed, clips=asked.clips, questions=asked.questions)
             records = make_footage_records(spec, folder=Path(folder))
             measure(records, loaded, settings, swaps=asked.swaps, found=found)
+    return show(found, as_json=asked.json)
+
+
+def show(found: Measures, *, as_json: bool) -> int:
+    """Print what was measured; return the exit code."""
     rows = {name: summed_up(values) for name, values in sorted(found.items())}
-    if asked.json:
+    if as_json:
         print(json.dumps(rows, indent=1))
         return 0
     for name, row in rows.items():

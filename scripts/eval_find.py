@@ -13,11 +13,12 @@ from __future__ import annotations
 import argparse
 import random
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from natural_reel import FPS, over_photo
+from PIL import Image
 
 from m3video.config import Settings
 from m3video.errors import M3VideoError, UsageError
@@ -41,19 +42,24 @@ Range = tuple[float, float]
 
 
 def compose(
-    known: Sequence[tuple[Captioned, Facts]], thing: str, rng: random.Random
+    known: Sequence[tuple[Captioned, Facts]],
+    thing: str,
+    rng: random.Random,
+    *,
+    count: int = SCENES,
+    showing: int = SHOWING,
 ) -> tuple[list[tuple[Captioned, int]], list[Range]]:
     """Return the scenes of a reel with their seconds, and the ranges that show a thing.
 
     Raises:
         UsageError: too few photographs show it, or surely do not.
     """
-    showing = [photo for photo, facts in known if facts.is_named(thing)]
+    able = [photo for photo, facts in known if facts.is_named(thing)]
     others = [photo for photo, facts in known if facts.is_absent(thing)]
-    if len(showing) < SHOWING or len(others) < SCENES - SHOWING:
-        raise UsageError(f"too few photographs show a {thing} ({len(showing)}), or surely none ({len(others)})")
-    chosen = [(photo, True) for photo in rng.sample(showing, SHOWING)]
-    chosen += [(photo, False) for photo in rng.sample(others, SCENES - SHOWING)]
+    if len(able) < showing or len(others) < count - showing:
+        raise UsageError(f"too few photographs show a {thing} ({len(able)}), or surely none ({len(others)})")
+    chosen = [(photo, True) for photo in rng.sample(able, showing)]
+    chosen += [(photo, False) for photo in rng.sample(others, count - showing)]
     rng.shuffle(chosen)
     scenes: list[tuple[Captioned, int]] = []
     ranges: list[Range] = []
@@ -67,6 +73,18 @@ def compose(
         scenes.append((photo, seconds))
         at += seconds
     return scenes, ranges
+
+
+def write_reel(path: Path, scenes: Sequence[tuple[Captioned, int]], stored: Callable[[str], Image.Image]) -> None:
+    """Write the scenes as a video.
+
+    Args:
+        path: of the video.
+        scenes: photographs, each with its seconds.
+        stored: from a photograph's name to its picture.
+    """
+    frames = (one for photo, seconds in scenes for one in over_photo(stored(photo.image), seconds * FPS))
+    encode_h264(list(frames), path, fps=FPS, crf=26, preset="veryfast")
 
 
 def hits(found: Sequence[Range], true: Sequence[Range]) -> int:
@@ -111,8 +129,7 @@ def measure(args: argparse.Namespace) -> None:
                 name = f"{seed} {thing}"
                 scenes, true = compose(known, thing, random.Random(f"{name} find"))
                 path = Path(folder) / f"{name}.mp4"
-                frames = (one for photo, seconds in scenes for one in over_photo(stored(photo.image), seconds * FPS))
-                encode_h264(list(frames), path, fps=FPS, crf=26, preset="veryfast")
+                write_reel(path, scenes, stored)
                 settings = Settings(model=args.model, cache=False, budget=args.budget)
                 with VideoSession(path, settings, loaded=loaded, keeps_looking=False) as session:
                     own = find(session, with_article(thing))
