@@ -79,6 +79,30 @@ def test_every_frame_of_a_copy_has_its_time(tmp_path: Path, sound_ms: int | None
         assert (file.streams.video[0].codec.canonical_name, file.streams.video[0].height) == ("h264", 98)
 
 
+def test_a_start_between_two_milliseconds_is_kept(tmp_path: Path) -> None:
+    path, out = tmp_path / "clip.ts", tmp_path / "copy.mp4"
+    with av.open(str(path), "w") as file:
+        video, sound = file.add_stream("mpeg2video", rate=25), file.add_stream("mp2", rate=48_000, layout="stereo")
+        video.width, video.height, video.pix_fmt = 160, 96, "yuv420p"
+        for block in range(40):
+            samples = av.AudioFrame(format="s16", layout="stereo", samples=1152)
+            samples.planes[0].update(bytes(4 * 1152))
+            samples.sample_rate, samples.time_base, samples.pts = 48_000, Fraction(1, 48_000), 1152 * block
+            file.mux(sound.encode(samples))
+        for number in range(10):
+            picture = av.VideoFrame.from_ndarray(np.full((96, 160, 3), 20 * number, np.uint8), "rgb24")
+            picture.pts, picture.time_base = number, Fraction(1, 25)
+            for packet in video.encode(picture):
+                packet.time_base, packet.pts, packet.dts = Fraction(1, 90_000), 12_345 + 3600 * number, None
+                packet.dts = packet.pts
+                file.mux(packet)
+        file.mux(sound.encode(None))
+    list(encode(str(path), SETTINGS, str(out)))
+    expected = times(path)
+    assert expected[0] * 1000 % 1 > 0.1
+    assert times(out) == pytest.approx(expected, abs=1e-9)
+
+
 def test_the_frames_of_a_copy_are_those_of_the_video(tmp_path: Path) -> None:
     out = tmp_path / "copy.mp4"
     list(encode(str(SAMPLE), SETTINGS, str(out)))
