@@ -26,8 +26,7 @@ def access_of(host: str, *, api_key: str | None, insecure: bool, folder: Path) -
     Raises:
         UsageError: the key is none, options contradict each other, or other machines could ask without a key.
     """
-    from m3video.serve.guards import Access
-    from m3video.serve.run import is_loopback
+    from m3video.serve.guards import Access, is_loopback
 
     if api_key is not None and (not api_key.strip() or not api_key.isascii() or not api_key.isprintable()):
         raise UsageError("--api-key must be printable ASCII that is not blank")

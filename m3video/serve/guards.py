@@ -56,6 +56,16 @@ _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 _EVERYWHERE = frozenset({"", "0.0.0.0", "::"})
 
 
+def is_loopback(host: str) -> bool:
+    """Return whether only this machine can reach `host`."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
 @dataclass(frozen=True, slots=True)
 class Access:
     """Who may ask.
@@ -78,6 +88,11 @@ class Access:
     def page_token(self) -> str:
         """What the cookie of a browser holds: it follows from the key, which does not follow from it."""
         return hashlib.sha256(f"{COOKIE} {self.api_key}".encode()).hexdigest()
+
+    @property
+    def may_upload(self) -> bool:
+        """Whether those who may ask may also add videos: not where everybody on the network may ask."""
+        return self.api_key is not None or is_loopback(self.host)
 
     def is_key(self, given: str) -> bool:
         """Return whether a text is the key, in a time that does not depend on where it differs."""

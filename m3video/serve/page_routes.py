@@ -56,7 +56,7 @@ def page_routes(served: Served, access: Access) -> APIRouter:
 
     router = APIRouter(lifespan=lifespan)
     router.include_router(library_routes(folder, notes, pictures))
-    router.include_router(upload_routes(folder, pictures))
+    router.include_router(upload_routes(folder, pictures, access))
     router.include_router(media_routes(folder, pictures, proxies))
     router.include_router(plan_routes(folder, settings, looks))
     router.include_router(note_routes(folder, notes, pictures, settings))

@@ -22,7 +22,7 @@ from m3video.errors import DiskFullError, M3VideoError, VideoError
 from m3video.serve.errors import RequestError
 from m3video.serve.files import VideoFolder, unfinished
 from m3video.serve.frames import Pictures
-from m3video.serve.guards import UPLOAD_PATH
+from m3video.serve.guards import UPLOAD_PATH, Access
 from m3video.utils.text import printable
 from m3video.video.path_checks import RECENT_WRITE_NOTE
 
@@ -117,13 +117,15 @@ class Uploads:
             os.rename(file.name, target)
 
 
-def upload_routes(folder: VideoFolder, pictures: Pictures) -> APIRouter:
-    """Return the route of uploads."""
+def upload_routes(folder: VideoFolder, pictures: Pictures, access: Access) -> APIRouter:
+    """Return the route of uploads; it refuses all where other machines may ask without a key."""
     router, uploads = APIRouter(), Uploads(folder, pictures)
 
     @router.put(UPLOAD_PATH)
     async def upload(request: Request, name: str) -> dict[str, str]:
         """Take a file as the body of the request."""
+        if not access.may_upload:
+            raise RequestError("everybody may ask this server, so it takes no videos: give it an --api-key", status=403)
         try:
             await uploads.take(name, int(request.headers.get("content-length", "0")), request.stream())
         except ClientDisconnect:

@@ -21,13 +21,14 @@ from tests.serve.browser import chromium, needs_chromium, planned, served
 from tests.serve.browser import until as until_page
 from tests.serve.running import running, until
 
+KEY = {"Authorization": "Bearer key"}
 NAME = "Überwachung 🎬.mp4"
 
 
 @pytest.fixture
 def client(tmp_path: Path) -> Iterator[TestClient]:
-    access = Access(host="testserver", most_body_of={"/api/": 1000, UPLOAD_PATH: 1 << 20})
-    with TestClient(create_app(tmp_path, Settings(model="rendered"), access=access)) as client:
+    access = Access(host="testserver", api_key="key", most_body_of={"/api/": 1000, UPLOAD_PATH: 1 << 20})
+    with TestClient(create_app(tmp_path, Settings(model="rendered"), access=access), headers=KEY) as client:
         yield client
 
 
@@ -47,6 +48,14 @@ def test_a_video_enters_the_library_whole(client: TestClient, tmp_path: Path) ->
     assert client.get("/api/video", params={"video": NAME}).json()["seconds"] == 12.0
     assert left(tmp_path) == []
     assert (tmp_path / NAME).stat().st_mode & 0o777 == (tmp_path / ".m3video").stat().st_mode & 0o666
+
+
+def test_a_server_that_everybody_may_ask_takes_no_videos(tmp_path: Path) -> None:
+    for host, status in (("testserver", 403), ("127.0.0.1", 200)):
+        app = create_app(tmp_path, Settings(model="rendered"), access=Access(host=host))
+        with TestClient(app, base_url=f"http://{host}") as client:
+            assert put(client, NAME, SAMPLE.read_bytes()).status_code == status
+            assert (tmp_path / NAME).exists() == (status == 200)
 
 
 def test_what_is_there_is_never_replaced(client: TestClient, tmp_path: Path) -> None:
