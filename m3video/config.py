@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from m3video.errors import UsageError
 from m3video.types import SCALES
-from m3video.utils.text import fault_of, nearest, printable, read_text
+from m3video.utils.text import fault_of, json_object_text, nearest, printable, read_text
 from m3video.utils.units import parse_size
 
 ENV_PREFIX = "M3VIDEO_"
@@ -123,6 +123,8 @@ class Settings(BaseModel):
     timestamps: bool = Field(True, description="tell the model each frame's time")
     vision_batch: int = Field(8, ge=1, description="frames in one run of the vision tower")
     max_new_tokens: int = Field(64, ge=1, description="longest answer, in tokens")
+    abstain: float | None = Field(None, gt=0, lt=1, description="answer 'cannot tell' where confidence is less")
+    answer_schema: str | None = Field(None, description="JSON schema that an answer obeys")
 
     cache: bool = Field(True, description="cache scans and frames' visual features on disk")
     cache_gib: float = Field(4.0, gt=0, description="size limit of the cache folder, in GiB")
@@ -131,6 +133,11 @@ class Settings(BaseModel):
     @classmethod
     def _in_seconds(cls, value: Any) -> Any:
         return parse_clock(value) if isinstance(value, str) else value
+
+    @field_validator("answer_schema", mode="before")
+    @classmethod
+    def _is_an_object(cls, value: Any) -> str | None:
+        return None if value is None else json_object_text(value)
 
     @field_validator("saliency", mode="before")
     @classmethod
@@ -195,6 +202,8 @@ class Settings(BaseModel):
                 if getattr(self, name) != type(self).model_fields[name].default:
                     flag = "--" + name.replace("_", "-")
                     raise ValueError(f"{flag} says which frames stand in a sequence: leave it out with --layout grid")
+            if self.answer_schema is not None:
+                raise ValueError("--schema is for a sequence of frames: leave it out with --layout grid")
             if not self.timestamps:
                 raise ValueError("--no-timestamps is for a sequence of frames, a grid shows no times: leave it out")
         return self

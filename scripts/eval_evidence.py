@@ -2,6 +2,10 @@
 
     python scripts/eval_evidence.py                      # two seeds of eight clips; about ten minutes
     python scripts/eval_evidence.py --random             # the same with random weights: chance
+    python scripts/eval_evidence.py --natural PHOTOS     # `small`, on reels of photographs
+
+On reels of eight photographs one shows a thing by what people wrote of it, and seven surely do not: "Is there a dog?"
+is asked, and counts where the answer is yes.
 
 Only questions count that name a moment and are answered right. A range is right where one of its frames lies in the
 true shot. Precision is over all ranges, recall over all questions, with 95 % intervals over clips. Then frames are
@@ -24,14 +28,14 @@ import numpy as np
 import torch
 
 from m3video.config import Settings
+from m3video.evaluation.counterfactual import swap_frames
 from m3video.evaluation.footage_set import FootageSpec, make_footage_records
 from m3video.evaluation.intervals import accuracy
 from m3video.evaluation.records import Record, is_right
 from m3video.inference.session import VideoSession
 from m3video.model.m3 import checkpoint
 from m3video.model.m3.checkpoint import LoadedModel
-from m3video.model.m3.pooling import pack_tokens, pool_further
-from m3video.model.m3.prefix import Prefix
+from m3video.model.m3.saliency import CoarseAttention
 from m3video.types import Answer
 
 EDGE = 0.05
@@ -48,41 +52,32 @@ def is_true(record: Record, answer: Answer, pts: Sequence[int]) -> bool:
     return any(start - EDGE <= answer.plan.video.pts_seconds(each) <= end + EDGE for each in pts)
 
 
-def baselines(record: Record, answer: Answer) -> dict[str, list[list[int]]]:
-    """Groups of frames that others would cite: all shots shown, and the shot of the frame nearest to the moment."""
+def baselines(record: Record, answer: Answer, attention: CoarseAttention) -> dict[str, list[list[int]]]:
+    """Groups of frames that others would cite: all shots shown, the frame nearest to the moment, and the frame that the
+    question makes the model attend to most."""
     frames = answer.plan.frames
     shots = [[frame.pts for frame in group] for _, group in itertools.groupby(frames, key=lambda frame: frame.shot)]
     moment = record.moment or 0.0
     near = min(frames, key=lambda frame: abs(answer.plan.video.pts_seconds(frame.pts) - moment))
-    return {"all that was shown": shots, "the frame nearest to the moment": [[near.pts]]}
+    most = frames[int(attention.attend(record.question).relevance_N.argmax())]
+    return {
+        "all that was shown": shots,
+        "the frame nearest to the moment": [[near.pts]],
+        "the frame with most attention": [[most.pts]],
+    }
+
+
+def attention_over(session: VideoSession, answer: Answer) -> CoarseAttention:
+    """The model's attention to the frames of an answer, at the scales that they have in it."""
+    visual, _ = session.tokens(answer.plan)
+    times = [answer.plan.video.pts_seconds(frame.pts) for frame in answer.plan.frames]
+    return CoarseAttention(session.loaded, visual, times_seconds=times)
 
 
 def note_ranges(found: Measures, name: str, record: Record, answer: Answer, groups: Sequence[Sequence[int]]) -> None:
     hits = [is_true(record, answer, group) for group in groups]
     found[f"{name}: precision"] += [(float(hit), record.clip) for hit in hits]
     found[f"{name}: recall"].append((float(any(hits)), record.clip))
-
-
-def swapped(session: VideoSession, answer: Answer, pts: Sequence[int], others: VideoSession) -> str:
-    """The answer when some frames are replaced by frames of another clip, at the same scales."""
-    visual, _ = session.tokens(answer.plan)
-    details = others.plan_details(max_frames=8)
-    foreign, _ = others.tokens(others.plan_with(details, [576] * len(details.selection)))
-    blocks = []
-    for number, frame in enumerate(answer.plan.frames):
-        block = visual.frame(number)
-        if frame.pts in pts:
-            block = pool_further(
-                foreign.frame(number % len(foreign)), min(frame.scale, foreign.scale_N[number % len(foreign)])
-            )
-        blocks.append(block)
-    prefix = Prefix(
-        session.loaded,
-        pack_tokens(blocks, [len(block) for block in blocks]),
-        times_seconds=[answer.plan.video.pts_seconds(frame.pts) for frame in answer.plan.frames],
-        shots_seconds=answer.plan.shots_seconds,
-    )
-    return prefix.answer(answer.question, max_new_tokens=16).text
 
 
 def measure(records: Sequence[Record], loaded: LoadedModel, settings: Settings, *, swaps: int, found: Measures) -> None:
@@ -94,7 +89,7 @@ def measure(records: Sequence[Record], loaded: LoadedModel, settings: Settings, 
             VideoSession(video, settings, loaded=loaded) as session,
             VideoSession(other, settings, loaded=loaded) as strange,
         ):
-            left = swaps
+            left, attention = swaps, None
             for asked, record in enumerate(one for one in records if one.video == video):
                 answer = session.ask(record.question)
                 evidence = answer.evidence
@@ -106,7 +101,8 @@ def measure(records: Sequence[Record], loaded: LoadedModel, settings: Settings, 
                     continue
                 cited = [one.pts for one in evidence.ranges] if evidence.verdict == "cited" else []
                 note_ranges(found, "cited", record, answer, cited)
-                for name, groups in baselines(record, answer).items():
+                attention = attention or attention_over(session, answer)
+                for name, groups in baselines(record, answer, attention).items():
                     note_ranges(found, name, record, answer, groups)
                 found["nothing cited: the model says it without frames"].append(
                     (float(evidence.verdict == "unsupported"), record.clip)
@@ -128,10 +124,58 @@ def measure(records: Sequence[Record], loaded: LoadedModel, settings: Settings, 
                     mine = {pts for group in cited for pts in group}
                     rest = [frame.pts for frame in answer.plan.frames if frame.pts not in mine]
                     for name, pts in (("cited", mine), ("others", rng.sample(rest, min(len(rest), len(mine))))):
-                        changes = float(swapped(session, answer, tuple(pts), strange) != answer.text)
-                        found[f"{name} replaced by another clip's frames: the answer changes"].append(
-                            (changes, record.clip)
-                        )
+                        again = swap_frames(session, answer, pts, strange)
+                        changes = (float(again.text != answer.text), record.clip)
+                        found[f"{name} replaced by another clip's frames: the answer changes"].append(changes)
+                        if again.foreign != answer.text:
+                            found[f"{name} replaced by frames with another answer: the answer changes"].append(changes)
+
+
+def measure_natural(folder: Path, asked: argparse.Namespace, found: Measures) -> None:
+    """Ask `small` about a thing that one of eight scenes shows, for each thing and seed."""
+    from eval_find import THINGS, compose, write_reel
+
+    from m3video.training.natural import photos
+    from m3video.training.natural.caption_facts import Facts
+    from m3video.training.natural.nouns import with_article
+
+    known = [(photo, Facts.of(photo.captions)) for photo in photos.flickr8k(asked.natural, "dev")]
+    stored, loaded = photos.pictures(asked.natural, "flickr8k"), checkpoint.load("small")
+    settings = Settings(model="small", budget=asked.budget, max_frames=32, cache=False)
+    for seed, thing in itertools.product(asked.seeds, THINGS.split(",")):
+        name = f"{seed} {thing}"
+        scenes, (true,) = compose(known, thing, random.Random(f"{name} evidence"), count=8, showing=1)
+        path = folder / f"{name}.mp4"
+        write_reel(path, scenes, stored)
+        with VideoSession(path, settings, loaded=loaded, keeps_looking=False) as session:
+            answer = session.ask(f"Is there {with_article(thing)}?")
+            is_yes = answer.text.lower().startswith("yes")
+            found["the answer is right"].append((float(is_yes), name))
+            if not is_yes or answer.evidence is None:
+                continue
+            record = Record(
+                id=name,
+                video=str(path),
+                question=answer.question,
+                answer="yes",
+                family="presence",
+                group=None,
+                localised=True,
+                clip=name,
+                metric="yes-no",
+                evidence=true,
+                moment=sum(true) / 2,
+            )
+            cited = [one.pts for one in answer.evidence.ranges] if answer.evidence.verdict == "cited" else []
+            note_ranges(found, "cited", record, answer, cited)
+            for other, groups in baselines(record, answer, attention_over(session, answer)).items():
+                note_ranges(found, other, record, answer, groups)
+            found["nothing cited: the model says it without frames"].append(
+                (float(answer.evidence.verdict == "unsupported"), name)
+            )
+            found["nothing cited: it rests on no single moment"].append(
+                (float(answer.evidence.verdict == "spread"), name)
+            )
 
 
 def summed_up(values: Sequence[tuple[float, str]]) -> dict[str, float]:
@@ -151,8 +195,14 @@ def main() -> int:
     parser.add_argument("--budget", type=int, default=720)
     parser.add_argument("--swaps", type=int, default=4, help="answers for each clip whose frames are replaced")
     parser.add_argument("--random", action="store_true", help="weights that know nothing")
+    parser.add_argument("--natural", type=Path, metavar="PHOTOS", help="folder with flickr8k/")
     parser.add_argument("--json", action="store_true")
     asked = parser.parse_args()
+    found: Measures = defaultdict(list)
+    if asked.natural is not None:
+        with tempfile.TemporaryDirectory() as folder:
+            measure_natural(Path(folder), asked, found)
+        return show(found, as_json=asked.json)
     loaded = checkpoint.load("rendered")
     if asked.random:
         torch.manual_seed(0)
@@ -160,14 +210,18 @@ def main() -> int:
             if parameter.ndim > 1:
                 torch.nn.init.normal_(parameter, std=0.02)
     settings = Settings(model="rendered", budget=asked.budget, max_frames=32, cache=False)
-    found: Measures = defaultdict(list)
     with tempfile.TemporaryDirectory() as folder:
         for seed in asked.seeds:
             spec = FootageSpec(seed=seed, clips=asked.clips, questions=asked.questions)
             records = make_footage_records(spec, folder=Path(folder))
             measure(records, loaded, settings, swaps=asked.swaps, found=found)
+    return show(found, as_json=asked.json)
+
+
+def show(found: Measures, *, as_json: bool) -> int:
+    """Print what was measured; return the exit code."""
     rows = {name: summed_up(values) for name, values in sorted(found.items())}
-    if asked.json:
+    if as_json:
         print(json.dumps(rows, indent=1))
         return 0
     for name, row in rows.items():

@@ -25,7 +25,8 @@ from m3video.evaluation.footage_set import FootageSpec
 from m3video.evaluation.intervals import Interval
 from m3video.evaluation.methods import SALIENT, make_methods
 from m3video.evaluation.records import Record
-from m3video.evaluation.run import RunSettings, run_evaluation
+from m3video.evaluation.run import run_evaluation
+from m3video.evaluation.run_settings import RunSettings
 from m3video.evaluation.saliency.measures import hits
 from m3video.evaluation.saliency.questions import (
     REFERENCE_KINDS,

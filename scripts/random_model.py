@@ -70,6 +70,9 @@ class HashedWords:
     def unknown_words(self, text: str) -> list[str]:
         return []
 
+    def spelling(self) -> str:
+        return ""
+
     def without_piece(self, vocabulary: int) -> list[int]:
         return []
 

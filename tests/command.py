@@ -37,6 +37,8 @@ _CHANGEABLE = ("COLUMNS", "TERM", "PYTHONIOENCODING", "PYTHONUNBUFFERED")
 _SET_BY_IMPORTS = ("LD_LIBRARY_PATH", "RAY_", "TORCHINDUCTOR_")
 """Beginnings of those that OpenCV, Ray and torchao set when they are imported, so that they change while tests run. The
 server has not imported Ray; nothing reads the others later."""
+_FOREIGN = ("__main__", "harness.lmms_eval_model", "harness.vlmevalkit_model")
+"""Ends of the names of modules that only another program imports: two need lmms-eval or VLMEvalKit."""
 _PLAIN = {"args", "stdin", "stdout", "stderr", "cwd", "env", "text", "start_new_session"}
 """Arguments of Popen that the server knows."""
 
@@ -54,7 +56,7 @@ def heavy() -> list[str]:
         "rich.progress",
     ]
     models = [f"transformers.models.{name}.modeling_{name}" for name in ("llama", "clip")]
-    return [*(name for name in ours if not name.endswith("__main__")), *LIGHT, *late, *models]
+    return [*(name for name in ours if not name.endswith(_FOREIGN)), *LIGHT, *late, *models]
 
 
 class Server:

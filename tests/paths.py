@@ -12,6 +12,6 @@ SCRIPTS = ROOT / "scripts"
 
 _SHARED = ROOT.parent / "shared"
 VIDEOS = Path(os.environ.get("M3VIDEO_VIDEOS_DIR") or _SHARED / "videos")
+ANNOTATIONS = Path(os.environ.get("M3VIDEO_ANNOTATIONS_DIR") or _SHARED / "annotations")
 PHOTOS = Path(os.environ.get("M3VIDEO_PHOTOS_DIR") or _SHARED / "photos")
 PARITY = Path(os.environ.get("M3VIDEO_PARITY_DIR") or _SHARED / "m3-parity")
-PHOTOS = Path(os.environ.get("M3VIDEO_PHOTOS_DIR") or _SHARED / "photos")

@@ -19,7 +19,9 @@ try:
     from m3video.cli.cache import app as cache
     from m3video.cli.chat import chat
     from m3video.cli.convert import convert
-    from m3video.cli.eval import app as evaluation
+    from m3video.cli.eval_benchmark import app as evaluation
+    from m3video.cli.eval_confidence import confidence
+    from m3video.cli.find import find
     from m3video.cli.frames import frames
     from m3video.cli.mcp import mcp
     from m3video.cli.plan import plan
@@ -43,8 +45,9 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Two-pass rate control for video language models, with visual tokens as the bits.",
 )
-for _verb in (probe, analyze, plan, frames, ask, chat, summarize, serve, mcp, batch, tune, convert, train):
+for _verb in (probe, analyze, plan, frames, ask, chat, find, summarize, serve, mcp, batch, tune, convert, train):
     app.command()(_verb)
+evaluation.command()(confidence)
 app.add_typer(evaluation)
 app.add_typer(cache)
 

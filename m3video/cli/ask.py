@@ -15,6 +15,7 @@ from m3video.cli.options import (
     Json,
     Quiet,
     SavedPlan,
+    Schema,
     Video,
     refuse_decided,
     with_settings,
@@ -25,13 +26,14 @@ if TYPE_CHECKING:
     from m3video.types import Answer
 
 
-@with_settings(PLANNING, "saliency", "layout", ANSWERING, "scan_seconds", VIDEO, "cache")
+@with_settings(PLANNING, "saliency", "layout", ANSWERING, "abstain", "scan_seconds", VIDEO, "cache")
 def ask(
     video: Video,
     question: Annotated[str, typer.Argument(help="what to ask", show_default=False)],
     *,
     plan: SavedPlan = None,
     option: Annotated[list[str] | None, typer.Option(help="an answer to choose from; repeat (grid layout)")] = None,
+    schema: Schema = None,
     evidence: Evidence = True,
     given: GivenSettings,
     json: Json = False,
@@ -47,7 +49,7 @@ def ask(
     from m3video.report.answer_text import answer_details, answer_record
 
     refuse_decided(plan, given)
-    settings = given.resolve()
+    settings = given.resolve(schema=schema)
     saved = None if plan is None else load_plan(plan)
     with VideoSession(video, settings, keeps_looking=False, progress=make_progress(quiet=quiet)) as session:
         answer = session.ask(question, plan=saved, options=option or (), evidence=False)

@@ -19,10 +19,11 @@ from m3video.cli.options import (
     GivenSettings,
     Json,
     Quiet,
+    Schema,
     with_settings,
 )
 from m3video.cli.outputs import refuse_stdout
-from m3video.config import ANY_MODEL
+from m3video.config import ANY_MODEL, Settings
 from m3video.errors import UsageError
 from m3video.utils.text import check_text
 
@@ -44,7 +45,7 @@ class FileFormat(StrEnum):
     MD = "md"
 
 
-@with_settings(SPENDING, ANSWERING, VIDEO, help={"budget": BUDGET_OF_SUMMARY})
+@with_settings(SPENDING, ANSWERING, "abstain", VIDEO, help={"budget": BUDGET_OF_SUMMARY})
 def batch(
     videos: Annotated[
         str,
@@ -59,6 +60,7 @@ def batch(
     output: Annotated[str, typer.Option("-o", "--output", help="folder or URL of results, to go on in")],
     question: Annotated[str | None, typer.Option(help="asked of every video (task ask)")] = None,
     questions: Annotated[Path | None, typer.Option(help=QUESTIONS_HELP)] = None,
+    schema: Schema = None,
     format: Annotated[list[FileFormat] | None, typer.Option(help="also write summaries as this; repeat")] = None,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="also try again what failed")] = False,
     limit: Annotated[int | None, typer.Option(help="begin no more items than this", min=1)] = None,
@@ -93,7 +95,7 @@ def batch(
     _check_flags(task, question, questions, format)
     refuse_stdout("-o", output)
     asked = _questions(question, questions)
-    source, settings = open_source(videos), given.resolve()
+    source, settings = open_source(videos), given.resolve(schema=schema)
     if settings.memory == "auto":
         raise UsageError("--memory auto differs from run to run, and so would the items: name a size, e.g. 8GiB")
     if settings.scan_seconds is not None:
@@ -102,6 +104,7 @@ def batch(
     is_open = settings.model == ANY_MODEL and task != "analyze"  # which needs no model
     if task != "analyze":
         settings, decided = decide_for_batch(settings, output)
+    _check_abstain(task, settings)
     settings, fitted = fit_or_keep(settings)
     print_notes([] if quiet else [*decided, *(() if fitted is None else fitted.notes)])
     video_task = make_task(task, settings, formats=format or (), fetch=not dry_run)
@@ -133,6 +136,15 @@ def _check_flags(task: str, question: str | None, questions: Path | None, format
         raise UsageError(f"--format {formats[0]} is for summaries: leave it out with --task {task}")
     if question is not None and not question.strip():
         raise UsageError("the question is empty: give one in quotes")
+
+
+def _check_abstain(task: str, settings: Settings) -> None:
+    """Raise UsageError where answers shall be withheld, and there are none, or none with a confidence."""
+    from m3video.inference.confidence import refuse_abstain
+
+    if settings.abstain is not None and task != "ask":
+        raise UsageError(f"--abstain is for answers: leave it out with --task {task}")
+    refuse_abstain(settings)
 
 
 def _questions(question: str | None, questions: Path | None) -> BatchQuestions:

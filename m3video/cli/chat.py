@@ -36,7 +36,7 @@ COMMANDS = (
 )
 
 
-@with_settings(PLANNING, "saliency", ANSWERING, "scan_seconds", VIDEO, "cache")
+@with_settings(PLANNING, "saliency", ANSWERING, "abstain", "scan_seconds", VIDEO, "cache")
 def chat(
     video: Video,
     *,
@@ -200,11 +200,13 @@ def _lines(*, is_terminal: bool) -> Iterator[str]:
 
 
 def _details(answer: Answer) -> str:
-    """Return the evidence of an answer and its cost."""
-    from m3video.report.answer_text import cost_lines, evidence_lines
+    """Return the confidence of an answer, its evidence and its cost."""
+    from m3video.report.answer_text import confidence_lines, cost_lines, evidence_lines
 
     rests = [] if answer.evidence is None else evidence_lines(answer.evidence, answer.text)
-    return "\n".join(_wrapped(line.strip(), indent="  ") for line in [*rests, *cost_lines(answer)])
+    return "\n".join(
+        _wrapped(line.strip(), indent="  ") for line in [*confidence_lines(answer), *rests, *cost_lines(answer)]
+    )
 
 
 def _wrapped(text: str, *, indent: str = "") -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -11,8 +11,9 @@ import typer
 
 from m3video.cli.options import GivenSettings, Quiet, with_settings
 from m3video.cli.outputs import refuse_stdout
-from m3video.errors import UsageError
+from m3video.errors import EXIT_SOME_FAILED, UsageError
 from m3video.utils.cache import cache_root
+from m3video.utils.text import printable
 
 if TYPE_CHECKING:
     from m3video.evaluation.records import Record
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 app = typer.Typer(
     name="eval",
     no_args_is_help=True,
-    help="Compare ways to spend the same visual tokens.",
+    help="Compare ways to spend the same visual tokens; measure what confidence says.",
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -29,11 +30,6 @@ app = typer.Typer(
 TABLE_WIDTH = 200
 BUDGETS = "144,360,720,1440,2880"
 RATES = "1,4,9,36"
-
-
-@app.callback()
-def _group() -> None:
-    """Keep `footage` a verb of its own while it is the only one."""
 
 
 @app.command()
@@ -85,7 +81,8 @@ def footage(
     from m3video.cli.terminal import make_progress, print_notes
     from m3video.evaluation.footage_set import LENGTHS, RATE_LENGTHS, FootageSpec, describe_groups, make_footage_records
     from m3video.evaluation.records import save_records
-    from m3video.evaluation.run import RunSettings, method_budgets, run_evaluation
+    from m3video.evaluation.run import run_evaluation
+    from m3video.evaluation.run_settings import RunSettings, method_budgets
     from m3video.model.m3 import checkpoint
 
     progress = make_progress(quiet=quiet)
@@ -109,22 +106,29 @@ def footage(
     )
     answered = run_evaluation(records, loaded, wanted, folder, progress=progress)
     save_records(records, folder / "records.jsonl")
-    _show(
-        answered, records, [(method.name, budget) for method, budget in method_budgets(wanted)], plots=plots, json=json
-    )
+    only = [(method.name, budget) for method, budget in method_budgets(wanted)]
+    show(answered, records, only, task="footage", plots=plots, json=json)
 
 
-def _show(
-    folder: RunFolder, records: Sequence[Record], only: Sequence[tuple[str, int]], *, plots: bool, json: bool
+def show(
+    folder: RunFolder,
+    records: Sequence[Record],
+    only: Sequence[tuple[str, int]],
+    *,
+    task: str,
+    plots: bool,
+    json: bool,
+    notes: Sequence[str] = (),
+    missing: Mapping[str, Mapping[str, int]] | None = None,
 ) -> None:
-    """Save the report and print it."""
+    """Save the report and print it; exit code 3 where a question failed."""
     from rich.console import Console
 
     from m3video.cli.terminal import print_json
     from m3video.evaluation.report import make_report, report_json, save_report
     from m3video.evaluation.tables import print_report
 
-    report = make_report(folder, records, task="footage", only=only)
+    report = make_report(folder, records, task=task, only=only, notes=notes, missing=missing)
     save_report(report, folder.folder)
     if plots:
         from m3video.evaluation.plots import save_plots
@@ -135,6 +139,32 @@ def _show(
     else:
         # Tables are data: their lines are not cut to the width of the terminal.
         print_report(report, Console(width=TABLE_WIDTH, markup=False, highlight=False))
+    if report.failed:
+        raise typer.Exit(EXIT_SOME_FAILED)
+
+
+@app.command()
+def compare(
+    *,
+    first: Annotated[Path, typer.Argument(help="folder of a run", show_default=False)],
+    second: Annotated[Path, typer.Argument(help="folder of another, over the same questions", show_default=False)],
+    json: Annotated[bool, typer.Option("--json", help="print results as JSON")] = False,
+) -> None:
+    """Compare two runs, question by question.
+
+    Example: m3video eval compare runs/before runs/after
+    """
+    from rich.console import Console
+
+    from m3video.cli.terminal import print_json
+    from m3video.evaluation.compare_runs import compare_runs, comparison_json, print_comparison
+
+    found = compare_runs(first, second)
+    if json:
+        print_json(comparison_json(found))
+    else:
+        names = (printable(first.name or first), printable(second.name or second))
+        print_comparison(found, Console(width=TABLE_WIDTH, markup=False, highlight=False), names=names)
 
 
 def parse_budgets(text: str) -> list[int]:

@@ -32,7 +32,7 @@ def frames(
     from m3video.cli.terminal import make_progress, print_notes
     from m3video.errors import UsageError
     from m3video.inference.pipeline import open_for
-    from m3video.planning.plan_file import check_matches, load_plan
+    from m3video.planning.plan_file import for_video, load_plan
     from m3video.report.frame_files import LEAST_TOKENS, WRITERS
     from m3video.utils.text import counted, printable
 
@@ -45,11 +45,13 @@ def frames(
     if not saved.frames or saved.grid_tokens is not None:
         raise UsageError(f"--plan ({printable(plan)}) must show frames one by one: it shows none, or one image grid")
     with open_for(video, given.resolve()) as reader:
-        check_matches(saved, reader.info)
+        saved = for_video(saved, reader.info)
         try:
             write(reader, saved, output, progress=make_progress(quiet=quiet))
         except OSError as error:
             raise UsageError(f"-o ({printable(output)}) cannot be written: {error.strerror}") from None
     small = sum(frame.scale < LEAST_TOKENS for frame in saved.frames)
-    if small and not quiet:
-        print_notes([f"{counted(small, 'frame')} below {LEAST_TOKENS} tokens: Qwen2.5-VL enlarges them to more tokens"])
+    notes = list(saved.warnings)
+    if small:
+        notes.append(f"{counted(small, 'frame')} below {LEAST_TOKENS} tokens: Qwen2.5-VL enlarges them to more tokens")
+    print_notes([] if quiet else notes)

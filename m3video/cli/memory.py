@@ -27,6 +27,13 @@ def fit_or_keep(settings: Settings, *, measure: bool = False) -> tuple[Settings,
     return fitted.settings, fitted
 
 
+def budget_flag(fitted: FittedSettings | None) -> str | None:
+    """Return what raises a budget that was found for a memory, e.g. "--memory (16.0 GiB)"; None for `--budget`."""
+    if fitted is None or fitted.fit.binds == "request":
+        return None
+    return "the model's context" if fitted.fit.binds == "context" else f"--memory ({size_text(fitted.device.memory)})"
+
+
 def memory_rows(fitted: FittedSettings | None, *, measure: bool = False, progress: Progress) -> list[tuple[str, str]]:
     """Return rows for the table of a plan: what fits, what uses the memory, and the measured peak if asked for."""
     if fitted is None:

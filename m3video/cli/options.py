@@ -17,6 +17,7 @@ import typer
 
 from m3video.config import PLAN_SETTINGS, Settings, load_settings
 from m3video.errors import UsageError
+from m3video.utils.text import json_object_text, printable, read_text
 
 SPENDING = ("budget", "memory", "max_frames", "detail")
 PLANNING = (*SPENDING, "sampling", "start", "end", "fps", "num_frames", "every_shot", "max_gap", "at")
@@ -31,6 +32,7 @@ Evidence = Annotated[bool, typer.Option("--evidence/--no-evidence", help="test w
 Json = Annotated[bool, typer.Option("--json", help="print data as JSON")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="no progress, no notes")]
 SavedPlan = Annotated[Path | None, typer.Option("--plan", help="show exactly the frames of this plan")]
+Schema = Annotated[Path | None, typer.Option("--schema", help="file of a JSON schema that the answer obeys")]
 Video = Annotated[str, typer.Argument(help="a local video file", show_default=False)]
 
 _FLAG_TYPES = {"at": list[str], "start": str, "end": str, "max_frames": str}
@@ -49,13 +51,22 @@ class GivenSettings:
     flags: Mapping[str, Any]
     config: Path | None = None
 
-    def resolve(self) -> Settings:
+    def resolve(self, *, schema: Path | None = None) -> Settings:
         """Return the settings, with what was not given from the YAML file, the environment and the defaults.
 
+        Args:
+            schema: file of the setting `answer_schema`.
+
         Raises:
-            UsageError: a value is wrong, or settings contradict each other.
+            UsageError: a value is wrong, settings contradict each other, or the schema cannot be obeyed.
         """
-        return load_settings(self.flags, config=self.config)
+        flags = self.flags if schema is None else {**self.flags, "answer_schema": _read_schema(schema)}
+        settings = load_settings(flags, config=self.config)
+        if settings.answer_schema is not None:
+            from m3video.model.json_answers import check_schema
+
+            check_schema(settings.answer_schema)
+        return settings
 
 
 def setting_option(name: str, help: str | None = None) -> Any:
@@ -121,6 +132,15 @@ def refuse_decided(plan: Path | None, given: GivenSettings) -> None:
     decided = [name for name in given.flags if name in PLAN_SETTINGS]
     if plan is not None and decided:
         raise UsageError(f"--plan {plan} already decides --{decided[0].replace('_', '-')}: give one of the two")
+
+
+def _read_schema(path: Path) -> str:
+    try:
+        return json_object_text(read_text(path))
+    except OSError as error:
+        raise UsageError(f"--schema {printable(path)} cannot be read: {error.strerror}") from None
+    except ValueError as error:
+        raise UsageError(f"--schema {printable(path)}: {error}") from None
 
 
 def _parameter(name: str, annotation: Any) -> inspect.Parameter:

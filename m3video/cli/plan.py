@@ -38,7 +38,7 @@ def plan(
 
     Example: m3video plan film.mp4 --budget 2880 -o plan.json --plot plan.png
     """
-    from m3video.cli.memory import fit_or_keep, memory_notes, memory_rows
+    from m3video.cli.memory import budget_flag, fit_or_keep, memory_notes, memory_rows
     from m3video.cli.terminal import make_progress
     from m3video.inference.decision import binding_limits
     from m3video.inference.first_pass import with_scan_frames
@@ -73,7 +73,8 @@ def plan(
         cache.settle()
     warnings = [*decided.notes, *memory_notes(fitted), *details.plan.warnings, *([] if cache is None else cache.notes)]
     are_shown = not json or plot is not None or html is not None
-    facts = [*plan_facts(details.plan, binding_limits(details) if are_shown else None), *fits]
+    limits = binding_limits(details, budget_flag=budget_flag(fitted)) if are_shown else None
+    facts = [*plan_facts(details.plan, limits), *fits]
     _draw(details, facts, thumbnails, plot=plot, html=html)
     if json:
         _print_record(details, [*(f"{name}: {text}" for name, text in fits), *warnings])

@@ -11,7 +11,7 @@ from m3video.model.safetensors_headers import weights_digest
 WHERE_IT_RUNS = frozenset({"device", "vision_batch", "cache", "cache_gib", "memory"})
 """Settings that change how fast an answer comes, not the answer."""
 
-OF_ANSWERS = frozenset({"vision_tower", "dtype", "quantize", "max_new_tokens"})
+OF_ANSWERS = frozenset({"vision_tower", "dtype", "quantize", "max_new_tokens", "answer_schema"})
 OF_PLANS = frozenset({*PLAN_SETTINGS, "timestamps", "model"} - {"scan"})
 """Settings that change an answer only, and those that change a plan too; every other one may change all outcomes."""
 
@@ -34,6 +34,10 @@ def config_of(name: str, settings: Settings, *, fetch: bool = True) -> str:
     if name == "analyze":
         without |= OF_PLANS
     weights = "" if name in ("analyze", "plan") else weights_sample(settings, fetch=fetch)
+    if settings.answer_schema is None:
+        without |= {"answer_schema"}  # what was done before there was this setting stays done
+    if settings.abstain is None or name != "ask":
+        without |= {"abstain"}
     return digest(name, {key: value for key, value in values.items() if key not in without}, weights)
 
 

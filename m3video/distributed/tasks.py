@@ -17,6 +17,7 @@ from m3video.distributed.messages import JobRequest, ModelRequest, Outcome, Part
 from m3video.distributed.storage import saving
 from m3video.distributed.worker_process import heartbeat
 from m3video.errors import M3VideoError, PlanError, UsageError
+from m3video.inference.confidence import confidence_of, withheld_below
 from m3video.inference.evidence import rendered_note
 from m3video.inference.first_pass import Wish, analyze_video
 from m3video.inference.offload import Generation, ask_batches, fetch_batch
@@ -171,6 +172,8 @@ class Ask(VideoTask):
                 continue
             stages = {"vision tower": round(generation.tower_seconds, 4), "answer": round(generation.answer_seconds, 4)}
             notes = (*generation.notes, *loaded.warnings, *rendered_note(loaded, job.video), *answer.warnings)
+            confidence = confidence_of(answer, loaded.name)
+            text, withheld = withheld_below(self.settings.abstain, answer.text, confidence)
             tokens = {"visual": answer.visual_tokens, "prompt": answer.prompt_tokens, "answer": answer.answer_tokens}
             records.append(
                 {
@@ -178,7 +181,9 @@ class Ask(VideoTask):
                     **shown,
                     "question": question.text,
                     "question_id": question.id,
-                    "answer": answer.text,
+                    "answer": text,
+                    "confidence": None if confidence is None else round(confidence, 3),
+                    "withheld": withheld,
                     "model": loaded.name,
                     "tokens": tokens,
                     "stage_seconds": {**partial_record["stage_seconds"], **stages},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -17,12 +18,18 @@ from m3video.model.tokenizer import IMAGE_ID, prompt_ids
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """An answer and what it cost. `text_tokens` are all positions of the prompt that are not visual tokens."""
+    """An answer and what it cost. `text_tokens` are all positions of the prompt that are not visual tokens.
+
+    Seconds are a share of what all questions took together: `prefill_seconds` up to the last frame, `decode_seconds` of
+    the question's own words and the answer.
+    """
 
     text: str
     visual_tokens: int
     text_tokens: int
     answer_tokens: int
+    prefill_seconds: float = 0.0
+    decode_seconds: float = 0.0
 
 
 @torch.inference_mode()
@@ -71,9 +78,14 @@ def answer_many(
     inputs.refuse_beyond(loaded, visual=visual, text=max(text), answer=max_new_tokens)
     if any(ids[:end] != prompts[0][:end] for ids in prompts):
         raise AssertionError("a prompt template puts the question before the frames")
+    begin = time.perf_counter()
     cache = prefill(loaded, inputs.embed(loaded, prompts[0][:end], blocks))
+    if loaded.model.device.type == "cuda":
+        torch.cuda.synchronize(loaded.model.device)  # else the next step would be charged for this one
+    read = time.perf_counter()
     answers = generate_after(loaded, cache, [ids[end:] for ids in prompts], max_new_tokens=max_new_tokens)
+    seconds = ((read - begin) / len(questions), (time.perf_counter() - read) / len(questions))
     return [
-        Reply(loaded.codec.decode(ids).strip(), visual, words, len(ids))
-        for ids, words in zip(answers, text, strict=True)
+        Reply(loaded.codec.decode(answer.ids).strip(), visual, words, len(answer.ids), *seconds)
+        for answer, words in zip(answers, text, strict=True)
     ]

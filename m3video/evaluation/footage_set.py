@@ -180,7 +180,7 @@ def choose_questions(recipe: ClipRecipe, *, video: str, rng: random.Random, numb
     offers = [*about_moments(recipe, rng), *about_all(recipe, rng)]
     by_group: dict[str, dict[str, list[Record]]] = {group: {} for group in GROUPS}
     for offer in offers:
-        by_group[offer.group].setdefault(offer.family, []).append(offer)
+        by_group[group_of(offer.family)].setdefault(offer.family, []).append(offer)
     chosen: list[Record] = []
     while len(chosen) < number:
         open_groups = [group for group in GROUPS if by_group[group]]

@@ -8,7 +8,7 @@ from typing import Any
 
 from m3video.errors import UsageError
 from m3video.evaluation.records import GROUPS
-from m3video.evaluation.report import EvalReport
+from m3video.evaluation.report import QUESTION_KINDS, EvalReport, durations, splits
 from m3video.evaluation.scores import Cell
 from m3video.utils.files import replacing
 
@@ -58,15 +58,22 @@ def save_plots(report: EvalReport, folder: Path) -> list[Path]:
 
 
 def draw_accuracy(report: EvalReport) -> Any:
-    """Draw accuracy against mean visual tokens, for all questions, each kind and each group."""
+    """Draw accuracy against mean visual tokens, for all questions, each kind, each group and each class of length."""
     plt = pyplot()
-    figure, axes = plt.subplots(2, 3, figsize=(16, 9), sharex=True)
-    for axis, group in zip(axes.flat, ("all", "localised", "global", *GROUPS), strict=True):
+    present = set(splits(report.cells[0])) if report.cells else set()
+    lengths = [f"duration:{name}" for name in durations(report.cells[0])] if report.cells else []
+    panels = ("all", *(name for name in (*QUESTION_KINDS, *GROUPS, *lengths) if name in present))
+    columns = min(3, len(panels))
+    rows = -(-len(panels) // columns)
+    figure, axes = plt.subplots(rows, columns, figsize=(5.4 * columns, 4.5 * rows), sharex=True, squeeze=False)
+    for axis in axes.flat[len(panels) :]:
+        axis.remove()
+    for axis, group in zip(axes.flat, panels, strict=False):
         for method in sorted({cell.method for cell in report.cells}, key=_order):
             _line(axis, [c for c in report.of_kind.get(group, report.cells) if c.method == method], method, group)
-        axis.set(title=f"{group} questions", xscale="log", ylim=(0, 102))
+        axis.set(title=f"{group.removeprefix('duration:')} questions", xscale="log", ylim=(0, 102))
         axis.grid(alpha=0.3)
-    for axis in axes[1]:
+    for axis in axes[-1]:
         axis.set_xlabel("visual tokens spent (mean)")
     for axis in axes[:, 0]:
         axis.set_ylabel("per cent right")
@@ -96,7 +103,7 @@ def _order(method: str) -> int:
 def _line(axis: Any, cells: Sequence[Cell], method: str, group: str) -> None:
     points = []
     for cell in cells:
-        answers = [a for a in cell.answers if group not in GROUPS or a.record.group == group]
+        answers = list(cell.answers) if group in ("all", *QUESTION_KINDS) else splits(cell).get(group, [])
         if answers:
             points.append((cell.mean("visual"), cell.accuracy(answers)))
     if not points:

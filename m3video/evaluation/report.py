@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -20,6 +21,7 @@ from m3video.evaluation.scores import (
     Granularity,
     accuracy_difference,
     corrected,
+    equal_cell,
     gap_closed,
     granularity_report,
     make_cells,
@@ -38,17 +40,22 @@ UNTRAINED = ("prune", "prune-unusual", "merge", "resample")
 class EvalReport:
     """What a run found.
 
-    `of_kind` holds cells of the localised questions alone and of the global ones, each family at the variant that was
-    best on them; `notes` are things a reader must know before believing the tables.
+    `equal` holds for each budget the best uniform that spends as much as adaptive did; `of_kind` holds cells of the
+    localised questions alone and of the global ones, each family at the variant that was best on them; `notes` are
+    things a reader must know before believing the tables; `failed` says for each question that failed why; `missing` is
+    what the benchmark's folder lacks: kind -> name -> number of questions.
     """
 
     task: str
     cells: tuple[Cell, ...]
+    equal: Mapping[int, Cell]
     of_kind: Mapping[str, tuple[Cell, ...]]
     granularity: tuple[Granularity, ...]
     clips: tuple[SampleRow, ...]
     identity: SampleRow
     notes: tuple[str, ...]
+    failed: Mapping[str, str]
+    missing: Mapping[str, Mapping[str, int]]
 
     def cell(self, method: str, budget: int) -> Cell | None:
         """Return one method at one budget, if it is complete."""
@@ -70,30 +77,51 @@ def find_cell(cells: Sequence[Cell], method: str, budget: int) -> Cell | None:
 
 
 def make_report(
-    folder: RunFolder, records: Sequence[Record], *, task: str, only: Sequence[tuple[str, int]]
+    folder: RunFolder,
+    records: Sequence[Record],
+    *,
+    task: str,
+    only: Sequence[tuple[str, int]],
+    notes: Sequence[str] = (),
+    missing: Mapping[str, Mapping[str, int]] | None = None,
 ) -> EvalReport:
     """Report a run folder's answers to `records`.
+
+    A question that failed for one method or budget stands in no table: all cells are about the same questions.
 
     Args:
         folder: a run, complete or not.
         records: the questions.
         task: name of the benchmark.
         only: (method variant, budget) pairs to report; a folder may hold more.
+        notes: what the benchmark's reader has to say.
+        missing: what its folder lacks.
     """
     wanted = set(only)
+    failed = {row["doc_id"]: row["error"] for row in folder.failures() if (row["method"], row["budget"]) in wanted}
+    asked, records = records, [record for record in records if record.id not in failed]
+    if failed:
+        first = next(iter(failed))
+        text = f"{len(failed)} of {len(asked)} questions failed and stand in no table: {first}: {failed[first]}"
+        notes = [*notes, text]
     rows = [row for row in folder.samples() if (row["method"], row["budget"]) in wanted]
     cells = tuple(make_cells(rows, records))
     kinds = {kind: [r for r in records if r.localised == (kind == "localised")] for kind in QUESTION_KINDS}
+    ours = [cell for cell in cells if cell.method == "adaptive"]
+    equal = {c.budget: found for c in ours if (found := equal_cell(rows, records, c)) is not None}
     of_kind = {kind: tuple(make_cells(rows, own)) for kind, own in kinds.items() if own}
     identity = json.loads((folder.folder / "run.json").read_text(encoding="utf-8"))
     return EvalReport(
         task,
         cells,
+        equal,
         of_kind,
         tuple(granularity_report(rows, records)),
         tuple(folder.clips()),
         identity,
-        _notes(cells, rows),
+        (*notes, *_notes(cells, rows)),
+        failed,
+        missing or {},
     )
 
 
@@ -126,20 +154,39 @@ def _number(value: float) -> float | None:
     return None if math.isnan(value) else round(float(value), 6)
 
 
+def durations(cell: Cell) -> list[str]:
+    """Return the classes of length that a benchmark has, shortest first as far as it can be told."""
+    found = {a.record.duration for a in cell.answers} - {""}
+    known = ("short", "medium", "long")
+
+    def rank(name: str) -> tuple[int, int, str]:
+        number = re.search(r"\d+", name)
+        return known.index(name) if name in known else len(known), int(number[0]) if number else 0, name
+
+    return sorted(found, key=rank)
+
+
 def splits(cell: Cell) -> dict[str, list[Answered]]:
-    """Split answers by group, by localised or global, and by family; only those that exist."""
+    """Split answers by group, by localised or global, by the video's length, and by family; only those that exist."""
     out: dict[str, list[Answered]] = {}
     for group in GROUPS:
         out[group] = [a for a in cell.answers if a.record.group == group]
-    out["localised"] = [a for a in cell.answers if a.record.localised]
-    out["global"] = [a for a in cell.answers if not a.record.localised]
+    out["localised"] = [a for a in cell.answers if a.record.localised is True]
+    out["global"] = [a for a in cell.answers if a.record.localised is False]
+    for duration in durations(cell):
+        out[f"duration:{duration}"] = [a for a in cell.answers if a.record.duration == duration]
     for family in sorted({a.record.family for a in cell.answers}):
         out[f"family:{family}"] = [a for a in cell.answers if a.record.family == family]
     return {name: answers for name, answers in out.items() if answers}
 
 
-def cell_json(cell: Cell) -> dict[str, Any]:
-    """Return accuracy with its interval, for all answers and every split, and what was spent."""
+def cell_json(cell: Cell, costs: Mapping[str, Any]) -> dict[str, Any]:
+    """Return accuracy with its interval, for all answers and every split, and what was spent.
+
+    Args:
+        cell: one method at one budget.
+        costs: of all clips, from `stage_costs`: frames are fetched and encoded once for all methods.
+    """
     whole = cell.accuracy()
     guessed = cell.mean("guessed")
     return {
@@ -154,6 +201,9 @@ def cell_json(cell: Cell) -> dict[str, Any]:
         "frames": cell.mean("frames"),
         "plan_seconds": cell.mean("plan_seconds"),
         "answer_seconds": cell.mean("answer_seconds"),
+        "stage_seconds": stage_seconds(cell, costs),
+        "evidence_share": _number(cell.mean("evidence_share")),
+        "evidence_tokens": _number(cell.mean("evidence_tokens")),
         "answers": whole.answers,
         "clips": whole.clips,
         "splits": {
@@ -174,6 +224,9 @@ def comparisons(report: EvalReport, *, ours: str = "adaptive") -> list[dict[str,
         if mine is None or uniform is None:
             continue
         row: dict[str, Any] = {"budget": budget, "minus_uniform": _estimate(accuracy_difference(mine, uniform))}
+        if ours == "adaptive" and budget in report.equal:
+            row["minus_uniform_equal"] = _estimate(accuracy_difference(mine, report.equal[budget]))
+            row["uniform_equal"] = report.equal[budget].variant
         for kind, cells in report.of_kind.items():
             own, theirs = find_cell(cells, ours, budget), find_cell(cells, "uniform", budget)
             if own is not None and theirs is not None:
@@ -185,6 +238,22 @@ def comparisons(report: EvalReport, *, ours: str = "adaptive") -> list[dict[str,
             row["gap_closed_guess_corrected"] = _estimate(gap_closed(mine, uniform, oracle, correct=True))
         out.append(row)
     return out
+
+
+def stage_seconds(cell: Cell, costs: Mapping[str, Any]) -> dict[str, float]:
+    """Return what one answer takes in each stage.
+
+    `prefill` and `decode` are measured, `fetch` and `vision tower` are the run's seconds for a frame times the cell's
+    frames, `first pass` is the mean over the videos, whatever the method.
+    """
+    frames = cell.mean("frames")
+    return {
+        "first pass": costs["stage_seconds"].get("analyze", 0.0) / max(costs["videos"], 1),
+        "fetch": frames * costs["fetch_seconds_per_frame"],
+        "vision tower": frames * costs["vision_tower_seconds_per_frame"],
+        "prefill": cell.mean("prefill_seconds"),
+        "decode": cell.mean("decode_seconds"),
+    }
 
 
 def stage_costs(report: EvalReport) -> dict[str, Any]:
@@ -199,6 +268,7 @@ def stage_costs(report: EvalReport) -> dict[str, Any]:
         "stage_seconds": seconds,
         "frames_encoded": frames,
         "video_minutes": minutes,
+        "videos": len(report.clips),
         "analyze_seconds_per_video_minute": seconds.get("analyze", 0.0) / max(minutes, 1e-9),
         "fetch_seconds_per_frame": seconds.get("fetch", 0.0) / max(frames, 1),
         "vision_tower_seconds_per_frame": seconds.get("vision tower", 0.0) / max(frames, 1),
@@ -209,6 +279,7 @@ def stage_costs(report: EvalReport) -> dict[str, Any]:
 def report_json(report: EvalReport) -> dict[str, Any]:
     """Return `results`, `configs`, `n-samples` ... as lmms-eval writes them (a task for each method and budget), and
     our own report under `m3video`."""
+    costs = stage_costs(report)
     tasks = {f"{report.task}_{cell.method}_{cell.budget}": cell for cell in report.cells}
     results: dict[str, Any] = {}
     for name, cell in tasks.items():
@@ -231,10 +302,12 @@ def report_json(report: EvalReport) -> dict[str, Any]:
         "config": {"model": "m3video", "model_args": report.identity, "m3video_version": __version__},
         "m3video": {
             "unit": report.unit,
-            "cells": [cell_json(cell) for cell in report.cells],
+            "cells": [cell_json(cell, costs) for cell in report.cells],
             "comparisons": comparisons(report),
             "granularity": [granularity_json(row) for row in report.granularity],
-            "costs": stage_costs(report),
+            "costs": costs,
+            "missing": report.missing,
+            "failed": report.failed,
             "notes": list(report.notes),
         },
     }

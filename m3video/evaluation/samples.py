@@ -1,7 +1,8 @@
 """The folder of a run: what it was made with, one line for each answer, and no answer lost when it is killed.
 
 `run.json` holds what must not change between the runs that fill one folder; `samples.jsonl` one answer a line;
-`clips.jsonl` what each clip cost; `plans.jsonl` the frames behind each plan id.
+`clips.jsonl` what each clip cost; `plans.jsonl` the frames behind each plan id; `failures.jsonl` what the latest run
+could not answer.
 """
 
 from __future__ import annotations
@@ -72,6 +73,18 @@ class RunFolder:
         if name not in self._plans:
             self._plans.add(name)
             _append(self.folder / "plans.jsonl", [{"plan": name, "pieces": [list(piece) for piece in pieces]}])
+
+    def add_failures(self, rows: Sequence[SampleRow]) -> None:
+        """Append what could not be answered, and why."""
+        _append(self.folder / "failures.jsonl", rows)
+
+    def forget_failures(self) -> None:
+        """Begin anew: what failed is tried again."""
+        (self.folder / "failures.jsonl").unlink(missing_ok=True)
+
+    def failures(self) -> list[SampleRow]:
+        """Return what the latest run could not answer: method, budget, doc_id, error."""
+        return read_sample_rows(self.folder / "failures.jsonl")
 
     def samples(self) -> list[SampleRow]:
         """Return all answers so far."""

@@ -25,7 +25,11 @@ CONTROLS = 64
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """One answer of a cell. `guessed` is the chance that a guess of this kind is right."""
+    """One answer of a cell.
+
+    `guessed` is the chance that a guess of this kind is right; `evidence_share` the share of the evidence's seconds in
+    which a frame is shown, and `evidence_tokens` what is spent inside it: None where no evidence is known.
+    """
 
     record: Record
     right: float
@@ -35,6 +39,10 @@ class Answered:
     frames: int
     plan_seconds: float
     answer_seconds: float
+    prefill_seconds: float = 0.0
+    decode_seconds: float = 0.0
+    evidence_share: float | None = None
+    evidence_tokens: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +60,9 @@ class Cell:
         return accuracy([a.right for a in chosen], [a.record.clip for a in chosen])
 
     def mean(self, name: str) -> float:
-        """Return the mean of a numeric field over the answers."""
-        return float(np.mean([getattr(a, name) for a in self.answers]))
+        """Return the mean of a numeric field over the answers that have it; nan for none."""
+        values = [value for a in self.answers if (value := getattr(a, name)) is not None]
+        return float(np.mean(values)) if values else float("nan")
 
 
 class Guesses:
@@ -120,6 +129,29 @@ def best_cell(
     return Cell(family, name, budget, tuple(answers))
 
 
+def equal_cell(
+    rows: Iterable[SampleRow], records: Sequence[Record], ours: Cell, *, family: str = "uniform"
+) -> Cell | None:
+    """Return the best variant of `family` at our budget among those that spend as much as we do, to a hundredth; None
+    where none does.
+
+    The variant that is best of all may have spent less: few frames leave a part of a budget that no scale can use.
+    """
+    variants: dict[str, dict[str, SampleRow]] = defaultdict(dict)
+    asked = {answer.record.id: answer.record for answer in ours.answers}
+    for row in rows:
+        if row["shown_as"] == family and row["budget"] == ours.budget and row["doc_id"] in asked:
+            variants[row["method"]][row["doc_id"]] = row
+    enough = 0.99 * ours.mean("visual")
+    spending = {
+        name: own
+        for name, own in variants.items()
+        if not any("skipped" in row for row in own.values())
+        and np.mean([row["token_counts"]["visual_tokens"] for row in own.values()]) >= enough
+    }
+    return best_cell(family, spending, asked, Guesses(records), ours.budget)
+
+
 def oracle_cell(
     variants: Mapping[str, Mapping[str, SampleRow]], by_id: Mapping[str, Record], guesses: Guesses, budget: int
 ) -> Cell | None:
@@ -146,6 +178,11 @@ def _answered(record: Record, tried: Sequence[SampleRow], shown: SampleRow, gues
         frames=shown["frames"],
         plan_seconds=shown["plan_seconds"],
         answer_seconds=shown["answer_seconds"],
+        # Not in answers of earlier versions, nor the latter two where no evidence is known.
+        prefill_seconds=shown.get("prefill_seconds", 0.0),
+        decode_seconds=shown.get("decode_seconds", 0.0),
+        evidence_share=shown.get("evidence_share"),
+        evidence_tokens=shown.get("evidence_tokens"),
     )
 
 

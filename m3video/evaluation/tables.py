@@ -10,7 +10,7 @@ from rich.table import Table
 
 from m3video.evaluation.intervals import Interval
 from m3video.evaluation.records import GROUPS
-from m3video.evaluation.report import EvalReport, comparisons, splits, stage_costs
+from m3video.evaluation.report import EvalReport, comparisons, durations, splits, stage_costs, stage_seconds
 from m3video.evaluation.scores import corrected
 from m3video.types import SCALES
 
@@ -26,6 +26,8 @@ def percent(value: Interval, *, interval: bool = True) -> str:
 def print_report(report: EvalReport, console: Console) -> None:
     """Print the tables, one below the other."""
     tables = [_method_table(report, budget) for budget in report.budgets]
+    if report.cells:
+        tables.append(_seconds_table(report))
     if report.budgets:
         tables += [_comparison_table(report), _family_table(report, report.budgets[len(report.budgets) // 2])]
     if report.granularity:
@@ -54,6 +56,11 @@ def _table(title: str, *columns: str) -> Table:
 def _method_table(report: EvalReport, budget: int) -> Table:
     cells = [cell for cell in report.cells if cell.budget == budget]
     whole = cells[0].accuracy()
+    # Columns of what the questions are known to differ in.
+    present = {name for cell in cells for name in splits(cell)}
+    lengths = [f"duration:{name}" for name in durations(cells[0])]
+    parted = [name for name in (*GROUPS, "localised", "global", *lengths) if name in present]
+    evidence = any(a.evidence_share is not None for a in cells[0].answers)
     table = _table(
         f"budget {budget} {report.unit}: per cent right with 95 % intervals, {whole.answers} questions about "
         f"{whole.clips} clips",
@@ -63,9 +70,8 @@ def _method_table(report: EvalReport, budget: int) -> Table:
         "text",
         "s/answer",
         "all",
-        *GROUPS,
-        "local",
-        "global",
+        *({"localised": "local"}.get(name, name.removeprefix("duration:")) for name in parted),
+        *(("evidence seen", "tokens in it") if evidence else ()),
         "no guess",
     )
     for cell in sorted(cells, key=lambda c: -c.accuracy().value):
@@ -78,9 +84,20 @@ def _method_table(report: EvalReport, budget: int) -> Table:
             f"{cell.mean('text'):.0f}",
             f"{cell.mean('answer_seconds'):.2f}",
             percent(cell.accuracy()),
-            *(percent(cell.accuracy(parts[g])) if g in parts else "-" for g in (*GROUPS, "localised", "global")),
+            *(percent(cell.accuracy(parts[name])) if name in parts else "-" for name in parted),
+            *((f"{100 * cell.mean('evidence_share'):.0f}", f"{cell.mean('evidence_tokens'):.0f}") if evidence else ()),
             f"{100 * corrected(cell.accuracy().value, guessed):.0f}" if guessed < 1 else "-",
         )
+    return table
+
+
+def _seconds_table(report: EvalReport) -> Table:
+    costs = stage_costs(report)
+    rows = [(cell, stage_seconds(cell, costs)) for cell in report.cells]
+    table = _table("seconds of one answer, in each stage", "method", report.unit, *rows[0][1], "all")
+    for cell, seconds in rows:
+        values = (*seconds.values(), sum(seconds.values()))
+        table.add_row(cell.method, str(cell.budget or "-"), *(f"{value:.2f}" for value in values))
     return table
 
 
@@ -88,6 +105,7 @@ def _comparison_table(report: EvalReport) -> Table:
     full = report.cell("full", 0)
     columns = {
         "minus_uniform": "minus uniform",
+        "minus_uniform_equal": "at equal spent",
         "minus_uniform_localised": "localised",
         "minus_uniform_global": "global",
         "gap_closed": "gap closed",

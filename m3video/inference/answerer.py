@@ -11,7 +11,7 @@ from m3video.errors import OutOfMemoryError, PlanError
 from m3video.inference.features import FrameGrids
 from m3video.inference.image_grid import ask_grid
 from m3video.inference.memory.fallback import Fallbacks, answer_within_memory
-from m3video.inference.memory.fit import least_text
+from m3video.inference.memory.fit import least_text, refuse_evidence
 from m3video.inference.opened_video import OpenedVideo
 from m3video.inference.planner import Replan
 from m3video.model.m3.model_paths import find_here, find_model
@@ -131,6 +131,7 @@ class Answerer:
         *,
         max_new_tokens: int | None = None,
         on_text: OnText | None = None,
+        schema: str | None = None,
     ) -> tuple[TokenPlan, GeneratedAnswer, int, tuple[str, ...]]:
         """Answer from the planned frames, or from fewer tokens where memory runs out.
 
@@ -140,6 +141,7 @@ class Answerer:
             replan: makes a smaller plan; None where the plan must not change.
             max_new_tokens: longest answer; None for that of the settings.
             on_text: follows the answer, and may end it.
+            schema: a JSON schema that the answer obeys; None for that of the settings.
 
         Returns:
             The plan that was answered from, the answer, how many frames came from the cache, and notes.
@@ -151,7 +153,9 @@ class Answerer:
             return replan(budget, max_frames)
 
         self.check(plan, question, max_new_tokens=max_new_tokens)
-        ask = partial(self._answer, question, max_new_tokens or self._video.settings.max_new_tokens, on_text)
+        settings = self._video.settings
+        schema = schema or settings.answer_schema
+        ask = partial(self._answer, question, max_new_tokens or settings.max_new_tokens, on_text, schema)
         fallbacks = self._fallbacks(None if replan is None else smaller)
         plan, (generated, cached), notes = answer_within_memory(ask, plan, fallbacks)
         return replace(plan, text_tokens=self._text_tokens(plan)), generated, cached, notes
@@ -161,6 +165,10 @@ class Answerer:
 
         Returns:
             None where the model keeps nothing that could be tested, or has answered from other frames since.
+
+        Raises:
+            DoesNotFitError: the memory that the settings name does not hold a second KV cache.
+            OutOfMemoryError: memory ran out.
         """
         from m3video.model.m3.support import find_support
         from m3video.model.out_of_memory import within_memory
@@ -168,6 +176,7 @@ class Answerer:
         video = self._video
         if self._prefix is None or self._prefix[0] != _shown(plan):
             return None
+        refuse_evidence(video.fitted, plan)
         room = within_memory("a second KV cache", "use --no-evidence", step="answer")
         with video.meter.stage("evidence"), video.progress("evidence", None), room:
             shots = [frame.shot for frame in plan.frames]
@@ -216,7 +225,7 @@ class Answerer:
         return Fallbacks(self._grids, replan, lambda: least_text(self._video.settings))
 
     def _answer(
-        self, question: str, max_new_tokens: int, on_text: OnText | None, plan: TokenPlan
+        self, question: str, max_new_tokens: int, on_text: OnText | None, schema: str | None, plan: TokenPlan
     ) -> tuple[GeneratedAnswer, int]:
         """fetch -> encode -> answer: the planned frames one after the other, each at its own scale."""
         from m3video.model.m3.prefix import Prefix
@@ -239,7 +248,8 @@ class Answerer:
             self._prefix = (shown, prefix)
         room = within_memory(f"a plan of {plan.total_tokens} tokens", "use a smaller --budget", step="answer")
         with video.meter.stage("answer"), video.progress("answer", None), room:
-            return self._prefix[1].answer(question, max_new_tokens=max_new_tokens, on_text=on_text), cached
+            answer = self._prefix[1].answer
+            return answer(question, max_new_tokens=max_new_tokens, on_text=on_text, schema=schema), cached
 
     def _attend(self, question: str, plan: TokenPlan) -> QuestionAttention:
         """fetch -> encode -> attention: the planned frames are read once for all questions."""

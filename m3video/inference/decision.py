@@ -170,8 +170,13 @@ def with_scales(details: PlanDetails, scales: Sequence[int], *, budget: int | No
     )
 
 
-def binding_limits(details: PlanDetails) -> tuple[Limit, ...]:
-    """Return the limits that keep the utility low, the costliest first; then the one that kept more frames out."""
+def binding_limits(details: PlanDetails, *, budget_flag: str | None = None) -> tuple[Limit, ...]:
+    """Return the limits that keep the utility low, the costliest first; then the one that kept more frames out.
+
+    Args:
+        details: the decided plan.
+        budget_flag: what raises the budget, where that is not `--budget`.
+    """
     settings = details.settings
     found = limits(
         details.stats,
@@ -180,6 +185,7 @@ def binding_limits(details: PlanDetails) -> tuple[Limit, ...]:
         details.constraints,
         details.allocation,
         budget=settings.budget,
+        budget_flag=f"--budget {settings.budget}" if budget_flag is None else budget_flag,
         pinned=details.pinned,
         start_seconds=settings.start,
         end_seconds=settings.end,

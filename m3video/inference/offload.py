@@ -202,7 +202,15 @@ def _ask_together(
         wanted += [FramesQuestion(visual[0], text, times, plan.shots_seconds) for text in texts]
         counts.append(len(texts))
     start = time.perf_counter()
-    answers = iter(answer_batch(loaded, wanted, max_new_tokens=settings.max_new_tokens, timestamps=settings.timestamps))
+    answers = iter(
+        answer_batch(
+            loaded,
+            wanted,
+            max_new_tokens=settings.max_new_tokens,
+            timestamps=settings.timestamps,
+            schema=settings.answer_schema,
+        )
+    )
     each = (time.perf_counter() - start) / max(1, len(wanted))
     found: list[Generation | OutOfMemoryError] = []
     for (batch, _), visual, count in zip(asked, encoded, counts, strict=True):

@@ -6,13 +6,15 @@ from collections.abc import Sequence
 
 from m3video.config import PLAN_SETTINGS, Settings
 from m3video.errors import UsageError
+from m3video.inference.confidence import refuse_abstain
 from m3video.inference.image_grid import check_options
 from m3video.types import TokenPlan
 from m3video.utils.text import check_text
 
 
 def check_question(question: str, plan: TokenPlan | None, options: Sequence[str], settings: Settings) -> None:
-    """Refuse an empty question, text that is no UTF-8, and options where no image grid is shown."""
+    """Refuse an empty question, text that is no UTF-8, options where no image grid is shown, and a confidence to ask
+    for where there is none."""
     if not question.strip():
         raise UsageError("the question is empty: give one in quotes")
     for text, what in ((question, "question"), *((option, "--option") for option in options)):
@@ -23,6 +25,7 @@ def check_question(question: str, plan: TokenPlan | None, options: Sequence[str]
         raise UsageError("--option belongs to --layout grid: give both, or write the options into the question")
     if options:
         check_options(options)
+    refuse_abstain(settings)
 
 
 def unused_settings(plan: TokenPlan, settings: Settings) -> tuple[str, ...]:

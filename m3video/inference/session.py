@@ -17,9 +17,10 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from m3video.config import Settings, changed_settings
-from m3video.errors import OutOfMemoryError, UsageError
+from m3video.errors import DoesNotFitError, OutOfMemoryError, UsageError
 from m3video.inference.answerer import Answerer
 from m3video.inference.closer_look import CloserLook
+from m3video.inference.confidence import with_confidence
 from m3video.inference.decision import PlanDetails, with_scales
 from m3video.inference.evidence import evidence_of, rendered_note
 from m3video.inference.opened_video import OpenedVideo, OpenReader
@@ -226,6 +227,7 @@ class VideoSession:
         evidence: bool = True,
         max_new_tokens: int | None = None,
         on_text: OnText | None = None,
+        schema: str | None = None,
         **changes: Any,
     ) -> Answer:
         """Answer one question as if it were the only one.
@@ -238,6 +240,7 @@ class VideoSession:
             max_new_tokens: longest answer; None for that of the settings (not for an image grid).
             on_text: called with the text so far after each token; returns whether the answer goes on, and what it
                 raises ends the work (not for an image grid).
+            schema: a JSON schema that the answer obeys; None for that of the settings (not for an image grid).
             changes: settings of the plan that is made, as for `plan_details`.
 
         Returns:
@@ -267,15 +270,11 @@ class VideoSession:
             plan, generated = self._answerer.answer_grid(question, options)
         else:
             plan, generated, cached_frames, reductions = self._answerer.answer(
-                question, plan, replan, max_new_tokens=max_new_tokens, on_text=on_text
+                question, plan, replan, max_new_tokens=max_new_tokens, on_text=on_text, schema=schema
             )
+        warnings = (*reductions, *plan.warnings, *unused, *self._closer_notes())
         answer = self._to_answer(
-            question,
-            plan,
-            generated,
-            coarse_tokens=coarse_tokens,
-            cached_frames=cached_frames,
-            warnings=(*reductions, *plan.warnings, *unused, *self._closer_notes()),
+            question, plan, generated, coarse_tokens=coarse_tokens, cached_frames=cached_frames, warnings=warnings
         )
         self._latest = answer
         if self._keeps_looking and self._closer is None and plan.scan == "auto":
@@ -288,21 +287,25 @@ class VideoSession:
         The answer and the prompt that is kept for further questions stay as they are.
 
         Returns:
-            The answer with its evidence, or with a warning that says why there is none.
+            The answer with its evidence, or with a warning that says why there is none; a withheld answer as it is.
 
         Raises:
             UsageError: another question was asked since.
         """
         if answer is not self._latest:
             raise UsageError("evidence can be tested of the latest answer only: ask again")
+        if answer.withheld is not None:
+            return answer
         if answer.plan.grid_tokens is not None:
             return replace(answer, warnings=(*answer.warnings, "no evidence: an image grid is one picture"))
         start = time.perf_counter()
-        why = "this model's prompt or KV cache does not allow frames to be left out"
+        why = "this model's prompt or KV cache, or a JSON schema, does not allow frames to be left out"
         try:
             support = self._answerer.support(answer.plan)
         except OutOfMemoryError:
             support, why = None, "memory ran out while frames were left out"
+        except DoesNotFitError as error:
+            support, why = None, str(error)
         if support is None:
             return replace(answer, warnings=(*answer.warnings, f"no evidence: {why}"))
         found = evidence_of(support, answer.plan, seconds=time.perf_counter() - start)
@@ -330,7 +333,7 @@ class VideoSession:
     ) -> Answer:
         """Put together an answer and what it cost since the last one."""
         measured, loaded, fitted = self._meter.take(), self.loaded, self._video.fitted
-        return Answer(
+        answer = Answer(
             question=question,
             text=generated.text,
             evidence=None,
@@ -359,6 +362,7 @@ class VideoSession:
             is_scan_cached=self._planner.take_is_scan_cached(),
             reused_tokens=generated.reused_tokens,
         )
+        return with_confidence(answer, generated, self.settings)
 
 
 def ask(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import torch
@@ -17,6 +18,7 @@ from transformers import DynamicCache
 from m3video.errors import NotFiniteError
 from m3video.model.m3.checkpoint import LoadedModel
 from m3video.model.m3.finite import DECODER, not_finite
+from m3video.model.next_token import NextToken
 from m3video.model.out_of_memory import within_memory
 from m3video.model.tokenizer import TextCodec
 
@@ -27,10 +29,42 @@ _NO_NUMBER = -1
 """Stands for the token of a row whose logits are not finite."""
 
 
+@dataclass(slots=True)
+class Decoded:
+    """A greedy answer, and how sure the model was of each of its tokens.
+
+    Attributes:
+        ids: without the end token.
+        logs_A: log-likelihood of each token, nats, <= 0; of the end token too where the answer has ended by itself.
+            None of a constrained answer, whose tokens the model did not choose freely.
+        odds_A: nats between it and the next likeliest token, >= 0.
+    """
+
+    ids: list[int] = field(default_factory=list)
+    logs_A: list[float] = field(default_factory=list)
+    odds_A: list[float] = field(default_factory=list)
+
+
+class Constraint(Protocol):
+    """What an answer may be, token by token."""
+
+    def allowed(self, scores_V: Tensor) -> Tensor:
+        """Return the scores of the next token, -inf where it is not allowed; the end token may be."""
+
+    def accept(self, token: int) -> None:
+        """Go on with a token; not called for the end token."""
+
+
 def generate(
-    loaded: LoadedModel, embeds_1LD: Tensor, *, max_new_tokens: int, cache: Any = None, on_ids: OnIds | None = None
-) -> list[int]:
-    """Return the ids of the greedy answer to one prompt, without the prompt and without the end token.
+    loaded: LoadedModel,
+    embeds_1LD: Tensor,
+    *,
+    max_new_tokens: int,
+    cache: Any = None,
+    on_ids: OnIds | None = None,
+    constraint: Constraint | None = None,
+) -> Decoded:
+    """Return the greedy answer to one prompt.
 
     Args:
         loaded: the model.
@@ -38,15 +72,24 @@ def generate(
         max_new_tokens: longest answer.
         cache: KV cache of the prompt's beginning, which is not read again; it grows.
         on_ids: follows the answer, and may end it.
+        constraint: what the answer may be.
 
     Raises:
         NotFiniteError: the logits hold NaN or infinity.
         OutOfMemoryError: the prompt does not fit in the memory.
+        UsageError: as the constraint raises it.
     """
-    (ids,) = generate_batch(loaded, [embeds_1LD], max_new_tokens=max_new_tokens, cache=cache, on_ids=on_ids)
-    if isinstance(ids, NotFiniteError):
-        raise ids
-    return ids
+    (answer,) = generate_batch(
+        loaded,
+        [embeds_1LD],
+        max_new_tokens=max_new_tokens,
+        cache=cache,
+        on_ids=on_ids,
+        constraints=() if constraint is None else (constraint,),
+    )
+    if isinstance(answer, NotFiniteError):
+        raise answer
+    return answer
 
 
 @torch.inference_mode()
@@ -57,7 +100,8 @@ def generate_batch(
     max_new_tokens: int,
     cache: Any = None,
     on_ids: OnIds | None = None,
-) -> list[list[int] | NotFiniteError]:
+    constraints: Sequence[Constraint] = (),
+) -> list[Decoded | NotFiniteError]:
     """Return greedy answers to several prompts: each token reads the weights once for all of them.
 
     Sums over another length may differ in their last bits, so an answer may differ from that to a prompt alone where
@@ -69,10 +113,11 @@ def generate_batch(
         max_new_tokens: longest answer.
         cache: as for `generate`; of a single prompt only.
         on_ids: as for `generate`; of a single prompt only.
+        constraints: what each answer may be; none where they are free.
 
     Returns:
-        For each prompt its ids, as `generate` returns them, or the error that it raises: one failure does not affect
-        the other prompts.
+        For each prompt what `generate` returns, or the error that it raises: one failure does not affect the other
+        prompts.
 
     Raises:
         OutOfMemoryError: the prompts do not fit in the memory.
@@ -82,14 +127,21 @@ def generate_batch(
     what = "a prompt" if len(prompts) == 1 else f"{len(prompts)} prompts"
     with within_memory(f"{what} of {longest} tokens", "use a smaller --budget", step="answer"):
         rows = _PaddedRows(loaded, prompts, cache)
-        answers = _decode(loaded.codec, rows, count=len(prompts), max_new_tokens=max_new_tokens, on_ids=on_ids)
-    return [not_finite(loaded, DECODER) if ids is None else ids for ids in answers]
+        answers = _decode(
+            loaded.codec,
+            rows,
+            count=len(prompts),
+            max_new_tokens=max_new_tokens,
+            on_ids=on_ids,
+            constraints=constraints,
+        )
+    return [not_finite(loaded, DECODER) if answer is None else answer for answer in answers]
 
 
 @torch.inference_mode()
 def generate_after(
     loaded: LoadedModel, cache: Any, questions: Sequence[Sequence[int]], *, max_new_tokens: int
-) -> list[list[int]]:
+) -> list[Decoded]:
     """Return greedy answers to questions that follow the same prefix, all read in one sequence.
 
     Args:
@@ -102,19 +154,19 @@ def generate_after(
         NotFiniteError: the logits of a question hold NaN or infinity.
     """
     rows = _SharedPrefix(loaded, cache, questions)
-    found: list[list[int]] = []
-    for ids in _decode(loaded.codec, rows, count=len(questions), max_new_tokens=max_new_tokens):
-        if ids is None:
+    found: list[Decoded] = []
+    for answer in _decode(loaded.codec, rows, count=len(questions), max_new_tokens=max_new_tokens):
+        if answer is None:
             raise not_finite(loaded, DECODER)
-        found.append(ids)
+        found.append(answer)
     return found
 
 
 @torch.inference_mode()
 def generate_from(
     loaded: LoadedModel, cache: Any, embeds_1LD: Tensor, *, position: int, max_new_tokens: int
-) -> list[int]:
-    """Return the greedy ids after a cache that lacks some positions.
+) -> Decoded:
+    """Return the greedy answer after a cache that lacks some positions.
 
     Args:
         loaded: the model.
@@ -126,10 +178,11 @@ def generate_from(
     Raises:
         NotFiniteError: the logits hold NaN or infinity.
     """
-    (ids,) = _decode(loaded.codec, _Gapped(loaded, cache, embeds_1LD, position), count=1, max_new_tokens=max_new_tokens)
-    if ids is None:
+    rows = _Gapped(loaded, cache, embeds_1LD, position)
+    (answer,) = _decode(loaded.codec, rows, count=1, max_new_tokens=max_new_tokens)
+    if answer is None:
         raise not_finite(loaded, DECODER)
-    return ids
+    return answer
 
 
 def prefill(loaded: LoadedModel, embeds_1LD: Tensor) -> Any:
@@ -162,38 +215,6 @@ def _cache_argument(decoder: nn.Module) -> str:
     return "cache" if "cache" in inspect.signature(decoder.forward).parameters else "past_key_values"
 
 
-class NextToken:
-    """The choice of the next token: the likeliest id that the tokenizer has a piece for.
-
-    Many checkpoints round their vocabulary up. The rows beyond the tokenizer's last piece were never trained, stand
-    for no text, and may hold anything.
-    """
-
-    def __init__(self, codec: TextCodec) -> None:
-        self._codec = codec
-        self._without: Tensor | None = None
-
-    def scores(self, logits_BV: Tensor) -> tuple[Tensor, Tensor]:
-        """Return what to choose the greatest of, and whether there is a number to choose by.
-
-        Args:
-            logits_BV: of the last positions.
-
-        Returns:
-            The logits, -inf where an id has no piece, and bool [B]: whether those of all others are finite.
-        """
-        if self._without is None:
-            ids = list(self._codec.without_piece(logits_BV.shape[-1]))
-            self._without = torch.tensor(ids, dtype=torch.long, device=logits_BV.device)
-        numbers_BV = chosen_BV = logits_BV
-        if len(self._without):
-            numbers_BV = logits_BV.index_fill(-1, self._without, 0.0)
-            chosen_BV = logits_BV.index_fill(-1, self._without, -torch.inf)
-        # NaN is the least and the greatest of all that it is among.
-        least_B, greatest_B = torch.aminmax(numbers_BV, dim=-1)
-        return chosen_BV, least_B.isfinite() & greatest_B.isfinite()
-
-
 class _Rows(Protocol):
     """Sequences that grow by one token at a time."""
 
@@ -205,26 +226,44 @@ class _Rows(Protocol):
 
 
 def _decode(
-    codec: TextCodec, rows: _Rows, *, count: int, max_new_tokens: int, on_ids: OnIds | None = None
-) -> list[list[int] | None]:
-    """Return the ids that each row goes on with, up to its end token; None where its logits are not finite."""
+    codec: TextCodec,
+    rows: _Rows,
+    *,
+    count: int,
+    max_new_tokens: int,
+    on_ids: OnIds | None = None,
+    constraints: Sequence[Constraint] = (),
+) -> list[Decoded | None]:
+    """Return what each row goes on with, up to its end token; None where its logits are not finite."""
     next_token = NextToken(codec)
-    answers: list[list[int] | None] = [[] for _ in range(count)]
+    answers: list[Decoded | None] = [Decoded() for _ in range(count)]
     running = list(range(count))
     logits_BV = rows.read()
     for left in range(max_new_tokens, 0, -1):
         scores_BV, finite_B = next_token.scores(logits_BV.float())
-        # The only place where a GPU is waited for.
-        chosen = scores_BV.argmax(dim=-1).masked_fill(~finite_B, _NO_NUMBER).tolist()
+        if constraints:
+            own = [constraints[row].allowed(scores_V) for row, scores_V in zip(running, scores_BV, strict=True)]
+            scores_BV = torch.stack(own)
+        chosen_B = scores_BV.argmax(dim=-1).masked_fill(~finite_B, _NO_NUMBER)
+        first_B, second_B = scores_BV.topk(2, dim=-1).values.unbind(-1)
+        sure_2B = torch.stack([first_B - scores_BV.logsumexp(dim=-1), first_B - second_B])
+        # The only place where a GPU is waited for, but for constraints. Ids are whole in float64.
+        chosen, logs, odds = torch.cat([chosen_B[None].double(), sure_2B.double()]).tolist()
         tokens: dict[int, int] = {}
-        for row, token in zip(running, chosen, strict=True):
-            answer = answers[row]
-            if token == _NO_NUMBER:
+        for row, number, log, odd in zip(running, chosen, logs, odds, strict=True):
+            answer, token = answers[row], int(number)
+            if token == _NO_NUMBER or answer is None:
                 answers[row] = None
-            elif token != codec.eos_id and answer is not None:
-                answer.append(token)
+                continue
+            if not constraints:
+                answer.logs_A.append(log)
+                answer.odds_A.append(odd)
+            if token != codec.eos_id:
+                answer.ids.append(token)
                 tokens[row] = token
-        goes_on = on_ids is None or not tokens or on_ids(answers[0] or ())
+                if constraints:
+                    constraints[row].accept(token)
+        goes_on = on_ids is None or not tokens or on_ids(answers[0].ids if answers[0] else ())
         if not tokens or left == 1 or not goes_on:
             break
         running = list(tokens)

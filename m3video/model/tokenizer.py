@@ -42,6 +42,9 @@ class TextCodec(Protocol):
     def without_piece(self, vocabulary: int) -> Collection[int]:
         """Return the ids below `vocabulary` that stand for no text; `decode` skips them."""
 
+    def spelling(self) -> str | list[bytes | None]:
+        """Return a `tokenizer.json` as text, or the bytes of each id; None for those that mark something."""
+
 
 class SentencePieceText:
     """A `tokenizer.model` file, read by sentencepiece itself."""
@@ -85,6 +88,18 @@ class SentencePieceText:
 
     def without_piece(self, vocabulary: int) -> Collection[int]:
         return range(self._model.get_piece_size(), vocabulary)
+
+    def spelling(self) -> str | list[bytes | None]:
+        model, found = self._model, list[bytes | None]()
+        for i in range(model.get_piece_size()):
+            piece = model.id_to_piece(i)
+            if model.is_byte(i):
+                found.append(bytes([int(piece[1:-1], 16)]))  # "<0x0A>"
+            elif model.is_control(i) or model.is_unknown(i) or model.is_unused(i):
+                found.append(None)
+            else:
+                found.append(piece.replace("\u2581", " ").encode())
+        return found
 
     def unknown_words(self, text: str) -> list[str]:
         unknown = self._model.unk_id()
@@ -132,6 +147,10 @@ class FastText:
 
     def without_piece(self, vocabulary: int) -> Collection[int]:
         return [*(i for i in self._gaps if i < vocabulary), *range(max(self._pieces) + 1, vocabulary)]
+
+    def spelling(self) -> str | list[bytes | None]:
+        # With the tokens that only tokenizer_config.json adds.
+        return str(self._tokenizer.backend_tokenizer.to_str())
 
     def unknown_words(self, text: str) -> list[str]:
         unknown = self._tokenizer.unk_token_id

@@ -47,6 +47,7 @@ def limits(
     allocation: Allocation,
     *,
     budget: int,
+    budget_flag: str,
     pinned: Mapping[int, int | None],
     start_seconds: float | None = None,
     end_seconds: float | None = None,
@@ -60,6 +61,7 @@ def limits(
         constraints: what is required of the plan.
         allocation: the allocation under all limits.
         budget: most tokens in all.
+        budget_flag: what raises it, as printed.
         pinned: candidate -> its scale, None where it is free.
         start_seconds: as for `sample`.
         end_seconds: as for `sample`.
@@ -92,7 +94,7 @@ def limits(
         )
         return without.utility / reached - 1
 
-    found = [Limit(f"--budget {budget}", gain(constraints, pinned, FULL_SCALE * len(selection)))]
+    found = [Limit(budget_flag, gain(constraints, pinned, FULL_SCALE * len(selection)))]
     if constraints.max_scale < FULL_SCALE:
         name = f"--detail {DETAIL_NAMES.get(constraints.max_scale, constraints.max_scale)}"
         found.append(Limit(name, gain(replace(constraints, max_scale=FULL_SCALE), pinned, budget)))

@@ -1,7 +1,8 @@
-"""An answer as text for the terminal and as JSON: evidence, plan and cost."""
+"""An answer as text for the terminal and as JSON: confidence, evidence, plan and cost."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict
 from typing import Any
 
@@ -20,6 +21,8 @@ def answer_record(answer: Answer) -> dict[str, Any]:
     return {
         "question": answer.question,
         "answer": answer.text,
+        "confidence": None if answer.confidence is None else round(answer.confidence, 3),
+        "withheld": answer.withheld,
         "model": answer.model,
         "evidence": None if answer.evidence is None else asdict(answer.evidence),
         "tokens": {
@@ -67,6 +70,17 @@ def _test_of(evidence: Evidence, text: str) -> str:
     return f"{without}; alone it is enough, at {counted(evidence.needs_tokens or 0, 'token')} a frame"
 
 
+def confidence_lines(answer: Answer) -> list[str]:
+    """Return a line with the confidence of an answer; none where it was never measured for the model."""
+    if answer.confidence is None:
+        return []
+    # Rounded down: no answer is certain, and one that is withheld is below the limit in print too.
+    line = f"confidence {math.floor(answer.confidence * 100) / 100:.2f}"
+    if answer.withheld is None:
+        return [line]
+    return [f"{line}, less than --abstain {answer.config['abstain']:g}: answer withheld"]
+
+
 def cost_lines(answer: Answer) -> list[str]:
     """Return lines with the tokens, seconds and memory of an answer, and the work that was reused."""
     cost = ", ".join(f"{name} {value:.2f} s" for name, value in answer.stage_seconds.items())
@@ -86,6 +100,7 @@ def cost_lines(answer: Answer) -> list[str]:
 
 
 def answer_details(answer: Answer) -> str:
-    """Return what stands below an answer: its evidence, plan and cost."""
+    """Return what stands below an answer: its confidence, evidence, plan and cost."""
+    sure = [*confidence_lines(answer), ""] if answer.confidence is not None else []
     rests = [] if answer.evidence is None else [*evidence_lines(answer.evidence, answer.text), ""]
-    return "\n".join([*rests, plan_text(answer.plan), "", *cost_lines(answer)])
+    return "\n".join([*sure, *rests, plan_text(answer.plan), "", *cost_lines(answer)])

@@ -34,7 +34,7 @@ def plan_facts(plan: TokenPlan, limits: Sequence[Limit] | None = None) -> list[R
 
     Args:
         plan: the plan.
-        limits: the limits that bind, from `pipeline.binding_limits`; None when they were not computed.
+        limits: the limits that bind, from `decision.binding_limits`; None when they were not computed.
     """
     rows = [
         ("frames", f"{len(plan.frames)} of {plan.num_candidates} candidates, {counted(len(plan.shots), 'shot')}"),
@@ -67,8 +67,7 @@ def _unspent_text(plan: TokenPlan, left: int, limits: Sequence[Limit]) -> str:
     """Return why part of the budget is not spent."""
     if plan.method != "fits":
         return f"{counted(left, 'token')}: the next finer step costs more than that"
-    lifted = [limit.name for limit in limits if not limit.name.startswith("--budget")]
-    more = f"; to use more, change {', '.join(lifted)}" if lifted else ""
+    more = f"; to use more, change {', '.join(limit.name for limit in limits)}" if limits else ""
     return f"{counted(left, 'token')}: by the estimate no candidate gains from more{more}"
 
 

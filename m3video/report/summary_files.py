@@ -5,9 +5,9 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
-from m3video.inference.summary.values import Chapter, Summary, to_json
+from m3video.inference.summary.values import Summary, to_json
 from m3video.utils.clock import clock
 
 
@@ -28,14 +28,26 @@ def as_csv(summary: Summary) -> str:
 
 def as_srt(summary: Summary) -> str:
     """Return the chapters as SubRip subtitles."""
-    return "".join(f"{number}\n{_span(c, ',')}\n{_cue(c.caption)}\n\n" for number, c in enumerate(summary.chapters, 1))
+    return srt_cues((c.start_seconds, c.end_seconds, c.caption) for c in summary.chapters)
+
+
+def srt_cues(cues: Iterable[tuple[float, float, str]]) -> str:
+    """Return SubRip subtitles.
+
+    Args:
+        cues: start and end in seconds as a player shows them, and the text.
+    """
+    return "".join(
+        f"{number}\n{_span(start, end, ',')}\n{_cue(text)}\n\n" for number, (start, end, text) in enumerate(cues, 1)
+    )
 
 
 def as_vtt(summary: Summary) -> str:
     """Return the chapters as WebVTT cues, and the summary as a note."""
     note = summary.text.replace("-->", "->")
     cues = "".join(
-        f"{number}\n{_span(c, '.')}\n{_escaped(_cue(c.caption))}\n\n" for number, c in enumerate(summary.chapters, 1)
+        f"{number}\n{_span(c.start_seconds, c.end_seconds, '.')}\n{_escaped(_cue(c.caption))}\n\n"
+        for number, c in enumerate(summary.chapters, 1)
     )
     return f"WEBVTT\n\nNOTE {note}\n\n{cues}"
 
@@ -63,9 +75,9 @@ FORMATS: Mapping[str, Callable[[Summary], str]] = {
 }
 
 
-def _span(chapter: Chapter, point: str) -> str:
-    """Return the time line of a cue; chapters are in player time already."""
-    return " --> ".join(_stamp(seconds, point) for seconds in (chapter.start_seconds, chapter.end_seconds))
+def _span(start_seconds: float, end_seconds: float, point: str) -> str:
+    """Return the time line of a cue; its times are in player time already."""
+    return " --> ".join(_stamp(seconds, point) for seconds in (start_seconds, end_seconds))
 
 
 def _stamp(seconds: float, point: str) -> str:

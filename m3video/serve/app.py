@@ -25,7 +25,7 @@ from m3video.serve.media import MediaStore
 from m3video.serve.metrics import CountRequests, Metrics
 from m3video.serve.page_routes import page_routes
 from m3video.serve.remote import RemoteMedia
-from m3video.serve.state import Served
+from m3video.serve.state import Served, served_of
 
 if TYPE_CHECKING:
     from m3video.model.m3.checkpoint import LoadedModel
@@ -89,7 +89,8 @@ def create_app(
 async def _refuse(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, M3VideoError)
     headers = error.headers if isinstance(error, RequestError) else None
-    return JSONResponse(body_of(error), status_code=status_of(error), headers=headers)
+    told = served_of(request).folder.without_root
+    return JSONResponse(body_of(error, told=told), status_code=status_of(error), headers=headers)
 
 
 async def _refuse_route(request: Request, error: Exception) -> JSONResponse:

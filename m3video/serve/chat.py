@@ -99,7 +99,7 @@ class _Completion:
         except M3VideoError as error:
             if not is_begun:
                 raise
-            yield _event(body_of(error))
+            yield _event(body_of(error, told=self._served.folder.without_root))
         except Exception:
             if not is_begun:
                 raise
@@ -112,7 +112,10 @@ class _Completion:
         asked, file = self._asked, self._served.media.video_of(self._asked)
         path = await run_in_threadpool(file.__enter__)
         stack.callback(file.__exit__, None, None, None)
-        return Question(path, asked.question, asked.changes, asked.max_new_tokens, asked.stop, asked.evidence)
+        text = asked.question
+        if asked.instructions and self._served.engine.reads_instructions:
+            text = f"{asked.instructions}\n\n{text}"
+        return Question(path, text, asked.changes, asked.max_new_tokens, asked.stop, asked.evidence, asked.schema)
 
     def _head(self, kind: str) -> dict[str, Any]:
         return {"id": self._id, "object": kind, "created": self._created, "model": self._served.engine.model}
@@ -125,7 +128,10 @@ class _Completion:
     def _record(self, reply: Reply) -> dict[str, Any]:
         """Return the record of `m3video ask --json`, with notes on the request among its warnings."""
         record = answer_record(reply.answer)
-        return {**record, "warnings": [*self._asked.notes, *record["warnings"]]}
+        notes = list(self._asked.notes)
+        if self._asked.instructions and not self._served.engine.reads_instructions:
+            notes.append(f"the system message was left out: {reply.answer.model} was trained on questions alone")
+        return {**record, "warnings": [*notes, *record["warnings"]]}
 
 
 def usage_of(answer: Answer) -> dict[str, Any]:

@@ -8,11 +8,12 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from m3video.model.json_answers import check_schema
 from m3video.serve.errors import RequestError
-from m3video.utils.text import nearest, printable
+from m3video.utils.text import json_object_text, nearest, printable
 
 MOST_QUESTION = 8192
-"""Characters of a question."""
+"""Characters of a question, and of the system messages together."""
 
 MOST_PICTURES = 256
 """Pictures in one request."""
@@ -28,7 +29,6 @@ _ONLY: Mapping[str, tuple[Any, ...]] = {
     "frequency_penalty": (None, 0),
     "logprobs": (None, False),
     "store": (None, False),
-    "response_format": (None, {"type": "text"}),
     "tools": (None, []),
     "tool_choice": (None, "none"),
 }
@@ -74,7 +74,7 @@ Part = Annotated[TextPart | PicturePart | VideoPart, Field(discriminator="type")
 class Message(_Strict):
     """One turn of a conversation."""
 
-    role: Literal["user", "assistant"]
+    role: Literal["user", "assistant", "system", "developer"]
     content: str | tuple[Part, ...] | None = None
     name: str | None = None
     refusal: None = None
@@ -86,12 +86,36 @@ class Message(_Strict):
             return (TextPart(type="text", text=self.content),)
         return self.content or ()
 
+    @property
+    def text(self) -> str:
+        """The text of all parts, a line each."""
+        return "\n".join(part.text for part in self.parts if isinstance(part, TextPart))
+
+    @property
+    def is_instruction(self) -> bool:
+        """Whether the message says how to answer."""
+        return self.role in ("system", "developer")
+
 
 class StreamOptions(_Strict):
     """What a stream carries."""
 
     include_usage: bool = False
     include_obfuscation: Literal[False] | None = None
+
+
+class _NamedSchema(_Strict):
+    name: str = ""
+    description: str | None = None
+    strict: bool | None = None
+    given: Annotated[dict[str, Any], Field(alias="schema")]
+
+
+class ResponseFormat(_Strict):
+    """What the answer is: free text, any JSON object, or JSON of a schema."""
+
+    type: Literal["text", "json_object", "json_schema"]
+    json_schema: _NamedSchema | None = None
 
 
 class Body(_Strict):
@@ -104,6 +128,7 @@ class Body(_Strict):
     stop: str | tuple[str, ...] | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
+    response_format: ResponseFormat | None = None
     media_io_kwargs: dict[str, Any] | None = None
     mm_processor_kwargs: dict[str, Any] | None = None
     m3video: dict[str, Any] | None = None
@@ -116,6 +141,7 @@ class ChatRequest:
     Attributes:
         model: who is asked.
         question: the text of the last message.
+        instructions: the text of system messages.
         video: URL of the video; None where pictures are given.
         pictures: URLs of pictures, which are frames.
         changes: settings of the plan.
@@ -123,12 +149,14 @@ class ChatRequest:
         stop: texts at which the answer ends.
         stream: whether it is sent in pieces.
         include_usage: whether a stream ends in a piece with the usage.
+        schema: a JSON schema that the answer obeys.
         evidence: test what the answer rests on.
         notes: what the client should know of its request.
     """
 
     model: str
     question: str
+    instructions: str
     video: str | None
     pictures: tuple[str, ...]
     changes: dict[str, Any]
@@ -136,6 +164,7 @@ class ChatRequest:
     stop: tuple[str, ...] = ()
     stream: bool = False
     include_usage: bool = False
+    schema: str | None = None
     evidence: bool = False
     notes: tuple[str, ...] = ()
 
@@ -152,13 +181,13 @@ def read_request(given: Any) -> ChatRequest:
     body = _body(_without_known(given))
     if body.messages[-1].role != "user":
         raise RequestError("the last message must be the user's: it is the question", param="messages")
-    question = "\n".join(part.text for part in body.messages[-1].parts if isinstance(part, TextPart))
+    question = body.messages[-1].text
+    instructions = "\n".join(message.text.strip() for message in body.messages if message.is_instruction).strip()
     if not question.strip():
         raise RequestError("the question is empty: give a part of type text in the last message", param="messages")
-    if len(question) > MOST_QUESTION:
-        raise RequestError(
-            f"the question has {len(question)} characters, more than {MOST_QUESTION}: shorten it", status=413
-        )
+    for what, asked in (("question has", question), ("system messages have", instructions)):
+        if len(asked) > MOST_QUESTION:
+            raise RequestError(f"the {what} {len(asked)} characters, more than {MOST_QUESTION}: shorten it", status=413)
     video, pictures = _media(body.messages)
     if body.stream_options is not None and not body.stream:
         raise RequestError("stream_options belongs to a stream: leave it out, or set stream", param="stream_options")
@@ -169,6 +198,7 @@ def read_request(given: Any) -> ChatRequest:
     return ChatRequest(
         model=body.model,
         question=question,
+        instructions=instructions,
         video=video,
         pictures=pictures,
         changes=changes,
@@ -176,6 +206,7 @@ def read_request(given: Any) -> ChatRequest:
         stop=_stops(body.stop),
         stream=bool(body.stream),
         include_usage=body.stream_options is not None and body.stream_options.include_usage,
+        schema=_schema(body.response_format),
         evidence=evidence,
         notes=_notes(body.messages),
     )
@@ -213,8 +244,8 @@ def _body(fields: Mapping[str, Any]) -> Body:
             raise RequestError(f"unknown field '{printable(where)}': leave it out", param=where) from None
         if place[-1:] == ["role"]:
             raise RequestError(
-                f"{where} ({printable(str(problem['input']))}) must be user or assistant: this model reads no "
-                "instructions besides the question; put them there",
+                f"{where} ({printable(str(problem['input']))}) must be user, assistant, system or developer: this "
+                "model calls no tools",
                 param=where,
             ) from None
         raise RequestError(
@@ -228,6 +259,8 @@ def _media(messages: Sequence[Message]) -> tuple[str | None, tuple[str, ...]]:
     for message in messages:
         videos = tuple(part.video_url.url for part in message.parts if isinstance(part, VideoPart))
         pictures = tuple(part.image_url.url for part in message.parts if isinstance(part, PicturePart))
+        if message.is_instruction and (videos or pictures):
+            raise RequestError("a system message holds text only: put the video into the user's", param="messages")
         if len(videos) > 1 or (videos and pictures):
             raise RequestError("a message holds one video, or pictures: give one of them", param="messages")
         if videos or pictures:
@@ -267,6 +300,19 @@ def _changes(body: Body) -> dict[str, Any]:
     return changes
 
 
+def _schema(given: ResponseFormat | None) -> str | None:
+    """Return the schema that a response format asks for; raise UsageError for one that cannot be obeyed."""
+    if given is None or given.type == "text":
+        return None
+    if (given.json_schema is None) != (given.type == "json_object"):
+        raise RequestError(
+            "response_format has json_schema where its type is json_schema, and nowhere else", param="response_format"
+        )
+    schema = json_object_text({"type": "object"} if given.json_schema is None else given.json_schema.given)
+    check_schema(schema)
+    return schema
+
+
 def _stops(given: str | tuple[str, ...] | None) -> tuple[str, ...]:
     stops = (given,) if isinstance(given, str) else given or ()
     if len(stops) > MOST_STOPS or not all(stops):
@@ -282,7 +328,7 @@ def _one(first: str, value: int | None, second: str, other: int | None) -> int |
 
 def _notes(messages: Sequence[Message]) -> tuple[str, ...]:
     """Return a note where there are earlier turns: the model answers each question as if it were the only one."""
-    turns = sum(any(isinstance(part, TextPart) for part in message.parts) for message in messages[:-1])
+    turns = sum(bool(message.text) for message in messages[:-1] if not message.is_instruction)
     if not turns:
         return ()
     return (f"the last message was answered alone: the model does not read earlier ones ({turns})",)

@@ -21,11 +21,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from m3video.config import Settings, changed_settings
 from m3video.distributed.remote_reader import decoded_chapters
-from m3video.errors import M3VideoError
+from m3video.errors import M3VideoError, UsageError
+from m3video.inference.find import Found, find
 from m3video.inference.session import VideoSession
 from m3video.inference.summary.summarize import VideoFacts, captions, conclude, refuse_ranges
 from m3video.inference.summary.values import Summary
-from m3video.model.m3.default_model import with_model
+from m3video.model.m3.default_model import RENDERED, with_model
+from m3video.model.m3.small import SMALL
 from m3video.serve.errors import RequestError
 from m3video.serve.sessions import CancelledError, Kept, Sessions
 from m3video.serve.text_stream import ChangedTextError, TextStream
@@ -61,6 +63,7 @@ class Question:
         max_new_tokens: longest answer; None for the server's setting.
         stop: texts at which the answer ends, before them.
         evidence: test what the answer rests on.
+        schema: a JSON schema that the answer obeys.
     """
 
     path: Path
@@ -69,6 +72,7 @@ class Question:
     max_new_tokens: int | None = None
     stop: tuple[str, ...] = ()
     evidence: bool = False
+    schema: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +110,8 @@ class Engine:
         Raises:
             CheckpointError: no model is named, and what the environment names as the base of `small` is none.
         """
+        if settings.abstain is not None:
+            raise UsageError("abstain is for ask, chat and batch: over HTTP an answer comes with its confidence")
         self.settings, decided = with_model(settings, loaded=None if loaded is None else loaded.name)
         self.notes = decided.notes
         self.sessions = Sessions(self.settings)
@@ -124,6 +130,11 @@ class Engine:
     def model(self) -> str:
         """The name of the model that answers."""
         return self.settings.model
+
+    @property
+    def reads_instructions(self) -> bool:
+        """Whether text that is no question may stand before one; the models of this package know questions only."""
+        return self.model not in (SMALL, RENDERED)
 
     def load(self) -> LoadedModel:
         """Return the model, loaded at first use.
@@ -202,6 +213,23 @@ class Engine:
         if isinstance(value, Exception):
             raise value
         return value[0]
+
+    async def find(self, path: Path, query: str, changes: Mapping[str, Any]) -> Found:
+        """Return where in a video something is seen; errors as for `stream`, and for an empty query."""
+        found: asyncio.Queue[Found | Exception] = asyncio.Queue()
+
+        async def work(kept: Kept, left: dict[str, Any]) -> None:
+            async with self._scans:
+                await self._in_thread(self._prepare, kept, left)
+            async with self._model_turn:
+                search = partial(self._run, kept, lambda session, changes: find(session, query, **changes))
+                found.put_nowait(await self._in_thread(search, left))
+
+        async with self._job(path, changes, work, found.put_nowait):
+            value = await found.get()
+        if isinstance(value, Exception):
+            raise value
+        return value
 
     async def summarize(self, path: Path, changes: Mapping[str, Any]) -> Summary:
         """Return chapters and a summary of a video; errors as for `stream`, and for settings that choose frames."""
@@ -326,7 +354,9 @@ class Engine:
         session = kept.open(self.load(), deadline=self._deadline)
         most = question.max_new_tokens or self.settings.max_new_tokens
         try:
-            answer = session.ask(question.text, evidence=False, max_new_tokens=most, on_text=follow, **changes)
+            answer = session.ask(
+                question.text, evidence=False, max_new_tokens=most, on_text=follow, schema=question.schema, **changes
+            )
             text = stream.finish(answer.text)
         except ChangedTextError:
             raise RequestError(

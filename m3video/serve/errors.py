@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from m3video.errors import (
@@ -73,8 +73,13 @@ def error_body(message: str, status: int, *, param: str | None = None, code: str
     return {"error": {"message": " ".join(message.split()), "type": kind, "param": param, "code": code}}
 
 
-def body_of(error: M3VideoError) -> dict[str, Any]:
-    """Return the JSON body for an error that the user can fix."""
+def body_of(error: M3VideoError, *, told: Callable[[str], str] = str) -> dict[str, Any]:
+    """Return the JSON body for an error that the user can fix.
+
+    Args:
+        error: what happened.
+        told: makes of its message what a client may read.
+    """
     return error_body(
-        str(error), status_of(error), param=getattr(error, "param", None), code=getattr(error, "code", None)
+        told(str(error)), status_of(error), param=getattr(error, "param", None), code=getattr(error, "code", None)
     )

@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import os
+import secrets
 import stat
+import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from m3video.distributed.sources import SUFFIXES, Folder
 from m3video.errors import UsageError
 from m3video.serve.errors import RequestError
 from m3video.utils.text import printable
+
+UNFINISHED = Path(".m3video") / "unfinished"
+"""Where files lie in the folder while they are written."""
+
+LEFT_SECONDS = 3600.0
 
 
 class VideoFolder:
@@ -51,6 +59,10 @@ class VideoFolder:
             raise missing
         return path
 
+    def without_root(self, message: str) -> str:
+        """Return a message for a client: files by their names in the folder, not by where the folder is."""
+        return message.replace(f"{str(printable(self.root)).rstrip('/')}/", "")
+
     def find_video(self, name: str) -> Path:
         """Return the path, without links, of a video by its name in `videos`.
 
@@ -68,6 +80,27 @@ class VideoFolder:
         for found in Folder(self.root):
             if _is_video(found) and Path(os.path.realpath(found)).is_relative_to(self.root):
                 yield os.path.relpath(found, self.root)
+
+
+def unfinished(root: Path, ending: str) -> Path:
+    """Return a new path for a file that will be moved to its place when it is whole.
+
+    Those that nobody has written to for `LEFT_SECONDS` were left by a server that was killed, and are removed.
+
+    Args:
+        root: the folder that is served; the path is on the same disk, below a hidden name.
+        ending: of the file's name.
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
+    place = root / UNFINISHED
+    place.mkdir(parents=True, exist_ok=True)
+    for left in place.iterdir():
+        with suppress(OSError):
+            if time.time() - left.stat().st_mtime > LEFT_SECONDS:
+                left.unlink()
+    return place / f"{secrets.token_hex(8)}{ending}"
 
 
 def _is_video(name: str) -> bool:

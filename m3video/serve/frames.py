@@ -8,11 +8,13 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
 from fastapi.responses import FileResponse, Response
+from pydantic import BaseModel, ConfigDict
 
 from m3video.config import Settings
 from m3video.serve.decoding import Decoder, first_look, frame
 from m3video.serve.errors import RequestError
 from m3video.serve.files import VideoFolder
+from m3video.serve.proxies import Proxies
 from m3video.types import check_scale
 from m3video.video.path_checks import check_file
 
@@ -70,14 +72,32 @@ class Pictures:
         return made
 
 
-def media_routes(folder: VideoFolder, pictures: Pictures) -> APIRouter:
+class Video(BaseModel):
+    """A request about one video of the folder."""
+
+    model_config = ConfigDict(extra="forbid")
+    video: str
+
+
+def media_routes(folder: VideoFolder, pictures: Pictures, proxies: Proxies) -> APIRouter:
     """Return the routes of the player and of pictures."""
     router = APIRouter()
 
     @router.get("/media")
-    def media(video: str) -> FileResponse:
+    def media(video: str, copy: bool = False) -> FileResponse:
         path = folder.find_video(video)
+        if copy:
+            path = proxies.find(str(path))
         return FileResponse(path, media_type=CONTENT_TYPES.get(path.suffix.lower(), "video/x-matroska"))
+
+    @router.post("/api/copy")
+    def start_copy(request: Video) -> dict[str, Any]:
+        return proxies.start(str(folder.find_video(request.video))).record()
+
+    @router.delete("/api/copy")
+    def cancel_copy(video: str) -> dict[str, Any]:
+        proxies.cancel(str(folder.find_video(video)))
+        return {"state": "cancelled"}
 
     @router.get("/api/thumbnail")
     def thumbnail(video: str) -> Response:

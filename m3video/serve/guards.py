@@ -24,6 +24,12 @@ MOST_BODY = 128 << 20
 MOST_BODY_OF_THE_PAGE = 8 << 20
 """Bytes of a body that the page sends: the record of an answer about hours of video takes a tenth of it."""
 
+MOST_UPLOAD = 8 << 30
+"""Bytes of a video that the page sends into the folder."""
+
+UPLOAD_PATH = "/api/upload"
+"""Where it sends it."""
+
 MOST_HEADERS = 16 << 10
 """Bytes of all headers of a request."""
 
@@ -50,6 +56,16 @@ _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 _EVERYWHERE = frozenset({"", "0.0.0.0", "::"})
 
 
+def is_loopback(host: str) -> bool:
+    """Return whether only this machine can reach `host`."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
 @dataclass(frozen=True, slots=True)
 class Access:
     """Who may ask.
@@ -64,12 +80,19 @@ class Access:
     host: str = "127.0.0.1"
     api_key: str | None = None
     most_body: int = MOST_BODY
-    most_body_of: Mapping[str, int] = field(default_factory=lambda: {"/api/": MOST_BODY_OF_THE_PAGE})
+    most_body_of: Mapping[str, int] = field(
+        default_factory=lambda: {"/api/": MOST_BODY_OF_THE_PAGE, UPLOAD_PATH: MOST_UPLOAD}
+    )
 
     @property
     def page_token(self) -> str:
         """What the cookie of a browser holds: it follows from the key, which does not follow from it."""
         return hashlib.sha256(f"{COOKIE} {self.api_key}".encode()).hexdigest()
+
+    @property
+    def may_upload(self) -> bool:
+        """Whether those who may ask may also add videos: not where everybody on the network may ask."""
+        return self.api_key is not None or is_loopback(self.host)
 
     def is_key(self, given: str) -> bool:
         """Return whether a text is the key, in a time that does not depend on where it differs."""

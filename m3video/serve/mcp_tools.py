@@ -12,9 +12,11 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from mcp.server import MCPServer
 from mcp.server.mcpserver.exceptions import ToolError
+from mcp.server.transport_security import TransportSecuritySettings
 from mcp_types import CallToolResult, ImageContent, TextContent, ToolAnnotations
 from PIL import Image
 from pydantic import BaseModel, Field
+from starlette.applications import Starlette
 
 from m3video import __version__
 from m3video.config import Settings
@@ -22,6 +24,7 @@ from m3video.errors import M3VideoError, UsageError
 from m3video.report.answer_text import answer_record
 from m3video.serve.engine import DEADLINE_SECONDS, Engine, Question
 from m3video.serve.files import VideoFolder
+from m3video.serve.guards import Access, Guards
 from m3video.types import Frame, TokenPlan, VideoInfo
 from m3video.utils.clock import clock
 
@@ -74,11 +77,33 @@ class Cited(BaseModel):
 
 
 class AnswerFacts(BaseModel):
-    """An answer, and what it was measured to rest on: ranges, all of the video, or nothing that was shown."""
+    """An answer, and what it was measured to rest on: ranges, all of the video, or nothing that was shown.
+
+    confidence: share of right ones among answers that the model found as likely; null where that was never measured.
+    """
 
     answer: str
+    confidence: float | None
     verdict: Literal["cited", "spread", "unsupported"] | None
     evidence: list[Cited]
+    model: str
+    visual_tokens: int
+    warnings: list[str]
+
+
+class SeenRange(BaseModel):
+    """A time range in which something is seen; score: how sure the model is, 0.5 to 1, not calibrated."""
+
+    start_seconds: float
+    end_seconds: float
+    score: float
+
+
+class FoundFacts(BaseModel):
+    """Where something is seen, best first, and the longest time between two frames that were looked at."""
+
+    ranges: list[SeenRange]
+    widest_gap_seconds: float
     model: str
     visual_tokens: int
     warnings: list[str]
@@ -143,9 +168,30 @@ def create_server(
         log_level="ERROR",
     )
     tools = _Tools(videos, engine)
-    for tool in (tools.probe_video, tools.plan_video, tools.ask_video, tools.summarize_video, tools.get_frame):
+    for tool in (
+        tools.probe_video,
+        tools.plan_video,
+        tools.ask_video,
+        tools.find_in_video,
+        tools.summarize_video,
+        tools.get_frame,
+    ):
         server.add_tool(tool, annotations=_READ_ONLY)
     return server
+
+
+def http_app(server: MCPServer, access: Access) -> Starlette:
+    """Return the application that speaks to clients over HTTP, at the path /mcp.
+
+    Args:
+        server: as `create_server` returns it.
+        access: who may ask; checked as for every other server of this package.
+    """
+    # The guards check Host and Origin, for every address that may be listened on.
+    unchecked = TransportSecuritySettings(enable_dns_rebinding_protection=False)
+    app = server.streamable_http_app(transport_security=unchecked)
+    app.add_middleware(Guards, access=access)
+    return app
 
 
 class _Tools:
@@ -157,7 +203,7 @@ class _Tools:
     async def probe_video(self, video: Video) -> VideoFacts:
         """Tell what a video file says: length, size, codec."""
         path = _found(self._videos, video)
-        info: VideoInfo = await _told(self._engine.call(path, lambda session, _: session.info, {}))
+        info: VideoInfo = await self._told(self._engine.call(path, lambda session, _: session.info, {}))
         return VideoFacts(
             path=video,
             duration_seconds=info.duration_seconds,
@@ -173,7 +219,7 @@ class _Tools:
     ) -> PlanFacts:
         """Choose the frames that the model would be shown, without asking it."""
         path, changes = _found(self._videos, video), _given(budget=budget, start=start, end=end)
-        plan: TokenPlan = await _told(self._engine.call(path, lambda session, left: session.plan(**left), changes))
+        plan: TokenPlan = await self._told(self._engine.call(path, lambda session, left: session.plan(**left), changes))
         return PlanFacts(
             budget=plan.budget,
             total_tokens=plan.total_tokens,
@@ -186,10 +232,11 @@ class _Tools:
     ) -> AnswerFacts:
         """Answer a question about a video; a further question about it is cheap."""
         path, changes = _found(self._videos, video), _given(budget=budget, start=start, end=end)
-        reply = await _told(self._engine.ask(Question(path, question, changes, evidence=True)))
+        reply = await self._told(self._engine.ask(Question(path, question, changes, evidence=True)))
         found, record = reply.answer.evidence, answer_record(reply.answer)
         return AnswerFacts(
             answer=reply.answer.text,
+            confidence=record["confidence"],
             verdict=None if found is None else found.verdict,
             evidence=[
                 Cited(start_seconds=one.start_seconds, end_seconds=one.end_seconds, nats=one.nats)
@@ -200,9 +247,28 @@ class _Tools:
             warnings=record["warnings"],
         )
 
+    async def find_in_video(
+        self,
+        video: Video,
+        query: Annotated[str, Field(description='what is seen: "a red car", or a yes/no question with its mark')],
+        budget: Budget = None,
+    ) -> FoundFacts:
+        """Find where in a video something is seen; a further search in it is cheap."""
+        found = await self._told(self._engine.find(_found(self._videos, video), query, _given(budget=budget)))
+        return FoundFacts(
+            ranges=[
+                SeenRange(start_seconds=one.start_seconds, end_seconds=one.end_seconds, score=one.score)
+                for one in found.ranges
+            ],
+            widest_gap_seconds=found.widest_gap_seconds,
+            model=found.model,
+            visual_tokens=found.visual_tokens,
+            warnings=list(found.warnings),
+        )
+
     async def summarize_video(self, video: Video, budget: Budget = None) -> SummaryFacts:
         """Divide a video into chapters with captions, and summarize them; the budget is for each chapter."""
-        made = await _told(self._engine.summarize(_found(self._videos, video), _given(budget=budget)))
+        made = await self._told(self._engine.summarize(_found(self._videos, video), _given(budget=budget)))
         return SummaryFacts(
             summary=made.text,
             chapters=[
@@ -218,7 +284,7 @@ class _Tools:
     ) -> Annotated[CallToolResult, FrameFacts]:
         """Return the frame on screen at a time as a JPEG picture, and its exact time."""
         path = _found(self._videos, video)
-        frame, shown = await _told(
+        frame, shown = await self._told(
             self._engine.call(path, lambda session, _: _with_time(session.frame_at(seconds), session.info), {})
         )
         picture = Image.fromarray(frame.rgb_HW3)
@@ -235,6 +301,13 @@ class _Tools:
             structured_content=facts.model_dump(),
         )
 
+    async def _told(self, work: Awaitable[T]) -> T:
+        """Return the result of `work`; what a user can fix reaches the client as the command's one line."""
+        try:
+            return await work
+        except M3VideoError as error:
+            raise ToolError(self._videos.without_root(str(error))) from None
+
 
 def _with_time(frame: Frame, info: VideoInfo) -> tuple[Frame, float]:
     return frame, info.pts_seconds(frame.pts)
@@ -247,13 +320,5 @@ def _given(**changes: Any) -> dict[str, Any]:
 def _found(videos: VideoFolder, name: str) -> Path:
     try:
         return videos.find(name)
-    except M3VideoError as error:
-        raise ToolError(str(error)) from None
-
-
-async def _told(work: Awaitable[T]) -> T:
-    """Return the result of `work`; what a user can fix reaches the client as the command's one line."""
-    try:
-        return await work
     except M3VideoError as error:
         raise ToolError(str(error)) from None

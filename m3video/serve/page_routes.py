@@ -20,7 +20,9 @@ from m3video.serve.looks import Looks
 from m3video.serve.note_routes import note_routes
 from m3video.serve.notes import Notes
 from m3video.serve.plans import plan_routes
+from m3video.serve.proxies import Proxies
 from m3video.serve.state import Served
+from m3video.serve.uploads import upload_routes
 from m3video.serve.videos import library_routes
 
 FILES = Path(__file__).parent / "page"
@@ -43,16 +45,19 @@ def page_routes(served: Served, access: Access) -> APIRouter:
             notes.mark_looked(str(Path(path).relative_to(folder.root)))
 
     looks = Looks(settings, on_ready=looked)
+    proxies = Proxies(folder, settings)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         yield
         looks.close()
+        proxies.close()
         pictures.close()
 
     router = APIRouter(lifespan=lifespan)
     router.include_router(library_routes(folder, notes, pictures))
-    router.include_router(media_routes(folder, pictures))
+    router.include_router(upload_routes(folder, pictures, access))
+    router.include_router(media_routes(folder, pictures, proxies))
     router.include_router(plan_routes(folder, settings, looks))
     router.include_router(note_routes(folder, notes, pictures, settings))
 

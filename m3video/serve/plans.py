@@ -12,13 +12,14 @@ from typing import Any
 import numpy as np
 from fastapi import APIRouter
 from fastapi.responses import JSONResponse
-from pydantic import BaseModel, ConfigDict
+from pydantic import Field
 
 from m3video.config import Settings, changed_settings
-from m3video.errors import UsageError
+from m3video.errors import M3VideoError, UsageError
 from m3video.inference.decision import PlanDetails, binding_limits
 from m3video.inference.first_pass import unseen_ranges
 from m3video.inference.latency import default_file, estimate
+from m3video.inference.memory.fit import plan_memory
 from m3video.inference.pipeline import plan_details
 from m3video.planning.novelty import NOVELTY_FLOOR
 from m3video.planning.plan_file import to_json
@@ -27,24 +28,19 @@ from m3video.report.plan_plot import COLOURS
 from m3video.report.plan_text import plan_facts
 from m3video.serve.decoding import Looked
 from m3video.serve.files import VideoFolder
+from m3video.serve.frames import Video
 from m3video.serve.looks import Looks
 from m3video.types import SCALES
+from m3video.utils.units import size_text
 
 PAGE_SETTINGS = ("budget", "max_frames", "start", "end", "detail", "every_shot", "max_gap", "at")
 """Settings that the page may change in a plan; the others are those of the server."""
 
 
-class Video(BaseModel):
-    """A request about one video of the folder."""
-
-    model_config = ConfigDict(extra="forbid")
-    video: str
-
-
 class PlanRequest(Video):
     """A request for a plan; `settings` by the names of `Settings`."""
 
-    settings: dict[str, Any] = {}
+    settings: dict[str, Any] = Field(default_factory=dict)
 
 
 def timeline_record(looked: Looked) -> dict[str, Any]:
@@ -89,7 +85,8 @@ def plan_record(looked: Looked, settings: Settings, changes: Mapping[str, Any]) 
     Returns:
         `plan` as in plan.json; `facts` as the command prints them; `limits` that bind, with the utility that each
         costs; `left_out`: the candidates that are not shown, and why each was one; `most_tokens`: with more, nothing
-        changes; `answer_seconds`: estimate for an answer, None where none was timed; `milliseconds` that planning took.
+        changes; `answer_seconds`: estimate for an answer, None where none was timed; `memory`: estimate for it with
+        the model, as people read it, None where the size of the model is not known; `milliseconds` that planning took.
 
     Raises:
         UsageError: a setting that the page cannot change, a wrong value, or settings that contradict each other.
@@ -114,8 +111,16 @@ def plan_record(looked: Looked, settings: Settings, changes: Mapping[str, Any]) 
         ],
         "most_tokens": most_tokens(details),
         "answer_seconds": None if timed is None else timed.seconds,
+        "memory": _memory(settings, frames=len(plan.frames), visual=plan.total_tokens),
         "milliseconds": round(1000 * took, 1),
     }
+
+
+def _memory(settings: Settings, *, frames: int, visual: int) -> str | None:
+    try:
+        return size_text(plan_memory(settings, frames=frames, visual=visual).total)
+    except M3VideoError:  # a model whose size no file states; its answers say what is wrong, if anything is
+        return None
 
 
 def _why(details: PlanDetails, candidate: int) -> dict[str, Any]:
@@ -142,8 +147,7 @@ def plan_routes(folder: VideoFolder, settings: Settings, looks: Looks) -> APIRou
 
     @router.post("/api/look")
     def start_look(request: Video) -> dict[str, Any]:
-        state = looks.start(str(folder.find_video(request.video)))
-        return {"state": state.state, "stage": state.stage, "done": state.done, "total": state.total}
+        return looks.start(str(folder.find_video(request.video))).record()
 
     @router.delete("/api/look")
     def cancel_look(video: str) -> dict[str, Any]:

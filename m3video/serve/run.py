@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import ipaddress
 import signal
 import socket
 import sys
 
 import uvicorn
 from fastapi import FastAPI
+from starlette.applications import Starlette
 
 from m3video.errors import UsageError
 from m3video.serve.state import Served
@@ -19,16 +19,6 @@ STOP_SECONDS = 30
 
 _MOST_LINE = 32 << 10
 """Bytes of a request line with its headers that are read before it is refused."""
-
-
-def is_loopback(host: str) -> bool:
-    """Return whether only this machine can reach `host`."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -47,11 +37,11 @@ def listen(host: str, port: int) -> socket.socket:
         ) from None
 
 
-def make_server(app: FastAPI, *, stop_seconds: int = STOP_SECONDS) -> uvicorn.Server:
+def make_server(app: Starlette, *, stop_seconds: int = STOP_SECONDS) -> uvicorn.Server:
     """Return the server of an application.
 
     Args:
-        app: as `create_app` returns it.
+        app: as `create_app` returns it, or `mcp_tools.http_app`.
         stop_seconds: how long answers may go on once it is told to stop.
     """
     config = uvicorn.Config(
@@ -79,11 +69,21 @@ def run(app: FastAPI, listening: socket.socket) -> None:
     served = app.state.served
     assert isinstance(served, Served)
     served.engine.load()
-    host, port = listening.getsockname()[:2]
-    shown = f"[{host}]" if ":" in host else host
-    print(f"m3video: the page is at http://{shown}:{port}/", file=sys.stderr)
-    print(f"m3video: {served.engine.model} answers at http://{shown}:{port}/v1 (Ctrl-C ends it)", file=sys.stderr)
+    address = address_of(listening)
+    print(f"m3video: the page is at {address}/", file=sys.stderr)
+    print(f"m3video: {served.engine.model} answers at {address}/v1 (Ctrl-C ends it)", file=sys.stderr)
+    run_on(app, listening)
+
+
+def run_on(app: Starlette, listening: socket.socket) -> None:
+    """Run an application on a socket as `run` does."""
     # uvicorn raises the signal again once all is closed: the end that was asked for is no failure.
     signal.signal(signal.SIGTERM, lambda *_: None)
     with listening:
         make_server(app).run(sockets=[listening])
+
+
+def address_of(listening: socket.socket) -> str:
+    """Return the URL of a socket that listens, without a path."""
+    host, port = listening.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

@@ -9,6 +9,7 @@ from fastapi import APIRouter
 from m3video.serve.errors import RequestError
 from m3video.serve.files import VideoFolder
 from m3video.serve.frames import Pictures
+from m3video.serve.guards import MOST_UPLOAD
 from m3video.serve.notes import Notes
 
 MOST_LISTED = 2000
@@ -44,7 +45,13 @@ def library_routes(folder: VideoFolder, notes: Notes, pictures: Pictures) -> API
                 }
             )
         left_out = max(0, len(found) - MOST_LISTED)
-        return {"folder": folder.root.name, "videos": rows, "left_out": left_out, "unreadable_names": unreadable}
+        return {
+            "folder": folder.root.name,
+            "videos": rows,
+            "left_out": left_out,
+            "unreadable_names": unreadable,
+            "most_upload": MOST_UPLOAD,
+        }
 
     @router.get("/api/video")
     def video(video: str) -> dict[str, Any]:

@@ -64,11 +64,13 @@ class Evidence:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The answer, its evidence and its cost.
+    """The answer, its confidence, its evidence and its cost.
 
     `stage_seconds` is wall time per stage; `peak_memory_bytes` the peak memory of the process (on CUDA, of the
     allocator) by the end of each stage, so a later stage never shows less than an earlier one. `evidence` is None where
-    it was not asked for or cannot be had, with a warning. Taken from caches:
+    it was not asked for or cannot be had, with a warning. `confidence` is the share of right ones among answers that
+    this model found as likely, 0 to 1; None where that was never measured for the model. `withheld` is the answer in
+    whose place `text` says "cannot tell", because its confidence is too low; else None. Taken from caches:
     `cached_frames` of the plan's frames, the first pass where `is_scan_cached`, and `reused_tokens` of the prompt.
     """
 
@@ -87,3 +89,5 @@ class Answer:
     cached_frames: int = 0
     is_scan_cached: bool = False
     reused_tokens: int = 0
+    confidence: float | None = None
+    withheld: str | None = None

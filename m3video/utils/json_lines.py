@@ -13,7 +13,10 @@ from m3video.utils.text import check_text, each_key_once, nearest, printable, re
 QUESTION_KEYS = ("question", "answer", "options", "id", "video")
 """Keys of a question; `video` is relative to the folder of the file."""
 
-RECORD_KEYS = (*QUESTION_KEYS, "family", "group", "localised", "clip", "metric", "evidence", "moment", "reference")
+RECORD_KEYS = (
+    *QUESTION_KEYS,
+    *("family", "group", "localised", "clip", "metric", "evidence", "moment", "reference", "prompt", "duration"),
+)
 """Those, and further keys of the records of `m3video eval`: the same files are accepted everywhere."""
 
 RELATIVE = "video is a path relative to the folder of the questions"

@@ -67,6 +67,25 @@ def check_text(text: str, what: str) -> str:
     return text
 
 
+def json_object_text(given: Any) -> str:
+    """Return a JSON object as compact text.
+
+    Args:
+        given: the object, or its text.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    if isinstance(given, str):
+        try:
+            given = json.loads(given)
+        except (ValueError, RecursionError) as error:
+            raise ValueError(f"it is no JSON ({first_line(error)})") from None
+    if not isinstance(given, dict):
+        raise ValueError("it must be a JSON object")
+    return json.dumps(given, separators=(",", ":"))
+
+
 def fault_of(text: str) -> str:
     """Return why `text` cannot be written as UTF-8 and what to do, to follow its name in a message; or ""."""
     try:

@@ -30,6 +30,9 @@ DEFAULT_MAX_PIXELS = 1 << 26
 _SNIFF_BYTES = 4096
 _CHUNK_BYTES = 1 << 20
 _RECENT_SECONDS = 60.0
+RECENT_WRITE_NOTE = "; it was written to within the last minute: is it complete?"
+"""Ends a message about missing data in a file that is that new."""
+
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 _BYTE_ORDER_MARKS = {
     codecs.BOM_UTF8: "utf-8",
@@ -215,7 +218,7 @@ def recent_write_note(file: LocalFile) -> str:
         age = time.time() - os.stat(file.identity[0]).st_mtime
     except OSError:
         return ""
-    return "; it was written to within the last minute: is it complete?" if 0 <= age < _RECENT_SECONDS else ""
+    return RECENT_WRITE_NOTE if 0 <= age < _RECENT_SECONDS else ""
 
 
 def _now(file: LocalFile) -> Identity | None:

@@ -134,9 +134,10 @@ def test_a_terminal_has_a_prompt_and_ctrl_c_ends_cleanly() -> None:
     os.close(theirs)
     assert process.stdout is not None
     os.write(mine, f"\n{COLOUR}\nwhat <image>\n".encode())
-    told = [process.stdout.readline() for _ in range(2)]
+    told = [process.stdout.readline() for _ in range(3)]
     assert told[0] == "green\n"
-    assert "rests on" in told[1]
+    assert "confidence" in told[1]
+    assert "rests on" in told[2]
     time.sleep(0.5)  # back at the prompt
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)

@@ -34,7 +34,8 @@ def test_a_picture_never_costs_more_than_its_scale(height: int, width: int, toke
     high, wide = picture_size(height, width, tokens)
     assert high % CELL == 0 == wide % CELL
     assert 1 <= (high // CELL) * (wide // CELL) <= tokens
-    assert high <= max(height, CELL) and wide <= max(width, CELL)
+    assert high <= max(height, CELL)
+    assert wide <= max(width, CELL)
 
 
 def test_example_of_the_docstring() -> None:

@@ -16,6 +16,7 @@ def test_the_table_says_what_fits_and_why() -> None:
     text = " ".join(done.stdout.split())
     assert "fits 4," in text or "fits 3," in text
     assert "what the memory allows" in text
+    assert "limits --memory (1.0 GiB) (without it" in text
     assert "memory weights 16 MiB (float32)" in text
     assert max(map(len, done.stdout.splitlines())) <= 60
 

@@ -127,6 +127,8 @@ def test_config_is_what_changes_the_outcome(tmp_path: Path) -> None:
     assert changes("plan", budget=9)
     assert not changes("plan", max_new_tokens=9)
     assert changes("ask", max_new_tokens=9)
+    assert changes("ask", abstain=0.5)
+    assert not changes("summarize", abstain=0.5)
     assert not changes("ask", device="cuda", vision_batch=1)
     assert config_of("ask", plain) != config_of("summarize", plain)
     before = config_of("ask", plain)

@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from m3video.errors import UsageError
 from m3video.evaluation.records import (
     Record,
     is_right,
+    load_records,
     parse_option,
     parse_time,
     prompt_text,
@@ -42,6 +44,18 @@ OPTIONS = ("a dog", "the cat", "a red bird")
         ("Because", None),
         ("a horse", None),
         ("bird", None),
+        ("The answer is B", 1),
+        ("The best answer is: (C)", 2),
+        ("the answer is a red bird", 2),
+        ("Answer: B. the cat", 1),
+        ("**B**", 1),
+        ("I choose option C.", 2),
+        ("It cannot be (A), so the correct option is (B).", 1),
+        ("Either (A) or (B)", None),
+        ("I see the cat there", 1),
+        ("a dog and the cat", None),
+        ("A man is walking", None),
+        ("the answer is D", None),
     ],
 )
 def test_options(text: str, option: int | None) -> None:
@@ -112,3 +126,30 @@ def test_a_saved_file_is_read_as_the_same_questions(tmp_path: Path) -> None:
 def test_the_hash_does_not_depend_on_the_place() -> None:
     one: Record = record(1)
     assert one.hash == replace(one, video="elsewhere.mp4").hash != replace(one, answer="blue").hash
+
+
+def test_labels_in_front_of_options_name_them() -> None:
+    options = ("Option 1: He runs.", "Option 2: He sits.")
+    assert [parse_option(t, options) for t in ("Option 2", "option 1: He", "Option 2: He sits.")] == [1, 0, 1]
+    assert parse_option("Option 3", options) is None
+
+
+def test_yes_and_no_stand_in_front() -> None:
+    one = record(1, answer="no", metric="yes-no")
+    assert [is_right(one, text) for text in ("No.", "no, he sits", "yes", "not", "Nothing", "")] == [1, 1, 0, 0, 0, 0]
+    with pytest.raises(ValueError, match="yes or no"):
+        record(1, answer="maybe", metric="yes-no")
+
+
+def test_a_benchmarks_own_wording_is_the_prompt() -> None:
+    one = record(1, answer="a", options=("a", "b"), metric="option", prompt="Q\n(A) a\n(B) b\nBest option: (")
+    assert prompt_text(one) == one.prompt
+
+
+def test_records_come_back_as_they_were_saved(tmp_path: Path) -> None:
+    asked = [record(1), record(2, answer="a", options=("a", "b"), metric="option", group=None, evidence=(1.0, 2.5))]
+    save_records(asked, tmp_path / "r.jsonl")
+    assert load_records(tmp_path / "r.jsonl") == asked
+    (tmp_path / "r.jsonl").write_text('{"id": "1"}\n')
+    with pytest.raises(UsageError, match="holds no questions"):
+        load_records(tmp_path / "r.jsonl")

@@ -4,24 +4,28 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from m3video.errors import EXIT_INTERRUPTED, DoesNotFitError, UsageError
-from m3video.evaluation import run as running
+from m3video.evaluation import clip_runner as running
+from m3video.evaluation.clip_runner import refer
 from m3video.evaluation.footage_set import FootageSpec, make_footage_records
 from m3video.evaluation.methods import ShownFrame, make_methods
 from m3video.evaluation.records import Record
-from m3video.evaluation.run import InterruptedRunError, RunSettings, method_budgets, refer, run_evaluation
+from m3video.evaluation.run import InterruptedRunError, run_evaluation
+from m3video.evaluation.run_settings import RunSettings, method_budgets
 from m3video.evaluation.samples import SampleRow, read_sample_rows, sample_key
+from m3video.evaluation.subtitles import Cue
 from m3video.model.m3 import checkpoint
 from tests.evaluation.made import record, view
 
 NAMES = ("adaptive", "uniform", "merge", "prune", "oracle", "fixed", "resample")
 SETTINGS = RunSettings(tuple(make_methods(NAMES, max_frames=4)), (20, 150), 4)
-SECONDS = ("plan_seconds", "answer_seconds")
+SECONDS = ("plan_seconds", "answer_seconds", "prefill_seconds", "decode_seconds")
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +84,7 @@ def test_each_frame_is_encoded_once_and_costs_are_noted(
     folder = run_evaluation(one, loaded, SETTINGS, tmp_path)
     (clip,) = folder.clips()
     assert counted.total() == clip["frames_encoded"]
-    assert clip["stage_seconds"].keys() == {"analyze", "fetch", "vision tower", "answer"}
+    assert clip["stage_seconds"].keys() == {"analyze", "fetch", "vision tower", "prefill", "decode"}
     assert all(value > 0 for value in clip["stage_seconds"].values())
     assert clip["peak_memory_bytes"] > 1e8
     counted.clear()
@@ -181,3 +185,42 @@ def test_a_moment_is_named_as_the_frame_that_shows_most_of_its_shot() -> None:
     )
     assert refer(about, plan, clip, "nearest", style="vicuna_v1").startswith("what is it at 0:")
     assert refer(record(1), plan, clip, "shot", style="rendered") == record(1).question
+
+
+def test_one_question_that_fails_takes_no_other_with_it(
+    loaded: checkpoint.LoadedModel, records: list[Record], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = [r for r in records if r.clip == records[0].clip]
+    methods = tuple(make_methods(["adaptive"], max_frames=4))
+    original = running.answer_many
+
+    def choosy(model: Any, tokens: Any, questions: Sequence[str], **kwargs: Any) -> Any:
+        if any("WRONG" in text for text in questions):
+            raise DoesNotFitError("the prompt is too long")
+        return original(model, tokens, questions, **kwargs)
+
+    wrong = replace(one[0], question="WRONG", reference="")
+    with monkeypatch.context() as patch:
+        patch.setattr(running, "answer_many", choosy)
+        folder = run_evaluation([wrong, *one[1:]], loaded, RunSettings(methods, (36,), 4), tmp_path)
+    (failure,) = folder.failures()
+    assert (failure["doc_id"], failure["error"]) == (wrong.id, "the prompt is too long")
+    assert {row["doc_id"] for row in folder.samples()} == {r.id for r in one[1:]}
+    again = run_evaluation([wrong, *one[1:]], loaded, RunSettings(methods, (36,), 4), tmp_path)
+    assert not again.failures(), "it is tried again"
+    assert len(again.samples()) == len(one)
+
+
+def test_subtitles_of_the_shown_frames_stand_before_the_question(
+    loaded: checkpoint.LoadedModel, records: list[Record], tmp_path: Path
+) -> None:
+    (one,) = records[:1]
+    methods = tuple(make_methods(["uniform"], max_frames=4))
+    cues = {one.video: [Cue(0, 1000, "word"), Cue(2000, 3000, "never")]}
+    settings = RunSettings(methods, (36,), 4, reference="asked")
+    folder = run_evaluation([one], loaded, settings, tmp_path, subtitles=cues)
+    assert {row["input"] for row in folder.samples()} == {
+        f"This video's subtitles are listed below:\nword\n{one.question}"
+    }
+    with pytest.raises(UsageError, match="subtitles"):
+        run_evaluation([one], loaded, settings, tmp_path)

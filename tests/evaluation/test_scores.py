@@ -11,6 +11,7 @@ from m3video.evaluation.scores import (
     Guesses,
     accuracy_difference,
     corrected,
+    equal_cell,
     gap_closed,
     granularity_report,
     make_cells,
@@ -114,3 +115,21 @@ def test_granularity_by_hand() -> None:
     assert whole.oracle == 0.75
     assert granularity_report(table[:4], FOUR) == []
     assert make_cells(table, FOUR) == [], "granularity has no budget to compare at"
+
+
+def test_uniform_at_equal_tokens_has_spent_as_much() -> None:
+    asked = [record(n, clip=f"c{n}") for n in range(4)]
+    rows = []
+    for n, one in enumerate(asked):
+        rows += [
+            row(one, "adaptive", 36, right=n < 3, visual=36),
+            row(one, "uniform@2", 36, right=True, shown_as="uniform", visual=18),
+            row(one, "uniform@4", 36, right=n < 2, shown_as="uniform", visual=36),
+            row(one, "uniform@8", 36, right=n < 1, shown_as="uniform", visual=36),
+        ]
+    cells = {cell.method: cell for cell in make_cells(rows, asked)}
+    assert cells["uniform"].variant == "uniform@2"
+    equal = equal_cell(rows, asked, cells["adaptive"])
+    assert equal is not None
+    assert (equal.variant, equal.mean("visual")) == ("uniform@4", 36)
+    assert equal_cell([r for r in rows if r["method"] in ("adaptive", "uniform@2")], asked, cells["adaptive"]) is None

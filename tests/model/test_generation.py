@@ -14,15 +14,16 @@ from transformers import PreTrainedTokenizerFast
 
 from m3video.errors import CheckpointError
 from m3video.evaluation.asking import answer_many
-from m3video.model.generation import NextToken
+from m3video.model.generation import generate
 from m3video.model.m3 import checkpoint, inputs
 from m3video.model.m3.answer import FramesQuestion, GeneratedAnswer, answer_batch, answer_prompt
 from m3video.model.m3.checkpoint import LoadedModel
 from m3video.model.m3.modeling import M3VideoForConditionalGeneration
 from m3video.model.m3.pooling import pack
 from m3video.model.m3.prefix import Prefix
+from m3video.model.next_token import NextToken
 from m3video.model.tokenizer import FastText, SentencePieceText, TextCodec, load_text
-from tests.model.tiny import WORDS, save_words, tiny_config
+from tests.model.tiny import WORDS, load_tiny, save_words, tiny_config
 
 TIMES = [1.0, 2.0]
 QUESTIONS = ("what is it", "is it red")
@@ -167,3 +168,40 @@ def test_a_tokenizer_with_more_ids_than_the_vocabulary_is_one_line(models_of: Se
     inputs.embed(loaded, [rows - 1], [])
     with pytest.raises(CheckpointError, match=rf"tokenizer knows id {rows}, its vocabulary ends at {rows - 1}"):
         inputs.embed(loaded, [1, rows], [])
+
+
+def test_likelihoods_are_those_of_the_tokens_that_were_chosen(tmp_path: Path) -> None:
+    """Read again in one pass with its answer, the prompt gives each token of it the same likelihood."""
+    loaded = load_tiny(tmp_path / "m")
+    embeds = loaded.model.get_input_embeddings()(torch.tensor([[1, 7, 9, 8]]))
+    found = generate(loaded, embeds, max_new_tokens=6)
+    whole = torch.cat([embeds, loaded.model.get_input_embeddings()(torch.tensor([found.ids]))], dim=1)
+    with torch.inference_mode():
+        logits = loaded.model.lm_head(loaded.model.model(inputs_embeds=whole).last_hidden_state[0, 3:])
+    logs, _ = NextToken(loaded.codec).scores(logits.float())
+    targets = [*found.ids, loaded.codec.eos_id][: len(found.logs_A)]
+    for log_V, target, log, odds in zip(logs.log_softmax(-1), targets, found.logs_A, found.odds_A, strict=True):
+        others = log_V.clone()
+        others[target] = -torch.inf
+        assert log == pytest.approx(float(log_V[target]), abs=1e-4)
+        assert odds == pytest.approx(float(log_V[target] - others.max()), abs=1e-4)
+    assert len(found.logs_A) == len(found.ids) + (len(found.ids) < 6)
+
+
+class OnlyOne:
+    """A constraint that allows one token."""
+
+    def allowed(self, scores_V: torch.Tensor) -> torch.Tensor:
+        only = torch.full_like(scores_V, -torch.inf)
+        only[9] = scores_V[9]
+        return only
+
+    def accept(self, token: int) -> None:
+        assert token == 9
+
+
+def test_a_constrained_answer_has_no_likelihoods(tmp_path: Path) -> None:
+    loaded = load_tiny(tmp_path / "m")
+    embeds = loaded.model.get_input_embeddings()(torch.tensor([[1, 7, 9, 8]]))
+    found = generate(loaded, embeds, max_new_tokens=3, constraint=OnlyOne())
+    assert (found.ids, found.logs_A, found.odds_A) == ([9, 9, 9], [], [])

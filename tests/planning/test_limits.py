@@ -37,7 +37,16 @@ def found(
         cover_M2=obeyed.cover_M2,
         max_work=max_work,
     )
-    return limits(stats(), selection, utilities, constraints, decided, budget=budget, pinned=pinned), decided
+    return limits(
+        stats(),
+        selection,
+        utilities,
+        constraints,
+        decided,
+        budget=budget,
+        budget_flag=f"--budget {budget}",
+        pinned=pinned,
+    ), decided
 
 
 def random_utilities(rng: np.random.Generator, number: int) -> np.ndarray:

@@ -12,6 +12,7 @@ from typing import Any
 
 import httpx
 from fastapi import FastAPI
+from starlette.applications import Starlette
 
 from m3video.serve.run import listen, make_server
 from m3video.serve.state import Served
@@ -21,7 +22,7 @@ NIGHT = "is it day or night in frame 2"
 
 
 @contextmanager
-def running(app: FastAPI, *, stop_seconds: int = 5) -> Iterator[str]:
+def running(app: Starlette, *, stop_seconds: int = 5) -> Iterator[str]:
     """Serve `app` and provide its address."""
     server = make_server(app, stop_seconds=stop_seconds)
     with listen("127.0.0.1", 0) as listening:

@@ -93,6 +93,20 @@ def test_a_follow_up_reads_only_its_own_words(client: openai.OpenAI, folder: Pat
     assert not any("was answered alone" in warning for warning in alone.m3video["warnings"])
 
 
+def test_a_system_message_is_left_out_where_the_model_knows_questions_only(client: openai.OpenAI, folder: Path) -> None:
+    alone = create(client, video(folder / "sample.mp4"), text(COLOUR))
+    turns: list[dict[str, Any]] = [{"role": "system", "content": "You are a pirate."}]
+    turns.append({"role": "user", "content": [video(folder / "sample.mp4"), text(COLOUR)]})
+    found = create(client, messages=turns)
+    assert found.choices[0].message.content == alone.choices[0].message.content
+    assert found.usage.prompt_tokens == alone.usage.prompt_tokens
+    left_out = "the system message was left out: rendered was trained on questions alone"
+    assert found.m3video["warnings"] == [left_out, *alone.m3video["warnings"]]
+    turns[0]["content"] = [video(folder / "sample.mp4")]
+    with pytest.raises(openai.BadRequestError, match="a system message holds text only"):
+        create(client, messages=turns)
+
+
 def test_a_stream_adds_up_to_the_answer_and_ends_in_done(client: openai.OpenAI, url: str, folder: Path) -> None:
     whole = create(client, video(folder / "sample.mp4"), text(COLOUR))
     chunks = list(
@@ -210,7 +224,7 @@ REFUSALS: list[tuple[dict[str, Any], int, str]] = [
     ({"temperature": 0.7}, 400, "temperature (0.7) is not supported: leave it out, or give 0"),
     ({"n": 2}, 400, "n (2) is not supported"),
     ({"top_p": 0.5}, 400, "top_p (0.5) is not supported"),
-    ({"response_format": {"type": "json_object"}}, 400, "response_format ("),
+    ({"response_format": {"type": "json_object"}}, 400, "rendered cannot answer in JSON"),
     ({"tools": [{"type": "function"}]}, 400, "tools ("),
     ({"logprobs": True}, 400, "logprobs (True) is not supported"),
     ({"max_token": 3}, 400, "unknown field 'max_token'; did you mean max_tokens?"),
@@ -232,7 +246,8 @@ REFUSALS: list[tuple[dict[str, Any], int, str]] = [
     ({"model": "gpt-9"}, 404, "model (gpt-9) is not here: this server has rendered"),
     ({"messages": []}, 400, "messages: tuple should have at least 1 item"),
     ({"messages": [{"role": "user", "content": "What?"}]}, 400, "no video: give a part of type video_url"),
-    ({"messages": [{"role": "system", "content": "Be brief."}]}, 400, "messages.0.role (system) must be user or"),
+    ({"messages": [{"role": "tool", "content": "4"}]}, 400, "messages.0.role (tool) must be user, assistant, system"),
+    ({"messages": [{"role": "system", "content": "Be brief."}]}, 400, "the last message must be the user's"),
     ({"messages": [{"role": "user", "content": [{"type": "audio"}]}]}, 400, "messages.0.content"),
 ]
 
@@ -262,7 +277,8 @@ def test_media_that_cannot_be_used_are_refused(url: str, folder: Path) -> None:
     (folder / "text.mp4").write_text("no video")
     sample = video(folder / "sample.mp4")
     assert about(video(folder / "none.mp4"))[0] == 404
-    assert about(video(folder / "text.mp4"))[0] == 422
+    status, message = about(video(folder / "text.mp4"))
+    assert (status, message.startswith("text.mp4: ")) == (422, True), "where the folder is, is nobody's business"
     assert about(sample, sample) == (400, "a message holds one video, or pictures: give one of them")
     assert about(picture(b"x"))[0] == 422
     assert about(picture(png((8, 8))), picture(png((8, 9))))[1].startswith("picture 2 is 8x9, the first is 8x8")

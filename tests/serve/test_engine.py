@@ -67,6 +67,21 @@ def tiny_body(tiny: Any, path: Path, **more: Any) -> dict[str, Any]:
     return {**body(path, "what is it", **more), "model": tiny.name}
 
 
+def test_a_system_message_stands_before_the_question(tiny_url: str, tiny: Any, folder: Path) -> None:
+    path = folder / "sample.mp4"
+    asked = tiny_body(tiny, path, max_tokens=4)
+    asked["messages"] = [
+        {"role": "developer", "content": "one word"},
+        {"role": "system", "content": [text("in German")]},
+        *asked["messages"],
+    ]
+    found = post(tiny_url, asked).json()
+    known = ask(path, "one word\nin German\n\nwhat is it", TINY, loaded=tiny, max_new_tokens=4)
+    assert found["choices"][0]["message"]["content"] == known.text
+    assert found["usage"]["prompt_tokens"] == known.prompt_tokens
+    assert not any("system" in warning for warning in found["m3video"]["warnings"])
+
+
 def test_a_long_answer_comes_in_pieces_and_is_that_of_the_command(tiny_url: str, tiny: Any, folder: Path) -> None:
     path = folder / "sample.mp4"
     known = ask(path, "what is it", TINY, loaded=tiny)
@@ -235,7 +250,8 @@ def test_a_bug_is_told_without_a_trace(
         assert "Traceback" not in answer.text
         monkeypatch.undo()
         assert post(url, tiny_body(tiny, folder / "sample.mp4", max_tokens=2)).status_code == 200
-    assert "secret path /srv" in capfd.readouterr().err, "the log has it"
+    # The server has ended, so that all it logs is written.
+    assert "secret path /srv" in capfd.readouterr().err
 
 
 def test_many_clients_about_several_videos_get_their_own_answers(url: str, app: Any, folder: Path, loaded: Any) -> None:

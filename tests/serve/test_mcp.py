@@ -13,20 +13,26 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
+import httpx
+import httpx2
 import numpy as np
 import pytest
 from mcp import Client, StdioServerParameters
+from mcp.client.streamable_http import streamable_http_client
 from PIL import Image
 
 from m3video.config import Settings
+from m3video.inference.find import find
 from m3video.inference.pipeline import plan_video
-from m3video.inference.session import ask
+from m3video.inference.session import VideoSession, ask
 from m3video.inference.summary.summarize import summarize
-from m3video.serve.mcp_tools import create_server
+from m3video.serve.guards import Access
+from m3video.serve.mcp_tools import create_server, http_app
 from m3video.video.reader import open_video
 from tests import command
-from tests.serve.running import COLOUR
+from tests.serve.running import COLOUR, running
 
+LAST = ("summarize_video", "get_frame")
 SETTINGS = Settings(model="rendered")
 
 
@@ -60,6 +66,22 @@ def test_answers_plans_and_facts_are_those_of_the_commands(folder: Path, loaded:
         facts = (await client.call_tool("probe_video", {"video": "more/natürlich 1.mp4"})).structured_content
         with open_video(folder / "more" / "natürlich 1.mp4") as reader:
             assert (facts["width"], facts["frames"]) == (reader.info.width, reader.info.num_frames)
+
+    with_client(folder, loaded, use)
+
+
+def test_what_is_found_is_that_of_the_command(folder: Path, loaded: Any) -> None:
+    with VideoSession(folder / "sample.mp4", SETTINGS, loaded=loaded, keeps_looking=False) as session:
+        known = find(session, "a shape", budget=500)
+
+    async def use(client: Client) -> None:
+        asked = {"video": "sample.mp4", "query": "a shape", "budget": 500}
+        found = (await client.call_tool("find_in_video", asked)).structured_content
+        assert [one["start_seconds"] for one in found["ranges"]] == [one.start_seconds for one in known.ranges]
+        assert found["ranges"]
+        assert found["visual_tokens"] == known.visual_tokens <= 500
+        refused = await client.call_tool("find_in_video", {**asked, "query": " "})
+        assert "the query is empty" in refused.content[0].text
 
     with_client(folder, loaded, use)
 
@@ -99,7 +121,7 @@ def test_a_frame_is_a_picture_with_its_time(folder: Path, loaded: Any) -> None:
 def test_tools_say_what_they_take_and_give(folder: Path, loaded: Any) -> None:
     async def use(client: Client) -> None:
         tools = {tool.name: tool for tool in (await client.list_tools()).tools}
-        assert list(tools) == ["probe_video", "plan_video", "ask_video", "summarize_video", "get_frame"]
+        assert list(tools) == ["probe_video", "plan_video", "ask_video", "find_in_video", *LAST]
         for tool in tools.values():
             assert tool.description
             assert "video" in tool.input_schema["required"]
@@ -134,6 +156,55 @@ def test_errors_are_told_in_one_line(
         assert "Traceback" not in refused.content[0].text
 
     with_client(folder, loaded, use)
+
+
+def test_over_http_with_the_guards_of_the_server(folder: Path, loaded: Any) -> None:
+    app = http_app(create_server(folder, SETTINGS, loaded=loaded), Access(api_key="secret"))
+    with running(app) as url:
+
+        async def ask_twice() -> None:
+            for _ in range(2):  # the end of one client is not the end of the engine
+                async with (
+                    httpx2.AsyncClient(headers={"Authorization": "Bearer secret"}, timeout=60) as sends,
+                    Client(streamable_http_client(f"{url}/mcp", http_client=sends)) as client,
+                ):
+                    answer = await client.call_tool("ask_video", {"video": "sample.mp4", "question": COLOUR})
+                    assert answer.structured_content["answer"] == "green"
+
+        asyncio.run(ask_twice())
+        hello = {"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": {}}
+        for headers, status in (
+            ({}, 401),
+            ({"Authorization": "Bearer wrong"}, 401),
+            ({"Authorization": "Bearer secret", "Host": "evil.example"}, 403),
+            ({"Authorization": "Bearer secret", "Origin": "http://evil.example"}, 403),
+        ):
+            assert httpx.post(f"{url}/mcp", json=hello, headers=headers).status_code == status
+
+
+def test_the_command_listens_where_it_says(folder: Path) -> None:
+    start = [sys.executable, "-m", "m3video.cli", "mcp", str(folder), "--model", "rendered"]
+    with command.Popen([*start, "--http", "--port", "0"], stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        said = process.stderr.readline()
+        url = said.split()[5]
+        assert said == f"m3video: the tools are at {url} (Ctrl-C ends it)\n"
+
+        async def probe() -> None:
+            async with Client(url) as client:
+                facts = await client.call_tool("probe_video", {"video": "sample.mp4"})
+                assert facts.structured_content["path"] == "sample.mp4"
+
+        asyncio.run(probe())
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == 0
+    for more, words in (
+        (["--port", "9"], "--host, --port and --insecure are for --http"),
+        (["--http", "--host", "0.0.0.0"], "--host 0.0.0.0 lets other machines ask"),
+    ):
+        refused = command.run([*start, *more], capture_output=True, text=True)
+        assert refused.returncode == 2
+        assert words in refused.stderr
 
 
 def test_ctrl_c_and_the_end_of_input_end_it(folder: Path) -> None:

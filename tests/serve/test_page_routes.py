@@ -16,10 +16,12 @@ from fastapi.testclient import TestClient
 from PIL import Image
 
 from m3video.config import Settings
+from m3video.inference.memory.fit import fit_settings, plan_memory
 from m3video.inference.pipeline import plan_video
 from m3video.serve.app import create_app
 from m3video.serve.guards import Access
 from m3video.serve.notes import Notes
+from m3video.utils.units import size_text
 from tests.paths import SAMPLE
 
 NAME = "ما هذا 🎬 & Überwachung #1 100%.mp4"
@@ -141,6 +143,19 @@ def test_a_plan_needs_a_look_and_is_then_that_of_the_command(client: TestClient)
     assert {one["reason"] for one in found["left_out"]} <= {"shot", "change"}
     row = next(row for row in client.get("/api/videos").json()["videos"] if row["name"] == "sample.mp4")
     assert row["state"] == "planned"
+
+
+def test_a_plan_says_what_memory_its_answer_takes(client: TestClient) -> None:
+    looked(client, "sample.mp4")
+    found = client.post("/api/plan", json={"video": "sample.mp4", "settings": {"budget": 720}}).json()
+    shown = found["plan"]["frames"]
+    settings = Settings(model="rendered", budget=720)
+    expected = plan_memory(settings, frames=len(shown), visual=sum(frame["scale"] for frame in shown))
+    assert found["memory"] == size_text(expected.total)
+    fitted = fit_settings(settings.model_copy(update={"memory": "1GiB"}))
+    assert fitted is not None
+    largest = plan_memory(settings, frames=fitted.fit.shape.frames, visual=fitted.fit.shape.visual)
+    assert largest.total == pytest.approx(fitted.fit.estimate.total, rel=0.01)  # of the largest budget that fits
 
 
 def test_more_tokens_than_are_useful_change_nothing(client: TestClient) -> None:

@@ -71,6 +71,7 @@ def test_from_the_folder_to_an_answer_and_back(page: Any, address: str) -> None:
     planned(page)
     before = page.inner_text("#spent strong")
     assert before == "717 of 720 tokens"
+    assert re.search(r"An answer takes about ([\d.]+ s and )?\d+ MiB of memory", page.inner_text("#spent"))
 
     # Drag the slider of the budget to the left.
     box = page.locator("#budget").bounding_box()
@@ -227,6 +228,8 @@ def test_the_range_is_dragged(page: Any, address: str) -> None:
 
 
 def test_a_file_that_the_browser_cannot_play_is_shown_by_its_frames(page: Any, address: str) -> None:
+    waiting = {"state": "waiting", "stage": "", "done": 0, "total": None}
+    page.route("**/api/copy", lambda route: route.fulfill(json=waiting))
     page.goto(f"{address}#old.avi")
     planned(page)
     assert "cannot play this file" in page.inner_text("#stage-notice")

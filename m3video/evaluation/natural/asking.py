@@ -16,11 +16,11 @@ from torch import Tensor
 
 from m3video.errors import NotFiniteError
 from m3video.evaluation.natural.token_forest import ROOT, TokenForest
-from m3video.model.generation import NextToken
 from m3video.model.m3 import inputs
 from m3video.model.m3.checkpoint import LoadedModel
 from m3video.model.m3.pooling import pack_tokens
 from m3video.model.m3.prompt import worded
+from m3video.model.next_token import NextToken
 from m3video.model.tokenizer import IMAGE_ID, prompt_ids
 
 MOST_POSITIONS = 768

@@ -18,10 +18,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from m3video.config import Settings
+from m3video.evaluation.clip_runner import refer
 from m3video.evaluation.frame_tokens import encode_frames
 from m3video.evaluation.methods import ShownFrame
 from m3video.evaluation.records import Record
-from m3video.evaluation.run import refer
 from m3video.evaluation.saliency.questions import reference_kind
 from m3video.evaluation.view import ClipView
 from m3video.inference.first_pass import analyze_video
@@ -93,7 +93,7 @@ class ScaleReading:
         prompt."""
         ids = self._ids(words)
         asked = inputs.embed(self.loaded, ids, self.blocks)
-        answer_ids = generate(self.loaded, asked, max_new_tokens=MOST_ANSWER)
+        answer_ids = generate(self.loaded, asked, max_new_tokens=MOST_ANSWER).ids
         whole = torch.cat(
             [asked, self.loaded.model.get_input_embeddings()(torch.tensor([answer_ids], dtype=torch.long))], 1
         )

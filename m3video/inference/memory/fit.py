@@ -17,10 +17,12 @@ from m3video.inference.memory.model import (
     Shape,
     estimate_memory,
     largest_fit,
+    with_evidence,
 )
 from m3video.model.m3.size import read_size
 from m3video.model.m3.text_count import text_around
 from m3video.model.size import ModelSize
+from m3video.types import TokenPlan
 from m3video.utils.system import free_host_memory, has_nvidia
 from m3video.utils.units import parse_size, size_text
 
@@ -92,6 +94,25 @@ def fit_settings(settings: Settings) -> FittedSettings | None:
     return FittedSettings(found, settings, size, device, fit)
 
 
+def plan_memory(settings: Settings, *, frames: int, visual: int) -> MemoryEstimate:
+    """Return the peak memory of a short question about a plan, the model's weights included.
+
+    Args:
+        settings: resolved settings; they name the model, the device and the number formats.
+        frames: frames of the plan.
+        visual: visual tokens of the plan.
+
+    Raises:
+        UsageError: the device does not exist.
+        CheckpointError: the model does not exist.
+    """
+    size = read_size(settings.model, vision_tower=settings.vision_tower)
+    device = find_device_spec(settings, size)
+    device = replace(device, correction=stored_correction(size, device))
+    text = _request(settings, size).text(frames)
+    return estimate_memory(size, device, Shape(frames, visual, text, min(settings.vision_batch, max(1, frames))))
+
+
 def find_device_spec(settings: Settings, size: ModelSize) -> DeviceSpec:
     """Return the device that `settings` choose, with the memory to use there."""
     on_gpu = settings.device.startswith("cuda") or (settings.device == "auto" and _has_cuda())
@@ -140,6 +161,23 @@ def _request(settings: Settings, size: ModelSize) -> MemoryRequest:
         return around + QUESTION_TOKENS + settings.max_new_tokens
 
     return MemoryRequest(min(frames, most), most, settings.vision_batch, text)
+
+
+def refuse_evidence(fitted: FittedSettings | None, plan: TokenPlan) -> None:
+    """Raise DoesNotFitError where the test of an answer does not fit in the memory that its settings name.
+
+    The budget is not reduced for the test: where both do not fit, the answer comes without it.
+    """
+    if fitted is None:
+        return
+    device = fitted.device
+    shape = replace(fitted.fit.shape, frames=len(plan.frames), visual=plan.total_tokens, streams=1)
+    found = with_evidence(fitted.size, device, shape)
+    if found.total > device.memory - device.margin:
+        raise DoesNotFitError(
+            f"a second KV cache would take {size_text(found.total)} together, and {size_text(device.margin)} are kept "
+            f"free of {size_text(device.memory)}: use a smaller --budget, or --no-evidence"
+        )
 
 
 def budget_text(fitted: FittedSettings) -> str:

@@ -199,6 +199,12 @@ def answer_bytes(size: ModelSize, device: DeviceSpec, shape: Shape) -> int:
     return shape.streams * (one + cached_grid_bytes(size, device, shape.frames))
 
 
+def with_evidence(size: ModelSize, device: DeviceSpec, shape: Shape) -> MemoryEstimate:
+    """Estimate the peak of a question whose answer is tested: the prompt is read again into a second KV cache."""
+    found = estimate_memory(size, device, shape)
+    return replace(found, answer=found.answer + shape.positions * kv_bytes_per_token(size, device))
+
+
 def estimate_memory(size: ModelSize, device: DeviceSpec, shape: Shape) -> MemoryEstimate:
     """Estimate the peak memory of a question of this shape."""
     return MemoryEstimate(

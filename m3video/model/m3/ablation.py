@@ -23,6 +23,7 @@ from m3video.model import generation
 from m3video.model.m3 import inputs
 from m3video.model.m3.checkpoint import LoadedModel
 from m3video.model.m3.prefix import Asked
+from m3video.model.next_token import NextToken
 from m3video.model.tokenizer import IMAGE_ID
 
 
@@ -110,7 +111,7 @@ def without(
     cache.crop(-answer.shape[1] - 1)
     ids = generation.generate_from(
         loaded, cache, embeds[:, -1:], position=embeds.shape[1] - 1, max_new_tokens=max_new_tokens
-    )
+    ).ids
     return found, loaded.codec.decode(ids).strip(), len(positions) + len(ids)
 
 
@@ -153,7 +154,7 @@ def _reading(loaded: LoadedModel, asked: Asked, hidden_QD: Tensor) -> Reading:
     """Return how the answer fares, whose last tokens stand at the end of `hidden_QD`."""
     targets = [*asked.answer_ids, *([loaded.codec.eos_id] if asked.has_ended else [])]
     at = hidden_QD[-len(asked.answer_ids) - 1 :][: len(targets)]
-    logits_AV, _ = generation.NextToken(loaded.codec).scores(loaded.model.lm_head(at).float())
+    logits_AV, _ = NextToken(loaded.codec).scores(loaded.model.lm_head(at).float())
     logs_AV = logits_AV.log_softmax(dim=-1)
     wanted = torch.tensor(targets, device=logs_AV.device)
     own_A1 = logs_AV.gather(1, wanted[:, None])

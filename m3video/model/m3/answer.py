@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
 
 from m3video.errors import DoesNotFitError, M3VideoError
 from m3video.model import generation
+from m3video.model.generation import Decoded
+from m3video.model.json_answers import JsonAnswer, json_answer
 from m3video.model.m3 import inputs
 from m3video.model.m3.checkpoint import LoadedModel
 from m3video.model.m3.inputs import Timestamps
@@ -28,7 +30,7 @@ class GeneratedAnswer:
 
     `prompt_tokens` is every position before the answer: `visual_tokens` (the sum of the scales, or the tokens of an
     image grid) and `text_tokens` (words, times, and the end-of-row tokens of LLaVA-NeXT). `reused_tokens` of them were
-    read for an earlier question.
+    read for an earlier question. `logs_A` and `odds_A` are those of `generation.Decoded`.
     """
 
     text: str
@@ -38,6 +40,9 @@ class GeneratedAnswer:
     answer_tokens: int
     warnings: tuple[str, ...] = ()
     reused_tokens: int = 0
+    # Their last bits depend on what was read beside the prompt.
+    logs_A: tuple[float, ...] = field(default=(), compare=False)
+    odds_A: tuple[float, ...] = field(default=(), compare=False)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -59,16 +64,36 @@ class _Prompt:
     text: int
     warnings: tuple[str, ...]
 
-    def answer(self, loaded: LoadedModel, ids: Sequence[int]) -> GeneratedAnswer:
-        """Return the answer that the decoder gave in `ids`."""
+    def answer(self, loaded: LoadedModel, decoded: Decoded) -> GeneratedAnswer:
+        """Return the answer that the decoder gave."""
         return GeneratedAnswer(
-            text=loaded.codec.decode(list(ids)).strip(),
+            text=loaded.codec.decode(decoded.ids).strip(),
             prompt_tokens=self.visual + self.text,
             visual_tokens=self.visual,
             text_tokens=self.text,
-            answer_tokens=len(ids),
+            answer_tokens=len(decoded.ids),
             warnings=self.warnings,
+            logs_A=tuple(decoded.logs_A),
+            odds_A=tuple(decoded.odds_A),
         )
+
+
+def json_constraint(loaded: LoadedModel, schema: str | None) -> JsonAnswer | None:
+    """Return the constraint of an answer that obeys a JSON schema; None where there is no schema.
+
+    Raises:
+        UsageError: the schema cannot be obeyed, or not with the tokens of this model.
+    """
+    if schema is None:
+        return None
+    return json_answer(schema, loaded.codec, vocabulary=loaded.config.text_config.vocab_size, model=loaded.name)
+
+
+def cut_off_note(schema: str | None, ids: Sequence[int], max_new_tokens: int) -> tuple[str, ...]:
+    """Return a note where an answer in JSON was cut off, and so may be none."""
+    if schema is None or len(ids) < max_new_tokens:
+        return ()
+    return (f"the answer was cut off after {max_new_tokens} tokens and may be no JSON: use a larger --max-new-tokens",)
 
 
 @torch.inference_mode()
@@ -99,7 +124,12 @@ def answer_prompt(
 
 
 def answer_batch(
-    loaded: LoadedModel, asked: Sequence[FramesQuestion], *, max_new_tokens: int = 64, timestamps: Timestamps = "auto"
+    loaded: LoadedModel,
+    asked: Sequence[FramesQuestion],
+    *,
+    max_new_tokens: int = 64,
+    timestamps: Timestamps = "auto",
+    schema: str | None = None,
 ) -> list[GeneratedAnswer | M3VideoError]:
     """Ask many questions, of one video or of several, up to `MAX_BATCH` in one run of the decoder.
 
@@ -108,6 +138,7 @@ def answer_batch(
         asked: the questions.
         max_new_tokens: longest answer.
         timestamps: whether times are written before the frames.
+        schema: a JSON schema that the answers obey.
 
     Returns:
         For each question what `Prefix.answer` returns, or the error it raises: one that does not fit in the context,
@@ -115,12 +146,16 @@ def answer_batch(
     """
     answers: list[GeneratedAnswer | M3VideoError] = []
     for start in range(0, len(asked), MAX_BATCH):
-        answers += _answer_batch(loaded, asked[start : start + MAX_BATCH], max_new_tokens, timestamps)
+        answers += _answer_batch(loaded, asked[start : start + MAX_BATCH], max_new_tokens, timestamps, schema)
     return answers
 
 
 def _answer_batch(
-    loaded: LoadedModel, asked: Sequence[FramesQuestion], max_new_tokens: int, timestamps: Timestamps
+    loaded: LoadedModel,
+    asked: Sequence[FramesQuestion],
+    max_new_tokens: int,
+    timestamps: Timestamps,
+    schema: str | None,
 ) -> list[GeneratedAnswer | M3VideoError]:
     made: list[_Prompt | M3VideoError] = []
     for one in asked:
@@ -130,20 +165,31 @@ def _answer_batch(
         except M3VideoError as error:
             made.append(error)
     embeds = [prompt.embeds_1LD for prompt in made if isinstance(prompt, _Prompt)]
+    found: Iterator[Decoded | M3VideoError] = iter(())
     try:
-        found = iter(generation.generate_batch(loaded, embeds, max_new_tokens=max_new_tokens) if embeds else [])
+        if embeds:
+            own = (json_constraint(loaded, schema) for _ in embeds)
+            constraints = [one for one in own if one is not None]
+            found = iter(
+                generation.generate_batch(loaded, embeds, max_new_tokens=max_new_tokens, constraints=constraints)
+            )
     except DoesNotFitError as error:
         if len(embeds) == 1:
             return [error if isinstance(prompt, _Prompt) else prompt for prompt in made]
         # There is no room for all of them at once.
-        return [answer for one in asked for answer in _answer_batch(loaded, [one], max_new_tokens, timestamps)]
+        return [answer for one in asked for answer in _answer_batch(loaded, [one], max_new_tokens, timestamps, schema)]
     answers: list[GeneratedAnswer | M3VideoError] = []
     for prompt in made:
         if isinstance(prompt, M3VideoError):
             answers.append(prompt)
             continue
-        ids = next(found)
-        answers.append(ids if isinstance(ids, M3VideoError) else prompt.answer(loaded, ids))
+        decoded = next(found)
+        if isinstance(decoded, M3VideoError):
+            answers.append(decoded)
+        else:
+            answer = prompt.answer(loaded, decoded)
+            notes = (*answer.warnings, *cut_off_note(schema, decoded.ids, max_new_tokens))
+            answers.append(replace(answer, warnings=notes))
     return answers
 
 

@@ -19,8 +19,10 @@ from torch import Tensor
 from transformers.cache_utils import DynamicLayer
 
 from m3video.model import generation
+from m3video.model.generation import Decoded
+from m3video.model.json_answers import JsonAnswer
 from m3video.model.m3 import inputs
-from m3video.model.m3.answer import GeneratedAnswer
+from m3video.model.m3.answer import GeneratedAnswer, cut_off_note, json_constraint
 from m3video.model.m3.checkpoint import LoadedModel
 from m3video.model.m3.inputs import Timestamps
 from m3video.model.m3.pooling import VisualTokens, pack_tokens, pool_further
@@ -112,18 +114,21 @@ class Prefix:
         """Bytes of the visual tokens and of what the decoder has read."""
         return int(self._visual.tokens_TD.nbytes) + (0 if self._cached is None else self._cached.num_bytes)
 
-    def answer(self, question: str, *, max_new_tokens: int = 64, on_text: OnText | None = None) -> GeneratedAnswer:
+    def answer(
+        self, question: str, *, max_new_tokens: int = 64, on_text: OnText | None = None, schema: str | None = None
+    ) -> GeneratedAnswer:
         """Answer one question as if it were the only one; `reused_tokens` of its prompt were not read again.
 
         Args:
             question: the user's words.
             max_new_tokens: longest answer.
             on_text: follows the answer, and may end it.
+            schema: a JSON schema that the answer obeys.
 
         Raises:
             DoesNotFitError: the prompt and the answer exceed the context; nothing is ever cut off.
             NotFiniteError: the model's numbers are not finite.
-            UsageError: the question contains an image mark.
+            UsageError: the question contains an image mark, or the schema cannot be obeyed.
         """
         self._question = question
         asked, notes = worded(
@@ -139,15 +144,19 @@ class Prefix:
         in_blocks, visual = sum(map(len, self._blocks)), len(self._visual.tokens_TD)
         text = len(ids) - len(self._blocks) + in_blocks - visual
         inputs.refuse_beyond(self._loaded, visual=visual, text=text, answer=max_new_tokens)
-        new_ids, reused, more = self._generate(ids, max_new_tokens, on_text)
+        constraint = json_constraint(self._loaded, schema)
+        decoded, reused, more = self._generate(ids, max_new_tokens, on_text, constraint)
+        cut_note = cut_off_note(schema, decoded.ids, max_new_tokens)
         return GeneratedAnswer(
-            text=self._loaded.codec.decode(new_ids).strip(),
+            text=self._loaded.codec.decode(decoded.ids).strip(),
             prompt_tokens=visual + text,
             visual_tokens=visual,
             text_tokens=text,
-            answer_tokens=len(new_ids),
+            answer_tokens=len(decoded.ids),
             reused_tokens=reused,
-            warnings=(*inputs.unknown_words_warning(self._loaded, prompt), *notes, *more),
+            warnings=(*inputs.unknown_words_warning(self._loaded, prompt), *notes, *more, *cut_note),
+            logs_A=tuple(decoded.logs_A),
+            odds_A=tuple(decoded.odds_A),
         )
 
     @property
@@ -194,9 +203,9 @@ class Prefix:
 
     @torch.inference_mode()
     def _generate(
-        self, ids: list[int], max_new_tokens: int, on_text: OnText | None
-    ) -> tuple[list[int], int, tuple[str, ...]]:
-        """Return greedy ids, how many positions were cached, and a warning when the next question cannot reuse them."""
+        self, ids: list[int], max_new_tokens: int, on_text: OnText | None, constraint: JsonAnswer | None
+    ) -> tuple[Decoded, int, tuple[str, ...]]:
+        """Return the answer, how many positions were cached, and a warning when the next question cannot reuse them."""
         # The last token has to be read in any case: its output is the first word of the answer.
         cut = min(common_length(ids, self._without_question), len(ids) - 1)
         # Dropped unless all goes well: an interrupted pass leaves the layers uneven.
@@ -217,22 +226,25 @@ class Prefix:
             is_stopped = on_text is not None and not on_text(self._loaded.codec.decode(list(new)).strip())
             return not is_stopped
 
-        new_ids = generation.generate(
+        decoded = generation.generate(
             self._loaded,
             whole,
             max_new_tokens=max_new_tokens,
             cache=cached.cache,
             on_ids=None if on_text is None else follow,
+            constraint=constraint,
         )
         if not is_croppable(cached.cache):
-            return new_ids, reused, ("this model's KV cache cannot be cropped: every question reads all frames again",)
+            return decoded, reused, ("this model's KV cache cannot be cropped: every question reads all frames again",)
         cached.cache.crop(cached.embeds_1LD.shape[1] - cached.cache.get_seq_length())
         self._cached = cached
         if shown < len(self._blocks):
-            return new_ids, reused, ("this prompt puts the question before frames: they are read again for each",)
-        has_ended = len(new_ids) < max_new_tokens and not is_stopped
-        self.asked = Asked(ids, self._blocks, cut, cached.cache, new_ids, has_ended)
-        return new_ids, reused, ()
+            return decoded, reused, ("this prompt puts the question before frames: they are read again for each",)
+        if constraint is not None:
+            return decoded, reused, ()  # what such an answer rests on is not tested: the rest of it may be forced
+        has_ended = len(decoded.ids) < max_new_tokens and not is_stopped
+        self.asked = Asked(ids, self._blocks, cut, cached.cache, decoded.ids, has_ended)
+        return decoded, reused, ()
 
 
 def cache_bytes(cache: Any) -> int:

@@ -29,7 +29,8 @@ export async function send(method, path, { body = null, signal = null } = {}) {
   throw await errorOf(response);
 }
 
-async function errorOf(response) {
+/** Return the error that a response tells. */
+export async function errorOf(response) {
   let [message, code] = [`The server answered ${response.status} ${response.statusText}`, null];
   try {
     const { error, detail } = await response.json();

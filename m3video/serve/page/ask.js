@@ -232,6 +232,7 @@ function restsText(evidence, answer) {
 function costText(record) {
   const seconds = Object.values(record.stage_seconds ?? {}).reduce((sum, one) => sum + one, 0);
   const parts = [record.model];
+  if (record.confidence != null) parts.push(`confidence ${(Math.floor(record.confidence * 100) / 100).toFixed(2)}`);
   if (record.tokens) parts.push(counted(record.tokens.visual, "visual token"));
   if (record.plan) parts.push(counted(record.plan.frames.length, "frame"));
   if (seconds) parts.push(`${seconds < 10 ? seconds.toPrecision(2) : Math.round(seconds)} s`);

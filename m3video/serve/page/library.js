@@ -2,6 +2,7 @@
 
 import { address, json } from "./api.js";
 import { byId, clock, counted, el, notice } from "./dom.js";
+import { Upload } from "./upload.js";
 
 const AT_ONCE = 2;
 
@@ -13,6 +14,8 @@ export class Library {
     this.rows = [];
     this.waiting = [];
     this.running = 0;
+    this.upload = new Upload();
+    this.upload.addEventListener("added", () => this.load());
     byId("search").addEventListener("input", () => this.filter());
     this.seen = new IntersectionObserver((entries) => {
       for (const entry of entries.filter((one) => one.isIntersecting)) {
@@ -30,12 +33,13 @@ export class Library {
     try {
       const found = await json("GET", "/api/videos");
       this.rows = found.videos;
+      this.upload.most = found.most_upload;
       byId("folder").textContent = found.folder || "m3video";
       this.draw();
       const left = [];
       if (found.left_out) left.push(`Not listed, because there are so many: ${counted(found.left_out, "video")}.`);
       if (found.unreadable_names) left.push(`Not listed, because the name is not UTF-8: ${counted(found.unreadable_names, "file")}.`);
-      notice(place, this.rows.length ? left.join(" ") : "No videos in this folder yet. Copy some into it, then read it again.", "",
+      notice(place, this.rows.length ? left.join(" ") : "No videos in this folder yet. Add some here, or copy some into it and read it again.", "",
         this.rows.length ? null : ["Read again", () => this.load()]);
       this.filter();
       return this.rows;

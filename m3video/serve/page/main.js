@@ -2,6 +2,7 @@
 
 import { Ask } from "./ask.js";
 import { address, json } from "./api.js";
+import { copyOf } from "./copy.js";
 import { byId, clock, el, notice } from "./dom.js";
 import { keyTable, listen as listenToKeys } from "./keys.js";
 import { Library } from "./library.js";
@@ -52,6 +53,11 @@ player.addEventListener("time", () => {
 });
 player.element.addEventListener("loadedmetadata", () => {
   if (opened && !timeline.data) timeline.setView(0, player.length);
+});
+player.addEventListener("unplayable", async () => {
+  const { row } = player;
+  if (player.isCopy) notice(byId("stage-notice"), "This browser plays neither this file nor its copy: its frames are shown as pictures.", "bad");
+  else if (await copyOf(row, () => player.row !== row)) player.openCopy();
 });
 timeline.addEventListener("seek", seek);
 timeline.addEventListener("range", (event) => setRange(event.detail));
@@ -176,4 +182,4 @@ byId("login-form").addEventListener("submit", async (event) => {
 addEventListener("hashchange", route);
 route();
 // For tests and for the console.
-Object.assign(window, { m3video: { player, timeline, plan, ask, notes } });
+Object.assign(window, { m3video: { library, player, timeline, plan, ask, notes } });

@@ -154,12 +154,14 @@ export class Plan extends EventTarget {
   }
 
   drawRecord() {
-    const { plan, limits, answer_seconds: seconds } = this.record;
+    const { plan, limits, memory, answer_seconds: seconds } = this.record;
     const gap = plan.method === "gap" ? `at most ${(100 * plan.gap).toPrecision(2)}% from the best plan` : "the proven best plan";
     const binds = limits.length ? `limited by ${limits.map(limitText).join(" and by ")}` : "no limit binds";
-    const timed = seconds === null ? "" : ` An answer takes about ${seconds < 10 ? seconds.toPrecision(2) : Math.round(seconds)} s.`;
+    const costs = [seconds === null ? null : `${seconds < 10 ? seconds.toPrecision(2) : Math.round(seconds)} s`,
+      memory === null ? null : `${memory} of memory, the model included`].filter(Boolean);
+    const cost = costs.length ? ` An answer takes about ${costs.join(" and ")}.` : "";
     byId("spent").replaceChildren(el("strong", {}, `${plan.total_tokens.toLocaleString("en")} of ${counted(plan.budget, "token")}`),
-      ` on ${counted(plan.frames.length, "frame")}: ${gap}; ${binds}.${timed}`);
+      ` on ${counted(plan.frames.length, "frame")}: ${gap}; ${binds}.${cost}`);
     byId("facts-box").hidden = false;
     byId("facts").replaceChildren(...this.record.facts.flatMap(([name, text]) => [el("dt", {}, name), el("dd", {}, text)]));
     const notes = [...this.notes, ...plan.warnings];

@@ -26,12 +26,12 @@ export class Player extends EventTarget {
       if (!this.element.videoWidth) this.showStills(); // the sound alone could be played
     });
     this.still.addEventListener("load", () => {
-      this.still.hidden = false;
+      this.still.hidden = this.isPlayable;
       this.stillDone();
     });
     this.still.addEventListener("error", () => {
       this.still.hidden = true;
-      if (this.row) notice(byId("stage-notice"), "This frame cannot be decoded.", "bad");
+      if (this.row && !this.isPlayable) notice(byId("stage-notice"), "This frame cannot be decoded.", "bad");
       this.stillDone();
     });
   }
@@ -40,9 +40,22 @@ export class Player extends EventTarget {
   open(row) {
     this.close();
     this.row = row;
+    this.load({});
+  }
+
+  /** Show the copy of the video that the browser can play, at the same time. */
+  openCopy() {
+    const time = this.stillTime;
+    this.load({ copy: true });
+    this.still.hidden = true;
+    this.seek(time);
+  }
+
+  load(which) {
+    this.isCopy = Boolean(which.copy);
     this.isPlayable = true;
     this.element.hidden = false;
-    this.element.src = address("/media", { video: row.name, v: row.version });
+    this.element.src = address("/media", { video: this.row.name, v: this.row.version, ...which });
   }
 
   close() {
@@ -93,9 +106,8 @@ export class Player extends EventTarget {
   showStills() {
     if (!this.isPlayable) return;
     this.isPlayable = false;
-    this.stillTime = 0;
+    this.stillTime = this.isCopy ? this.element.currentTime : 0;
     this.element.hidden = true;
-    notice(byId("stage-notice"), "This browser cannot play this file. Its frames are shown as pictures: seek to see others; there is no sound and no playing.");
     this.showStill();
     this.dispatchEvent(new Event("unplayable"));
   }

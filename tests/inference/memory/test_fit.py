@@ -16,8 +16,11 @@ from m3video.inference.memory.fit import budget_text, fit_settings, memory_text,
 from m3video.inference.memory.measured import Measured, save_peak, stored_correction
 from m3video.inference.memory.model import LIBRARIES_BYTES
 from m3video.inference.memory.trial import measure
+from m3video.inference.session import VideoSession
+from m3video.model.m3.checkpoint import LoadedModel
 from m3video.utils.units import MIB
 from scripts.random_model import write_config
+from tests.paths import SAMPLE
 
 
 def fit(**values: object) -> fitting.Fitted:
@@ -136,3 +139,16 @@ def test_a_trial_that_does_not_end_well_says_why(
     monkeypatch.setattr(subprocess, "run", lambda *_, **__: done)
     with pytest.raises(error, match=message):
         measure(fit(memory="2GiB"))
+
+
+def test_evidence_is_dropped_where_only_the_answer_fits(loaded: LoadedModel) -> None:
+    """The budget is what it would be without evidence; a smaller one leaves room for the test."""
+    question = "What colour is the background at 0:03?"
+    with VideoSession(SAMPLE, Settings(cache=False, memory="1GiB", device="cpu"), loaded=loaded) as session:
+        assert session.settings.budget == fit(memory="1GiB").settings.budget
+        full, less = session.ask(question), session.ask(question, budget=90)
+    assert full.text == less.text
+    assert full.evidence is None
+    assert [note for note in full.warnings if note.startswith("no evidence: a second KV cache would take 5")]
+    assert less.evidence is not None
+    assert not [note for note in less.warnings if "no evidence" in note]

@@ -42,7 +42,7 @@ def one_pass(loaded: LoadedModel, visual: VisualTokens, question: str) -> tuple[
     with torch.inference_mode():
         embeds = inputs.embed(loaded, ids, inputs.frame_blocks(loaded, visual))
         logits = loaded.model.model(inputs_embeds=embeds).last_hidden_state[0, -1] @ loaded.model.lm_head.weight.T
-        return generation.generate(loaded, embeds, max_new_tokens=8), logits
+        return generation.generate(loaded, embeds, max_new_tokens=8).ids, logits
 
 
 class Spy:
@@ -52,7 +52,13 @@ class Spy:
         self.ids: list[list[int]] = []
         self.logits: list[torch.Tensor] = []
         real = generation.generate
-        monkeypatch.setattr(generation, "generate", lambda *a, **k: self.ids.append(real(*a, **k)) or self.ids[-1])
+
+        def generate(*args: Any, **more: Any) -> generation.Decoded:
+            decoded = real(*args, **more)
+            self.ids.append(decoded.ids)
+            return decoded
+
+        monkeypatch.setattr(generation, "generate", generate)
         self.hook = loaded.model.lm_head.register_forward_hook(lambda _m, _i, out: self.logits.append(out[0, -1]))
 
 
