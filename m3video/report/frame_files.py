@@ -60,7 +60,8 @@ def frame_pictures(
         for start in range(0, len(plan.frames), FETCHED_TOGETHER):
             planned = plan.frames[start : start + FETCHED_TOGETHER]
             for frame, decoded in zip(planned, reader.fetch([frame.pts for frame in planned]), strict=True):
-                height, width = picture_size(*decoded.rgb_HW3.shape[:2], frame.scale)
+                full_height, full_width = decoded.rgb_HW3.shape[:2]
+                height, width = picture_size(full_height, full_width, frame.scale)
                 small = cv2.resize(decoded.rgb_HW3, (width, height), interpolation=cv2.INTER_AREA)
                 yield frame, np.asarray(small, np.uint8)
             bar(start + len(planned))
