@@ -2,7 +2,7 @@
 
 One choice per candidate from {left out, scales...}, the greatest total utility, never more tokens than the budget.
 Utilities are rounded to integers on a power-of-two grid, 2^-52 of the greatest total utility: float64 could not
-resolve sums of that size any better. From there on every sum and comparison is exact, so ties are ties, whatever the
+resolve sums of that size any better (coarser where a scale costs more than 576 tokens). From there on every sum and comparison is exact, so ties are ties, whatever the
 order of addition, and "optimum" means the optimum of these integers. The integers are solved in `knapsack` (or
 `cover`, where intervals of candidates must be covered); the bound is computed here, in the caller's units, from the
 prices found there.
@@ -27,7 +27,10 @@ from m3video.types import SCALES, Allocation
 Floats = NDArray[np.float64]
 
 UTILITY_BITS = 52
-"""Sums of integer utilities stay below 2^52: times a scale (<= 576) they still fit int64."""
+"""Sums of integer utilities stay below 2^52: times a scale they still fit int64, up to `WIDEST_SCALE`."""
+
+WIDEST_SCALE = 576
+"""Tokens; each doubling of the largest scale beyond this takes one bit from `UTILITY_BITS`."""
 
 WORK_PER_CELL, LEAST_WORK, MOST_WORK = 3, 200_000_000, 2_000_000_000
 """Steps of the dynamic programme (choices x tokens) up to which the exact optimum is computed: `WORK_PER_CELL` per
@@ -103,7 +106,7 @@ def _solve(
     _check_affordable(len(utility_NS), scales, budget, intervals, whole)
     costs = np.array([0, *scales], dtype=np.int64)
     choices = np.concatenate([np.zeros((len(utility_NS), 1)), utility_NS], axis=1)
-    utility_NJ, bits = _to_integers(choices)
+    utility_NJ, bits = _to_integers(choices, scales[-1])
     plain = utility_NJ.copy()
     knapsack.drop_dominated(plain)
     chosen = np.argmax(plain, axis=1)  # dominance left only one maximum per row
@@ -173,12 +176,13 @@ def _check_affordable(
         )
 
 
-def _to_integers(choices_NJ: Floats) -> tuple[Ints, int]:
-    """Return utilities as multiples of 2^-bits; this rounds by less than adding float64 numbers would."""
+def _to_integers(choices_NJ: Floats, largest_scale: int) -> tuple[Ints, int]:
+    """Return utilities as multiples of 2^-bits; up to `WIDEST_SCALE` this rounds by less than adding float64 would."""
     top = float(np.abs(choices_NJ).max(initial=0.0))
     if top == 0.0:
         return np.zeros(choices_NJ.shape, dtype=np.int64), 0
-    bits = UTILITY_BITS - math.frexp(top)[1] - max(1, len(choices_NJ)).bit_length()
+    lost = ((largest_scale - 1) // WIDEST_SCALE).bit_length()  # products of utility and tokens must fit int64
+    bits = UTILITY_BITS - lost - math.frexp(top)[1] - max(1, len(choices_NJ)).bit_length()
     return np.rint(np.ldexp(choices_NJ, bits)).astype(np.int64), bits
 
 
