@@ -2,10 +2,10 @@
 
 One choice per candidate from {left out, scales...}, the greatest total utility, never more tokens than the budget.
 Utilities are rounded to integers on a power-of-two grid, 2^-52 of the greatest total utility: float64 could not
-resolve sums of that size any better (coarser where a scale costs more than 576 tokens). From there on every sum and comparison is exact, so ties are ties, whatever the
-order of addition, and "optimum" means the optimum of these integers. The integers are solved in `knapsack` (or
-`cover`, where intervals of candidates must be covered); the bound is computed here, in the caller's units, from the
-prices found there.
+resolve sums of that size any better (the grid is coarser where a scale costs more than 576 tokens). From there on
+every sum and comparison is exact, so ties are ties, whatever the order of addition, and "optimum" means the optimum of
+these integers. The integers are solved in `knapsack` (or `cover`, where intervals of candidates must be covered); the
+bound is computed here, in the caller's units, from the prices found there.
 
 Shape legend: N candidates, S scales, J choices ("left out" first, then the scales), M intervals.
 """
