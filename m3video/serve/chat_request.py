@@ -141,10 +141,10 @@ class ChatRequest:
     Attributes:
         model: who is asked.
         question: the text of the last message.
-        instructions: the text of system messages.
         video: URL of the video; None where pictures are given.
         pictures: URLs of pictures, which are frames.
         changes: settings of the plan.
+        instructions: the text of system messages.
         max_new_tokens: longest answer; None for the server's setting.
         stop: texts at which the answer ends.
         stream: whether it is sent in pieces.
@@ -156,10 +156,10 @@ class ChatRequest:
 
     model: str
     question: str
-    instructions: str
     video: str | None
     pictures: tuple[str, ...]
     changes: dict[str, Any]
+    instructions: str = ""
     max_new_tokens: int | None = None
     stop: tuple[str, ...] = ()
     stream: bool = False
