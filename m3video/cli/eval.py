@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 app = typer.Typer(
     name="eval",
     no_args_is_help=True,
-    help="Compare ways to spend the same visual tokens; measure what confidence says.",
+    help="Compare methods at equal tokens; measure confidence.",
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )

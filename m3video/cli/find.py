@@ -23,9 +23,9 @@ def find(
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Find where something is seen: the model is asked about single frames, within the budget.
+    """Find where in a video something is seen.
 
-    The score says how sure the model is; it is not calibrated.
+    The model is asked about single frames, within the budget. The score says how sure it is; it is not calibrated.
 
     Example: m3video find film.mp4 "a red car" --budget 400
     """

@@ -27,8 +27,9 @@ def mcp(
     given: GivenSettings,
     quiet: Quiet = False,
 ) -> None:
-    """Serve tools of the Model Context Protocol: probe_video, plan_video, ask_video, find_in_video, and more.
+    """Offer a folder of videos to assistants, as MCP tools.
 
+    The tools of the Model Context Protocol are probe_video, plan_video, ask_video, find_in_video, and more.
     An assistant starts this command and speaks with it over its stdin and stdout; with --http, any number of them over
     the network (--host, --port, --api-key, --insecure are for that).
 

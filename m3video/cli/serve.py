@@ -26,7 +26,7 @@ def serve(
     given: GivenSettings,
     quiet: Quiet = False,
 ) -> None:
-    """Answer questions about the videos of a folder over HTTP, as OpenAI's servers do.
+    """Serve a page and the API of OpenAI for a folder of videos.
 
     Clients give the address as base URL. Settings are those of requests that do not give their own.
 

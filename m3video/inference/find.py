@@ -101,6 +101,8 @@ def find(session: VideoSession, query: str, **changes: Any) -> Found:
         DoesNotFitError: a prompt exceeds the context.
         M3VideoError: as for `VideoSession.plan_details`.
     """
+    from m3video.model.m3.inputs import unknown_words_warning
+
     question = question_of(query)
     session.check_model()  # before the video is decoded
     began = time.perf_counter()
@@ -131,7 +133,13 @@ def find(session: VideoSession, query: str, **changes: Any) -> Found:
         scale=scale,
         visual_tokens=scale * len(asked),
         seconds=time.perf_counter() - began,
-        warnings=(*plan.warnings, *session.loaded.warnings, *rendered_note(session.loaded, session.path), *notes),
+        warnings=(
+            *plan.warnings,
+            *session.loaded.warnings,
+            *rendered_note(session.loaded, session.path),
+            *unknown_words_warning(session.loaded, question),
+            *notes,
+        ),
     )
 
 

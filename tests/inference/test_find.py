@@ -148,5 +148,7 @@ def test_the_command_prints_text_json_csv_and_subtitles(tmp_path: Path) -> None:
     cues = run(*arguments, "--format", "srt").stdout
     assert cues.startswith("1\n00:00:0")
     assert "\na shape (" in cues
+    unknown = run("find", SAMPLE, "a zebra", "--model", "rendered", "--budget", 18)
+    assert "rendered does not know these words and read each as <unk>: zebra" in unknown.stderr
     assert "the query is empty" in one_line_error(run("find", SAMPLE, " "), 2)
     assert "contradict each other" in one_line_error(run(*arguments, "--json", "--format", "srt"), 2)
