@@ -90,9 +90,10 @@ class serving:
         command = [sys.executable, "-m", "m3video.cli", "serve", str(self._films), "--port", "0", "--model", "rendered"]
         self._process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
         assert self._process.stderr is not None
-        found = re.search(r"http://\S+/v1", self._process.stderr.readline())
-        assert found is not None, "the server does not start"
-        return found[0], self._process.pid
+        for line in self._process.stderr:  # the page's address comes first
+            if found := re.search(r"http://\S+/v1", line):
+                return found[0], self._process.pid
+        raise AssertionError(f"the server does not start: it ended with {self._process.wait()}")
 
     def __exit__(self, *_: object) -> None:
         start = time.perf_counter()
