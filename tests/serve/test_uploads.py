@@ -139,12 +139,12 @@ def test_videos_are_added_on_the_page(tmp_path: Path, loaded: Any) -> None:
         page.wait_for_selector("#uploads .bad")
         assert "is in the folder already" in page.inner_text("#uploads")
         page.click("#uploads button")
-        page.evaluate("m3video.library.upload.most = 1000")
+        page.evaluate("m3video['library'].upload.most = 1000")
         page.set_input_files("#upload-files", [tmp_path / NAME])
         assert "it has 72.0 kB, and the server takes 1.00 kB at most" in page.inner_text("#uploads")
         page.click("#uploads button")
 
-        page.evaluate("m3video.library.upload.most = Infinity")
+        page.evaluate("m3video['library'].upload.most = Infinity")
         page.route("**/api/upload**", lambda route: None)  # an upload that takes long
         page.set_input_files("#upload-files", [tmp_path / NAME])
         page.get_by_role("button", name="Cancel the upload").click()
